@@ -1,0 +1,23 @@
+"""Alembic's environment: hands this service's models and settings to the runner."""
+
+from logging.config import fileConfig
+
+from alembic import context
+
+from config import ENV_PREFIX, load_settings
+from models_db import Base
+from safe_migrations import authoring, runner
+
+if context.config.config_file_name is not None:
+    # The loggers of an application that calls Alembic go on as they are.
+    fileConfig(context.config.config_file_name, disable_existing_loggers=False)
+
+authoring.number_files(context.script)
+runner.run(
+    database_url=lambda: load_settings().migration_database_url,
+    env_prefix=ENV_PREFIX,
+    target_metadata=Base.metadata,
+    compare_type=True,
+    compare_server_default=True,
+    process_revision_directives=authoring.leave_out_empty,
+)

@@ -1,0 +1,70 @@
+"""How a new revision file is named, formatted, or left out."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alembic.operations.ops import MigrationScript
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory, write_hooks
+from alembic.util import CommandError
+
+_NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
+
+
+class _NumberedFileTemplate(str):
+    """Alembic's `file_template`, with one more token: `number`, counted when a file is named.
+
+    Alembic offers no hook between a revision's message and its file's name, and formats this string with `%`.
+    """
+
+    script: ScriptDirectory
+
+    def __mod__(self, tokens: Any) -> str:
+        return str(self) % {**tokens, "number": next_number(self.script)}
+
+
+def number_files(script: ScriptDirectory) -> None:
+    """Make the `number` token of `file_template` in alembic.ini work for every file that this command writes."""
+    template = _NumberedFileTemplate(script.file_template)
+    template.script = script
+    script.file_template = template
+
+
+def next_number(script: ScriptDirectory) -> int:
+    """The number of the next revision: one more than the highest of the history."""
+    names = (Path(revision.path).name for revision in script.walk_revisions())
+    return 1 + max((int(number[1]) for name in names if (number := _NUMBER.match(name))), default=0)
+
+
+def leave_out_empty(_context: MigrationContext, _revision: Any, directives: list[MigrationScript]) -> None:
+    """`process_revision_directives` for autogenerate: write no file if models and database agree."""
+    arguments = _context.environment_context and _context.environment_context.config.cmd_opts
+    if not getattr(arguments, "autogenerate", False):
+        return
+    operations = directives[0].upgrade_ops
+    if operations is not None and operations.is_empty():
+        directives.clear()
+        print("The models and the database agree: there is nothing to migrate, and no file was written.")
+
+
+@write_hooks.register("ruff")
+def format_with_ruff(path: str, _options: Mapping[str, str]) -> None:
+    """The post-write hook of alembic.ini: sort the imports, drop those not used, format.
+
+    Args:
+        path: the new revision file.
+
+    Raises:
+        CommandError: ruff is not installed; the file stays.
+    """
+    if importlib.util.find_spec("ruff") is None:
+        raise CommandError(
+            f"{path} is written but not formatted, because ruff is not installed: run pdm install, then pdm run format"
+        )
+    for arguments in (["check", "--fix-only"], ["format"]):
+        subprocess.run([sys.executable, "-m", "ruff", *arguments, "--quiet", path], check=True)

