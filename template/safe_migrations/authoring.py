@@ -1,9 +1,9 @@
 """How a new revision file is named, formatted, or left out."""
 
-import importlib.util
 import re
+import shutil
 import subprocess
-import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,16 @@ def format_with_ruff(path: str, _options: Mapping[str, str]) -> None:
         path: the new revision file.
 
     Raises:
-        CommandError: ruff is not installed; the file stays.
+        CommandError: ruff is not installed, or can't read the file, which stays.
     """
-    if importlib.util.find_spec("ruff") is None:
+    # Beside this Python first: ../../.venv/bin/alembic runs without its folder on PATH.
+    ruff = shutil.which("ruff", path=sysconfig.get_path("scripts")) or shutil.which("ruff")
+    if ruff is None:
         raise CommandError(
             f"{path} is written but not formatted, because ruff is not installed: run pdm install, then pdm run format"
         )
     for arguments in (["check", "--fix-only"], ["format"]):
-        subprocess.run([sys.executable, "-m", "ruff", *arguments, "--quiet", path], check=True)
+        if subprocess.run([ruff, *arguments, "--quiet", path]).returncode != 0:
+            raise CommandError(
+                f"{path} is written but not formatted, because of what ruff says above: correct the file"
+            )

@@ -1,0 +1,64 @@
+"""Every pair of answers once: the rendering is whole and clean, and migrates up, down and up again."""
+
+import os
+from typing import Any
+
+import pytest
+import yaml
+from allpairspy import AllPairs
+from sqlalchemy import URL
+
+from support import Render, check_file, tables
+
+ANSWERS: dict[str, list[Any]] = {
+    "python_version": ["3.11", "3.12", "3.13", "3.14"],
+    "postgres_version": [15, 16, 17, 18],
+    "ci": ["github", "gitlab", "none"],
+    "layout": ["standalone", "monorepo"],
+    "outbox": [False, True],
+    "containers": [True, False],
+    "service_name": ["orders", "a_service_whose_name_has_forty_character"],
+    "service_description": ["Takes orders", 'Bücher & "Bestellungen" \\ 100 % 📚'],
+    "database_name": ["orders", "_" + "o" * 62],
+    "database_port": [1024, 65535],
+    "env_prefix": ["ORDERS", "A"],
+    "platform_prefix": ["PLATFORM", "B_2"],
+}
+COMBINATIONS = [dict(zip(ANSWERS, values, strict=True)) for values in AllPairs(list(ANSWERS.values()))]
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=range(len(COMBINATIONS)))
+def test_combination(
+    render: Render, database: URL, tmp_path_factory: pytest.TempPathFactory, answers: dict[str, Any]
+) -> None:
+    if answers["layout"] == "standalone":
+        answers = {name: answer for name, answer in answers.items() if name != "platform_prefix"}
+    service = render(**answers)
+    service.configure(database)
+
+    recorded = yaml.safe_load((service.folder / ".copier-answers.yml").read_text())
+    assert recorded.items() >= answers.items()
+    for path in service.folder.rglob("*"):
+        if path.is_file():
+            check_file(path)
+
+    service.succeed("ruff", "check", ".")
+    service.succeed("ruff", "format", "--check", ".")
+    # One cache for a worker's renderings: what they have in common, the libraries, is checked once.
+    cache = tmp_path_factory.getbasetemp() / "mypy"
+    service.succeed("mypy", "--cache-dir", os.fspath(cache), ".")
+
+    service.succeed("alembic", "upgrade", "head")
+    assert tables(database) == {"alembic_version", "item", *(["event_outbox"] if answers["outbox"] else [])}
+    service.succeed("alembic", "check")
+    service.succeed("alembic", "downgrade", "base")
+    assert tables(database) == {"alembic_version"}
+    service.succeed("alembic", "upgrade", "head")
+
+
+def test_every_pair_is_covered() -> None:
+    values = [(name, value) for name, options in ANSWERS.items() for value in options]
+    for index, (name, value) in enumerate(values):
+        for other, other_value in values[index + 1 :]:
+            if other != name:
+                assert any(answers[name] == value and answers[other] == other_value for answers in COMBINATIONS)

@@ -1,0 +1,201 @@
+"""Every command of the standard, as written, on a real database, and what each says where there is none."""
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from support import Service, bare_python, fetch, tables
+
+
+def revision_of(database: URL) -> list[str]:
+    return [row.version_num for row in fetch(database, "SELECT version_num FROM alembic_version")]
+
+
+def test_upgrade_and_downgrade_by_every_kind_of_target(service: Service, database: URL) -> None:
+    first = service.succeed("alembic", "heads").split()[0]
+    service.succeed("alembic", "upgrade", "+1")
+    assert revision_of(database) == [first]
+    service.succeed("alembic", "revision", "-m", "second")
+    second = service.succeed("alembic", "heads").split()[0]
+    for command, expected in [
+        (("upgrade", second), [second]),
+        (("downgrade", "-1"), [first]),
+        (("upgrade", "head"), [second]),
+        (("downgrade", first), [first]),
+        (("downgrade", "base"), []),
+    ]:
+        service.succeed("alembic", *command)
+        assert revision_of(database) == expected
+    assert tables(database) == {"alembic_version"}
+
+
+def test_upgrade_persists_and_is_read_back(service: Service, database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    assert "item" in tables(database)
+    assert service.succeed("alembic", "current").split()[1] == "(head)"
+    service.succeed("alembic", "check")
+
+
+def test_stamp_and_check(service: Service, database: URL) -> None:
+    service.succeed("alembic", "stamp", "head")
+    assert tables(database) == {"alembic_version"}
+    process = service.run("alembic", "check")
+    assert process.returncode != 0
+    assert "add_table" in process.stdout
+
+
+@pytest.mark.parametrize("module", ["alembic", "pytest"])
+def test_run_as_a_module(service: Service, module: str) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    assert not (service.folder / "alembic" / "__init__.py").exists()
+    arguments = {"alembic": ["current"], "pytest": ["--quiet", "tests/test_revisions.py"]}[module]
+    assert {"alembic": "(head)", "pytest": "2 passed"}[module] in service.succeed("python", "-m", module, *arguments)
+
+
+def test_autogenerate_numbers_types_and_formats(service: Service) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    models = service.folder / "models_db.py"
+    models.write_text(models.read_text() + "    note: Mapped[str | None]\n")
+    service.succeed("alembic", "revision", "--autogenerate", "-m", 'Add a "note" to items')
+    assert re.fullmatch(r"\d{8}_0002_add_a_note_to_items\.py", service.revisions()[1])
+    text = (service.folder / "alembic" / "versions" / service.revisions()[1]).read_text()
+    assert text.startswith('"""Add a "note" to items\n')
+    assert "\ndown_revision: str | Sequence[str] | None = " in text
+    assert re.search(r'^revision: str = "[0-9a-f]{12}"$', text, re.MULTILINE)
+    service.succeed("ruff", "check", ".")
+    service.succeed("ruff", "format", "--check", ".")
+    service.succeed("mypy", ".")
+    service.succeed("alembic", "upgrade", "head")
+    service.succeed("alembic", "check")
+    service.succeed("alembic", "downgrade", "-1")
+
+
+def test_autogenerate_without_a_change_writes_no_file(service: Service) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    said = service.succeed("alembic", "revision", "--autogenerate", "-m", "nothing")
+    assert "no file was written" in said
+    assert len(service.revisions()) == 1
+
+
+@pytest.mark.parametrize("message", ['three """ quotes', r"a \n backslash \x", "ends with a \\"])
+def test_any_message_gives_a_file_that_runs(service: Service, message: str) -> None:
+    service.succeed("alembic", "revision", "-m", message)
+    service.succeed("alembic", "upgrade", "head")
+
+
+def test_merge_is_numbered_and_needs_no_database(service: Service) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    first = service.succeed("alembic", "heads").split()[0]
+    for branch in ("left", "right"):
+        service.succeed("alembic", "revision", "--splice", "--head", first, "-m", branch)
+    service.environment.clear()
+    service.succeed("alembic", "merge", "-m", "join", "heads")
+    assert [name.split("_", 1)[1] for name in service.revisions()] == [
+        "0001_baseline.py",
+        "0002_left.py",
+        "0003_right.py",
+        "0004_join.py",
+    ]
+    assert len(service.succeed("alembic", "heads").splitlines()) == 1
+
+
+def test_missing_ruff_says_what_to_run(service: Service) -> None:
+    python = bare_python(service.folder.parent / "environment")
+    process = service.run(str(python), "-m", "alembic", "revision", "-m", "unformatted", path="/usr/bin:/bin")
+    assert process.returncode != 0
+    assert "Traceback" not in process.stderr
+    assert "written but not formatted, because ruff is not installed: run pdm install" in process.stderr
+    assert len(service.revisions()) == 2
+
+
+# ── Without a database ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["history"],
+        ["history", "--verbose"],
+        ["heads"],
+        ["branches"],
+        ["show", "head"],
+        ["revision", "-m", "second"],
+        ["upgrade", "head", "--sql"],
+        ["downgrade", "head:base", "--sql"],
+        ["stamp", "head", "--sql"],
+    ],
+    ids=" ".join,
+)
+def test_works_with_nothing_configured(service: Service, command: list[str]) -> None:
+    service.environment.clear()
+    service.succeed("alembic", *command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["current"],
+        ["upgrade", "head"],
+        ["downgrade", "base"],
+        ["stamp", "head"],
+        ["check"],
+        ["history", "--indicate-current"],
+        ["revision", "--autogenerate", "-m", "second"],
+    ],
+    ids=" ".join,
+)
+def test_says_what_is_missing_with_nothing_configured(service: Service, command: list[str]) -> None:
+    service.environment.clear()
+    sentence = service.fail("alembic", *command)
+    for name in ("ORDERS_DATABASE_URL", "ORDERS_DB_USER", "ORDERS_DB_PASSWORD", str(service.folder / ".env")):
+        assert name in sentence
+    assert len(service.revisions()) == 1
+
+
+def test_offline_sql_is_nothing_but_sql(service: Service) -> None:
+    service.environment.clear()
+    sql = service.succeed("alembic", "upgrade", "head", "--sql")
+    assert sql.startswith("BEGIN;\n")
+    assert sql.rstrip().endswith("COMMIT;")
+    assert "CREATE TABLE item" in sql
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"password": "wr%ong"}, "refused the password of the user 'postgres'"),
+        ({"port": 1}, "does not answer at 127.0.0.1:1"),
+        ({"database": "missing"}, "has no database 'missing'"),
+    ],
+    ids=["password", "server", "database"],
+)
+def test_one_sentence_for_a_connection_that_fails(
+    service: Service, database: URL, change: dict[str, Any], message: str
+) -> None:
+    service.configure(database.set(**change))
+    sentence = service.fail("alembic", "upgrade", "head")
+    assert message in sentence
+    assert "ORDERS_DATABASE_URL" in sentence
+    assert str(database.password) not in sentence
+    assert "wr%ong" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("ORDERS_DATABASE_URL", "mysql://u:s3cret@h/d", "ORDERS_DATABASE_URL is not a URL of PostgreSQL"),
+        ("ORDERS_DATABASE_URL", "postgresql://u:s3cret@h/d?sslmode=yes", "unknown sslmode: write one of disable"),
+        ("ORDERS_DATABASE_URL", "postgresql://u:s3cret@h/d?sslrootcert=x", "has the parameter sslrootcert"),
+        ("ORDERS_MIGRATION_DATABASE_URL", "s3cret", "ORDERS_MIGRATION_DATABASE_URL is not a URL"),
+        ("ORDERS_DB_PORT", "s3cret", "ORDERS_DB_PORT: Input should be a valid integer"),
+    ],
+)
+def test_one_sentence_for_a_setting_that_can_not_be_used(
+    service: Service, variable: str, value: str, message: str
+) -> None:
+    service.environment[variable] = value
+    sentence = service.fail("alembic", "current")
+    assert message in sentence
+    assert "s3cret" not in sentence

@@ -1,0 +1,125 @@
+"""CI, containers and pre-commit, as far as they can be run here."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support import ROOT, Render, Service, bare_environment
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("layout", ["standalone", "monorepo"])
+def test_github_workflow_passes_zizmor(render: Render, layout: str) -> None:
+    service = render(layout=layout)
+    service.succeed("zizmor", "--offline", "--no-progress", ".github")
+
+
+def test_the_templates_own_workflow_passes_zizmor() -> None:
+    zizmor = Path(sys.executable).with_name("zizmor")
+    subprocess.run([zizmor, "--offline", "--no-progress", ROOT / ".github"], env=bare_environment(), check=True)
+
+
+@pytest.mark.parametrize("layout", ["standalone", "monorepo"])
+def test_github_runs_what_developers_run_on_the_chosen_postgres(render: Render, layout: str) -> None:
+    service = render(layout=layout, postgres_version=16, python_version="3.13")
+    workflow = load(next((service.folder / ".github" / "workflows").iterdir()))
+    job = workflow["jobs"]["test"]
+    assert job["services"]["postgres"]["image"] == "postgres:16"
+    steps = job["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [
+        "python -m pip install 'pdm[locked]'",
+        "pdm install",
+        "pdm run lint",
+        "pdm run typecheck",
+        "pdm run test",
+    ]
+    assert steps[1]["with"]["python-version"] == "3.13"
+    assert "ORDERS_TEST_DATABASE_URL" in steps[-1]["env"]
+    in_monorepo = layout == "monorepo"
+    assert (job.get("defaults") == {"run": {"working-directory": "services/orders"}}) is in_monorepo
+
+
+@pytest.mark.parametrize("layout", ["standalone", "monorepo"])
+def test_gitlab_runs_the_same(render: Render, layout: str) -> None:
+    job = load(render(layout=layout, ci="gitlab", postgres_version=15).folder / ".gitlab-ci.yml")["orders"]
+    assert job["services"] == ["postgres:15"]
+    assert job["script"] == ["pdm run lint", "pdm run typecheck", "pdm run test"]
+    assert ("cd services/orders" in job["before_script"]) is (layout == "monorepo")
+
+
+def test_compose_migrates_before_the_application_starts(render: Render) -> None:
+    services = load(render(database_port=15555).folder / "compose.yaml")["services"]
+    assert services["postgres"]["image"] == "postgres:18"
+    assert services["postgres"]["ports"] == ["127.0.0.1:15555:5432"]
+    assert services["postgres"]["healthcheck"]["test"][0] == "CMD-SHELL"
+    assert services["migrate"]["command"] == ["alembic", "upgrade", "head"]
+    assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert services["app"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == "${ORDERS_DB_PASSWORD:?Set it in .env}"
+
+
+@pytest.mark.parametrize(("version", "path"), [(17, "/var/lib/postgresql/data"), (18, "/var/lib/postgresql")])
+def test_compose_keeps_the_data_where_this_image_writes_it(render: Render, version: int, path: str) -> None:
+    postgres = load(render(postgres_version=version).folder / "compose.yaml")["services"]["postgres"]
+    assert postgres["volumes"] == [f"postgres:{path}"]
+
+
+def test_dockerfile_has_two_stages_and_does_not_run_as_root(render: Render) -> None:
+    lines = (render(python_version="3.12").folder / "Dockerfile").read_text().splitlines()
+    assert [line for line in lines if line.startswith("FROM")] == [
+        "FROM python:3.12-slim AS build",
+        "FROM python:3.12-slim",
+    ]
+    assert lines.index("USER 10001") > lines.index("COPY . .")
+    assert lines[-1].startswith("CMD")
+
+
+def test_image_holds_no_secret_and_no_development_file(render: Render) -> None:
+    ignored = (render().folder / ".dockerignore").read_text().splitlines()
+    assert {".*", "tests"} <= set(ignored), "hidden files: .env, .git, .postgres, .venv"
+
+
+def pre_commit(service: Service) -> subprocess.CompletedProcess[str]:
+    service.run("git", "add", "--all")
+    service.environment |= {"PRE_COMMIT_HOME": str(service.folder.parent / "pre-commit")}
+    return service.run("pre-commit", "run", "--all-files", "--color=never")
+
+
+@pytest.fixture
+def repository(render: Render, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A service in a git repository, whose `pdm run` uses this test environment."""
+    service = render()
+    service.environment |= {"VIRTUAL_ENV": sys.prefix, "PDM_IGNORE_SAVED_PYTHON": "1"}
+    service.succeed("git", "init", "--quiet")
+    return service
+
+
+def test_pre_commit_passes_and_catches(repository: Service) -> None:
+    process = pre_commit(repository)
+    assert process.returncode == 0, process.stdout
+    assert process.stdout.count("Passed") == 4
+
+    readme, models = repository.folder / "README.md", repository.folder / "models_db.py"
+    text, code = readme.read_text(), models.read_text()
+    readme.write_text(f"<<<<<<< before updating\n{text}=======\nother\n>>>>>>> after updating\n")
+    models.write_text(code + "\nunused: int = 'text'\n\n\n\n")
+    process = pre_commit(repository)
+    assert process.returncode == 1
+    failed = [line.partition("...")[0] for line in process.stdout.splitlines() if line.endswith("Failed")]
+    assert [name.partition(" ")[0] for name in failed] == ["No", "Style", "Types"]
+
+
+def test_pre_commit_catches_two_heads(repository: Service) -> None:
+    first = repository.succeed("alembic", "heads").split()[0]
+    for branch in ("left", "right"):
+        repository.succeed("alembic", "revision", "--splice", "--head", first, "-m", branch)
+    process = pre_commit(repository)
+    assert process.returncode == 1
+    assert "several heads" in process.stdout

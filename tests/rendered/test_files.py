@@ -1,0 +1,121 @@
+"""Which files a service gets, and what stands in them, without running them."""
+
+import configparser
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from support import ROOT, TEMPLATE, Render, check_file
+
+ALWAYS = {
+    ".copier-answers.yml",
+    ".env.example",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "README.md",
+    "alembic",
+    "alembic.ini",
+    "config.py",
+    "database.py",
+    "models_db.py",
+    "pyproject.toml",
+    "safe_migrations",
+    "tests",
+}
+CONTAINERS = {".dockerignore", "Dockerfile", "compose.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "more"),
+    [
+        ({"ci": "github", "containers": True}, {".github"} | CONTAINERS),
+        ({"ci": "gitlab", "containers": False}, {".gitlab-ci.yml"}),
+        ({"ci": "none", "containers": False}, set()),
+    ],
+    ids=["github", "gitlab", "none"],
+)
+def test_exactly_these_files(render: Render, answers: dict[str, object], more: set[str]) -> None:
+    folder = render(**answers).folder
+    assert {path.name for path in folder.iterdir()} == ALWAYS | more
+    assert {path.name for path in (folder / "alembic").iterdir()} == {"env.py", "script.py.mako", "versions"}
+
+
+def test_files_without_answers_are_copied_byte_for_byte(render: Render) -> None:
+    folder = render().folder
+    plain = [path for path in TEMPLATE.rglob("*.py") if path.suffix != ".jinja"]
+    assert len(plain) > 10
+    for path in plain:
+        assert (folder / path.relative_to(TEMPLATE)).read_bytes() == path.read_bytes()
+
+
+def test_baseline_is_numbered_and_its_id_is_the_services_own(render: Render, tmp_path: Path) -> None:
+    names, ids = set(), set()
+    for name in ("orders", "payments"):
+        (revision,) = (render(service_name=name).folder / "alembic" / "versions").iterdir()
+        assert re.fullmatch(r"\d{8}_0001_baseline\.py", revision.name)
+        names.add(name)
+        ids.update(re.findall(r'^revision: str = "([0-9a-f]{12})"$', revision.read_text(), re.MULTILINE))
+    assert len(ids) == len(names) == 2
+
+
+@pytest.mark.parametrize("outbox", [True, False])
+def test_outbox_is_all_or_nothing(render: Render, outbox: bool) -> None:
+    files = [path.read_text() for path in render(outbox=outbox).folder.rglob("*.py")]
+    assert any("EventOutbox" in text for text in files) is outbox
+    assert any("ix_event_outbox_unpublished" in text for text in files) is outbox
+
+
+def test_description_is_text_and_never_evaluated(render: Render) -> None:
+    description = 'Says "{{ 1 + 1 }}" \\ and {% raw %}'
+    folder = render(service_description=description).folder
+    assert tomllib.loads((folder / "pyproject.toml").read_text())["project"]["description"] == description
+    assert description in (folder / "README.md").read_text()
+
+
+def test_script_names_and_commands_of_the_standard(render: Render) -> None:
+    project = tomllib.loads((render().folder / "pyproject.toml").read_text())
+    scripts = {name: script.get("cmd") for name, script in project["tool"]["pdm"]["scripts"].items()}
+    assert scripts.items() >= {
+        ("migrate-upgrade", "alembic upgrade head"),
+        ("migrate-downgrade", "alembic downgrade -1"),
+        ("migrate-history", "alembic history"),
+        ("migrate-current", "alembic current"),
+        ("migrate-revision", "alembic revision --autogenerate -m {args}"),
+        ("migrate-stamp", "alembic stamp {args}"),
+        ("migrate-check", "alembic check"),
+        ("migrate-sql", "alembic upgrade head --sql"),
+    }
+    assert {"test", "lint", "format", "typecheck", "db-up", "db-down", "db-shell"} <= scripts.keys()
+
+
+def test_dependencies_are_those_that_the_tests_here_run_with(render: Render) -> None:
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["service"]
+    service = tomllib.loads((render().folder / "pyproject.toml").read_text())
+    assert sorted([*service["project"]["dependencies"], *service["dependency-groups"]["dev"]]) == sorted(ours)
+
+
+def test_alembic_ini_has_no_url_and_what_the_standard_says(render: Render) -> None:
+    parser = configparser.ConfigParser()
+    parser.read_string((render().folder / "alembic.ini").read_text())
+    alembic = dict(parser.items("alembic", raw=True))
+    assert "sqlalchemy.url" not in alembic
+    assert alembic["prepend_sys_path"] == "."
+    assert alembic["path_separator"] == "os"
+    assert parser.get("post_write_hooks", "hooks") == "ruff"
+    assert parser.get("handler_console", "args") == "(sys.stderr,)"
+
+
+def test_no_secret_is_in_any_file(render: Render) -> None:
+    for path in render(outbox=True, layout="monorepo", ci="gitlab").folder.rglob("*"):
+        if path.is_file() and "tests" not in path.parts:
+            for login in re.findall(r"://([^/\s'\"]+)@", path.read_text()):
+                assert login in {"USER:PASSWORD", "postgres"}, f"{path} holds a login"
+
+
+def test_every_file_parses_and_no_jinja_is_left(render: Render) -> None:
+    folder = render(outbox=True, layout="monorepo").folder
+    for path in folder.rglob("*"):
+        if path.is_file():
+            check_file(path)

@@ -1,0 +1,38 @@
+"""The full cycle on every supported PostgreSQL, and the service's own tests on it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
+from safe_migrations.errors import EmbeddedPostgresError
+from support import Render, as_text, fetch, new_database, tables
+
+
+@pytest.fixture(params=[15, 16, 17, 18])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    try:
+        programs = find_programs(request.param, exactly=True)
+    except EmbeddedPostgresError as error:
+        pytest.skip(f"PostgreSQL {request.param} is not here: {error}")
+    with throw_away_cluster(programs) as cluster:
+        assert cluster.version().startswith(f"{request.param}.")
+        yield cluster
+
+
+def test_full_cycle_and_the_services_own_tests(render: Render, cluster: Cluster) -> None:
+    version = int(cluster.version().partition(".")[0])
+    service = render(outbox=True, postgres_version=version)
+    database = new_database(cluster.url())
+    service.configure(database)
+    service.succeed("alembic", "upgrade", "head")
+    assert tables(database) == {"alembic_version", "event_outbox", "item"}
+    service.succeed("alembic", "check")
+    service.succeed("alembic", "downgrade", "base")
+    assert tables(database) == {"alembic_version"}
+    service.succeed("alembic", "upgrade", "head")
+
+    service.environment = {"ORDERS_TEST_DATABASE_URL": as_text(cluster.url())}
+    service.succeed("pytest", "--quiet")
+    left = fetch(cluster.url(), "SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'")
+    assert left == [], "the service's tests drop the databases that they make"

@@ -1,0 +1,128 @@
+"""The questions: their number, their defaults, and what they say to an answer that can't be right."""
+
+import ast
+import keyword
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from copier import run_copy
+
+from support import ROOT, TEMPLATE, Render, bare_environment
+
+CONFIGURATION: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text())
+QUESTIONS = {name: question for name, question in CONFIGURATION.items() if not name.startswith("_")}
+
+INVALID = [
+    *[("service_name", name) for name in ["Orders", "order-service", "1orders", "_orders", "orders_", "a__b", ""]],
+    *[("service_name", name) for name in ["../orders", "a/b", "orders\n", "{{ 1 }}", "été", "class", "o" * 41]],
+    *[("service_name", name) for name in ["alembic", "config", "models_db", "safe_migrations", "postgres"]],
+    *[("service_description", text) for text in ["", "  ", "two\nlines", "a\ttab", "x" * 201]],
+    ("layout", "elsewhere"),
+    *[("database_name", name) for name in ["", "Orders", "1db", "order-db", 'a"b', "o" * 64, "template1", "{{ 1 }}"]],
+    *[("database_port", port) for port in ["abc", "80", "65536", "-1", "1.5", "true", "", "[1]"]],
+    *[("env_prefix", prefix) for prefix in ["", "orders", "1A", "A-B", "A_", "_A", "A\n", "{{ 1 }}"]],
+    *[("platform_prefix", prefix) for prefix in ["", "platform", "A_"]],
+    *[("outbox", "maybe"), ("containers", "maybe")],
+    *[("python_version", version) for version in ["3.10", "3.15", "three"]],
+    *[("postgres_version", version) for version in ["14", "19", "latest"]],
+    ("ci", "jenkins"),
+]
+
+
+@pytest.mark.parametrize(("question", "answer"), INVALID, ids=lambda value: repr(value)[:20])
+def test_invalid_answer_is_refused_and_nothing_is_written(
+    template: Path, tmp_path: Path, question: str, answer: str
+) -> None:
+    destination = tmp_path / "service"
+    # platform_prefix is asked in a monorepo only.
+    data = {"layout": "monorepo", question: answer}
+    with pytest.raises(ValueError, match=f"'{question}': ") as refusal:
+        run_copy(str(template), destination, data=data, defaults=True, unsafe=False, quiet=True)
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert any(hint in message for hint in (" like ", " is not in [", "write one line")), message
+    assert not destination.exists()
+
+
+def command_line(template: Path, destination: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "copier", "copy", "--defaults", *arguments, str(template), str(destination)]
+    return subprocess.run(command, env=bare_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def test_command_line_says_it_in_its_last_line(template: Path, tmp_path: Path) -> None:
+    process = command_line(template, tmp_path / "service", "-d", "service_name=Orders")
+    assert process.returncode == 1
+    last = process.stderr.strip().splitlines()[-1]
+    assert "'service_name': use snake_case: lower-case letters, digits and single underscores" in last
+    assert not (tmp_path / "service").exists()
+
+
+def test_destination_that_is_not_empty(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    process = command_line(template, tmp_path)
+    assert process.returncode == 1
+    last = process.stderr.strip().splitlines()[-1]
+    assert "the destination is not empty, it holds README.md; name a folder that is new or empty" in last
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_destination_that_is_a_new_repository(template: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    assert command_line(template, tmp_path).returncode == 0
+    assert (tmp_path / "alembic.ini").is_file()
+
+
+def test_next_three_commands(template: Path, tmp_path: Path) -> None:
+    process = command_line(template, tmp_path / "service")
+    assert process.returncode == 0
+    said = [line.strip() for line in process.stderr.splitlines()]
+    assert said[said.index(f"cd {tmp_path / 'service'} && pdm install") :][:3] == [
+        f"cd {tmp_path / 'service'} && pdm install",
+        "pdm run db-up",
+        "pdm run migrate-upgrade",
+    ]
+
+
+def test_at_most_twelve_questions_each_with_advice() -> None:
+    assert len(QUESTIONS) <= 12
+    assert all(question["help"] and "default" in question for question in QUESTIONS.values())
+
+
+def test_no_trust_is_ever_needed() -> None:
+    assert not {"_tasks", "_jinja_extensions", "_migrations"} & CONFIGURATION.keys()
+    assert CONFIGURATION["_envops"] == {"undefined": "jinja2.StrictUndefined"}
+
+
+@pytest.mark.parametrize("name", ["a", "orders", "o" * 40, "order_service_2"])
+def test_defaults_follow_from_the_name(render: Render, name: str) -> None:
+    service = render(service_name=name)
+    answers = yaml.safe_load((service.folder / ".copier-answers.yml").read_text())
+    assert answers["database_name"] == name
+    assert answers["env_prefix"] == name.upper()
+    assert 15432 <= answers["database_port"] < 16432
+    assert "platform_prefix" not in answers, "not asked in a standalone service"
+    assert f'PLATFORM_PREFIX = "{name.upper()}"' in (service.folder / "config.py").read_text()
+
+
+def test_what_the_service_imports_can_not_be_its_name(template: Path, tmp_path: Path) -> None:
+    sources = [path.read_text() for path in TEMPLATE.rglob("*.py")]
+    imported = {name for source in sources for name in imported_modules(ast.parse(source))}
+    assert {"alembic", "sqlalchemy", "config"} <= imported
+    for name in sorted(imported | set(keyword.kwlist) - {"False", "None", "True"}):
+        with pytest.raises(ValueError, match="'service_name': "):
+            run_copy(str(template), tmp_path / "s", data={"service_name": name}, defaults=True, quiet=True)
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names

@@ -1,0 +1,103 @@
+"""config.py in a rendering: .env found from anywhere, any password, no secret in any output."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from dotenv import set_key
+from sqlalchemy import URL
+
+from support import Render, Service, fetch, new_database, tables
+
+PASSWORDS = [
+    "per%cent",
+    "at@sign",
+    "co:lon",
+    "sl/ash",
+    "ha#sh",
+    "a space",
+    "'single'",
+    '"double"',
+    "${HOME}",
+    "\\n",
+    "é",
+]
+
+SHOW_USER = "from config import load_settings; print(load_settings().database_url.username)"
+
+
+@pytest.fixture(scope="session")
+def roles(server: URL) -> dict[str, str]:
+    """A role for each password."""
+    roles = {}
+    for password in PASSWORDS:
+        roles[password] = f"role_{uuid4().hex}"
+        create = (
+            "SELECT format('CREATE ROLE %I LOGIN SUPERUSER PASSWORD %L', CAST(:role AS text), CAST(:secret AS text))"
+        )
+        ((statement,),) = fetch(server, create, role=roles[password], secret=password)
+        fetch(server, statement.replace(":", r"\:"))
+    return roles
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("source", ["environment", ".env", "url"])
+def test_any_password(service: Service, database: URL, roles: dict[str, str], password: str, source: str) -> None:
+    login = {"ORDERS_DB_USER": roles[password], "ORDERS_DB_PASSWORD": password}
+    place = {
+        "ORDERS_DB_HOST": str(database.host),
+        "ORDERS_DB_PORT": str(database.port),
+        "ORDERS_DB_NAME": str(database.database),
+    }
+    service.environment = place
+    if source == "environment":
+        service.environment |= login
+    elif source == ".env":
+        for name, value in login.items():
+            set_key(service.folder / ".env", name, value)
+    else:
+        service.configure(database.set(username=roles[password], password=password))
+    process = service.run("alembic", "upgrade", "head")
+    assert process.returncode == 0, process.stderr
+    assert tables(database) == {"alembic_version", "item"}
+    assert password not in process.stdout + process.stderr
+
+
+def test_env_file_is_found_from_any_working_directory(service: Service, tmp_path: Path) -> None:
+    service.environment.clear()
+    (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://from_file@host/name\n")
+    show = f"import sys; sys.path.insert(0, {str(service.folder)!r}); {SHOW_USER}"
+    for folder in (service.folder, service.folder / "alembic", tmp_path, Path("/")):
+        assert service.succeed("python", "-c", show, folder=folder).strip() == "from_file"
+
+
+def test_env_file_is_looked_for_upward_and_the_nearest_wins(render: Render, tmp_path: Path) -> None:
+    service = render(tmp_path / "repository" / "services" / "orders", layout="monorepo")
+    for folder in (tmp_path / "repository", service.folder):
+        (folder / ".env").write_text(f"PLATFORM_DB_USER={folder.name}\nPLATFORM_DB_PASSWORD=secret\n")
+        assert service.succeed("python", "-c", SHOW_USER).strip() == folder.name
+
+
+def test_environment_wins_over_env_file(service: Service) -> None:
+    (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://from_file@host/name\n")
+    service.environment = {"ORDERS_DATABASE_URL": "postgresql://from_environment@host/name"}
+    assert service.succeed("python", "-c", SHOW_USER).strip() == "from_environment"
+
+
+def test_migrations_take_their_own_url(service: Service, server: URL, database: URL) -> None:
+    other = new_database(server)
+    service.configure(other)
+    service.environment["ORDERS_MIGRATION_DATABASE_URL"] = database.set(drivername="postgres").render_as_string(
+        hide_password=False
+    )
+    service.succeed("alembic", "upgrade", "head")
+    assert "item" in tables(database)
+    assert tables(other) == set()
+
+
+def test_url_of_a_platform_with_sslmode(service: Service, database: URL) -> None:
+    url = database.set(drivername="postgres", query={"sslmode": "disable"}).render_as_string(hide_password=False)
+    service.environment = {"ORDERS_DATABASE_URL": url}
+    service.succeed("alembic", "upgrade", "head")
+    service.environment = {"ORDERS_DATABASE_URL": url.replace("disable", "require")}
+    assert "rejected SSL upgrade" in service.fail("alembic", "current")

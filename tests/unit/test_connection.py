@@ -1,0 +1,80 @@
+"""Connecting to a real server, and the sentence for each way in which that fails."""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from safe_migrations import connection
+from safe_migrations.connection import client_environment, run_async
+from safe_migrations.errors import ConnectionFailedError
+from support import fetch
+
+
+def sentence_for(url: URL) -> str:
+    """What a failing connection says: one line, which names a setting and holds no password."""
+    with pytest.raises(ConnectionFailedError) as failure:
+        fetch(url, "SELECT 1")
+    sentence = str(failure.value)
+    assert "TEST_DATABASE_URL" in sentence
+    assert "\n" not in sentence
+    assert str(url.password) not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"password": "wr%ong"}, "refused the password of the user 'postgres'"),
+        ({"username": "stranger"}, "refused the password of the user 'stranger'"),
+        ({"database": "missing"}, "has no database 'missing': create it"),
+        ({"port": 1}, "does not answer at 127.0.0.1:1 (connection refused): start it"),
+        ({"host": "unknown.invalid"}, "does not answer at unknown.invalid"),
+        ({"query": {"ssl": "require"}}, "rejected SSL upgrade"),
+    ],
+    ids=["password", "user", "database", "port", "host", "ssl"],
+)
+def test_failure_is_one_sentence(server: URL, change: dict[str, Any], message: str) -> None:
+    assert message in sentence_for(server.set(**change))
+
+
+def test_missing_socket(tmp_path: Path) -> None:
+    url = URL.create("postgresql+asyncpg", "postgres", "secret", query={"host": str(tmp_path)})
+    assert f"does not answer at {tmp_path}" in sentence_for(url)
+
+
+def test_silent_server(server: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        assert f"does not answer at 127.0.0.1:{port} (no answer within 0.2 s)" in sentence_for(server.set(port=port))
+
+
+def test_session_settings_are_there_without_a_transaction(server: URL) -> None:
+    (settings,) = fetch(server, "SELECT current_setting('application_name'), current_setting('lock_timeout')")
+    assert tuple(settings) == ("alembic", "5s")
+
+
+def test_run_async_inside_a_running_loop(server: URL) -> None:
+    async def application() -> Any:
+        return fetch(server, "SELECT 1")
+
+    assert asyncio.run(application()) == [(1,)]
+    assert run_async(application()) == [(1,)]
+
+
+def test_client_environment_is_what_psql_reads() -> None:
+    url = URL.create("postgresql+asyncpg", "somebody", "p@ss", "host", 5433, "orders", {"ssl": "require"})
+    assert client_environment(url) == {
+        "PGHOST": "host",
+        "PGPORT": "5433",
+        "PGUSER": "somebody",
+        "PGPASSWORD": "p@ss",
+        "PGDATABASE": "orders",
+        "PGSSLMODE": "require",
+    }

@@ -1,0 +1,78 @@
+"""Clusters of our own, with the real programs."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from safe_migrations.connection import run_async
+from safe_migrations.databases import create_database
+from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
+from safe_migrations.errors import EmbeddedPostgresError
+from support import ENV_PREFIX, fetch
+
+PROGRAMS = find_programs(18)
+
+
+def test_keeps_its_data_over_a_restart_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "a folder's name", PROGRAMS)
+    cluster.start()
+    try:
+        run_async(create_database(cluster.url(), ENV_PREFIX, "kept"))
+        cluster.stop()
+        assert not cluster.is_running()
+        cluster.start()
+        assert fetch(cluster.url("kept"), "SHOW fsync") == [("on",)]
+    finally:
+        cluster.stop()
+
+
+def test_password_is_private_and_needed(tmp_path: Path) -> None:
+    with throw_away_cluster(PROGRAMS) as cluster:
+        password_file = cluster.folder / "password"
+        assert stat.S_IMODE(password_file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(cluster.folder.stat().st_mode) == 0o700
+        with pytest.raises(Exception, match="refused the password"):
+            fetch(cluster.url().set(password="guessed"), "SELECT 1")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root drops its rights")
+def test_root_runs_it_as_nobody_and_opens_no_folder(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    cluster = Cluster(private / "cluster", PROGRAMS)
+    cluster.start()
+    try:
+        pid = int((cluster.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        assert Path(f"/proc/{pid}").stat().st_uid == (cluster.folder / "data").stat().st_uid != 0
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    finally:
+        cluster.stop()
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(EmbeddedPostgresError, match=f"Port {port} .* is taken .* set another"):
+            Cluster(tmp_path / "cluster", PROGRAMS).start(port)
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "cluster", PROGRAMS)
+    cluster.start()
+    cluster.stop()
+    (cluster.folder / "data" / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(EmbeddedPostgresError, match="pg_ctl failed") as refusal:
+        cluster.start()
+    assert str(cluster.folder) in str(refusal.value)
+
+
+def test_versions_are_told_apart() -> None:
+    assert Cluster(Path("unused"), PROGRAMS).version().startswith("18.")
+    with pytest.raises(EmbeddedPostgresError, match="No programs of PostgreSQL 9"):
+        find_programs(9, exactly=True)
+    assert find_programs(9) == find_programs(18), "another version falls back to the embedded wheel"
