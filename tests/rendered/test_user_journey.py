@@ -1,80 +1,144 @@
-"""What a user does, with nothing of the test environment: an environment of its own, installed by PDM."""
+"""What a new user does, with nothing of the test environment: the documentation's commands, as they stand there."""
 
 import os
-import shutil
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from support import Render, bare_environment, free_port
+from support import ROOT, bare_environment, free_port
+
+URL = "https://git.example.com/platform/copier-postgres-service.git"
+
+JOURNEY = """
+pdm run migrate-check
+sed -i.before 's/^    name: .*/&\\n    note: Mapped[str | None]/' models_db.py
+pdm run migrate-revision "add a column"
+ls alembic/versions/*_0002_add_a_column.py
+pdm run migrate-upgrade
+pdm run migrate-downgrade
+pdm run migrate-history
+pdm run migrate-sql
+pdm run migrate-upgrade
+pdm run migrate-stamp head
+pdm run migrate-current
+rm models_db.py.before
+pdm run test
+pdm run lint
+pdm run format
+pdm run typecheck
+"""
+
+# What the Dockerfile does: the production dependencies alone migrate, and tell whether the database is ready.
+IMAGE = """
+mkdir ../image
+cp -R .env *.py *.ini *.toml *.lock alembic safe_migrations ../image
+cd ../image
+pdm install --prod
+test -z "$(pdm list --csv | grep --extended-regexp 'embedded|ruff|mypy|pytest')"
+pdm run alembic upgrade head
+pdm run python -m database
+cd ../my_service
+"""
+
+Run = Callable[[str], str]
 
 
-class User:
-    """Somebody with PDM and Python on PATH, in the folder of a service."""
+def commands(document: str) -> str:
+    """The `sh` blocks of a document."""
+    return "\n".join(re.findall(r"^```sh\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL))
 
-    def __init__(self, folder: Path) -> None:
-        pdm = shutil.which("pdm")
-        assert pdm, "this test needs PDM on PATH: python3 -m pip install 'pdm[locked]'"
-        base = Path(sys.base_prefix) / "bin"
-        path = os.pathsep.join([str(Path(pdm).parent), str(base), "/usr/local/bin", "/usr/bin", "/bin"])
-        self.folder = folder
-        self.environment = bare_environment(PATH=path, PDM_CHECK_UPDATE="false")
 
-    def pdm(self, *arguments: str) -> str:
-        process = subprocess.run(
-            ["pdm", *arguments], cwd=self.folder, env=self.environment, capture_output=True, text=True
-        )
-        assert process.returncode == 0, f"pdm {arguments}:\n{process.stdout}{process.stderr}"
-        return process.stdout
+def new_service_of_readme() -> str:
+    """The README's first block, with the answers that Copier offers."""
+    return commands("README.md").partition("python3 -m pip install 'pdm[locked]' && ")[0].replace("copy", "copy -l", 1)
 
 
 @pytest.fixture
-def user(render: Render) -> Iterator[User]:
-    service = render(outbox=True, database_port=free_port())
-    user = User(service.folder)
-    yield user
-    user.pdm("run", "db-down")
+def clone(tmp_path: Path) -> Path:
+    """The template as somebody would clone it: its files as they are now, committed and tagged."""
+    clone = tmp_path / "copier-postgres-service.git"
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if (ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            (clone / name).write_bytes((ROOT / name).read_bytes())
+    commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", "all"]
+    for command in (["init", "--quiet"], ["add", "--all"], commit, ["tag", "1.0.0"]):
+        subprocess.run(["git", *command], cwd=clone, check=True)
+    return clone
 
 
-def journey(user: User) -> None:
-    """The first ten minutes, as the service's README has them, then a change and the way back."""
-    user.pdm("run", "db-up")
-    user.pdm("run", "migrate-upgrade")
-    user.pdm("run", "migrate-check")
-    models = user.folder / "models_db.py"
-    models.write_text(
-        models.read_text().replace("    name: Mapped", "    note: Mapped[str | None]\n    name: Mapped", 1)
+@pytest.fixture
+def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
+    """Run a script in an empty folder with a new Python environment, where the template's URL leads to the clone."""
+    folder = tmp_path / "user"
+    subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
+    cache = Path.home() / ".cache"
+    variables = bare_environment(
+        PATH=os.pathsep.join([str(folder / "environment" / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
+        HOME=str(folder),
+        PIP_CACHE_DIR=str(cache / "pip"),
+        PDM_CACHE_DIR=str(cache / "pdm"),
+        MY_SERVICE_DB_PORT=str(free_port()),
+        ORDERS_DB_PORT=str(free_port()),
+        GIT_CONFIG_COUNT="1",
+        GIT_CONFIG_KEY_0=f"url.{clone}.insteadOf",
+        GIT_CONFIG_VALUE_0=URL,
     )
-    user.pdm("run", "migrate-revision", "add a column")
-    assert len(list((user.folder / "alembic" / "versions").glob("*_0002_add_a_column.py"))) == 1
-    user.pdm("run", "migrate-upgrade")
-    assert "(head)" in user.pdm("run", "migrate-current")
-    user.pdm("run", "migrate-downgrade")
-    assert "add a column" in user.pdm("run", "migrate-history")
-    assert "ADD COLUMN note" in user.pdm("run", "migrate-sql")
-    assert " passed" in user.pdm("run", "test")
-    user.pdm("run", "lint")
-    user.pdm("run", "typecheck")
+
+    def run(script: str) -> str:
+        command = ["bash", "-euo", "pipefail", "-c", f"trap 'pdm run db-down' EXIT\n{script}"]
+        process = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+        assert process.returncode == 0, process.stdout[-5000:] + process.stderr[-5000:]
+        return process.stdout
+
+    yield run
 
 
-def test_with_the_newest_versions_then_with_production_alone(user: User) -> None:
-    user.pdm("install")
-    journey(user)
-
-    # What the Dockerfile installs is enough to migrate, and to tell whether the database is ready.
-    image = User(user.folder.parent / "image")
-    shutil.copytree(user.folder, image.folder, ignore=shutil.ignore_patterns(".venv", ".pdm-python", ".postgres"))
-    image.pdm("install", "--prod")
-    assert "embedded" not in image.pdm("list", "--csv")
-    image.pdm("run", "migrate-upgrade")
-    assert "as this code expects" in image.pdm("run", "python", "-m", "database")
+def test_readme_then_a_change_then_an_image(run: Run) -> None:
+    said = run(new_service_of_readme() + JOURNEY + IMAGE)
+    assert "ADD COLUMN note" in said
+    assert re.search(r"\(head\), add a column", said)
+    assert " passed" in said
+    assert said.count("All checks passed!") == 1
+    assert "Success: no issues found" in said
+    assert "as this code expects" in said
 
 
-def test_with_the_lowest_versions(user: User) -> None:
-    user.pdm("lock", "--strategy", "direct_minimal_versions")
-    user.pdm("install", "--frozen-lockfile")
-    assert "2.1.0\n" in user.pdm("run", "python", "-c", "import sqlalchemy; print(sqlalchemy.__version__)")
-    journey(user)
+def test_lowest_versions(run: Run) -> None:
+    lowest = "pdm lock --strategy direct_minimal_versions && pdm install --frozen-lockfile"
+    said = run(new_service_of_readme().replace("pdm install", lowest) + "pdm list --csv" + JOURNEY)
+    assert "SQLAlchemy,2.1.0," in said
+    assert " passed" in said
+
+
+def test_tutorial(run: Run) -> None:
+    said = run(commands("docs/tutorial.md"))
+    assert "op.add_column" in said
+    assert "No new upgrade operations detected." in said
+    assert " passed" in said
+
+
+def test_demo_shows_tables_and_revision_each_time() -> None:
+    said = subprocess.run([sys.executable, "demo.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"tables: +(.*)", said) == [
+        "alembic_version, event_outbox, item",
+        "alembic_version",
+        "alembic_version, event_outbox, item",
+    ]
+    first, second, third = re.findall(r"revision: (.*)", said)
+    assert first == third
+    assert first.endswith("(head)")
+    assert second == "base"
+    assert "\x1b" not in said, "no colour where there is no terminal"
+
+
+def test_ci_runs_the_two_commands_of_the_readme() -> None:
+    _, _, two = commands("README.md").partition("migrate-upgrade\n\n")
+    install, demo, test = re.split(r" && |\n", two.partition("\n\n")[0].strip())
+    ran = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert (ran.index(install), ran.index(demo)) < (ran.index(demo), ran.index(test))
