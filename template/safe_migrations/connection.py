@@ -89,7 +89,7 @@ def explain(error: OSError | DBAPIError, url: URL, env_prefix: str) -> str:
         env_prefix: prefix of the service's environment variables.
     """
     address = f"{url.host or url.query.get('host') or 'localhost'}:{url.port or 5432}"
-    settings = f"{env_prefix}_DATABASE_URL or its parts (.env.example lists them)"
+    settings = f"{env_prefix}_DATABASE_URL, {env_prefix}_MIGRATION_DATABASE_URL or the parts (see .env.example)"
     if isinstance(error, OSError):
         return (
             f"PostgreSQL does not answer at {address} ({_reason(error)}): "

@@ -7,7 +7,6 @@ folder when root runs it.
 
 import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import socket
@@ -146,10 +145,11 @@ class Cluster:
             raise EmbeddedPostgresError(f"PostgreSQL's {program} could not be run: {error}.") from error
         if answer.returncode != 0:
             log = self._log.read_text() if self._log.is_file() else ""
-            last = (answer.stderr.strip() or log.strip() or answer.stdout.strip()).splitlines()[-1:]
+            fatal = [line for line in log.splitlines() if " FATAL: " in line]
+            reason = [*answer.stderr.splitlines(), *fatal][-1:]
             raise EmbeddedPostgresError(
-                f"PostgreSQL's {program} failed ({' '.join(last)}); {self._log} may tell more. "
-                f"If this database can go: pdm run db-down, remove {self.folder}, pdm run db-up."
+                f"PostgreSQL's {program} failed ({''.join(reason)}): see {self._log}, and if its data can go, "
+                f"remove {self.folder} and run pdm run db-up."
             )
 
 
@@ -192,6 +192,8 @@ def _drop_root() -> list[str]:
 
     The capability (capabilities(7): CAP_DAC_OVERRIDE) ends with the process; permissions of folders stay as they are.
     """
+    import pwd  # not on Windows, where nobody is root
+
     nobody = pwd.getpwnam("nobody")
     become = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
     keep_reach = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]

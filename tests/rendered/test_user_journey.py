@@ -111,7 +111,9 @@ def test_readme_then_a_change_then_an_image(run: Run) -> None:
 
 def test_lowest_versions(run: Run) -> None:
     lowest = "pdm lock --strategy direct_minimal_versions && pdm install --frozen-lockfile"
-    said = run(new_service_of_readme().replace("pdm install", lowest) + "pdm list --csv" + JOURNEY)
+    script = new_service_of_readme().replace("install copier", "install copier==9.17.0").replace("pdm install", lowest)
+    said = run(f"{script}\ncopier --version\npdm list --csv{JOURNEY}")
+    assert "copier 9.17.0" in said
     assert "SQLAlchemy,2.1.0," in said
     assert " passed" in said
 

@@ -41,6 +41,12 @@ def test_failure_is_one_sentence(server: URL, change: dict[str, Any], message: s
     assert message in sentence_for(server.set(**change))
 
 
+def test_role_that_may_not_log_in(server: URL) -> None:
+    fetch(server, "CREATE ROLE may_not_log_in PASSWORD 'secret'")
+    message = sentence_for(server.set(username="may_not_log_in", password="secret"))
+    assert 'refused the connection (role "may_not_log_in" is not permitted to log in)' in message
+
+
 def test_missing_socket(tmp_path: Path) -> None:
     url = URL.create("postgresql+asyncpg", "postgres", "secret", query={"host": str(tmp_path)})
     assert f"does not answer at {tmp_path}" in sentence_for(url)
