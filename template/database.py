@@ -12,15 +12,19 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from config import ENV_PREFIX, SERVICE_FOLDER, SERVICE_NAME, Settings, load_settings
-from safe_migrations.connection import explain
+from safe_migrations.connection import CONNECT_TIMEOUT, explain
 from safe_migrations.errors import MigrationError
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
     """The application's engine; make one for each process, and dispose of it at the end.
+
+    Args:
+        settings: what `load_settings` gives.
 
     Raises:
         ConfigurationError: no database is configured.
@@ -32,7 +36,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
         pool_timeout=settings.db_pool_timeout,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"server_settings": {"application_name": SERVICE_NAME}},
+        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": {"application_name": SERVICE_NAME}},
     )
 
 
@@ -59,12 +63,17 @@ async def check_readiness(engine: AsyncEngine) -> Readiness:
 
     A database that is newer than this code counts as ready: while a release is rolled out, the old replicas go on
     beside a schema that is migrated already.
+
+    Args:
+        engine: the application's engine.
     """
     try:
         async with engine.connect() as connection:
             current = await connection.run_sync(_current_revisions)
     except (OSError, DBAPIError) as error:
         return Readiness(False, explain(error, engine.url, ENV_PREFIX))
+    except PoolTimeoutError:
+        return Readiness(False, f"All connections of the pool are in use: raise {ENV_PREFIX}_DB_POOL_SIZE, or wait.")
     heads, known = _revisions_of_this_code()
     if current == heads:
         return Readiness(True, f"The database is at revision {_names(current)}, as this code expects.")

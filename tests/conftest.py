@@ -2,16 +2,20 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from copier import run_copy
 from sqlalchemy import URL, make_url
 
+from safe_migrations.connection import run_async
+from safe_migrations.databases import create_database, drop_database
 from safe_migrations.embedded import find_programs, throw_away_cluster
-from support import ROOT, Render, Service, new_database
+from support import ENV_PREFIX, ROOT, NewDatabase, NewRole, Render, Service, fetch
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.
 SERVER_URL = "TEST_SERVER_URL"
@@ -34,9 +38,44 @@ def server() -> URL:
 
 
 @pytest.fixture
-def database(server: URL) -> URL:
+def new_database(server: URL) -> Iterator[NewDatabase]:
+    """Creates empty databases, which are dropped after the test."""
+    names = []
+
+    def create() -> URL:
+        names.append(f"database_{uuid4().hex}")
+        run_async(create_database(server, ENV_PREFIX, names[-1]))
+        return server.set(database=names[-1])
+
+    yield create
+    for name in names:
+        run_async(drop_database(server, ENV_PREFIX, name))
+
+
+@pytest.fixture
+def database(new_database: NewDatabase) -> URL:
     """An empty database."""
-    return new_database(server)
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def new_role(server: URL) -> Iterator[NewRole]:
+    """Creates roles with a password, which are dropped at the end."""
+    roles = []
+
+    def quoted(statement: str, *names: str) -> str:
+        query = "SELECT format(CAST(:statement AS text), VARIADIC CAST(:names AS text[]))"
+        ((text,),) = fetch(server, query, statement=statement, names=list(names))
+        return str(text).replace(":", r"\:")
+
+    def create(options: str, password: str) -> str:
+        roles.append(f"role_{uuid4().hex}")
+        fetch(server, quoted(f"CREATE ROLE %I {options} PASSWORD %L", roles[-1], password))
+        return roles[-1]
+
+    yield create
+    for role in roles:
+        fetch(server, quoted("DROP ROLE %I", role))
 
 
 @pytest.fixture(scope="session")

@@ -4,22 +4,19 @@ import ast
 import configparser
 import os
 import re
-import socket
 import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import uuid4
 
 import yaml
 from sqlalchemy import URL, Row, text
 
 from safe_migrations.connection import connected, run_async
-from safe_migrations.databases import create_database
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "template"
@@ -99,22 +96,11 @@ class Render(Protocol):
     def __call__(self, folder: Path | None = None, /, **answers: Any) -> Service: ...
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as attempt:
-        attempt.bind(("127.0.0.1", 0))
-        port: int = attempt.getsockname()[1]
-        return port
+NewDatabase = Callable[[], URL]
+NewRole = Callable[[str, str], str]
 
 
-def new_database(server: URL) -> URL:
-    """Create an empty database; it goes with the server."""
-    name = f"database_{uuid4().hex}"
-    run_async(create_database(server, ENV_PREFIX, name))
-    return server.set(database=name)
-
-
-def fetch(url: URL, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
+def fetch(url: URL, statement: str, /, **parameters: Any) -> Sequence[Row[Any]]:
     """The rows of a statement, on a new connection, which sees only what was committed."""
 
     async def run() -> Sequence[Row[Any]]:

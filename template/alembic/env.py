@@ -8,8 +8,8 @@ from config import ENV_PREFIX, load_settings
 from models_db import Base
 from safe_migrations import authoring, runner
 
-if context.config.config_file_name is not None:
-    # The loggers of an application that calls Alembic go on as they are.
+# On the command line only: an application that calls Alembic has logging of its own, which fileConfig would replace.
+if context.config.cmd_opts is not None and context.config.config_file_name is not None:
     fileConfig(context.config.config_file_name, disable_existing_loggers=False)
 
 authoring.number_files(context.script)

@@ -25,11 +25,16 @@ class _NumberedFileTemplate(str):
     script: ScriptDirectory
 
     def __mod__(self, tokens: Any) -> str:
-        return str(self) % {**tokens, "number": next_number(self.script)}
+        slug = tokens["slug"] or "empty_message"  # as Alembic has it in the file
+        return str(self) % {**tokens, "slug": slug, "number": next_number(self.script)}
 
 
 def number_files(script: ScriptDirectory) -> None:
-    """Make the `number` token of `file_template` in alembic.ini work for every file that this command writes."""
+    """Make the `number` token of `file_template` in alembic.ini work for every file that this command writes.
+
+    Args:
+        script: the script directory of the running command.
+    """
     template = _NumberedFileTemplate(script.file_template)
     template.script = script
     script.file_template = template
@@ -41,9 +46,9 @@ def next_number(script: ScriptDirectory) -> int:
     return 1 + max((int(number[1]) for name in names if (number := _NUMBER.match(name))), default=0)
 
 
-def leave_out_empty(_context: MigrationContext, _revision: Any, directives: list[MigrationScript]) -> None:
+def leave_out_empty(migration: MigrationContext, _revision: Any, directives: list[MigrationScript]) -> None:
     """`process_revision_directives` for autogenerate: write no file if models and database agree."""
-    arguments = _context.environment_context and _context.environment_context.config.cmd_opts
+    arguments = migration.environment_context and migration.environment_context.config.cmd_opts
     if not getattr(arguments, "autogenerate", False):
         return
     operations = directives[0].upgrade_ops

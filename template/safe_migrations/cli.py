@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import NoReturn
 
 import config
 from safe_migrations import development
@@ -26,18 +27,24 @@ def main() -> None:
 
 
 def db_up() -> int:
-    """Start the development database, and configure the service to use it if nothing else is configured."""
+    """Start the development database, and configure the service to use it if no URL is configured."""
     cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
     settings = config.load_settings()
     print(f"Starting PostgreSQL {cluster.version()} …", flush=True)
     url = development.up(cluster, config.ENV_PREFIX, port=settings.db_port, database=settings.db_name)
     print(f"The database {url.database} is at {url}")
-    variable, env_file = f"{config.ENV_PREFIX}_DATABASE_URL", config.env_file()
-    if not settings.is_configured:
+    variable, env_file = f"{config.ENV_PREFIX}_DATABASE_URL", config.SERVICE_FOLDER / ".env"
+    writes = settings.url is None and settings.db_host in ("localhost", url.host)
+    if writes:
         development.write_url(url, env_file, variable)
-        print(f"{variable} is now in {env_file}. Next: pdm run migrate-upgrade")
-    elif settings.database_url != url:
-        print(f"The service is configured for another database already, which stays: {settings.database_url}")
+        print(f"{variable} is now in {env_file}.")
+    if (writes and settings.migration_url is None) or settings.migration_database_url == url:
+        print("Next: pdm run migrate-upgrade")
+    else:
+        print(
+            f"Migrations still go to {settings.migration_database_url}, as configured in the environment or in .env. "
+            f"To use this database, remove {config.ENV_PREFIX}_…DATABASE_URL and _DB_… from there; then pdm run db-up."
+        )
     return 0
 
 
@@ -49,7 +56,7 @@ def db_down() -> int:
     return 0
 
 
-def db_shell() -> int:
+def db_shell() -> NoReturn:
     """Open psql on the configured database."""
     cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
-    return development.shell(config.load_settings().database_url, cluster.programs)
+    development.shell(config.load_settings().database_url, cluster.programs)

@@ -56,7 +56,7 @@ async def connected(url: URL, env_prefix: str, **options: Any) -> AsyncIterator[
     )
     try:
         connection = await engine.connect()
-    except (OSError, DBAPIError) as error:
+    except (OSError, UnicodeError, DBAPIError) as error:
         raise ConnectionFailedError(explain(error, url, env_prefix)) from error
     try:
         yield connection
@@ -68,19 +68,21 @@ def client_environment(url: URL) -> dict[str, str]:
     """What psql and PostgreSQL's other programs read to connect there: no password on a command line.
 
     See https://www.postgresql.org/docs/current/libpq-envars.html
+
+    Args:
+        url: the database's URL, for asyncpg; it may have several hosts.
     """
-    values = {
-        "PGHOST": url.host or url.query.get("host"),
-        "PGPORT": url.port,
-        "PGUSER": url.username,
-        "PGPASSWORD": url.password,
-        "PGDATABASE": url.database,
-        "PGSSLMODE": url.query.get("ssl"),
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "database": "PGDATABASE"}
+    values = {variable: arguments.get(name) for name, variable in names.items()} | {"PGSSLMODE": arguments.get("ssl")}
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for name, value in values.items()
+        if value is not None
     }
-    return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def explain(error: OSError | DBAPIError, url: URL, env_prefix: str) -> str:
+def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: str) -> str:
     """The sentence for a connection that failed: what happened, and which setting or command puts it right.
 
     Args:
@@ -90,7 +92,7 @@ def explain(error: OSError | DBAPIError, url: URL, env_prefix: str) -> str:
     """
     address = f"{url.host or url.query.get('host') or 'localhost'}:{url.port or 5432}"
     settings = f"{env_prefix}_DATABASE_URL, {env_prefix}_MIGRATION_DATABASE_URL or the parts (see .env.example)"
-    if isinstance(error, OSError):
+    if not isinstance(error, DBAPIError):
         return (
             f"PostgreSQL does not answer at {address} ({_reason(error)}): "
             f"start it (for development: pdm run db-up), or correct {settings}."
@@ -103,13 +105,15 @@ def explain(error: OSError | DBAPIError, url: URL, env_prefix: str) -> str:
                 f"PostgreSQL at {address} has no database {url.database!r}: "
                 f"create it (for development: pdm run db-up), or correct {settings}."
             )
+        case "42501":
+            return f"The user {url.username!r} may not do this ({error.orig}): as the owner, grant it what it needs."
         case _:
             return f"PostgreSQL at {address} refused the connection ({error.orig}): correct {settings}."
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_TIMEOUT:g} s"
-    return error.strerror or str(error)
+    return getattr(error, "strerror", None) or str(error)

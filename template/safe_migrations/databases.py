@@ -19,13 +19,25 @@ async def create_database(server: URL, env_prefix: str, name: str, template: str
 
 
 async def drop_database(server: URL, env_prefix: str, name: str) -> None:
-    """Drop a database, with everybody who is still connected to it, if it exists."""
+    """Drop a database, with everybody who is still connected to it, if it exists.
+
+    Args:
+        server: another database of the server, with a user who may drop this one.
+        env_prefix: prefix of the service's environment variables, to name them in an error.
+        name: the database's name, unquoted.
+    """
     drop = "SELECT format('DROP DATABASE IF EXISTS %I WITH (FORCE)', CAST(:name AS text))"
     await _execute(server, env_prefix, drop, name=name)
 
 
 async def database_exists(server: URL, env_prefix: str, name: str) -> bool:
-    """Whether the server has a database of this name."""
+    """Whether the server has a database of this name.
+
+    Args:
+        server: any database of the server.
+        env_prefix: prefix of the service's environment variables, to name them in an error.
+        name: the database's name, unquoted.
+    """
     async with connected(server, env_prefix) as connection:
         found = await connection.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name})
         return found.first() is not None

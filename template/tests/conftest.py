@@ -60,14 +60,14 @@ def no_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         if variable.startswith((f"{config.ENV_PREFIX}_", f"{config.PLATFORM_PREFIX}_")):
             monkeypatch.delenv(variable)
     env_file = tmp_path / ".env"
-    monkeypatch.setattr(config, "env_file", lambda: env_file)
+    monkeypatch.setattr(config, "ENV_FILES", [env_file])
     return env_file
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[URL]:
     """A database of a server where this user may create others."""
-    given = (dotenv_values(config.env_file(), interpolate=False) | os.environ).get(TEST_DATABASE_URL)
+    given = (dotenv_values(config.ENV_FILES[0], interpolate=False) | os.environ).get(TEST_DATABASE_URL)
     if given:
         yield config.parse_database_url(given, TEST_DATABASE_URL)
     else:

@@ -52,6 +52,13 @@ def test_other_urls_are_refused(text: str) -> None:
     assert "secret" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("text", ["postgresql://u:secret@more@h/d", "postgresql://u:sec@ret/more@h/d"])
+def test_password_that_is_not_encoded_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="percent-encoded") as refusal:
+        parse_database_url(text, URL)
+    assert "more" not in str(refusal.value)
+
+
 def test_missing_credentials_name_the_variables_and_the_file(no_configuration: Path) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         _ = load_settings().database_url

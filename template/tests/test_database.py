@@ -36,13 +36,15 @@ def test_session_writes_and_reads(configured: Database) -> None:
         session_factory = create_session_factory(engine)
         async with session_factory.begin() as session:
             session.add(Item(name="first"))
-        async with session_factory() as session:
+        async with session_factory.begin() as session:
             item = (await session.scalars(select(Item))).one()
+            item.name = "second"
         await engine.dispose()
         return item
 
     item = asyncio.run(write_and_read())
-    assert item.name == "first"
+    assert item.name == "second"
+    assert item.updated_at > item.created_at
     assert item.created_at.tzinfo is not None
 
 
@@ -61,6 +63,20 @@ def test_ready_beside_a_newer_release(configured: Database) -> None:
     configured.fetch("UPDATE alembic_version SET version_num = 'next_release' RETURNING version_num")
     assert readiness().ready
     assert "next_release" in readiness().reason
+
+
+def test_not_ready_while_the_pool_is_empty(configured: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SIZE", "1"), ("OVERFLOW", "0"), ("TIMEOUT", "0.1")):
+        monkeypatch.setenv(f"{ENV_PREFIX}_DB_POOL_{name}", value)
+
+    async def check_with_the_only_connection_taken() -> Readiness:
+        engine = create_engine(load_settings())
+        async with engine.connect():
+            readiness = await check_readiness(engine)
+        await engine.dispose()
+        return readiness
+
+    assert "in use" in asyncio.run(check_with_the_only_connection_taken()).reason
 
 
 def test_not_ready_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:

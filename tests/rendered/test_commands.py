@@ -51,7 +51,7 @@ def test_run_as_a_module(service: Service, module: str) -> None:
     service.succeed("alembic", "upgrade", "head")
     assert not (service.folder / "alembic" / "__init__.py").exists()
     arguments = {"alembic": ["current"], "pytest": ["--quiet", "tests/test_revisions.py"]}[module]
-    assert {"alembic": "(head)", "pytest": "2 passed"}[module] in service.succeed("python", "-m", module, *arguments)
+    assert {"alembic": "(head)", "pytest": "3 passed"}[module] in service.succeed("python", "-m", module, *arguments)
 
 
 def test_autogenerate_numbers_types_and_formats(service: Service) -> None:
@@ -83,6 +83,21 @@ def test_autogenerate_without_a_change_writes_no_file(service: Service) -> None:
 def test_any_message_gives_a_file_that_runs(service: Service, message: str) -> None:
     service.succeed("alembic", "revision", "-m", message)
     service.succeed("alembic", "upgrade", "head")
+
+
+def test_a_default_that_differs_is_seen(service: Service) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    models = service.folder / "models_db.py"
+    models.write_text(models.read_text().replace("server_default=func.now(), on", "server_default='epoch', on"))
+    process = service.run("alembic", "check")
+    assert process.returncode != 0
+    assert "modify_default" in process.stdout
+
+
+@pytest.mark.parametrize("message", [[], ["-m", "!!!"]], ids=["none", "signs"])
+def test_a_file_without_a_message_has_a_name(service: Service, message: list[str]) -> None:
+    service.succeed("alembic", "revision", *message)
+    assert service.revisions()[1].endswith("_0002_empty_message.py")
 
 
 def test_merge_is_numbered_and_needs_no_database(service: Service) -> None:
@@ -123,6 +138,7 @@ def test_missing_ruff_says_what_to_run(service: Service) -> None:
         ["show", "head"],
         ["revision", "-m", "second"],
         ["upgrade", "head", "--sql"],
+        ["upgrade", "base:head", "--sql"],
         ["downgrade", "head:base", "--sql"],
         ["stamp", "head", "--sql"],
     ],
@@ -189,6 +205,9 @@ def test_one_sentence_for_a_connection_that_fails(
         ("ORDERS_DATABASE_URL", "postgresql://u:s3cret@h/d?sslmode=yes", "unknown sslmode: write one of disable"),
         ("ORDERS_DATABASE_URL", "postgresql://u:s3cret@h/d?sslrootcert=x", "has the parameter sslrootcert"),
         ("ORDERS_MIGRATION_DATABASE_URL", "s3cret", "ORDERS_MIGRATION_DATABASE_URL is not a URL"),
+        ("ORDERS_DATABASE_URL", "postgresql://u:half@s3cret@h/d", "percent-encoded"),
+        ("ORDERS_DATABASE_URL", "postgresql://u:s3cret@h:99999/d", "a port is a number from 1 to 65535"),
+        ("ORDERS_DATABASE_URL", "postgresql://u:s3cret@h/d?port=x", "correct its hosts, ports or parameters"),
         ("ORDERS_DB_PORT", "s3cret", "ORDERS_DB_PORT: Input should be a valid integer"),
     ],
 )
@@ -199,3 +218,8 @@ def test_one_sentence_for_a_setting_that_can_not_be_used(
     sentence = service.fail("alembic", "current")
     assert message in sentence
     assert "s3cret" not in sentence
+
+
+def test_one_sentence_for_an_env_file_that_can_not_be_read(service: Service) -> None:
+    (service.folder / ".env").write_bytes(b"\xff\xfe")
+    assert f"{service.folder / '.env'} can't be read" in service.fail("alembic", "current")

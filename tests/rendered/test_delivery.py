@@ -48,7 +48,7 @@ def test_github_runs_what_developers_run_on_the_chosen_postgres(render: Render, 
 
 @pytest.mark.parametrize("layout", ["standalone", "monorepo"])
 def test_gitlab_runs_the_same(render: Render, layout: str) -> None:
-    job = load(render(layout=layout, ci="gitlab", postgres_version=15).folder / ".gitlab-ci.yml")["orders"]
+    job = load(render(layout=layout, ci="gitlab", postgres_version=15).folder / ".gitlab-ci.yml")["test-orders"]
     assert job["services"] == ["postgres:15"]
     assert job["script"] == ["pdm run lint", "pdm run typecheck", "pdm run test"]
     assert ("cd services/orders" in job["before_script"]) is (layout == "monorepo")

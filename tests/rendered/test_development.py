@@ -1,7 +1,9 @@
 """db-up, db-down and db-shell: a PostgreSQL for development, without Docker."""
 
+import os
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 from dotenv import dotenv_values
 from sqlalchemy import make_url
 
-from support import Render, Service, free_port, tables
+from safe_migrations.embedded import free_port
+from support import Render, Service, tables
 
 SAFE_MIGRATIONS = ("python", "-m", "safe_migrations")
 
@@ -40,6 +43,7 @@ def test_from_nothing_to_a_migrated_database(service: Service) -> None:
 
     again = service.succeed(*SAFE_MIGRATIONS, "db-up")
     assert "is now in" not in again, "the second time there is nothing to write"
+    assert "Next: pdm run migrate-upgrade" in again
     service.succeed(*SAFE_MIGRATIONS, "db-down")
     assert "does not answer" in service.fail("alembic", "current")
     service.succeed(*SAFE_MIGRATIONS, "db-up")
@@ -58,16 +62,53 @@ def test_what_env_file_holds_already_is_kept(service: Service) -> None:
     "configured",
     [
         "ORDERS_DATABASE_URL=postgresql://somebody:s3cret@elsewhere/orders\n",
-        "ORDERS_DB_USER=somebody\nORDERS_DB_PASSWORD=s3cret\n",
+        "ORDERS_DB_HOST=elsewhere\nORDERS_DB_USER=somebody\nORDERS_DB_PASSWORD=s3cret\n",
     ],
     ids=["url", "parts"],
 )
 def test_another_database_that_is_configured_stays(service: Service, configured: str) -> None:
     (service.folder / ".env").write_text(configured)
     said = service.succeed(*SAFE_MIGRATIONS, "db-up")
-    assert "configured for another database already, which stays" in said
+    assert "Migrations still go to postgresql+asyncpg://somebody:***@elsewhere" in said
+    assert "To use this database, remove" in said
     assert "s3cret" not in said
     assert (service.folder / ".env").read_text() == configured
+
+
+def test_migrations_that_go_elsewhere_are_told(service: Service) -> None:
+    (service.folder / ".env").write_text("ORDERS_MIGRATION_DATABASE_URL=postgresql://owner:s3cret@production/orders\n")
+    said = service.succeed(*SAFE_MIGRATIONS, "db-up")
+    assert "Migrations still go to postgresql+asyncpg://owner:***@production/orders" in said
+    assert "Next:" not in said
+
+
+def test_an_env_file_above_is_read_and_never_written(render: Render, tmp_path: Path) -> None:
+    """A monorepo's shared login is for other databases; the development database gets a URL of the service's own."""
+    shared = tmp_path / "repository" / ".env"
+    shared.parent.mkdir()
+    shared.write_text("PLATFORM_DB_USER=shared\nPLATFORM_DB_PASSWORD=s3cret\n")
+    shared.chmod(0o644)
+    service = render(shared.parent / "services" / "orders", layout="monorepo", database_port=free_port())
+    try:
+        assert "Next: pdm run migrate-upgrade" in service.succeed(*SAFE_MIGRATIONS, "db-up")
+        service.succeed("alembic", "upgrade", "head")
+    finally:
+        service.succeed(*SAFE_MIGRATIONS, "db-down")
+    assert shared.read_text() == "PLATFORM_DB_USER=shared\nPLATFORM_DB_PASSWORD=s3cret\n"
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o644
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
+def test_root_stops_the_server_of_another_user(service: Service) -> None:
+    service.succeed(*SAFE_MIGRATIONS, "db-up")
+    service.succeed(*SAFE_MIGRATIONS, "db-down")
+    subprocess.run(["chown", "--recursive", "daemon:daemon", service.folder / ".postgres"], check=True)
+    service.succeed(*SAFE_MIGRATIONS, "db-up")
+    data = service.folder / ".postgres" / "data"
+    pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+    assert Path(f"/proc/{pid}").stat().st_uid == data.stat().st_uid
+    service.succeed(*SAFE_MIGRATIONS, "db-down")
+    assert "does not answer" in service.fail("alembic", "current")
 
 
 def test_a_port_that_is_taken(service: Service) -> None:

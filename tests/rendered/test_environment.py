@@ -44,7 +44,7 @@ def test_inside_a_running_loop(service: Service, database: URL) -> None:
 
 
 def test_injected_connection_keeps_the_callers_transaction(service: Service, database: URL) -> None:
-    call(
+    said = call(
         service,
         """
         from config import load_settings
@@ -69,6 +69,7 @@ def test_injected_connection_keeps_the_callers_transaction(service: Service, dat
         asyncio.run(application())
         """,
     )
+    assert said.splitlines() == ["rollback None", "commit item"]
     assert "item" in tables(database)
 
 
@@ -87,15 +88,19 @@ def test_an_error_is_raised_to_a_caller_and_printed_for_a_person(service: Servic
     assert said.startswith("raised: No database is configured for orders")
 
 
-def test_loggers_of_the_application_go_on(service: Service) -> None:
-    call(
+def test_logging_of_the_application_goes_on(service: Service) -> None:
+    said = call(
         service,
         """
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout)
         application = logging.getLogger("application")
+        before = logging.root.handlers, logging.root.level
         command.upgrade(alembic, "head")
-        assert not application.disabled
+        assert (logging.root.handlers, logging.root.level) == before
+        application.info("goes on")
         """,
     )
+    assert "application:goes on" in said
 
 
 def test_session_settings_commit_and_do_not_leak(service: Service, database: URL) -> None:
@@ -106,10 +111,10 @@ def test_session_settings_commit_and_do_not_leak(service: Service, database: URL
         "    op.execute('CREATE TABLE seen AS SELECT current_setting($$lock_timeout$$) AS lock_timeout')\n"
         "    op.execute('CREATE INDEX CONCURRENTLY ix_seen ON seen (lock_timeout)')",
     )
+    add_revision(service, "op.execute('INSERT INTO seen SELECT current_setting($$lock_timeout$$)')", "next")
     service.succeed("alembic", "upgrade", "head")
-    assert fetch(database, "SELECT lock_timeout FROM seen") == [("5s",)]
+    assert fetch(database, "SELECT lock_timeout FROM seen") == [("5s",), ("5s",)]
     assert {"item", "seen"} <= tables(database)
-    assert fetch(database, "SELECT setconfig FROM pg_db_role_setting") == []
 
 
 def test_each_revision_has_a_transaction_of_its_own(service: Service, database: URL) -> None:
@@ -130,6 +135,18 @@ def test_values_of_a_failing_statement_are_not_shown(service: Service) -> None:
     process = service.run("alembic", "upgrade", "head")
     assert process.returncode != 0
     assert "password" not in process.stdout + process.stderr
+
+
+def test_x_arguments_from_python(service: Service, database: URL) -> None:
+    call(
+        service,
+        """
+        from argparse import Namespace
+        alembic.cmd_opts = Namespace(x=["tenant=one"])
+        command.upgrade(alembic, "head")
+        """,
+    )
+    assert "item" in tables(database)
 
 
 def test_production_path_imports_no_development_tool(service: Service) -> None:

@@ -112,6 +112,8 @@ def test_no_secret_is_in_any_file(render: Render) -> None:
         if path.is_file() and "tests" not in path.parts:
             for login in re.findall(r"://([^/\s'\"]+)@", path.read_text()):
                 assert login in {"USER:PASSWORD", "postgres"}, f"{path} holds a login"
+            for password in re.findall(r"PASSWORD[\"']?[:=] *(\S+)", path.read_text()):
+                assert password.startswith("${PLATFORM_DB_PASSWORD:?"), f"{path} holds a password"
 
 
 def test_every_file_parses_and_no_jinja_is_left(render: Render) -> None:

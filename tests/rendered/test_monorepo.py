@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from support import Render, Service, bare_python, new_database, tables
+from support import NewDatabase, Render, Service, bare_python, tables
 
 NAMES = ("orders", "payments")
 
 
 @pytest.fixture
-def services(render: Render, server: URL, tmp_path: Path) -> dict[str, tuple[Service, URL]]:
+def services(render: Render, new_database: NewDatabase, tmp_path: Path) -> dict[str, tuple[Service, URL]]:
     """Two services below services/, and ../../.venv with the libraries of this test environment."""
     root = tmp_path / "repository"
     python = bare_python(root / ".venv")
@@ -22,8 +22,7 @@ def services(render: Render, server: URL, tmp_path: Path) -> dict[str, tuple[Ser
     services = {}
     for name in NAMES:
         service = render(root / "services" / name, service_name=name, layout="monorepo")
-        service.env_prefix = name.upper()
-        database = new_database(server)
+        database = new_database()
         (service.folder / ".env").write_text(
             f"{name.upper()}_DB_HOST={database.host}\n"
             f"{name.upper()}_DB_PORT={database.port}\n"
@@ -60,9 +59,8 @@ def test_the_database_of_another_service_is_not_mistaken_for_its_own(
     assert "Can't locate revision" in process.stdout + process.stderr
 
 
-def test_no_path_is_needed_and_no_services_package(services: dict[str, tuple[Service, URL]]) -> None:
+def test_no_services_package_is_imported(services: dict[str, tuple[Service, URL]]) -> None:
     service, _ = services["orders"]
-    assert "PYTHONPATH" not in service.environment
     for path in service.folder.rglob("*.py"):
         assert "services." not in path.read_text()
 

@@ -1,8 +1,9 @@
 """The tests that a service gets: they pass, leave nothing behind, and fail when what they guard is broken."""
 
 import pytest
+from sqlalchemy import URL
 
-from support import Render, Service
+from support import Render, Service, fetch
 
 
 def run_own_tests(service: Service, expected_status: int) -> str:
@@ -14,8 +15,13 @@ def run_own_tests(service: Service, expected_status: int) -> str:
 def test_they_start_an_embedded_server_and_leave_nothing(render: Render) -> None:
     service = render(outbox=True)
     before = {path.name for path in service.folder.iterdir()}
+    temporary = service.folder.parent / "temporary"
+    temporary.mkdir(mode=0o755)
+    service.environment["TMPDIR"] = str(temporary)
+    service.environment["PYTEST_DEBUG_TEMPROOT"] = str(service.folder.parent)
     assert " passed" in run_own_tests(service, 0)
     assert {path.name for path in service.folder.iterdir()} - before <= {"__pycache__"}
+    assert list(temporary.iterdir()) == [], "the embedded server and its folder are gone"
 
 
 def test_they_do_not_touch_the_configured_database(service: Service) -> None:
@@ -36,12 +42,13 @@ def test_they_do_not_touch_the_configured_database(service: Service) -> None:
             "test_upgrade_persists",
         ),
         ("safe_migrations/runner.py", '"postgresql+asyncpg://"', '"sqlite://"', "test_offline_sql"),
+        ("models_db.py", '{"eager_defaults": True}', "{}", "test_session_writes_and_reads"),
         ("config.py", "interpolate=False", "interpolate=True", "test_any_password"),
         ("config.py", "if self.migration_url is None:", "if True:", "test_migrations_may_have_a_url"),
         ("database.py", "if current == heads:", "if True:", "test_not_ready_behind"),
         ("database.py", "if current - known:", "if False:", "test_ready_beside_a_newer_release"),
     ],
-    ids=["models", "downgrade", "commit", "offline", "interpolation", "migration-url", "readiness", "newer"],
+    ids=["models", "downgrade", "commit", "offline", "eager", "interpolation", "migration-url", "readiness", "newer"],
 )
 def test_they_fail_when_what_they_guard_is_broken(
     render: Render, file: str, old: str, new: str, caught_by: str
@@ -52,3 +59,45 @@ def test_they_fail_when_what_they_guard_is_broken(
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     assert f"::{caught_by}" in run_own_tests(service, 1)
+
+
+@pytest.mark.parametrize("name", ["20200101_0001_second.py", "second.py"], ids=["same-number", "no-number"])
+def test_they_refuse_revision_files_out_of_order(service: Service, name: str) -> None:
+    service.succeed("alembic", "revision", "-m", "second")
+    path = service.folder / "alembic" / "versions" / service.revisions()[1]
+    path.rename(path.with_name(name))
+    assert name in run_own_tests(service, 1)
+
+
+def test_outbox_is_written_with_the_change_and_read_in_order(render: Render, database: URL) -> None:
+    service = render(outbox=True)
+    service.configure(database)
+    service.succeed("alembic", "upgrade", "head")
+    program = """
+import asyncio
+from sqlalchemy import select
+from config import load_settings
+from database import create_engine, create_session_factory
+from models_db import EventOutbox, Item
+
+def event(number):
+    return EventOutbox(aggregate_type="item", aggregate_id="1", event_type="added", payload={"number": number})
+
+async def main():
+    engine = create_engine(load_settings())
+    session_factory = create_session_factory(engine)
+    async with session_factory.begin() as session:
+        session.add_all([Item(name="first"), event(1), event(2)])
+    async with session_factory() as session:
+        session.add_all([Item(name="rolled back"), event(3)])
+        await session.flush()
+    unpublished = select(EventOutbox).where(EventOutbox.published_at.is_(None)).order_by(EventOutbox.id)
+    async with session_factory.begin() as session:
+        print([row.payload["number"] for row in await session.scalars(unpublished.with_for_update(skip_locked=True))])
+    await engine.dispose()
+
+asyncio.run(main())
+"""
+    assert service.succeed("python", "-c", program).strip() == "[1, 2]"
+    (index,) = fetch(database, "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_event_outbox_unpublished'")
+    assert "WHERE (published_at IS NULL)" in index.indexdef

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from safe_migrations.connection import run_async
+from safe_migrations.databases import create_database
 from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
-from support import Render, as_text, fetch, new_database, tables
+from support import ENV_PREFIX, Render, as_text, fetch, tables
 
 
 @pytest.fixture(params=[15, 16, 17, 18])
@@ -23,7 +25,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def test_full_cycle_and_the_services_own_tests(render: Render, cluster: Cluster) -> None:
     version = int(cluster.version().partition(".")[0])
     service = render(outbox=True, postgres_version=version)
-    database = new_database(cluster.url())
+    run_async(create_database(cluster.url(), ENV_PREFIX, "orders"))
+    database = cluster.url("orders")
     service.configure(database)
     service.succeed("alembic", "upgrade", "head")
     assert tables(database) == {"alembic_version", "event_outbox", "item"}

@@ -2,6 +2,7 @@
 
 import ast
 import keyword
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from copier import run_copy
+from copier import run_copy, run_recopy
 
 from support import ROOT, TEMPLATE, Render, bare_environment
 
@@ -24,8 +25,8 @@ INVALID = [
     ("layout", "elsewhere"),
     *[("database_name", name) for name in ["", "Orders", "1db", "order-db", 'a"b', "o" * 64, "template1", "{{ 1 }}"]],
     *[("database_port", port) for port in ["abc", "80", "65536", "-1", "1.5", "true", "", "[1]"]],
-    *[("env_prefix", prefix) for prefix in ["", "orders", "1A", "A-B", "A_", "_A", "A\n", "{{ 1 }}"]],
-    *[("platform_prefix", prefix) for prefix in ["", "platform", "A_"]],
+    *[("env_prefix", prefix) for prefix in ["", "orders", "1A", "A-B", "A_", "_A", "A\n", "{{ 1 }}", "P" * 41]],
+    *[("platform_prefix", prefix) for prefix in ["", "platform", "A_", "P" * 41]],
     *[("outbox", "maybe"), ("containers", "maybe")],
     *[("python_version", version) for version in ["3.10", "3.15", "three"]],
     *[("postgres_version", version) for version in ["14", "19", "latest"]],
@@ -66,9 +67,31 @@ def test_destination_that_is_not_empty(template: Path, tmp_path: Path) -> None:
     process = command_line(template, tmp_path)
     assert process.returncode == 1
     last = process.stderr.strip().splitlines()[-1]
-    assert "the destination is not empty, it holds README.md; name a folder that is new or empty" in last
+    assert f"the destination is not empty, it holds {tmp_path / 'README.md'}; name a folder" in last
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["src/main.py", "src/package/main.py"])
+def test_destination_with_folders_only(template: Path, tmp_path: Path, name: str) -> None:
+    destination = tmp_path / "with [brackets]"
+    (destination / name).parent.mkdir(parents=True)
+    (destination / name).write_text("mine")
+    process = command_line(template, destination)
+    assert process.returncode == 1
+    assert "the destination is not empty" in process.stderr.strip().splitlines()[-1]
+    assert [path.name for path in destination.iterdir()] == ["src"]
+
+
+def test_recopy_renders_no_revision_again(template: Path, tmp_path: Path) -> None:
+    destination = tmp_path / "service"
+    run_copy(str(template), destination, defaults=True, quiet=True)
+    (baseline,) = (destination / "alembic" / "versions").iterdir()
+    baseline.rename(baseline.with_name("20200101_0001_baseline.py"))
+    (destination / "database.py").unlink()
+    run_recopy(destination, defaults=True, overwrite=True, quiet=True)
+    assert [path.name for path in (destination / "alembic" / "versions").iterdir()] == ["20200101_0001_baseline.py"]
+    assert (destination / "database.py").is_file()
 
 
 def test_destination_that_is_a_new_repository(template: Path, tmp_path: Path) -> None:
@@ -77,15 +100,25 @@ def test_destination_that_is_a_new_repository(template: Path, tmp_path: Path) ->
     assert (tmp_path / "alembic.ini").is_file()
 
 
-def test_next_three_commands(template: Path, tmp_path: Path) -> None:
-    process = command_line(template, tmp_path / "service")
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ("standalone", ["cd '{}' && pdm install", "pdm run db-up", "pdm run migrate-upgrade"]),
+        (
+            "monorepo",
+            [
+                "test -d .venv || python3 -m venv .venv",
+                "cd '{}' && pdm use ../../.venv/bin/python && pdm install",
+                "pdm run db-up && pdm run migrate-upgrade",
+            ],
+        ),
+    ],
+)
+def test_next_three_commands(template: Path, tmp_path: Path, layout: str, expected: list[str]) -> None:
+    process = command_line(template, tmp_path / "a service", "-d", f"layout={layout}")
     assert process.returncode == 0
-    said = [line.strip() for line in process.stderr.splitlines()]
-    assert said[said.index(f"cd {tmp_path / 'service'} && pdm install") :][:3] == [
-        f"cd {tmp_path / 'service'} && pdm install",
-        "pdm run db-up",
-        "pdm run migrate-upgrade",
-    ]
+    said = [line.strip() for line in process.stderr.splitlines() if re.match(r"  \S", line)]
+    assert said == [line.format(tmp_path / "a service") for line in expected]
 
 
 def test_at_most_twelve_questions_each_with_advice() -> None:

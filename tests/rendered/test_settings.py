@@ -1,13 +1,12 @@
 """config.py in a rendering: .env found from anywhere, any password, no secret in any output."""
 
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from dotenv import set_key
 from sqlalchemy import URL
 
-from support import Render, Service, fetch, new_database, tables
+from support import NewDatabase, NewRole, Render, Service, tables
 
 PASSWORDS = [
     "per%cent",
@@ -27,17 +26,9 @@ SHOW_USER = "from config import load_settings; print(load_settings().database_ur
 
 
 @pytest.fixture(scope="session")
-def roles(server: URL) -> dict[str, str]:
+def roles(new_role: NewRole) -> dict[str, str]:
     """A role for each password."""
-    roles = {}
-    for password in PASSWORDS:
-        roles[password] = f"role_{uuid4().hex}"
-        create = (
-            "SELECT format('CREATE ROLE %I LOGIN SUPERUSER PASSWORD %L', CAST(:role AS text), CAST(:secret AS text))"
-        )
-        ((statement,),) = fetch(server, create, role=roles[password], secret=password)
-        fetch(server, statement.replace(":", r"\:"))
-    return roles
+    return {password: new_role("LOGIN SUPERUSER", password) for password in PASSWORDS}
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -78,14 +69,27 @@ def test_env_file_is_looked_for_upward_and_the_nearest_wins(render: Render, tmp_
         assert service.succeed("python", "-c", SHOW_USER).strip() == folder.name
 
 
+def test_service_and_monorepo_share_their_files(render: Render, tmp_path: Path) -> None:
+    service = render(tmp_path / "repository" / "services" / "orders", layout="monorepo")
+    (tmp_path / "repository" / ".env").write_text("PLATFORM_DB_USER=shared\nPLATFORM_DB_PASSWORD=secret\n")
+    (service.folder / ".env").write_text("ORDERS_DB_NAME=own\n")
+    assert service.succeed("python", "-c", SHOW_USER).strip() == "shared"
+    assert service.succeed("python", "-c", SHOW_USER.replace("username", "database")).strip() == "own"
+
+
+def test_url_without_a_database_means_the_services_own(service: Service) -> None:
+    service.environment = {"ORDERS_DATABASE_URL": "postgresql://user@host"}
+    assert service.succeed("python", "-c", SHOW_USER.replace("username", "database")).strip() == "orders"
+
+
 def test_environment_wins_over_env_file(service: Service) -> None:
     (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://from_file@host/name\n")
     service.environment = {"ORDERS_DATABASE_URL": "postgresql://from_environment@host/name"}
     assert service.succeed("python", "-c", SHOW_USER).strip() == "from_environment"
 
 
-def test_migrations_take_their_own_url(service: Service, server: URL, database: URL) -> None:
-    other = new_database(server)
+def test_migrations_take_their_own_url(service: Service, new_database: NewDatabase, database: URL) -> None:
+    other = new_database()
     service.configure(other)
     service.environment["ORDERS_MIGRATION_DATABASE_URL"] = database.set(drivername="postgres").render_as_string(
         hide_password=False

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, bare_environment, free_port
+from safe_migrations.embedded import free_port
+from support import ROOT, bare_environment
 
 URL = "https://git.example.com/platform/copier-postgres-service.git"
 
@@ -143,4 +144,4 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
     _, _, two = commands("README.md").partition("migrate-upgrade\n\n")
     install, demo, test = re.split(r" && |\n", two.partition("\n\n")[0].strip())
     ran = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert (ran.index(install), ran.index(demo)) < (ran.index(demo), ran.index(test))
+    assert ran.index(install) < ran.index(demo) < ran.index(test)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 from safe_migrations import connection
 from safe_migrations.connection import client_environment, run_async
 from safe_migrations.errors import ConnectionFailedError
-from support import fetch
+from support import NewRole, fetch
 
 
 def sentence_for(url: URL) -> str:
@@ -33,18 +33,19 @@ def sentence_for(url: URL) -> str:
         ({"database": "missing"}, "has no database 'missing': create it"),
         ({"port": 1}, "does not answer at 127.0.0.1:1 (connection refused): start it"),
         ({"host": "unknown.invalid"}, "does not answer at unknown.invalid"),
+        ({"host": ".."}, "does not answer at .."),
         ({"query": {"ssl": "require"}}, "rejected SSL upgrade"),
     ],
-    ids=["password", "user", "database", "port", "host", "ssl"],
+    ids=["password", "user", "database", "port", "host", "no-name", "ssl"],
 )
 def test_failure_is_one_sentence(server: URL, change: dict[str, Any], message: str) -> None:
     assert message in sentence_for(server.set(**change))
 
 
-def test_role_that_may_not_log_in(server: URL) -> None:
-    fetch(server, "CREATE ROLE may_not_log_in PASSWORD 'secret'")
-    message = sentence_for(server.set(username="may_not_log_in", password="secret"))
-    assert 'refused the connection (role "may_not_log_in" is not permitted to log in)' in message
+def test_role_that_may_not_log_in(server: URL, new_role: NewRole) -> None:
+    role = new_role("NOLOGIN", "secret")
+    message = sentence_for(server.set(username=role, password="secret"))
+    assert f'refused the connection (role "{role}" is not permitted to log in)' in message
 
 
 def test_missing_socket(tmp_path: Path) -> None:
@@ -84,3 +85,15 @@ def test_client_environment_is_what_psql_reads() -> None:
         "PGDATABASE": "orders",
         "PGSSLMODE": "require",
     }
+
+
+def test_client_environment_with_several_hosts() -> None:
+    url = make_url("postgresql+asyncpg://somebody@/orders?host=one:5433&host=two:5434")
+    assert client_environment(url).items() >= {("PGHOST", "one,two"), ("PGPORT", "5433,5434")}
+
+
+def test_no_connection_is_left_open(database: URL) -> None:
+    for _ in range(2):
+        fetch(database, "SELECT 1")
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    assert fetch(database, query) == [(1,)], "only the one that asks"

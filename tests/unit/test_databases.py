@@ -25,6 +25,7 @@ def test_copy_of_another(server: URL, database: URL) -> None:
     name = f"copy_{uuid4().hex}"
     run_async(create_database(server, ENV_PREFIX, name, template=str(database.database)))
     assert fetch(server.set(database=name), "SELECT * FROM marker") == []
+    run_async(drop_database(server, ENV_PREFIX, name))
 
 
 def test_drop_with_somebody_connected(server: URL, database: URL) -> None:

@@ -1,9 +1,11 @@
 """Clusters of our own, with the real programs."""
 
 import os
+import pwd
 import socket
 import stat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -76,3 +78,18 @@ def test_versions_are_told_apart() -> None:
     with pytest.raises(EmbeddedPostgresError, match="No programs of PostgreSQL 9"):
         find_programs(9, exactly=True)
     assert find_programs(9) == find_programs(18), "another version falls back to the embedded wheel"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
+def test_another_users_cluster_is_named(tmp_path: Path) -> None:
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        cluster = Cluster(Path(folder) / "cluster", PROGRAMS)
+        cluster.start()
+        cluster.stop()
+        os.seteuid(pwd.getpwnam("daemon").pw_uid)
+        try:
+            with pytest.raises(EmbeddedPostgresError, match=r"belongs to another user \(nobody\)"):
+                cluster.is_running()
+        finally:
+            os.seteuid(0)
