@@ -81,7 +81,7 @@ async def check_readiness(engine: AsyncEngine) -> Readiness:
         return Readiness(True, f"The database is at revision {_names(current)}, which is newer than this code.")
     return Readiness(
         False,
-        f"The database is at revision {_names(current)}, this code expects {_names(heads)}: pdm run migrate-upgrade",
+        f"The database is at revision {_names(current)}, this code expects {_names(heads)}: run alembic upgrade head",
     )
 
 

@@ -24,13 +24,16 @@ def main() -> None:
     except MigrationError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: the same command goes on from there.")
 
 
 def db_up() -> int:
     """Start the development database, and configure the service to use it if no URL is configured."""
     cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
     settings = config.load_settings()
-    print(f"Starting PostgreSQL {cluster.version()} …", flush=True)
+    if not cluster.is_running():
+        print(f"Starting PostgreSQL {cluster.version()} …", flush=True)
     url = development.up(cluster, config.ENV_PREFIX, port=settings.db_port, database=settings.db_name)
     print(f"The database {url.database} is at {url}")
     variable, env_file = f"{config.ENV_PREFIX}_DATABASE_URL", config.SERVICE_FOLDER / ".env"
@@ -51,8 +54,8 @@ def db_up() -> int:
 def db_down() -> int:
     """Stop the development database."""
     cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
-    cluster.stop()
-    print(f"PostgreSQL is stopped. Its data stays in {cluster.folder}; remove that folder to begin anew.")
+    print("PostgreSQL is stopped." if cluster.stop() else "PostgreSQL was not running.")
+    print(f"Its data stays in {cluster.folder / 'data'}; remove that folder to begin anew.")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +23,13 @@ def development_cluster(service_folder: Path, version: int) -> Cluster:
     Args:
         service_folder: the folder of alembic.ini.
         version: the PostgreSQL version that the service runs on in production.
+
+    Raises:
+        EmbeddedPostgresError: there are no programs, or none of the version that has written the data.
     """
+    with suppress(OSError):
+        written_by = (service_folder / FOLDER / "data" / "PG_VERSION").read_text()
+        return Cluster(service_folder / FOLDER, find_programs(int(written_by), exactly=True))
     return Cluster(service_folder / FOLDER, find_programs(version))
 
 

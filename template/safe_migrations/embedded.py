@@ -86,10 +86,19 @@ class Cluster:
         options = f"-p {free_port(port)}"
         self._succeed("pg_ctl", "start", "-w", "-t", str(START_TIMEOUT), "-l", self._log, "-o", options)
 
-    def stop(self) -> None:
-        """Stop the server: sessions end, transactions roll back, nothing is lost."""
-        if self.is_running():
-            self._succeed("pg_ctl", "stop", "-w", "-m", "fast")
+    def stop(self) -> bool:
+        """Stop the server, if it runs: sessions end, transactions roll back, nothing is lost.
+
+        Returns:
+            Whether it ran.
+
+        Raises:
+            EmbeddedPostgresError: the cluster is another user's, or the server did not stop.
+        """
+        if not self.is_running():
+            return False
+        self._succeed("pg_ctl", "stop", "-w", "-m", "fast")
+        return True
 
     def is_running(self) -> bool:
         """Whether the server runs.
@@ -130,9 +139,10 @@ class Cluster:
 
     def _initialise(self, settings: Mapping[str, str]) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(24))
+        if not self._password.is_file():  # data that is made anew keeps the password, and .env stays right
+            descriptor = os.open(self._password, os.O_WRONLY | os.O_CREAT, 0o600)
+            with open(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(24))
         if _is_root():
             shutil.chown(self.folder, "nobody")
         login = ("--username", USER, "--pwfile", self._password, "--auth", "scram-sha-256")
@@ -149,7 +159,7 @@ class Cluster:
             reason = [*answer.stderr.splitlines(), *fatal][-1:]
             raise EmbeddedPostgresError(
                 f"PostgreSQL's {program} failed ({''.join(reason)}): see {self._log}, and if its data can go, "
-                f"remove {self.folder} and run pdm run db-up."
+                f"remove {self._data} and run pdm run db-up."
             )
 
     def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -206,8 +216,8 @@ def free_port(port: int | None = None) -> int:
             attempt.bind((HOST, port or 0))
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"Port {port} of {HOST} is taken by another program ({error.strerror}): stop that one, or set another "
-                "…_DB_PORT in .env (.env.example lists the settings)."
+                f"Port {port} of {HOST} is taken by another program: stop that one (if it is the database of another "
+                "copy or service, with pdm run db-down there), or give this service another …_DB_PORT in .env."
             ) from error
         taken: int = attempt.getsockname()[1]
         return taken

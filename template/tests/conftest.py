@@ -91,6 +91,13 @@ def database(server: URL, template_database: Database) -> Iterator[Database]:
 
 
 @pytest.fixture
+def configured(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """The service, configured for a database at head."""
+    monkeypatch.setenv(f"{config.ENV_PREFIX}_DATABASE_URL", database.url.render_as_string(hide_password=False))
+    return database
+
+
+@pytest.fixture
 def empty_database(server: URL) -> Iterator[Database]:
     """A database without tables."""
     with throw_away_database(server) as database:

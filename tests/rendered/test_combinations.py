@@ -20,7 +20,7 @@ ANSWERS: dict[str, list[Any]] = {
     "service_name": ["orders", "true", "a_service_whose_name_has_forty_character"],
     "service_description": ["Takes orders", 'Bücher & "Bestellungen" \\ 100 % 📚'],
     "database_name": ["orders", "_" + "o" * 62],
-    "database_port": [1024, 65535],
+    "database_port": ["1024", "65535"],
     "env_prefix": ["ORDERS", "A"],
     "platform_prefix": ["PLATFORM", "B_2"],
 }

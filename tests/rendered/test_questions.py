@@ -24,7 +24,7 @@ INVALID = [
     *[("service_description", text) for text in ["", "  ", "two\nlines", "a\ttab", "x" * 201]],
     ("layout", "elsewhere"),
     *[("database_name", name) for name in ["", "Orders", "1db", "order-db", 'a"b', "o" * 64, "template1", "{{ 1 }}"]],
-    *[("database_port", port) for port in ["abc", "80", "65536", "-1", "1.5", "true", "", "[1]"]],
+    *[("database_port", port) for port in ["abc", "80", "65536", "-1", "1.5", "true", "", "01024"]],
     *[("env_prefix", prefix) for prefix in ["", "orders", "1A", "A-B", "A_", "_A", "A\n", "{{ 1 }}", "P" * 41]],
     *[("platform_prefix", prefix) for prefix in ["", "platform", "A_", "P" * 41]],
     *[("outbox", "maybe"), ("containers", "maybe")],
@@ -45,7 +45,7 @@ def test_invalid_answer_is_refused_and_nothing_is_written(
         run_copy(str(template), destination, data=data, defaults=True, unsafe=False, quiet=True)
     message = str(refusal.value)
     assert "\n" not in message
-    assert any(hint in message for hint in (" like ", " is not in [", "write one line")), message
+    assert any(hint in message for hint in (" like ", " is not in [")), message
     assert not destination.exists()
 
 
@@ -58,7 +58,7 @@ def test_command_line_says_it_in_its_last_line(template: Path, tmp_path: Path) -
     process = command_line(template, tmp_path / "service", "-d", "service_name=Orders")
     assert process.returncode == 1
     last = process.stderr.strip().splitlines()[-1]
-    assert "'service_name': use snake_case: lower-case letters, digits and single underscores" in last
+    assert "'service_name': use snake_case, like order_service: lower-case letters" in last
     assert not (tmp_path / "service").exists()
 
 
@@ -67,7 +67,7 @@ def test_destination_that_is_not_empty(template: Path, tmp_path: Path) -> None:
     process = command_line(template, tmp_path)
     assert process.returncode == 1
     last = process.stderr.strip().splitlines()[-1]
-    assert f"the destination is not empty, it holds {tmp_path / 'README.md'}; name a folder" in last
+    assert f"name an empty folder, like {tmp_path}_new: this one holds {tmp_path / 'README.md'}" in last
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "mine"
 
@@ -79,7 +79,7 @@ def test_destination_with_folders_only(template: Path, tmp_path: Path, name: str
     (destination / name).write_text("mine")
     process = command_line(template, destination)
     assert process.returncode == 1
-    assert "the destination is not empty" in process.stderr.strip().splitlines()[-1]
+    assert "name an empty folder" in process.stderr.strip().splitlines()[-1]
     assert [path.name for path in destination.iterdir()] == ["src"]
 
 
@@ -137,7 +137,7 @@ def test_defaults_follow_from_the_name(render: Render, name: str) -> None:
     answers = yaml.safe_load((service.folder / ".copier-answers.yml").read_text())
     assert answers["database_name"] == name
     assert answers["env_prefix"] == name.upper()
-    assert 15432 <= answers["database_port"] < 16432
+    assert 15432 <= int(answers["database_port"]) < 16432
     assert "platform_prefix" not in answers, "not asked in a standalone service"
     assert f'PLATFORM_PREFIX = "{name.upper()}"' in (service.folder / "config.py").read_text()
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import socket
 import stat
 from pathlib import Path
@@ -59,8 +60,23 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(EmbeddedPostgresError, match=f"Port {port} .* is taken .* set another"):
+        with pytest.raises(EmbeddedPostgresError, match=f"Port {port} .* is taken .* another …_DB_PORT"):
             Cluster(tmp_path / "cluster", PROGRAMS).start(port)
+
+
+def test_data_that_is_made_anew_keeps_the_password(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "cluster", PROGRAMS)
+    cluster.start()
+    before = cluster.url().password
+    assert cluster.stop()
+    assert not cluster.stop(), "it did not run any more"
+    shutil.rmtree(cluster.folder / "data")
+    cluster.start()
+    try:
+        assert cluster.url().password == before
+        assert fetch(cluster.url(), "SELECT 1") == [(1,)]
+    finally:
+        cluster.stop()
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
