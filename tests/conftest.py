@@ -31,6 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(stack.close)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A long test at the head of each half: two workers begin with one each, and share out the rest."""
+    journeys = [item for item in items if "user_journey" in item.nodeid]
+    others = [item for item in items if "user_journey" not in item.nodeid]
+    half = len(items) // 2
+    items[:] = [*journeys[:1], *others[:half], *journeys[1:], *others[half:]]
+
+
 @pytest.fixture(scope="session")
 def server() -> URL:
     """The maintenance database of the run's PostgreSQL, as its superuser."""
