@@ -15,7 +15,6 @@ from uuid import uuid4
 import pytest
 from alembic import command
 from alembic.config import Config
-from dotenv import dotenv_values
 from sqlalchemy import URL, Row, text
 
 import config
@@ -67,7 +66,7 @@ def no_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def server() -> Iterator[URL]:
     """A database of a server where this user may create others."""
-    given = (dotenv_values(config.ENV_FILES[0], interpolate=False) | os.environ).get(TEST_DATABASE_URL)
+    given = (config.read_env_files() | os.environ).get(TEST_DATABASE_URL)
     if given:
         yield config.parse_database_url(given, TEST_DATABASE_URL)
     else:

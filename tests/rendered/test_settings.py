@@ -72,7 +72,7 @@ def test_env_file_is_looked_for_upward_and_the_nearest_wins(render: Render, tmp_
 def test_service_and_monorepo_share_their_files(render: Render, tmp_path: Path) -> None:
     service = render(tmp_path / "repository" / "services" / "orders", layout="monorepo")
     (tmp_path / "repository" / ".env").write_text("PLATFORM_DB_USER=shared\nPLATFORM_DB_PASSWORD=secret\n")
-    (service.folder / ".env").write_text("ORDERS_DB_NAME=own\n")
+    (service.folder / ".env").write_text("ORDERS_DB_NAME=own\nPLATFORM_DB_USER=\n")
     assert service.succeed("python", "-c", SHOW_USER).strip() == "shared"
     assert service.succeed("python", "-c", SHOW_USER.replace("username", "database")).strip() == "own"
 
@@ -86,6 +86,20 @@ def test_environment_wins_over_env_file(service: Service) -> None:
     (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://from_file@host/name\n")
     service.environment = {"ORDERS_DATABASE_URL": "postgresql://from_environment@host/name"}
     assert service.succeed("python", "-c", SHOW_USER).strip() == "from_environment"
+
+
+def test_empty_means_not_set(service: Service) -> None:
+    (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://from_file@host/name\n")
+    service.environment = {"ORDERS_DATABASE_URL": ""}
+    assert service.succeed("python", "-c", SHOW_USER).strip() == "from_file"
+
+
+def test_readiness_of_a_role_that_may_not_read_the_revision(service: Service, database: URL, new_role: NewRole) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    service.configure(database.set(username=new_role("LOGIN", "secret"), password="secret"))
+    process = service.run("python", "-m", "database")
+    assert process.returncode == 1
+    assert "may not do this (permission denied for table alembic_version): as the owner, grant" in process.stdout
 
 
 def test_migrations_take_their_own_url(service: Service, new_database: NewDatabase, database: URL) -> None:
