@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, make_url, text
 
 from safe_migrations import connection
-from safe_migrations.connection import client_environment, run_async
+from safe_migrations.connection import client_environment, connected, run_async
 from safe_migrations.errors import ConnectionFailedError
-from support import NewRole, fetch
+from support import ENV_PREFIX, NewRole, fetch
 
 
 def sentence_for(url: URL) -> str:
@@ -93,7 +93,11 @@ def test_client_environment_with_several_hosts() -> None:
 
 
 def test_no_connection_is_left_open(database: URL) -> None:
-    for _ in range(2):
-        fetch(database, "SELECT 1")
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    assert fetch(database, query) == [(1,)], "only the one that asks"
+    async def connect_twice() -> int:
+        async with connected(database, ENV_PREFIX):
+            pass
+        async with connected(database, ENV_PREFIX) as connection:
+            count = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+            return int(await connection.scalar(count) or 0)
+
+    assert run_async(connect_twice()) == 1, "only the one that asks"
