@@ -78,12 +78,13 @@ class Service:
         return process.stdout
 
     def fail(self, *command: str, **options: Any) -> str:
-        """Run a command that must end with 1 and one sentence for a person; return that."""
+        """Run a command that must end with 1 and one sentence for a person, besides logs; return that."""
         process = self.run(*command, **options)
         assert process.returncode == 1, f"{command} ended with {process.returncode}:\n{process.stdout}{process.stderr}"
         assert "Traceback" not in process.stdout + process.stderr
-        assert len(process.stderr.strip().splitlines()) == 1, process.stderr
-        return process.stderr.strip()
+        said = [line for line in process.stderr.splitlines() if not line.startswith("INFO ")]
+        assert len(said) == 1, process.stderr
+        return said[0]
 
     def revisions(self) -> list[str]:
         """The names of the revision files, in order."""

@@ -37,7 +37,10 @@ def db_up() -> int:
     url = development.up(cluster, config.ENV_PREFIX, port=settings.db_port, database=settings.db_name)
     print(f"The database {url.database} is at {url}")
     variable, env_file = f"{config.ENV_PREFIX}_DATABASE_URL", config.SERVICE_FOLDER / ".env"
-    writes = settings.url is None and settings.db_host in ("localhost", url.host)
+    if settings.url is None:
+        writes = settings.db_host in ("localhost", url.host)
+    else:  # of this cluster, but on another port
+        writes = settings.database_url.password == url.password and settings.database_url != url
     if writes:
         development.write_url(url, env_file, variable)
         print(f"{variable} is now in {env_file}.")
@@ -46,7 +49,8 @@ def db_up() -> int:
     else:
         print(
             f"Migrations still go to {settings.migration_database_url}, as configured in the environment or in .env. "
-            f"To use this database, remove {config.ENV_PREFIX}_…DATABASE_URL and _DB_… from there; then pdm run db-up."
+            f"To use this database, remove {variable}, {config.ENV_PREFIX}_MIGRATION_DATABASE_URL and "
+            f"{config.ENV_PREFIX}_DB_HOST from there; then pdm run db-up."
         )
     return 0
 

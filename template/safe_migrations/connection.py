@@ -92,6 +92,8 @@ def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: st
     """
     address = f"{url.host or url.query.get('host') or 'localhost'}:{url.port or 5432}"
     settings = f"{env_prefix}_DATABASE_URL, {env_prefix}_MIGRATION_DATABASE_URL or the parts (see .env.example)"
+    if isinstance(error, ConnectionError) and "SSL" in str(error):
+        return f"PostgreSQL at {address} offers no TLS: turn it on there, or take sslmode out of {settings}."
     if not isinstance(error, DBAPIError):
         return (
             f"PostgreSQL does not answer at {address} ({_reason(error)}): "

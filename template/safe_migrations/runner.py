@@ -1,13 +1,15 @@
 """The one way in: every Alembic command that runs env.py passes through `run`."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from alembic import command, context
 from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.connection import connected, run_async
+from safe_migrations.connection import SESSION_SETTINGS, connected, run_async
 from safe_migrations.errors import MigrationError
 
 
@@ -15,7 +17,7 @@ def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> 
     """Run the Alembic command that loaded env.py.
 
     Offline (`--sql`) it prints SQL and needs no database. Online it connects by itself, or uses the connection that
-    a caller put into `config.attributes["connection"]`, whose transaction then stays the caller's.
+    a caller put into `config.attributes["connection"]`. If that one is in a transaction, it stays the caller's to end.
 
     Args:
         database_url: reads the settings and gives the URL to migrate; called only if the command needs it.
@@ -38,7 +40,10 @@ def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> 
 
 def _run(database_url: Callable[[], URL], env_prefix: str, options: dict[str, Any]) -> None:
     injected = context.config.attributes.get("connection")
-    if context.is_offline_mode() or _reads_files_only():
+    if context.is_offline_mode():
+        _run_without_database(options)
+    elif _reads_files_only():
+        logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # it would speak of SQL
         _run_without_database(options)
     elif injected is not None:
         _run_on(injected, options)
@@ -71,10 +76,29 @@ def _run_without_database(options: dict[str, Any]) -> None:
 
 async def _run_online(url: URL, env_prefix: str, options: dict[str, Any]) -> None:
     async with connected(url, env_prefix) as connection:
-        await connection.run_sync(_run_on, options)
+        try:
+            await connection.run_sync(_run_on, options)
+        except DBAPIError as error:
+            if (sentence := _explain(error)) is None:
+                raise
+            raise MigrationError(sentence) from error
 
 
 def _run_on(connection: Connection, options: dict[str, Any]) -> None:
     context.configure(connection=connection, **options)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _explain(error: DBAPIError) -> str | None:
+    match getattr(error.orig, "sqlstate", None):
+        case "55P03":
+            return (
+                f"A lock was not free within {SESSION_SETTINGS['lock_timeout']}, so that others need not wait any "
+                "longer: nothing of this revision was applied. When the transaction that holds it is over, run the "
+                "same command again."
+            )
+        case "42501":
+            return f"This user may not do that ({error.orig}): migrate as the tables' owner, or grant what is missing."
+        case _:
+            return None

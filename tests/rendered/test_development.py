@@ -120,6 +120,18 @@ def test_a_port_that_is_taken(service: Service) -> None:
     assert not (service.folder / ".env").exists()
 
 
+def test_another_port_after_all(service: Service) -> None:
+    """What the message about a taken port advises, when .env has the URL already."""
+    service.succeed(*SAFE_MIGRATIONS, "db-up")
+    service.succeed(*SAFE_MIGRATIONS, "db-down")
+    port = free_port()
+    with (service.folder / ".env").open("a") as env_file:
+        env_file.write(f"ORDERS_DB_PORT={port}\n")
+    assert "Next: pdm run migrate-upgrade" in service.succeed(*SAFE_MIGRATIONS, "db-up")
+    assert make_url(configured_url(service.folder)).port == port
+    service.succeed("alembic", "upgrade", "head")
+
+
 def test_git_ignores_it_all(service: Service) -> None:
     service.succeed("git", "init", "--quiet")
     service.succeed(*SAFE_MIGRATIONS, "db-up")

@@ -2,9 +2,10 @@
 
 import textwrap
 
-from sqlalchemy import URL
+from sqlalchemy import URL, text
 
-from support import Service, fetch, tables
+from safe_migrations.connection import connected, run_async
+from support import ENV_PREFIX, NewRole, Service, fetch, tables
 
 CALL_ALEMBIC = """
 import asyncio, logging, sys
@@ -124,6 +125,27 @@ def test_each_revision_has_a_transaction_of_its_own(service: Service, database: 
     assert process.returncode != 0
     assert "division by zero" in process.stderr
     assert tables(database) == {"alembic_version", "item", "good"}
+
+
+def test_a_lock_that_is_not_free_is_one_sentence(service: Service, database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    connection = service.folder / "safe_migrations" / "connection.py"
+    connection.write_text(connection.read_text().replace('"lock_timeout": "5s"', '"lock_timeout": "100ms"'))
+
+    async def downgrade_while_somebody_reads() -> str:
+        async with connected(database, ENV_PREFIX) as other:
+            await other.execute(text("SELECT * FROM item"))
+            return service.fail("alembic", "downgrade", "base")
+
+    assert "A lock was not free within 100ms" in run_async(downgrade_while_somebody_reads())
+    assert "item" in tables(database)
+    service.succeed("alembic", "downgrade", "base")
+
+
+def test_a_role_that_may_not_migrate_is_one_sentence(service: Service, database: URL, new_role: NewRole) -> None:
+    service.configure(database.set(username=new_role("LOGIN", "secret"), password="secret"))
+    sentence = service.fail("alembic", "upgrade", "head")
+    assert "This user may not do that (permission denied for schema public)" in sentence
 
 
 def test_values_of_a_failing_statement_are_not_shown(service: Service) -> None:

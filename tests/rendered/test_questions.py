@@ -27,9 +27,9 @@ INVALID = [
     *[("database_port", port) for port in ["abc", "80", "65536", "-1", "1.5", "true", "", "01024"]],
     *[("env_prefix", prefix) for prefix in ["", "orders", "1A", "A-B", "A_", "_A", "A\n", "{{ 1 }}", "P" * 41]],
     *[("platform_prefix", prefix) for prefix in ["", "platform", "A_", "P" * 41]],
-    *[("outbox", "maybe"), ("containers", "maybe")],
+    *[(question, answer) for question in ("outbox", "containers") for answer in ("maybe", "1", "0.0")],
     *[("python_version", version) for version in ["3.10", "3.15", "three"]],
-    *[("postgres_version", version) for version in ["14", "19", "latest"]],
+    *[("postgres_version", version) for version in ["14", "19", "latest", "18.0"]],
     ("ci", "jenkins"),
 ]
 
@@ -72,7 +72,7 @@ def test_destination_that_is_not_empty(template: Path, tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["src/main.py", "src/package/main.py"])
+@pytest.mark.parametrize("name", ["src/main.py", "src/main/package/main.py"])
 def test_destination_with_folders_only(template: Path, tmp_path: Path, name: str) -> None:
     destination = tmp_path / "with [brackets]"
     (destination / name).parent.mkdir(parents=True)
@@ -94,8 +94,12 @@ def test_recopy_renders_no_revision_again(template: Path, tmp_path: Path) -> Non
     assert (destination / "database.py").is_file()
 
 
-def test_destination_that_is_a_new_repository(template: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["repository", "worktree"])
+def test_destination_with_nothing_but_git(template: Path, tmp_path: Path, kind: str) -> None:
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    if kind == "worktree":  # or a submodule: .git is a file
+        (tmp_path / ".git").rename(tmp_path.with_suffix(".git"))
+        (tmp_path / ".git").write_text(f"gitdir: {tmp_path.with_suffix('.git')}\n")
     assert command_line(template, tmp_path).returncode == 0
     assert (tmp_path / "alembic.ini").is_file()
 

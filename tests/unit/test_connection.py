@@ -34,7 +34,7 @@ def sentence_for(url: URL) -> str:
         ({"port": 1}, "does not answer at 127.0.0.1:1 (connection refused): start it"),
         ({"host": "unknown.invalid"}, "does not answer at unknown.invalid"),
         ({"host": ".."}, "does not answer at .."),
-        ({"query": {"ssl": "require"}}, "rejected SSL upgrade"),
+        ({"query": {"ssl": "require"}}, "offers no TLS: turn it on there"),
     ],
     ids=["password", "user", "database", "port", "host", "no-name", "ssl"],
 )
