@@ -108,6 +108,12 @@ def render(template: Path, tmp_path: Path) -> Render:
     return render
 
 
+@pytest.fixture(scope="session")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One cache for a worker's renderings: what they have in common, the libraries, is checked once."""
+    return os.fspath(tmp_path_factory.mktemp("mypy"))
+
+
 @pytest.fixture
 def service(render: Render, database: URL) -> Service:
     """A service with the default answers, configured for an empty database."""

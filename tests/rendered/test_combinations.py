@@ -1,6 +1,5 @@
 """Every pair of answers once: the rendering is whole and clean, and migrates up, down and up again."""
 
-import os
 from typing import Any
 
 import pytest
@@ -28,9 +27,7 @@ COMBINATIONS = [dict(zip(ANSWERS, values, strict=True)) for values in AllPairs(l
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=range(len(COMBINATIONS)))
-def test_combination(
-    render: Render, database: URL, tmp_path_factory: pytest.TempPathFactory, answers: dict[str, Any]
-) -> None:
+def test_combination(render: Render, database: URL, mypy_cache: str, answers: dict[str, Any]) -> None:
     if answers["layout"] == "standalone":
         answers = {name: answer for name, answer in answers.items() if name != "platform_prefix"}
     service = render(**answers)
@@ -44,9 +41,7 @@ def test_combination(
 
     service.succeed("ruff", "check", ".")
     service.succeed("ruff", "format", "--check", ".")
-    # One cache for a worker's renderings: what they have in common, the libraries, is checked once.
-    cache = tmp_path_factory.getbasetemp() / "mypy"
-    service.succeed("mypy", "--cache-dir", os.fspath(cache), ".")
+    service.succeed("mypy", "--cache-dir", mypy_cache, ".")
 
     service.succeed("alembic", "upgrade", "head")
     assert tables(database) == {"alembic_version", "item", *(["event_outbox"] if answers["outbox"] else [])}

@@ -54,7 +54,7 @@ def test_run_as_a_module(service: Service, module: str) -> None:
     assert {"alembic": "(head)", "pytest": "3 passed"}[module] in service.succeed("python", "-m", module, *arguments)
 
 
-def test_autogenerate_numbers_types_and_formats(service: Service) -> None:
+def test_autogenerate_numbers_types_and_formats(service: Service, mypy_cache: str) -> None:
     service.succeed("alembic", "upgrade", "head")
     models = service.folder / "models_db.py"
     models.write_text(models.read_text() + "    note: Mapped[str | None]\n")
@@ -66,7 +66,7 @@ def test_autogenerate_numbers_types_and_formats(service: Service) -> None:
     assert re.search(r'^revision: str = "[0-9a-f]{12}"$', text, re.MULTILINE)
     service.succeed("ruff", "check", ".")
     service.succeed("ruff", "format", "--check", ".")
-    service.succeed("mypy", ".")
+    service.succeed("mypy", "--cache-dir", mypy_cache, ".")
     service.succeed("alembic", "upgrade", "head")
     service.succeed("alembic", "check")
     service.succeed("alembic", "downgrade", "-1")

@@ -88,15 +88,18 @@ def test_image_holds_no_secret_and_no_development_file(render: Render) -> None:
 
 def pre_commit(service: Service) -> subprocess.CompletedProcess[str]:
     service.run("git", "add", "--all")
-    service.environment |= {"PRE_COMMIT_HOME": str(service.folder.parent / "pre-commit")}
     return service.run("pre-commit", "run", "--all-files", "--color=never")
 
 
 @pytest.fixture
-def repository(render: Render, monkeypatch: pytest.MonkeyPatch) -> Service:
+def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Service:
     """A service in a git repository, whose `pdm run` uses this test environment."""
     service = render()
-    service.environment |= {"VIRTUAL_ENV": sys.prefix, "PDM_IGNORE_SAVED_PYTHON": "1"}
+    service.environment |= {
+        "VIRTUAL_ENV": sys.prefix,
+        "PDM_IGNORE_SAVED_PYTHON": "1",
+        "PRE_COMMIT_HOME": str(tmp_path_factory.getbasetemp() / "pre-commit"),
+    }
     service.succeed("git", "init", "--quiet")
     return service
 

@@ -29,8 +29,6 @@ pdm run migrate-current
 rm models_db.py.before
 pdm run test
 pdm run lint
-pdm run format
-pdm run typecheck
 """
 
 # What the Dockerfile does: the production dependencies alone migrate, and tell whether the database is ready.
@@ -106,8 +104,7 @@ def test_readme_then_a_change_then_an_image_then_the_tutorial(run: Run) -> None:
     assert "ADD COLUMN note" in said
     assert re.search(r"\(head\), add a column", said)
     assert " passed" in said
-    assert said.count("All checks passed!") == 1
-    assert "Success: no issues found" in said
+    assert "All checks passed!" in said
 
     assert "op.add_column" in tutorial
     assert "No new upgrade operations detected." in tutorial
@@ -117,9 +114,10 @@ def test_readme_then_a_change_then_an_image_then_the_tutorial(run: Run) -> None:
 def test_lowest_versions(run: Run) -> None:
     lowest = "pdm lock --strategy direct_minimal_versions && pdm install --frozen-lockfile"
     script = new_service_of_readme().replace("install copier", "install copier==9.17.0").replace("pdm install", lowest)
-    said = run(f"{script}\ncopier --version\npdm list --csv{JOURNEY}")
+    said = run(f"{script}\ncopier --version\npdm list --csv{JOURNEY}pdm run format\npdm run typecheck")
     assert "copier 9.17.0" in said
     assert "SQLAlchemy,2.1.0," in said
+    assert "Success: no issues found" in said
     assert " passed" in said
 
 
