@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> 
     try:
         _run(database_url, env_prefix, options)
     except MigrationError as error:
-        if context.config.cmd_opts is None:  # called from Python
+        if _command_line() is None:
             raise
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
@@ -51,10 +52,16 @@ def _run(database_url: Callable[[], URL], env_prefix: str, options: dict[str, An
         run_async(_run_online(database_url(), env_prefix, options))
 
 
+def _command_line() -> Namespace | None:
+    """The arguments of the command line; None where Alembic is called from Python, which may give `-x` alone."""
+    arguments = context.config.cmd_opts
+    return arguments if hasattr(arguments, "cmd") else None
+
+
 def _reads_files_only() -> bool:
     """Whether the command needs this environment, but no database."""
-    arguments = context.config.cmd_opts
-    if arguments is None or not hasattr(arguments, "cmd"):  # called from Python
+    arguments = _command_line()
+    if arguments is None:
         return False
     called = arguments.cmd[0]
     if called is command.history:
@@ -95,8 +102,8 @@ def _explain(error: DBAPIError) -> str | None:
         case "55P03":
             return (
                 f"A lock was not free within {SESSION_SETTINGS['lock_timeout']}, so that others need not wait any "
-                "longer: nothing of this revision was applied. When the transaction that holds it is over, run the "
-                "same command again."
+                "longer: this revision was rolled back. When the transaction that holds the lock is over, run the same "
+                "command again."
             )
         case "42501":
             return f"This user may not do that ({error.orig}): migrate as the tables' owner, or grant what is missing."

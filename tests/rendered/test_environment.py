@@ -160,15 +160,24 @@ def test_values_of_a_failing_statement_are_not_shown(service: Service) -> None:
 
 
 def test_x_arguments_from_python(service: Service, database: URL) -> None:
-    call(
+    said = call(
         service,
         """
         from argparse import Namespace
+        from safe_migrations.errors import ConnectionFailedError
         alembic.cmd_opts = Namespace(x=["tenant=one"])
         command.upgrade(alembic, "head")
+
+        import os
+        os.environ["ORDERS_MIGRATION_DATABASE_URL"] = "postgresql://user@127.0.0.1:1/name"
+        try:
+            command.current(alembic)
+        except ConnectionFailedError:
+            print("raised, not printed")
         """,
     )
     assert "item" in tables(database)
+    assert "raised, not printed" in said
 
 
 def test_production_path_imports_no_development_tool(service: Service) -> None:
