@@ -144,7 +144,10 @@ class Cluster:
             with open(descriptor, "w") as file:
                 file.write(secrets.token_urlsafe(24))
         if _is_root():
-            shutil.chown(self.folder, "nobody")
+            import pwd  # not on Windows, where nobody is root
+
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
         login = ("--username", USER, "--pwfile", self._password, "--auth", "scram-sha-256")
         self._succeed("initdb", "--no-sync", "--no-instructions", "--encoding", "UTF8", "--locale", "C", *login)
         listen = {"listen_addresses": HOST, "unix_socket_directories": "", **settings}
@@ -172,7 +175,8 @@ class Cluster:
     def _drop_root(self) -> list[str]:
         """Run as the cluster's owner, because PostgreSQL refuses root, but reach what lies below private folders.
 
-        The capability (capabilities(7): CAP_DAC_OVERRIDE) ends with the process; permissions stay as they are.
+        The capability (capabilities(7): CAP_DAC_OVERRIDE) ends with the process; permissions stay as they are. The
+        narrower CAP_DAC_READ_SEARCH would do, but containers are not given it.
         """
         if not _is_root():
             return []

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import stat
@@ -50,6 +51,8 @@ def test_root_runs_it_as_nobody_and_opens_no_folder(tmp_path: Path) -> None:
     try:
         pid = int((cluster.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
         assert Path(f"/proc/{pid}").stat().st_uid == (cluster.folder / "data").stat().st_uid != 0
+        groups = re.findall(r"^(?:Gid|Groups):(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        assert "0" not in " ".join(groups).split(), "no group of root's"
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
     finally:
         cluster.stop()
