@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +11,7 @@ from sqlalchemy import URL
 from safe_migrations.connection import client_environment, run_async
 from safe_migrations.databases import create_database, database_exists
 from safe_migrations.embedded import Cluster, find_programs
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import EmbeddedPostgresError, MigrationError
 
 FOLDER = ".postgres"  # git ignores it
 
@@ -27,10 +26,18 @@ def development_cluster(service_folder: Path, version: int) -> Cluster:
     Raises:
         EmbeddedPostgresError: there are no programs, or none of the version that has written the data.
     """
-    with suppress(OSError):
-        written_by = (service_folder / FOLDER / "data" / "PG_VERSION").read_text()
-        return Cluster(service_folder / FOLDER, find_programs(int(written_by), exactly=True))
-    return Cluster(service_folder / FOLDER, find_programs(version))
+    folder = service_folder / FOLDER
+    try:
+        written_by = int((folder / "data" / "PG_VERSION").read_text())
+    except OSError:
+        return Cluster(folder, find_programs(version))
+    try:
+        return Cluster(folder, find_programs(written_by, exactly=True))
+    except EmbeddedPostgresError as error:
+        raise EmbeddedPostgresError(
+            f"PostgreSQL {written_by} has written {folder / 'data'}, and its programs are not installed any more: "
+            "install them, or remove that folder to begin anew."
+        ) from error
 
 
 def up(cluster: Cluster, env_prefix: str, *, port: int, database: str) -> URL:

@@ -132,6 +132,17 @@ def test_another_port_after_all(service: Service) -> None:
     service.succeed("alembic", "upgrade", "head")
 
 
+def test_data_of_a_version_that_is_gone(service: Service) -> None:
+    service.succeed(*SAFE_MIGRATIONS, "db-up")
+    service.succeed(*SAFE_MIGRATIONS, "db-down")
+    version = service.folder / ".postgres" / "data" / "PG_VERSION"
+    version.write_text("9\n")
+    sentence = service.fail(*SAFE_MIGRATIONS, "db-up")
+    assert f"PostgreSQL 9 has written {version.parent}" in sentence
+    assert "remove that folder to begin anew" in sentence
+    version.write_text("18\n")
+
+
 def test_git_ignores_it_all(service: Service) -> None:
     service.succeed("git", "init", "--quiet")
     service.succeed(*SAFE_MIGRATIONS, "db-up")
