@@ -7,8 +7,8 @@ from the floors below its own:
     wings     authoring     how a new revision file is named, formatted, or left out
               development   the embedded PostgreSQL on a developer's machine
     floor 2   runner        the one way in for every Alembic command that runs env.py
-    floor 1   connection    connecting, and a sentence for each way in which that fails
               databases     creating and dropping databases
-    ground    embedded      PostgreSQL programs and the clusters that they run
-              errors        what a person reads, and the exit status
+    floor 1   connection    connecting, and a sentence for each way in which that fails
+              embedded      PostgreSQL programs and the clusters that they run
+    ground    errors        what a person can put right, and the exit status
 """

@@ -41,7 +41,11 @@ def number_files(script: ScriptDirectory) -> None:
 
 
 def next_number(script: ScriptDirectory) -> int:
-    """The number of the next revision: one more than the highest of the history."""
+    """The number of the next revision: one more than the highest of the history.
+
+    Args:
+        script: the script directory whose files are numbered.
+    """
     names = (Path(revision.path).name for revision in script.walk_revisions())
     return 1 + max((int(number[1]) for name in names if (number := _NUMBER.match(name))), default=0)
 

@@ -83,11 +83,11 @@ def client_environment(url: URL) -> dict[str, str]:
 
 
 def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: str) -> str:
-    """The sentence for a connection that failed: what happened, and which setting or command puts it right.
+    """The sentence for a connection or a statement that failed: what happened, and what puts it right.
 
     Args:
-        error: what connecting raised.
-        url: where it tried to connect; its password is not shown.
+        error: what was raised.
+        url: where it connected, or tried to; its password is not shown.
         env_prefix: prefix of the service's environment variables.
     """
     address = f"{url.host or url.query.get('host') or 'localhost'}:{url.port or 5432}"
@@ -108,7 +108,16 @@ def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: st
                 f"create it (for development: pdm run db-up), or correct {settings}."
             )
         case "42501":
-            return f"The user {url.username!r} may not do this ({error.orig}): as the owner, grant it what it needs."
+            return (
+                f"The user {url.username!r} may not do this ({error.orig}): grant it what it needs, or migrate as the "
+                f"owner ({env_prefix}_MIGRATION_DATABASE_URL)."
+            )
+        case "55P03":
+            return (
+                f"A lock was not free within {SESSION_SETTINGS['lock_timeout']}, so that others need not wait any "
+                "longer: this revision was rolled back. When the transaction that holds the lock is over, run the same "
+                "command again."
+            )
         case _:
             return f"PostgreSQL at {address} refused the connection ({error.orig}): correct {settings}."
 

@@ -10,8 +10,10 @@ from alembic import command, context
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.connection import SESSION_SETTINGS, connected, run_async
+from safe_migrations.connection import connected, explain, run_async
 from safe_migrations.errors import MigrationError
+
+EXPLAINED = {"42501", "55P03"}  # no permission, no lock: what a person puts right without reading the revision
 
 
 def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> None:
@@ -86,26 +88,12 @@ async def _run_online(url: URL, env_prefix: str, options: dict[str, Any]) -> Non
         try:
             await connection.run_sync(_run_on, options)
         except DBAPIError as error:
-            if (sentence := _explain(error)) is None:
+            if getattr(error.orig, "sqlstate", None) not in EXPLAINED:
                 raise
-            raise MigrationError(sentence) from error
+            raise MigrationError(explain(error, url, env_prefix)) from error
 
 
 def _run_on(connection: Connection, options: dict[str, Any]) -> None:
     context.configure(connection=connection, **options)
     with context.begin_transaction():
         context.run_migrations()
-
-
-def _explain(error: DBAPIError) -> str | None:
-    match getattr(error.orig, "sqlstate", None):
-        case "55P03":
-            return (
-                f"A lock was not free within {SESSION_SETTINGS['lock_timeout']}, so that others need not wait any "
-                "longer: this revision was rolled back. When the transaction that holds the lock is over, run the same "
-                "command again."
-            )
-        case "42501":
-            return f"This user may not do that ({error.orig}): migrate as the tables' owner, or grant what is missing."
-        case _:
-            return None

@@ -145,7 +145,7 @@ def test_a_lock_that_is_not_free_is_one_sentence(service: Service, database: URL
 def test_a_role_that_may_not_migrate_is_one_sentence(service: Service, database: URL, new_role: NewRole) -> None:
     service.configure(database.set(username=new_role("LOGIN", "secret"), password="secret"))
     sentence = service.fail("alembic", "upgrade", "head")
-    assert "This user may not do that (permission denied for schema public)" in sentence
+    assert "may not do this (permission denied for schema public): grant it what it needs" in sentence
 
 
 def test_values_of_a_failing_statement_are_not_shown(service: Service) -> None:
