@@ -11,8 +11,10 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import dedent, indent
 from typing import Any, Protocol
 
+import alembic
 import yaml
 from sqlalchemy import URL, Row, text
 
@@ -22,6 +24,27 @@ ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "template"
 
 ENV_PREFIX = "TEST"  # of errors raised by safe_migrations when the tests themselves call it
+
+
+# A revision file by hand, as script.py.mako has it.
+REVISION = '''"""A revision of a test."""
+
+import sqlalchemy as sa
+from safe_migrations.operations import op
+
+revision: str = "{revision}"
+down_revision: str = "{down_revision}"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+{upgrade}
+
+
+def downgrade() -> None:
+{downgrade}
+'''
 
 
 def bare_environment(**variables: str) -> dict[str, str]:
@@ -86,9 +109,52 @@ class Service:
         assert len(said) == 1, process.stderr
         return said[0]
 
+    def start(self, *command: str, **variables: str) -> "subprocess.Popen[str]":
+        """Start a command in the service's folder, in a session of its own, and go on; its output is kept in pipes."""
+        environment = bare_environment(**self.environment) | variables
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, text=True, start_new_session=True, **pipes
+        )
+
+    def add_revision(self, slug: str, upgrade: str, downgrade: str = "pass") -> str:
+        """Write the next revision file, with these bodies of its functions, and return its id."""
+        files = self.revisions()
+        last = re.search(r'^revision: str = "(\w+)"', self.versions.joinpath(files[-1]).read_text(), re.MULTILINE)
+        assert last is not None
+        revision = f"{len(files) + 1:04d}_{slug}"[:32]
+        self.versions.joinpath(f"20300101_{len(files) + 1:04d}_{slug}.py").write_text(
+            REVISION.format(
+                revision=revision,
+                down_revision=last[1],
+                upgrade=indent(dedent(upgrade).strip(), "    "),
+                downgrade=indent(dedent(downgrade).strip(), "    "),
+            )
+        )
+        return revision
+
+    def use_stock_environment(self) -> None:
+        """Replace env.py by the one of `alembic init -t async`, which reads this service's settings."""
+        stock = Path(alembic.__file__).parent.joinpath("templates", "async", "env.py").read_text()
+        settings = """
+        from config import load_settings
+        from models_db import Base
+        target_metadata = Base.metadata
+        url = load_settings().migration_database_url.render_as_string(hide_password=False)
+        config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+        """
+        assert "target_metadata = None" in stock
+        self.folder.joinpath("alembic", "env.py").write_text(stock.replace("target_metadata = None", dedent(settings)))
+
+    @property
+    def versions(self) -> Path:
+        """The folder of the revision files."""
+        return self.folder / "alembic" / "versions"
+
     def revisions(self) -> list[str]:
         """The names of the revision files, in order."""
-        return sorted(path.name for path in (self.folder / "alembic" / "versions").glob("*.py"))
+        return sorted(path.name for path in self.versions.glob("*.py"))
 
 
 class Render(Protocol):

@@ -12,13 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from safe_migrations.errors import ConnectionFailedError
+from safe_migrations.policy import load_policy
 
 Result = TypeVar("Result")
 
 CONNECT_TIMEOUT = 10.0  # seconds
-# Given when the session starts, because a SET on the connection would begin a transaction that Alembic takes for
-# somebody else's and never commits. A waiting ALTER TABLE stops every later reader of its table: wait briefly.
-SESSION_SETTINGS = {"application_name": "alembic", "lock_timeout": "5s"}
+APPLICATION_NAME = "alembic"
 
 
 def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -37,7 +36,7 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 @asynccontextmanager
 async def connected(url: URL, env_prefix: str, **options: Any) -> AsyncIterator[AsyncConnection]:
-    """A connection of its own, from no pool, closed at the end.
+    """A connection of its own, from no pool, with the bounds of the policy, closed at the end.
 
     Args:
         url: where to connect, for the asyncpg driver.
@@ -45,13 +44,17 @@ async def connected(url: URL, env_prefix: str, **options: Any) -> AsyncIterator[
         options: execution options of the connection, such as `isolation_level`.
 
     Raises:
+        ConfigurationError: a bound of the policy can't be used.
         ConnectionFailedError: PostgreSQL can't be reached, or refuses the user, the password or the database.
     """
+    # Given when the session starts, because a SET on the connection would begin a transaction that Alembic takes for
+    # somebody else's and never commits.
+    settings = {"application_name": APPLICATION_NAME, **load_policy().session_settings()}
     engine = create_async_engine(
         url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": SESSION_SETTINGS},
+        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": settings},
         execution_options=options,
     )
     try:
@@ -96,10 +99,15 @@ def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: st
         return f"PostgreSQL at {address} offers no TLS: turn it on there, or take sslmode out of {settings}."
     if not isinstance(error, DBAPIError):
         return (
-            f"PostgreSQL does not answer at {address} ({_reason(error)}): "
+            f"PostgreSQL does not answer at {address} ({_network_reason(error)}): "
             f"start it (for development: pdm run db-up), or correct {settings}."
         )
-    match getattr(error.orig, "sqlstate", None):
+    if is_disconnect(error):
+        return (
+            f"The connection to PostgreSQL at {address} was lost ({reason(error)}): what was not committed is rolled "
+            "back. When PostgreSQL answers, run the same command again."
+        )
+    match sqlstate(error):
         case "28P01":
             return f"PostgreSQL at {address} refused the password of the user {url.username!r}: correct {settings}."
         case "3D000":
@@ -109,20 +117,63 @@ def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: st
             )
         case "42501":
             return (
-                f"The user {url.username!r} may not do this ({error.orig}): grant it what it needs, or migrate as the "
-                f"owner ({env_prefix}_MIGRATION_DATABASE_URL)."
+                f"The user {url.username!r} may not do this ({reason(error)}): grant it what it needs, or migrate as "
+                f"the owner ({env_prefix}_MIGRATION_DATABASE_URL)."
             )
         case "55P03":
             return (
-                f"A lock was not free within {SESSION_SETTINGS['lock_timeout']}, so that others need not wait any "
-                "longer: this revision was rolled back. When the transaction that holds the lock is over, run the same "
-                "command again."
+                "A lock was not free within MIGRATION_LOCK_TIMEOUT, so that others need not wait any longer: nothing "
+                "was changed. python -m safe_migrations locks shows who holds it; then run the same command again."
             )
+        case "08P01" | "26000" | "42P05":
+            return pooler_refused(env_prefix, reason(error))
         case _:
-            return f"PostgreSQL at {address} refused the connection ({error.orig}): correct {settings}."
+            return f"PostgreSQL at {address} refused the connection ({reason(error)}): correct {settings}."
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def pooler_refused(env_prefix: str, why: str) -> str:
+    """The sentence for a connection through a pooler in transaction mode, which loses session locks and settings.
+
+    Args:
+        env_prefix: prefix of the service's environment variables.
+        why: how it was noticed.
+    """
+    return (
+        f"The connection goes through a pooler ({why}), which loses the locks and settings of a session: set "
+        f"{env_prefix}_MIGRATION_DATABASE_URL to a URL of PostgreSQL itself, past the pooler."
+    )
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code for an error, see https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+    Args:
+        error: what was raised; None is returned for what does not come from PostgreSQL.
+    """
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether the connection is gone.
+
+    Args:
+        error: what was raised.
+    """
+    return isinstance(error, OSError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def reason(error: DBAPIError | OSError) -> str:
+    """What PostgreSQL, or the operating system, says of an error, in one line.
+
+    Args:
+        error: what was raised.
+    """
+    original = error.orig if isinstance(error, DBAPIError) else error
+    cause = getattr(original, "__cause__", None) or original  # SQLAlchemy puts the class before asyncpg's message
+    return " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+
+
+def _network_reason(error: OSError | UnicodeError) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, TimeoutError):

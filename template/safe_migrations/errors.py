@@ -24,3 +24,11 @@ class ConnectionFailedError(MigrationError):
 
 class EmbeddedPostgresError(MigrationError):
     """The embedded PostgreSQL could not be found, started or stopped."""
+
+
+class RefusedError(MigrationError):
+    """The database is in a state in which this would do harm; nothing was changed."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status

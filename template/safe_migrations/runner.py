@@ -1,19 +1,37 @@
-"""The one way in: every Alembic command that runs env.py passes through `run`."""
+"""The one way in: every Alembic command that runs env.py passes through `run`.
+
+An upgrade or a downgrade goes like this: read the state; take the lock; read the state again, and refuse what is
+unsafe; apply each revision in its own transaction; read the result back on a new connection; release the lock.
+"""
 
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alembic import command, context
-from sqlalchemy import URL, Connection
+from alembic.runtime.migration import RevisionStep
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, func, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.connection import connected, explain, run_async
+from safe_migrations.apply import Application
+from safe_migrations.connection import connected, explain, is_disconnect, pooler_refused, run_async, sqlstate
 from safe_migrations.errors import MigrationError
+from safe_migrations.lock import acquire, advisory_lock, lock_key, release
+from safe_migrations.losses import confirm_losses
+from safe_migrations.operations import ddl
+from safe_migrations.policy import Policy, load_policy
+from safe_migrations.state import AT_HEAD, State, read_state, refuse_unknown, refuse_unsafe
 
-EXPLAINED = {"42501", "55P03"}  # no permission, no lock: what a person puts right without reading the revision
+EXPLAINED = {"42501", "55P03", "08P01", "26000", "42P05"}  # no permission, no lock, a pooler
+log = logging.getLogger(__name__)
+
+_PID = text("SELECT pg_backend_pid()")
+_SETTINGS = text("SELECT name, setting FROM pg_settings WHERE name = ANY(CAST(:names AS text[]))")
 
 
 def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> None:
@@ -32,26 +50,34 @@ def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> 
             command ends with the error's exit status.
     """
     options = {"transaction_per_migration": True, **options}
+    logging.getLogger("alembic.runtime.migration").addFilter(_is_news)
     try:
         _run(database_url, env_prefix, options)
-    except MigrationError as error:
+    except (MigrationError, KeyboardInterrupt) as error:
         if _command_line() is None:
             raise
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
+        if isinstance(error, MigrationError):
+            print(error, file=sys.stderr)
+            sys.exit(error.exit_status)
+        print("Interrupted: what was not committed is rolled back. The same command goes on there.", file=sys.stderr)
+        sys.exit(130)
 
 
 def _run(database_url: Callable[[], URL], env_prefix: str, options: dict[str, Any]) -> None:
     injected = context.config.attributes.get("connection")
     if context.is_offline_mode():
-        _run_without_database(options)
+        _run_without_database(options, load_policy().offline_settings())
     elif _reads_files_only():
-        logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # it would speak of SQL
-        _run_without_database(options)
+        _run_without_database(options, {})
     elif injected is not None:
-        _run_on(injected, options)
+        _run_injected(injected, env_prefix, options)
     else:
         run_async(_run_online(database_url(), env_prefix, options))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether Alembic says more than that it looks at a database; several of our connections do, in each run."""
+    return record.levelno > logging.INFO or str(record.msg).startswith("Running ")
 
 
 def _command_line() -> Namespace | None:
@@ -71,7 +97,7 @@ def _reads_files_only() -> bool:
     return called is command.merge or (called is command.revision and not arguments.autogenerate)
 
 
-def _run_without_database(options: dict[str, Any]) -> None:
+def _run_without_database(options: dict[str, Any], settings: dict[str, str]) -> None:
     context.configure(
         url="postgresql+asyncpg://",
         as_sql=True,
@@ -79,21 +105,178 @@ def _run_without_database(options: dict[str, Any]) -> None:
         dialect_opts={"paramstyle": "named"},
         **options,
     )
+    for name, value in settings.items():
+        context.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
+    _run_migrations()
+
+
+def _run_migrations() -> None:
     with context.begin_transaction():
         context.run_migrations()
 
 
+def _run_injected(connection: Connection, env_prefix: str, options: dict[str, Any]) -> None:
+    """Run on the caller's connection, with the caller's timeouts, and leave the caller's transaction alone."""
+    callers = connection.in_transaction()
+    context.configure(connection=connection, transaction_of_caller=callers, **options)
+    request = _Request.of_alembic(env_prefix, options)
+    if request is None:
+        _run_migrations()
+        return
+    key = request.lock_key(connection, "run")
+    attempt = func.pg_try_advisory_xact_lock(key) if callers else func.pg_try_advisory_lock(key)
+    acquire(connection, attempt, key, load_policy().lock_wait)
+    try:
+        steps = None if request.command == "stamp" else request.plan(connection)
+        if not callers:
+            connection.rollback()  # or Alembic would take what reading has begun for the caller's
+        if steps is not None:
+            context.configure(connection=connection, fn=lambda *_: steps, transaction_of_caller=callers, **options)
+        _run_migrations()
+    finally:
+        if not callers:
+            connection.rollback()
+            release(connection, key)
+            connection.rollback()
+
+
 async def _run_online(url: URL, env_prefix: str, options: dict[str, Any]) -> None:
-    async with connected(url, env_prefix) as connection:
-        try:
-            await connection.run_sync(_run_on, options)
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in EXPLAINED:
-                raise
-            raise MigrationError(explain(error, url, env_prefix)) from error
+    try:
+        async with connected(url, env_prefix) as connection:
+            await connection.run_sync(lambda connection: context.configure(connection=connection, **options))
+            request = _Request.of_alembic(env_prefix, options)
+            if request is None:
+                await connection.run_sync(_read, env_prefix, options)
+            else:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await _migrate(request, connection, url)
+    except (DBAPIError, OSError) as error:
+        if sqlstate(error) not in EXPLAINED and not is_disconnect(error):
+            raise
+        raise MigrationError(explain(error, url, env_prefix)) from error
+
+
+def _read(connection: Connection, env_prefix: str, options: dict[str, Any]) -> None:
+    """Run a command that changes nothing in the database, such as `current` or `check`."""
+    try:
+        _run_migrations()
+    except CommandError:
+        refuse_unknown(read_state(connection, context.script, options), env_prefix)
+        raise
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What Alembic was asked to do to a database.
+
+    Attributes:
+        command: `upgrade`, `downgrade` or `stamp`.
+        function: Alembic's; gives the steps from the current revisions.
+        destination: as it was given, such as `head` or `-1`.
+        env_prefix: prefix of the service's environment variables.
+        options: what `context.configure` takes.
+    """
+
+    command: str
+    function: Callable[..., Iterable[RevisionStep]]
+    destination: str
+    env_prefix: str
+    options: dict[str, Any]
+
+    @classmethod
+    def of_alembic(cls, env_prefix: str, options: dict[str, Any]) -> "_Request | None":
+        """The request of the running command; None where it changes nothing in the database."""
+        opts = context.get_context().opts
+        function = opts["fn"]
+        name = {"upgrade": "upgrade", "downgrade": "downgrade", "do_stamp": "stamp"}.get(function.__name__)
+        if name is None or function.__module__ != command.__name__:
+            return None
+        return cls(name, function, str(opts.get("destination_rev")), env_prefix, options)
+
+    def lock_key(self, connection: Connection, purpose: str) -> int:
+        """The key of a lock on this history in this database."""
+        table = self.options.get("version_table_schema"), self.options.get("version_table", "alembic_version")
+        return lock_key(connection.engine.url.database, *table, purpose)
+
+    def read_state(self, connection: Connection) -> State:
+        """The database's state."""
+        return read_state(connection, context.script, self.options)
+
+    def steps(self, state: State) -> list[RevisionStep]:
+        """The steps from there."""
+        return list(self.function(state.current, context.get_context()))
+
+    def plan(self, connection: Connection, before: State | None = None) -> list[RevisionStep]:
+        """The steps from the state that the database is in now, if they can't do harm.
+
+        Args:
+            connection: to the database.
+            before: the state before this run waited for the lock, from which a relative destination counts.
+        """
+        state = self.read_state(connection)
+        refuse_unsafe(replace(state, invalid=()), self.env_prefix)
+        if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
+            raise MigrationError(
+                f"Another run has migrated the database from {before.revisions} to {state.revisions} while this one "
+                f"waited, and {self.destination} would count from there: nothing was changed. Look at alembic current, "
+                "then run the command again, best with a revision."
+            )
+        steps = self.steps(state)
+        refuse_unsafe(state.excusing([step.revision for step in steps]), self.env_prefix)
+        if self.command == "downgrade":
+            confirm_losses(connection, steps, yes="yes" in context.get_x_argument(as_dictionary=True))
+        return steps
+
+
+async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> None:
+    policy = load_policy()
+    before = await control.run_sync(request.read_state)
+    if request.command == "upgrade" and before.name == AT_HEAD and not request.steps(before):
+        log.info("The database is at head (%s): there is nothing to do.", before.revisions)
+        return
+    async with advisory_lock(control, await control.run_sync(request.lock_key, "run"), policy.lock_wait):
+        steps = [] if request.command == "stamp" else await control.run_sync(request.plan, before)
+        if not steps and request.command != "stamp":
+            return
+        async with connected(url, request.env_prefix) as migration:
+            pid = await _claim(migration, control, request, policy)
+            if request.command == "stamp":
+                await migration.run_sync(_run_on, request.options)
+            else:
+                await Application(migration, pid, control, policy, request.env_prefix).apply(steps, request.options)
+        async with connected(url, request.env_prefix, isolation_level="AUTOCOMMIT") as fresh:
+            _verify(steps, await fresh.run_sync(request.read_state), request.env_prefix)
 
 
 def _run_on(connection: Connection, options: dict[str, Any]) -> None:
     context.configure(connection=connection, **options)
-    with context.begin_transaction():
-        context.run_migrations()
+    _run_migrations()
+
+
+async def _claim(migration: AsyncConnection, control: AsyncConnection, request: _Request, policy: Policy) -> int:
+    """Make sure that both connections are to PostgreSQL itself, and that no statement of a killed run is still going.
+
+    The server finishes what a killed client has begun, while the lock of its other connection is free already; so the
+    connection that applies has a lock as well.
+    """
+    server_pid = await control.scalar(_PID)
+    key = await migration.run_sync(request.lock_key, "apply")
+    await migration.run_sync(acquire, func.pg_try_advisory_lock(key), key, policy.lock_wait)
+    pid = await migration.scalar(_PID)
+    asked = policy.session_settings()
+    given = {row.name: row.setting for row in await migration.execute(_SETTINGS, {"names": list(asked)})}
+    # Its transaction is still open: a pooler that lends a server for each transaction now lends another one.
+    if asked != given or server_pid != await control.scalar(_PID):
+        raise MigrationError(pooler_refused(request.env_prefix, "a setting or a server process was exchanged"))
+    await migration.rollback()
+    return int(pid)
+
+
+def _verify(steps: list[RevisionStep], state: State, env_prefix: str) -> None:
+    """Compare what a new connection reads with what was asked for."""
+    if steps and steps[-1].is_upgrade == (steps[-1].revision.revision not in state.current):
+        raise MigrationError(
+            f"The migration ran, but the database {state.database!r} is at {state.revisions}: look at it with "
+            "python -m safe_migrations state before you run anything."
+        )
+    refuse_unsafe(replace(state, relations=()), env_prefix)

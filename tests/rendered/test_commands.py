@@ -175,7 +175,7 @@ def test_says_what_is_missing_with_nothing_configured(service: Service, command:
 def test_offline_sql_is_nothing_but_sql(service: Service) -> None:
     service.environment.clear()
     sql = service.succeed("alembic", "upgrade", "head", "--sql")
-    assert sql.startswith("BEGIN;\n")
+    assert sql.startswith("SET lock_timeout = '1000ms';\n\nSET statement_timeout = '900000ms';\n\nBEGIN;\n")
     assert sql.rstrip().endswith("COMMIT;")
     assert "CREATE TABLE item" in sql
 

@@ -64,7 +64,7 @@ def test_silent_server(server: URL, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_session_settings_are_there_without_a_transaction(server: URL) -> None:
     (settings,) = fetch(server, "SELECT current_setting('application_name'), current_setting('lock_timeout')")
-    assert tuple(settings) == ("alembic", "5s")
+    assert tuple(settings) == ("alembic", "1s")
 
 
 def test_run_async_inside_a_running_loop(server: URL) -> None:

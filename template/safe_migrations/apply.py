@@ -1,0 +1,193 @@
+"""Applying revisions: each in a transaction of its own, with a short lock timeout and many tries.
+
+While a statement waits for a lock, everybody who comes later waits behind it. So a try gives up soon, lets the others
+pass, and comes back: the way of GitLab's with_lock_retries and of strong_migrations' lock_timeout_retries.
+See https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
+"""
+
+import asyncio
+import logging
+import os
+import random
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from alembic import context
+from alembic.runtime.migration import RevisionStep
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from safe_migrations.catalog import Session, blockers
+from safe_migrations.connection import is_disconnect, reason, sqlstate
+from safe_migrations.errors import MigrationError
+from safe_migrations.policy import Policy, duration_text
+
+log = logging.getLogger(__name__)
+
+LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, QUERY_CANCELED, INSUFFICIENT_PRIVILEGE = "55P03", "40P01", "57014", "42501"
+LONGEST_PAUSE = 15.0  # seconds between two tries
+REPORT = 10.0  # seconds between two reports of a revision that runs; the first one comes after a second
+_RANDOM = random.SystemRandom()
+
+
+class Application:
+    """Applies the revisions of one run.
+
+    Attributes:
+        applied: the files of the revisions that are committed, in order.
+    """
+
+    def __init__(
+        self, migration: AsyncConnection, pid: int, control: AsyncConnection, policy: Policy, env_prefix: str
+    ) -> None:
+        """Use two connections.
+
+        Args:
+            migration: applies.
+            pid: of its process on the server.
+            control: sees what the other one waits for; in AUTOCOMMIT.
+            policy: the bounds.
+            env_prefix: prefix of the service's environment variables, to name them in an error.
+        """
+        self._env_prefix = env_prefix
+        self.applied: list[str] = []
+        self._migration = migration
+        self._pid = pid
+        self._control = control
+        self._policy = policy
+        self._remaining: deque[RevisionStep] = deque()
+        self._begun = 0.0  # of the revision that runs, with its first try
+        self._tries = 0
+        self._blocking: list[Session] = []
+
+    async def apply(self, steps: list[RevisionStep], options: dict[str, Any]) -> None:
+        """Apply revisions, and try again while a lock is not free.
+
+        Args:
+            steps: what to apply, in order.
+            options: what `context.configure` takes.
+
+        Raises:
+            MigrationError: a revision failed, and left no trace; those before it stay.
+        """
+        self._remaining.extend(steps)
+        while self._remaining:
+            try:
+                await self._try(options)
+            except Exception as error:
+                with suppress(DBAPIError):  # where the connection is lost, the server rolls back
+                    await self._migration.rollback()
+                if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
+                    raise MigrationError(self._failure(error)) from error
+                await self._pause(error)
+
+    async def _try(self, options: dict[str, Any]) -> None:
+        self._blocking = []
+        done = asyncio.Event()
+        watcher = asyncio.create_task(self._watch(done))
+        try:
+            await self._migration.run_sync(self._run, options)
+        finally:
+            done.set()
+            await asyncio.wait([watcher])  # not cancelled: a query that is cut off costs the connection, and the lock
+
+    def _run(self, connection: Connection, options: dict[str, Any]) -> None:
+        context.configure(connection=connection, fn=self._steps, **options)
+        with context.begin_transaction():
+            context.run_migrations()
+
+    def _steps(self, _heads: Any, _context: Any) -> Iterator[RevisionStep]:
+        while self._remaining:
+            if self._tries == 0:
+                self._begun = time.monotonic()
+            self._tries += 1
+            yield self._remaining[0]
+            # Asked for the next one, after the commit of the last.
+            self.applied.append(_file(self._remaining.popleft()))
+            self._tries = 0
+
+    async def _watch(self, done: asyncio.Event) -> None:
+        """See who is in the way while it is so, because afterwards nobody knows; and report what takes long."""
+        report = 1.0
+        while not await _within(done, min(0.5, self._policy.lock_timeout / 2)):
+            with suppress(DBAPIError):
+                self._blocking = await self._control.run_sync(blockers, self._pid) or self._blocking
+            elapsed = time.monotonic() - self._begun
+            if self._remaining and self._tries and elapsed >= report:
+                log.info("%s has been running for %s%s", _file(self._remaining[0]), duration_text(elapsed), self._way())
+                report = elapsed + REPORT
+
+    async def _pause(self, error: Exception) -> None:
+        left = self._begun + self._policy.retry_window - time.monotonic()
+        if left <= 0:
+            raise MigrationError(self._gave_up()) from error
+        longest = min(self._policy.lock_timeout * 2 ** min(self._tries, 10), LONGEST_PAUSE)
+        pause = min(longest * _RANDOM.uniform(0.5, 1), left)
+        happened = "met a deadlock" if sqlstate(error) == DEADLOCK_DETECTED else "did not get a lock"
+        log.warning(
+            "%s %s (try %d) and was rolled back, so that others go on; next try in %s, for %s at most%s",
+            *(_file(self._remaining[0]), happened, self._tries, duration_text(pause), duration_text(left), self._way()),
+        )
+        await asyncio.sleep(pause)
+
+    def _way(self) -> str:
+        return f"; in the way: {'; '.join(map(str, self._blocking))}" if self._blocking else ""
+
+    def _gave_up(self) -> str:
+        return (
+            f"{_file(self._remaining[0])} did not get its locks in {self._tries} tries of "
+            f"{duration_text(self._policy.lock_timeout)} within {duration_text(self._policy.retry_window)} "
+            f"(MIGRATION_RETRY_WINDOW){self._way()}. Each try was rolled back. {self._report()} Let that "
+            "transaction end, or end it (python -m safe_migrations locks --terminate PID); then run the same "
+            "command again."
+        )
+
+    def _failure(self, error: Exception) -> str:
+        step = self._remaining[0]
+        if isinstance(error, DBAPIError | OSError) and is_disconnect(error):
+            return (
+                f"The connection to PostgreSQL was lost while {_file(step)} ran ({reason(error)}): the server rolls "
+                f"back what was not committed. {self._report()} When PostgreSQL answers, run the same command again."
+            )
+        what = f"{type(error).__name__}: {error}"
+        if isinstance(error, DBAPIError):
+            what = reason(error)
+        elif isinstance(error, MigrationError):
+            what = str(error)
+        advice = {
+            INSUFFICIENT_PRIVILEGE: "Grant the user what it needs, or migrate as the tables' owner "
+            f"({self._env_prefix}_MIGRATION_DATABASE_URL)",
+            QUERY_CANCELED: f"Give it more than {duration_text(self._policy.statement_timeout)} "
+            "(MIGRATION_STATEMENT_TIMEOUT), or less to do",
+        }.get(sqlstate(error) or "", "Correct the revision")
+        return (
+            f"{_place(step, error)} failed and was rolled back: {what.rstrip('.')}. {self._report()} {advice}, then "
+            "run the same command again: it goes on with this revision."
+        )
+
+    def _report(self) -> str:
+        if not self.applied:
+            return "Nothing was changed."
+        return f"Applied before, and that stays: {', '.join(self.applied)}."
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
+
+
+def _file(step: RevisionStep) -> str:
+    return os.path.relpath(step.revision.path)
+
+
+def _place(step: RevisionStep, error: Exception) -> str:
+    """The revision's file, and the line of it that failed where that is known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [str(frame.lineno) for frame in frames if frame.filename == step.revision.path]
+    return ":".join([_file(step), *lines[-1:]])

@@ -1,0 +1,216 @@
+"""Every query on PostgreSQL's catalogs and statistics views."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, TableClause, table, text
+
+from safe_migrations.policy import duration_text
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session of the server, from pg_stat_activity; what this user may not see is None.
+
+    Attributes:
+        pid: of its process on the server; 0 stands for a prepared transaction.
+        age: of its transaction, else of the session, in seconds.
+        query: its last statement, shortened, without literals.
+        since: when the session began.
+    """
+
+    pid: int
+    user: str | None
+    application: str | None
+    state: str | None
+    age: float | None
+    query: str
+    since: str | None
+
+    def __str__(self) -> str:
+        if self.pid == 0:
+            return "a prepared transaction (see pg_prepared_xacts)"
+        parts = [
+            f"user {self.user}",
+            f"application {self.application or 'without a name'}",
+            self.state or "state hidden",
+        ]
+        if self.age is not None:
+            parts.append(f"for {duration_text(self.age)}")
+        return f"pid {self.pid} ({', '.join(parts)}): {self.query or 'no statement'}"
+
+
+@dataclass(frozen=True)
+class InvalidIndex:
+    """An index that is kept up to date, but that no query uses; what a concurrent build leaves when it fails.
+
+    Attributes:
+        name: with its schema, quoted where necessary.
+        table: likewise.
+        bare_name: as it stands in the catalog.
+    """
+
+    name: str
+    table: str
+    bare_name: str
+
+
+# Members of extensions are theirs; temporary tables are some session's.
+_OWN_RELATIONS = """
+    SELECT format('%I.%I', n.nspname, c.relname) AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND NOT (c.relname = :version_table AND n.nspname = coalesce(:version_schema, n.nspname))
+      AND NOT EXISTS (
+        SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+      )
+    ORDER BY 1
+"""
+
+_RELATION = """
+    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = to_regclass(:name)
+"""
+
+# Not one that some session is building now. Not the index of a partitioned table either, which is invalid just until
+# each partition has its own.
+_INVALID_INDEXES = """
+    SELECT format('%I.%I', n.nspname, i.relname), x.indrelid::regclass::text, i.relname
+    FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
+    WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_(toast|temp)'
+      AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.oid)
+    ORDER BY 1
+"""
+
+# A lock on a bigint is two halves in pg_locks, see https://www.postgresql.org/docs/current/view-pg-locks.html
+_ADVISORY_LOCK_HOLDERS = """
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_pid()
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (classid::bigint << 32) | objid::bigint = :key
+"""
+
+_WAITS = """
+    SELECT a.pid, b.pid AS blocker, l.mode || coalesce(' on ' || l.relation::regclass::text, ' on a ' || l.locktype)
+    FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b (pid)
+    LEFT JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted
+    ORDER BY 1, 2
+"""
+
+# Whoever stands in somebody's way now, or would stand in a migration's: an open transaction keeps its locks.
+_IN_THE_WAY = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
+      state LIKE 'idle in transaction%'
+      OR pid IN (SELECT unnest(pg_blocking_pids(w.pid)) FROM pg_stat_activity w WHERE w.wait_event_type = 'Lock')
+    )
+    ORDER BY xact_start
+"""
+
+_SESSIONS = """
+    SELECT p.pid, a.usename, a.application_name, a.state,
+      extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8, a.query,
+      to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')
+    FROM unnest(CAST(:pids AS integer[])) AS p (pid) LEFT JOIN pg_stat_activity a ON a.pid = p.pid
+"""
+
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", re.DOTALL)
+_QUERY_LENGTH = 100  # characters
+
+
+def own_relations(connection: Connection, version_table: str, version_schema: str | None) -> list[str]:
+    """The tables and views of the database besides Alembic's own, with their schemas.
+
+    Args:
+        connection: to the database.
+        version_table: the name of Alembic's table.
+        version_schema: its schema; None where it is found on the search path.
+    """
+    names = {"version_table": version_table, "version_schema": version_schema}
+    return list(connection.scalars(text(_OWN_RELATIONS), names))
+
+
+def find_table(connection: Connection, name: str) -> TableClause | None:
+    """A table or view, to build a query on; None if there is none.
+
+    Args:
+        connection: to the database.
+        name: as SQL has it: with a schema or from the search path, and quoted where necessary.
+    """
+    found = connection.execute(text(_RELATION), {"name": name}).first()
+    return None if found is None else table(found.relname, schema=found.nspname)
+
+
+def invalid_indexes(connection: Connection) -> list[InvalidIndex]:
+    """The indexes that a failed concurrent build or rebuild has left.
+
+    Args:
+        connection: to the database.
+    """
+    return [InvalidIndex(*row) for row in connection.execute(text(_INVALID_INDEXES))]
+
+
+def blockers(connection: Connection, pid: int) -> list[Session]:
+    """Who stands in a session's way, see pg_blocking_pids().
+
+    Args:
+        connection: to the same server, not that session's own.
+        pid: of the session that waits.
+    """
+    return sessions(connection, connection.scalar(text("SELECT pg_blocking_pids(:pid)"), {"pid": pid}) or [])
+
+
+def advisory_lock_holders(connection: Connection, key: int) -> list[Session]:
+    """The other sessions that hold an advisory lock of this database.
+
+    Args:
+        connection: to the database.
+        key: the lock's.
+    """
+    return sessions(connection, connection.scalars(text(_ADVISORY_LOCK_HOLDERS), {"key": key}).all())
+
+
+def sessions(connection: Connection, pids: Sequence[int]) -> list[Session]:
+    """What the server tells of sessions.
+
+    Args:
+        connection: to the server.
+        pids: of their processes; one that has ended in the meantime is told without details.
+    """
+    if not pids:
+        return []
+    return [
+        Session(pid, user, application, state, age, mask(query or ""), since)
+        for pid, user, application, state, age, query, since in connection.execute(
+            text(_SESSIONS), {"pids": list(pids)}
+        )
+    ]
+
+
+def waits(connection: Connection) -> list[tuple[int, int, str | None]]:
+    """Who waits for whom now, on the whole server: pid of the one that waits, pid of the other, and the lock.
+
+    Args:
+        connection: to the server.
+    """
+    return [(waiting, blocker, lock) for waiting, blocker, lock in connection.execute(text(_WAITS))]
+
+
+def sessions_in_the_way(connection: Connection) -> list[Session]:
+    """The sessions of this database that others wait for, or that have left a transaction open.
+
+    Args:
+        connection: to the database.
+    """
+    return sessions(connection, connection.scalars(text(_IN_THE_WAY)).all())
+
+
+def mask(query: str) -> str:
+    """A statement without what its literals hold, which may be secrets, and no longer than a line.
+
+    Args:
+        query: from pg_stat_activity, which may have cut it off.
+    """
+    masked = " ".join(_LITERAL.sub("'…'", query).split())
+    return masked if len(masked) <= _QUERY_LENGTH else f"{masked[:_QUERY_LENGTH]}…"
