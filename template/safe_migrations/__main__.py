@@ -1,6 +1,12 @@
 """`python -m safe_migrations`."""
 
-from safe_migrations.cli import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    if sorted(sys.argv[1:]) == ["--quick", "state"]:  # before the libraries that cli imports, which take its time
+        from safe_migrations import quick
+
+        sys.exit(quick.main())
+    from safe_migrations import cli
+
+    cli.main()

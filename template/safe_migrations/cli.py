@@ -1,34 +1,151 @@
 """`python -m safe_migrations …`, from the service's folder: parse, call, print."""
 
 import argparse
+import json
+import shlex
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 import config
-from safe_migrations import development
-from safe_migrations.errors import MigrationError
+from safe_migrations import backup, deployment, development, locks, rehearsal, report
+from safe_migrations.connection import connected, explain, run_async
+from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH
+
+Result = TypeVar("Result")
+
+ALEMBIC_INI = config.SERVICE_FOLDER / "alembic.ini"
+YES = ("--yes", {"action": "store_true", "help": "agree to what would be asked"})
+JSON = ("--json", {"action": "store_true", "help": "print JSON, for machines"})
 
 
 def main() -> None:
     """Run one command, and end with its exit status (2 for wrong usage)."""
-    parser = argparse.ArgumentParser(prog="python -m safe_migrations")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, function, description in (
-        ("db-up", db_up, "start the embedded development PostgreSQL and create the database"),
-        ("db-down", db_down, "stop the embedded development PostgreSQL; its data stays"),
-        ("db-shell", db_shell, "open psql on the configured database"),
-    ):
-        commands.add_parser(name, help=description, description=description).set_defaults(function=function)
+    arguments = _parser().parse_args()
     try:
-        sys.exit(parser.parse_args().function())
+        sys.exit(arguments.function(arguments))
     except MigrationError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
+    except CommandError as error:  # Alembic's own, such as revisions that can't be read
+        sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit("Interrupted: the same command goes on from there.")
+        print("Interrupted: the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
 
 
-def db_up() -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m safe_migrations")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, function: Callable[[argparse.Namespace], int], help: str, *options: tuple[str, Any]) -> None:
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(function=function)
+        for option, settings in options:
+            command.add_argument(option, **settings)
+
+    file = ("file", {"type": Path, "help": "the backup"})
+    optional_file = ("file", {"type": Path, "nargs": "?", "help": "by default DATABASE_TIME.dump in this folder"})
+    quick = ("--quick", {"action": "store_true", "help": "at head or not, in a tenth of a second; alone"})
+    pid = ("--terminate", {"type": int, "metavar": "PID", "help": "end the session with this pid, after asking"})
+    no_backup = ("--without-backup", {"action": "store_true", "help": "make no backup"})
+    add("state", state, "tell the database's state, and what to do next", JSON, quick)
+    add("locks", show_locks, "show who blocks whom, as a tree", JSON, pid, YES)
+    add("backup", make_backup, "write a backup of the database, checked, for its owner's eyes only", optional_file)
+    add("restore", restore_backup, "restore a backup into a new database", file)
+    add("rehearse", rehearse, "run the pending revisions on a copy of the database", JSON)
+    add("deploy", deploy, "state, backup, upgrade, verification", no_backup)
+    add("db-up", db_up, "start the embedded development PostgreSQL and create the database")
+    add("db-down", db_down, "stop the embedded development PostgreSQL; its data stays")
+    add("db-shell", db_shell, "open psql on the configured database")
+    return parser
+
+
+def state(arguments: argparse.Namespace) -> int:
+    """Tell the database's state; the exit status tells it too."""
+    try:
+        found = report.read_report(_alembic(), config.ENV_PREFIX)
+    except MigrationError as error:
+        if not arguments.json:
+            raise
+        found = report.Report(report.COULD_NOT_TELL, next=str(error))
+    print(found.as_json() if arguments.json else found.as_text())
+    return found.exit_status
+
+
+def show_locks(arguments: argparse.Namespace) -> int:
+    """Show who blocks whom, or end one session."""
+    if arguments.terminate is not None:
+        print(_on_database(lambda connection: locks.terminate(connection, arguments.terminate, yes=arguments.yes)))
+        return 0
+    trees = _on_database(locks.lock_trees)
+    if arguments.json:
+        print(json.dumps([asdict(tree) for tree in trees], indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(line for tree in trees for line in tree.lines()) or "Nobody waits for a lock.")
+    return 0
+
+
+def make_backup(arguments: argparse.Namespace) -> int:
+    """Write a backup."""
+    url, file = config.load_settings().migration_database_url, arguments.file or _backup_file()
+    run_async(backup.backup(url, config.ENV_PREFIX, file))
+    print(f"The backup is {file}.")
+    print(f"To restore it into a new database: python -m safe_migrations restore {shlex.quote(str(file))}")
+    return 0
+
+
+def restore_backup(arguments: argparse.Namespace) -> int:
+    """Restore a backup into a new database."""
+    url = config.load_settings().migration_database_url
+    name = f"{(url.database or '')[:40]}_{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    run_async(backup.restore(url, config.ENV_PREFIX, arguments.file, name))
+    print(name)
+    print(
+        f"is the new database's name. To use it, put it into {config.ENV_PREFIX}_DATABASE_URL, or into "
+        f"{config.ENV_PREFIX}_DB_NAME; nothing else has changed.",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def rehearse(arguments: argparse.Namespace) -> int:
+    """Run the pending revisions on a copy of the database."""
+    found = report.read_report(_alembic(), config.ENV_PREFIX)
+    if found.state not in (FRESH, BEHIND, AT_HEAD, DRIFT):
+        raise RefusedError(f"{found.found} {found.next}", found.exit_status)
+    settings = config.load_settings()
+    url, server = settings.migration_database_url, settings.rehearsal_database_url
+    revisions = [str(each["revision"]) for each in found.pending]
+    rehearsed = (
+        run_async(rehearsal.rehearse(ALEMBIC_INI, revisions, url, server, config.ENV_PREFIX)) if revisions else []
+    )
+    if arguments.json:
+        print(json.dumps([asdict(each) for each in rehearsed], indent=2))
+    elif rehearsed:
+        print(_table(("revision", "time", "locks", "rewritten", "rows"), [_cells(each) for each in rehearsed]))
+    else:
+        print("No revision is pending: there is nothing to rehearse.")
+    return 0
+
+
+def deploy(arguments: argparse.Namespace) -> int:
+    """State, backup, upgrade, verification."""
+    file = None if arguments.without_backup else _backup_file()
+    url = config.load_settings().migration_database_url
+    return deployment.deploy(_alembic(), url, config.ENV_PREFIX, file, lambda text: print(text, flush=True)).exit_status
+
+
+def db_up(_arguments: argparse.Namespace) -> int:
     """Start the development database, and configure the service to use it if no URL is configured."""
     cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
     settings = config.load_settings()
@@ -55,7 +172,7 @@ def db_up() -> int:
     return 0
 
 
-def db_down() -> int:
+def db_down(_arguments: argparse.Namespace) -> int:
     """Stop the development database."""
     cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
     print("PostgreSQL is stopped." if cluster.stop() else "PostgreSQL was not running.")
@@ -63,7 +180,50 @@ def db_down() -> int:
     return 0
 
 
-def db_shell() -> NoReturn:
+def db_shell(_arguments: argparse.Namespace) -> NoReturn:
     """Open psql on the configured database."""
     cluster = development.development_cluster(config.SERVICE_FOLDER, config.POSTGRES_VERSION)
     development.shell(config.load_settings().database_url, cluster.programs)
+
+
+def _alembic() -> Config:
+    """Alembic's configuration; with arguments, as on its command line, so that env.py sets up the logging."""
+    return Config(ALEMBIC_INI, cmd_opts=argparse.Namespace(x=None))
+
+
+def _backup_file() -> Path:
+    return Path(f"{config.load_settings().migration_database_url.database}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump")
+
+
+def _on_database(function: Callable[[Connection], Result]) -> Result:
+    """Call a function with a connection to the database, in AUTOCOMMIT."""
+    url = config.load_settings().migration_database_url
+
+    async def call() -> Result:
+        async with connected(url, config.ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+            return await connection.run_sync(function)
+
+    try:
+        return run_async(call())
+    except DBAPIError as error:
+        raise MigrationError(explain(error, url, config.ENV_PREFIX)) from error
+
+
+def _cells(rehearsed: rehearsal.Rehearsed) -> tuple[str, ...]:
+    locks = "; ".join(f"{table}: {modes[-1]}" for table, modes in rehearsed.locks.items())
+    rows = "; ".join(f"{table}: {count:,}" for table, count in rehearsed.rows.items())
+    return (
+        rehearsed.revision,
+        f"{rehearsed.seconds:.2f} s",
+        locks or "-",
+        ", ".join(rehearsed.rewritten) or "-",
+        rows or "-",
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -1,0 +1,61 @@
+"""The deployment of a schema in one command: state, backup, upgrade, verification."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL
+
+from safe_migrations.backup import backup
+from safe_migrations.connection import run_async
+from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.report import Report, read_report
+from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH
+
+
+def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, tell: Callable[[str], None]) -> Report:
+    """Bring a database to head, and stop at the first thing that is not as it has to be.
+
+    Args:
+        config: Alembic's.
+        url: the database.
+        env_prefix: prefix of the service's environment variables.
+        backup_file: where the backup goes; None for none.
+        tell: shows a sentence.
+
+    Returns:
+        The database's state afterwards.
+
+    Raises:
+        MigrationError: a step failed; the message ends with the way back.
+    """
+    before = read_report(config, env_prefix)
+    tell(f"State: {before.state}. {before.found}")
+    if before.state in (AT_HEAD, DRIFT):
+        return before
+    if before.state not in (FRESH, BEHIND):
+        raise RefusedError(f"{before.found} Nothing was changed. {before.next}", before.exit_status)
+    if backup_file is not None and before.state != FRESH:
+        run_async(backup(url, env_prefix, backup_file))
+        tell(f"Backup: {backup_file}")
+    else:
+        backup_file = None
+        tell("Backup: none, because the database is empty." if before.state == FRESH else "Backup: none, as you said.")
+    try:
+        command.upgrade(config, "head")
+        after = read_report(config, env_prefix)
+    except MigrationError as error:
+        raise RefusedError(f"{error} {_way_back(before, backup_file)}", error.exit_status) from error
+    tell(f"Verified: {after.as_text()}")
+    if after.state != AT_HEAD:
+        tell(_way_back(before, backup_file))
+    return after
+
+
+def _way_back(before: Report, backup_file: Path | None) -> str:
+    revision = ", ".join(before.current) or "base"
+    way = f"The way back: alembic -x yes downgrade {revision}"
+    if backup_file is not None:
+        way += f", or the backup in a new database: python -m safe_migrations restore {backup_file}"
+    return f"{way}."

@@ -1,0 +1,104 @@
+"""Running the pending revisions on a copy of the database, and telling what each of them does to it."""
+
+import time
+from argparse import Namespace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from tempfile import TemporaryDirectory
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Connection, func, select
+from sqlalchemy.exc import DBAPIError
+
+from safe_migrations.backup import backup, restore
+from safe_migrations.catalog import find_table
+from safe_migrations.connection import connected, reason
+from safe_migrations.databases import drop_database
+from safe_migrations.errors import MigrationError
+from safe_migrations.trace import tracing
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What one revision did to the copy.
+
+    Attributes:
+        revision: its id.
+        seconds: how long it took, as long as nobody else used the tables.
+        locks: the modes of locks for each table, from the weakest.
+        rewritten: the tables that were written anew.
+        rows: of those tables, and of those that were locked.
+    """
+
+    revision: str
+    seconds: float
+    locks: dict[str, list[str]]
+    rewritten: list[str]
+    rows: dict[str, int]
+
+
+async def rehearse(
+    config_file: Path, revisions: Sequence[str], url: URL, server: URL, env_prefix: str
+) -> list[Rehearsed]:
+    """Copy the database, run revisions on the copy, and drop it.
+
+    Args:
+        config_file: alembic.ini.
+        revisions: the pending ones, in order.
+        url: the database.
+        server: any database of the server for the copy.
+        env_prefix: prefix of the service's environment variables.
+
+    Raises:
+        MigrationError: the database can't be copied, or a revision failed on the copy.
+    """
+    async with _copy(url, server, env_prefix) as copy:
+        return [await _run(config_file, revision, copy, env_prefix) for revision in revisions]
+
+
+@asynccontextmanager
+async def _copy(url: URL, server: URL, env_prefix: str) -> AsyncIterator[URL]:
+    name = f"{(url.database or '')[:40]}_rehearsal_{token_hex(4)}"
+    with TemporaryDirectory(prefix="rehearsal-") as folder:
+        dump = Path(folder) / "dump"
+        await backup(url, env_prefix, dump)
+        await restore(server, env_prefix, dump, name, owners=False)
+    try:
+        yield server.set(database=name)
+    finally:
+        await drop_database(server, env_prefix, name)
+
+
+async def _run(config_file: Path, revision: str, copy: URL, env_prefix: str) -> Rehearsed:
+    async with connected(copy, env_prefix) as connection, tracing(connection, copy, env_prefix) as trace:
+        begun = time.monotonic()
+        try:
+            await connection.run_sync(_upgrade, config_file, revision)
+        except DBAPIError as error:
+            raise MigrationError(
+                f"On the copy of the database, the revision {revision} failed: {reason(error)}. The database itself is "
+                "as it was. Correct the revision, then rehearse again."
+            ) from error
+        seconds = time.monotonic() - begun
+    async with connected(copy, env_prefix, isolation_level="AUTOCOMMIT") as connection:
+        rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
+    return Rehearsed(revision, seconds, trace.locks, trace.rewritten, rows)
+
+
+def _upgrade(connection: Connection, config_file: Path, revision: str) -> None:
+    config = Config(config_file, cmd_opts=Namespace(x=None))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _rows(connection: Connection, names: set[str]) -> dict[str, int]:
+    tables = {name: find_table(connection, name) for name in sorted(names)}
+    return {
+        name: connection.scalar(select(func.count()).select_from(table)) or 0
+        for name, table in tables.items()
+        if table is not None
+    }
