@@ -18,6 +18,7 @@ from alembic.config import Config
 from sqlalchemy import URL, Row, text
 
 import config
+from safe_migrations import environment
 from safe_migrations.connection import connected, run_async
 from safe_migrations.databases import create_database, drop_database
 from safe_migrations.embedded import find_programs, throw_away_cluster
@@ -59,14 +60,14 @@ def no_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         if variable.startswith((f"{config.ENV_PREFIX}_", f"{config.PLATFORM_PREFIX}_")):
             monkeypatch.delenv(variable)
     env_file = tmp_path / ".env"
-    monkeypatch.setattr(config, "ENV_FILES", [env_file])
+    monkeypatch.setattr(environment, "ENV_FILES", [env_file])
     return env_file
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[URL]:
     """A database of a server where this user may create others."""
-    given = (config.read_env_files() | os.environ).get(TEST_DATABASE_URL)
+    given = (environment.read_env_files() | os.environ).get(TEST_DATABASE_URL)
     if given:
         yield config.parse_database_url(given, TEST_DATABASE_URL)
     else:

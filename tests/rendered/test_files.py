@@ -17,6 +17,7 @@ ALWAYS = {
     "README.md",
     "alembic",
     "alembic.ini",
+    "answers.py",
     "config.py",
     "database.py",
     "models_db.py",

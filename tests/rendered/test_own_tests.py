@@ -43,7 +43,7 @@ def test_they_do_not_touch_the_configured_database(service: Service) -> None:
         ),
         ("safe_migrations/runner.py", '"postgresql+asyncpg://"', '"sqlite://"', "test_offline_sql"),
         ("models_db.py", '{"eager_defaults": True}', "{}", "test_session_writes_and_reads"),
-        ("config.py", "interpolate=False", "interpolate=True", "test_any_password"),
+        ("safe_migrations/environment.py", "interpolate=False", "interpolate=True", "test_any_password"),
         ("config.py", "if self.migration_url is None:", "if True:", "test_migrations_may_have_a_url"),
         ("database.py", "if current == heads:", "if True:", "test_not_ready_behind"),
         ("database.py", "if current - known:", "if False:", "test_ready_beside_a_newer_release"),

@@ -143,7 +143,7 @@ def test_defaults_follow_from_the_name(render: Render, name: str) -> None:
     assert answers["env_prefix"] == name.upper()
     assert 15432 <= int(answers["database_port"]) < 16432
     assert "platform_prefix" not in answers, "not asked in a standalone service"
-    assert f'PLATFORM_PREFIX = "{name.upper()}"' in (service.folder / "config.py").read_text()
+    assert f'PLATFORM_PREFIX = "{name.upper()}"' in (service.folder / "answers.py").read_text()
 
 
 def test_what_the_service_imports_can_not_be_its_name(template: Path, tmp_path: Path) -> None:

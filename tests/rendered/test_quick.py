@@ -1,0 +1,200 @@
+"""`python -m safe_migrations state --quick`: each answer, and that it takes no library to give it."""
+
+import re
+import shutil
+import textwrap
+
+from dotenv import set_key
+from sqlalchemy import URL
+
+from support import NewRole, Service, fetch
+
+PASSWORDS = ["per%cent", "at@co:lon/slash#hash?", "a space + plus", "'single' \"double\"", "${HOME}[", "é"]
+
+URLS = [
+    "postgres://user:secret@host/name",
+    "postgresql+asyncpg://user:per%25cent%40%2F%23%3F%5B@host:6543/na%20me",
+    "postgresql://user:un/encoded#[+@host/name",
+    "postgresql://user@host",
+    "postgresql://user:@host/",
+    "postgresql://user:secret@[::1]:6543/name",
+    "postgresql://user:secret@host/name?sslmode=require&channel_binding=require&connect_timeout=5&gssencmode=disable",
+    "postgresql://user:secret@host/name?ssl=verify-full&application_name=mine&prepared_statement_cache_size=0",
+    "postgresql://user:secret@/name?host=/var/run/postgresql",
+    "postgresql://user:secret@/name?host=/var/run/postgresql&port=6543",
+    "postgresql://user:secret@/name?host=host:6543",
+    "postgresql://user:secret@/name?host=one:5432&host=two:6543&target_session_attrs=read-write",
+    "postgresql://user:secret@/name?host=one,two&port=5432,6543",
+    "postgresql://user:secret@host/name?port=6543",
+    "mysql://user:secret@host/name",
+    "secret",
+    "postgresql://user:se@cret@host/name",
+    "postgresql://user:secret@host:port/name",
+    "postgresql://user:secret@one:5432,two:6543/name",
+    "postgresql://user:secret@/name?host=one&host=two",
+    "postgresql://user:secret@/name?host=one,two&port=5432",
+    "postgresql://user:secret@/name?host=one&port=number",
+    "postgresql://user:secret@host/name?sslmode=maybe",
+    "postgresql://user:secret@host/name?sslcert=file",
+]
+
+COMPARE = """
+import os, sys
+from config import load_settings
+from safe_migrations import quick
+from safe_migrations.errors import ConfigurationError
+
+def as_lists(arguments):
+    return {name: value if isinstance(value, list) else [value] for name, value in arguments.items() if value}
+
+for url in sys.argv[1:]:
+    os.environ["ORDERS_DATABASE_URL"] = url
+    expected = found = None
+    try:
+        settings = load_settings().database_url
+        _, expected = settings.get_dialect()().create_connect_args(settings)
+        expected.pop("prepared_statement_cache_size", None)
+    except ConfigurationError:
+        pass
+    try:
+        found = quick.connect_arguments(quick.read_address())
+    except ConfigurationError as error:
+        assert "secret" not in str(error), error
+    assert as_lists(expected or {}) == as_lists(found or {}), (url, expected, found)
+    print("refused" if found is None else "connects")
+"""
+
+REVISIONS = """
+from alembic.script import ScriptDirectory
+from config import SERVICE_FOLDER
+from safe_migrations.quick import read_revisions
+
+scripts = ScriptDirectory(SERVICE_FOLDER / "alembic")
+print(sorted(scripts.get_heads()), sorted(script.revision for script in scripts.walk_revisions()))
+print(*map(sorted, read_revisions(SERVICE_FOLDER / "alembic" / "versions")))
+"""
+
+
+def ask(service: Service, *options: str) -> tuple[int, str]:
+    """The exit status and the one line that the probe prints."""
+    process = service.run("python", "-m", "safe_migrations", *(options or ("state", "--quick")))
+    said, other = (process.stderr, process.stdout) if process.returncode == 1 else (process.stdout, process.stderr)
+    assert other == ""
+    assert said.count("\n") == 1, said
+    assert "Traceback" not in said
+    return process.returncode, said
+
+
+def add_revision(service: Service, revision: str, assignments: str) -> None:
+    """Write a revision file."""
+    text = f'"""text\n\nRevision ID: {revision}\n"""\n\n{textwrap.dedent(assignments)}\n\ndef upgrade():\n    pass\n'
+    (service.folder / "alembic" / "versions" / f"20990101_0001_{revision}.py").write_text(text)
+
+
+def test_each_answer(service: Service, database: URL) -> None:
+    status, said = ask(service)
+    assert (status, "has no revision yet" in said) == (3, True)
+
+    service.succeed("alembic", "upgrade", "head")
+    status, said = ask(service, "--quick", "state")
+    assert (status, "is at head" in said) == (0, True)
+
+    ((baseline,),) = fetch(database, "SELECT version_num FROM alembic_version")
+    add_revision(service, "next", f"revision = 'next'\ndown_revision = '{baseline}'")
+    status, said = ask(service)
+    assert status == 4
+    assert f"is at revision {baseline}, this code expects next: run alembic upgrade head" in said
+
+    add_revision(service, "other", f"revision = 'other'\ndown_revision = '{baseline}'")
+    status, said = ask(service)
+    assert (status, "several heads, next, other: join them" in said) == (7, True)
+
+    fetch(database, "UPDATE alembic_version SET version_num = 'later'")
+    add_revision(service, "merge", 'revision: str = "merge"\ndown_revision: str | None = ("next", "other")')
+    status, said = ask(service)
+    assert status == 6
+    assert "is at revision later, which this code does not know" in said
+    assert "an old replica may count as ready while a release is rolled out" in said
+
+    fetch(database, "DELETE FROM alembic_version")
+    assert ask(service)[0] == 3
+
+
+def test_revisions_are_those_that_alembic_reads(service: Service) -> None:
+    shutil.rmtree(service.folder / "alembic" / "versions")
+    (service.folder / "alembic" / "versions").mkdir()
+    add_revision(service, "a", "revision='a'\ndown_revision=None")
+    add_revision(service, "b", 'down_revision: "str | None" = "a"  # not \'x\'\nrevision: str = "b"')
+    add_revision(service, "c", "revision = (\n    'c'\n)\ndown_revision = ['a']\ndepends_on = 'e'")
+    add_revision(service, "d", 'revision = "d"\ndown_revision: str | tuple[str, ...] = (\n  "b",  # b\n  \'c\',\n)')
+    add_revision(service, "e", "revision = 'e'\ndown_revision: str | None = None\nbranch_labels = ('x', 'y')")
+    add_revision(service, "f", "revision = 'f'\ndown_revision = ()\n\ntext = 'down_revision = \"d\"'")
+    alembics, ours = service.succeed("python", "-c", REVISIONS).splitlines()
+    assert ours == alembics == "['d', 'e', 'f'] ['a', 'b', 'c', 'd', 'e', 'f']"
+
+
+def test_connects_where_the_settings_do(service: Service) -> None:
+    said = service.succeed("python", "-c", COMPARE, *URLS).split()
+    assert said == ["connects"] * 14 + ["refused"] * 10
+
+
+def test_imports_no_library_but_asyncpg(service: Service) -> None:
+    (service.folder / ".env").write_text(f"ORDERS_DATABASE_URL={service.environment.pop('ORDERS_DATABASE_URL')}\n")
+    code = (
+        "import runpy, sys\nsys.argv[1:] = ['state', '--quick']\n"
+        "try:\n    runpy.run_module('safe_migrations', run_name='__main__')\n"
+        "finally:\n    print({'alembic', 'asyncpg', 'config', 'pydantic', 'sqlalchemy'} & sys.modules.keys())"
+    )
+    process = service.run("python", "-c", code)
+    assert process.returncode == 3, process.stderr
+    assert process.stdout.splitlines()[1:] == ["{'asyncpg'}"]
+
+
+def test_any_password(service: Service, database: URL, new_role: NewRole) -> None:
+    env_file = service.folder / ".env"
+    place = {"HOST": database.host, "PORT": database.port, "NAME": database.database}
+    for password in PASSWORDS:
+        role = new_role("LOGIN", password)
+        service.configure(database.set(username=role, password=password))
+        assert ask(service)[0] == 3
+
+        service.environment = {f"ORDERS_DB_{name}": str(value) for name, value in place.items()}
+        set_key(env_file, "ORDERS_DB_USER", role)
+        set_key(env_file, "ORDERS_DB_PASSWORD", password)
+        assert ask(service)[0] == 3
+
+
+def test_could_not_tell(service: Service, database: URL, new_role: NewRole) -> None:
+    owner = service.environment["ORDERS_DATABASE_URL"]
+    fetch(database, "CREATE TABLE alembic_version (version_num text)")
+    for url, reason in (
+        (database.set(password="sec%ret"), 'password authentication failed for user "postgres"'),
+        (database.set(database="missing"), 'database "missing" does not exist'),
+        (database.set(port=1), "127.0.0.1:1 did not tell its revision"),
+        (database.set(port=99999), "99999 did not tell its revision"),
+        (database.set(host="unknown.invalid"), "unknown.invalid:"),
+        (database.set(query={"sslmode": "require"}), "did not tell its revision (PostgreSQL server at"),
+        (database.set(username=new_role("LOGIN", "sec%ret"), password="sec%ret"), "permission denied for table"),
+        (database.set(drivername="mysql", password="sec%ret"), "is not a URL of PostgreSQL"),
+    ):
+        service.environment["ORDERS_DATABASE_URL"] = url.render_as_string(hide_password=False)
+        status, said = ask(service)
+        assert status == 1
+        assert reason in said
+        assert "ORDERS_DATABASE_URL" in said
+        assert not re.search("sec(%|%25)ret", said)
+
+    service.environment = {"ORDERS_DB_USER": "user", "ORDERS_DB_PASSWORD": "sec%ret", "ORDERS_DB_PORT": "many"}
+    assert ask(service) == (1, "ORDERS_DB_PORT is not a number: write one from 1 to 65535.\n")
+    service.environment.clear()
+    assert "No database is configured for orders: set ORDERS_DATABASE_URL" in ask(service)[1]
+    (service.folder / ".env").write_bytes(b"\xff")
+    assert "can't be read" in ask(service)[1]
+    (service.folder / ".env").unlink()
+
+    service.environment["ORDERS_DATABASE_URL"] = owner
+    (revision,) = (service.folder / "alembic" / "versions").glob("*.py")
+    revision.write_bytes(b"\xff")
+    assert "can't be read" in ask(service)[1]
+    revision.unlink()
+    assert "No revision is in" in ask(service)[1]
