@@ -30,7 +30,7 @@ from safe_migrations.policy import Policy, duration_text
 log = logging.getLogger(__name__)
 
 LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, QUERY_CANCELED, INSUFFICIENT_PRIVILEGE = "55P03", "40P01", "57014", "42501"
-LONGEST_PAUSE = 15.0  # seconds between two tries
+LONGEST_PAUSE = 10.0  # seconds between two tries
 REPORT = 10.0  # seconds between two reports of a revision that runs; the first one comes after a second
 _RANDOM = random.SystemRandom()
 

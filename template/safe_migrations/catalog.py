@@ -55,6 +55,11 @@ class InvalidIndex:
     table: str
     bare_name: str
 
+    @property
+    def base_name(self) -> str:
+        """Without what REINDEX CONCURRENTLY appends to the index that it builds, or to the one that it replaces."""
+        return re.sub(r"_cc(new|old)\d*$", "", self.bare_name)
+
 
 # Members of extensions are theirs; temporary tables are some session's.
 _OWN_RELATIONS = """

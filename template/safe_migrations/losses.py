@@ -48,7 +48,9 @@ class Loss:
     rows: int | None
 
     def __str__(self) -> str:
-        return f"{self.name} ({f'more than {COUNTED:,}' if self.rows is None else f'{self.rows:,}'} rows)"
+        if self.rows is None:
+            return f"{self.name} (more than {COUNTED:,} rows)"
+        return f"{self.name} ({self.rows:,} {'row' if self.rows == 1 else 'rows'})"
 
 
 def confirm_losses(connection: Connection, steps: Sequence[RevisionStep], *, yes: bool) -> None:

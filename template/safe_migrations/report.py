@@ -31,7 +31,7 @@ class Report:
             revisions are pending.
         invalid: indexes that a failed concurrent build has left.
         blockers: sessions that others wait for, or that have left a transaction open.
-        found: what that means.
+        found: what that means; for people.
         next: what to do.
     """
 
@@ -52,7 +52,8 @@ class Report:
 
     def as_json(self) -> str:
         """For machines."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        keys = {name: value for name, value in asdict(self).items() if name != "found"}
+        return json.dumps(keys, indent=2, ensure_ascii=False)
 
     def as_text(self) -> str:
         """For people."""

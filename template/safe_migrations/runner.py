@@ -127,10 +127,10 @@ def _run_injected(connection: Connection, env_prefix: str, options: dict[str, An
     attempt = func.pg_try_advisory_xact_lock(key) if callers else func.pg_try_advisory_lock(key)
     acquire(connection, attempt, key, load_policy().lock_wait)
     try:
-        steps = None if request.command == "stamp" else request.plan(connection)
+        steps = request.plan(connection)
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
-        if steps is not None:
+        if request.command != "stamp":
             context.configure(connection=connection, fn=lambda *_: steps, transaction_of_caller=callers, **options)
         _run_migrations()
     finally:
@@ -207,13 +207,17 @@ class _Request:
         return list(self.function(state.current, context.get_context()))
 
     def plan(self, connection: Connection, before: State | None = None) -> list[RevisionStep]:
-        """The steps from the state that the database is in now, if they can't do harm.
+        """The steps from the state that the database is in now, if they can't do harm; a stamp plans none.
 
         Args:
             connection: to the database.
             before: the state before this run waited for the lock, from which a relative destination counts.
         """
         state = self.read_state(connection)
+        if self.command == "stamp":  # the way out of most states, and --purge out of this one, too
+            if not context.get_context().opts.get("purge"):
+                refuse_unknown(state, self.env_prefix)
+            return []
         refuse_unsafe(replace(state, invalid=()), self.env_prefix)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
             raise MigrationError(
@@ -235,7 +239,7 @@ async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> Non
         log.info("The database is at head (%s): there is nothing to do.", before.revisions)
         return
     async with advisory_lock(control, await control.run_sync(request.lock_key, "run"), policy.lock_wait):
-        steps = [] if request.command == "stamp" else await control.run_sync(request.plan, before)
+        steps = await control.run_sync(request.plan, before)
         if not steps and request.command != "stamp":
             return
         async with connected(url, request.env_prefix) as migration:

@@ -88,7 +88,7 @@ class State:
         if not self.invalid:
             return self
         handled = {name for script in scripts for name in _concurrent_index_names(Path(script.path))}
-        return replace(self, invalid=tuple(index for index in self.invalid if index.bare_name not in handled))
+        return replace(self, invalid=tuple(index for index in self.invalid if index.base_name not in handled))
 
 
 def read_state(connection: Connection, script: ScriptDirectory, options: dict[str, Any]) -> State:
@@ -183,12 +183,14 @@ def explain_state(state: State, env_prefix: str) -> tuple[str, str]:
         )
     if name == INVALID_OBJECTS:
         indexes = ", ".join(f"{index.name} on {index.table}" for index in state.invalid)
-        rebuild = "; ".join(f"REINDEX INDEX CONCURRENTLY {index.name}" for index in state.invalid)
+        repair = "; ".join(
+            f"{'REINDEX' if index.base_name == index.bare_name else 'DROP'} INDEX CONCURRENTLY {index.name}"
+            for index in state.invalid
+        )
         return (
             f"The database {database} has invalid indexes, which a failed concurrent build has left ({indexes}): "
             "writes pay for them, and no query uses them.",
-            f"Rebuild them in psql (python -m safe_migrations db-shell): {rebuild}; or drop those that end in _ccnew "
-            "or _ccold, or that nobody needs: DROP INDEX CONCURRENTLY …; then run the same command again.",
+            f"Repair them in psql (python -m safe_migrations db-shell): {repair}; then run the same command again.",
         )
     if name == FRESH:
         return f"The database {database} is empty.", "Build the schema: alembic upgrade head"

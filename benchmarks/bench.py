@@ -1,0 +1,294 @@
+"""`pdm run bench`: what the safety of a rendered service costs beside stock Alembic, and what it is worth.
+
+Both are the same rendering with the same revisions and settings; stock has the env.py of `alembic init -t async`. They
+take turns on one embedded PostgreSQL, so that what else the machine does meets both alike. Nothing is asserted: the
+goals stand beside the numbers. PostgreSQL runs without fsync, where a commit costs next to nothing.
+"""
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import asyncpg  # type: ignore[import-untyped]
+from copier import run_copy
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import URL
+
+# As pytest's pythonpath; at the end, because template/ has a folder alembic, too.
+sys.path.extend(str(Path(__file__).parent.parent / folder) for folder in ("template", "tests"))
+
+from safe_migrations.connection import run_async
+from safe_migrations.databases import create_database
+from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
+from safe_migrations.policy import load_policy
+from support import ENV_PREFIX, ROOT, TEMPLATE, Service, as_text, fetch, tables
+
+UPGRADE = ("alembic", "upgrade", "head")
+CURRENT = ("alembic", "current")
+QUICK = ("python", "-m", "safe_migrations", "state", "--quick")
+
+NO_OP_ROUNDS = 15
+STARTERS = 16
+STARTER_ROUNDS = 3
+IDLE = 15.0  # seconds that a transaction stays idle while it holds a lock on the table
+HISTORIES = {10: (7, 9), 100: (7, 9), 1000: (3, 7)}  # revisions: rounds of the full upgrade, and of the no-op
+
+NO_OP_GOAL = "at most 1.15 x"
+QUICK_GOAL = "at most 0.33 x"
+STALL_GOAL = f"at most {load_policy({}).lock_timeout * 1.1:.1f} s"
+
+ADD_TABLE = """
+op.create_table("table_{number}", sa.Column("id", sa.BigInteger(), primary_key=True), sa.Column("amount", sa.Integer()))
+"""
+ADD_COLUMN = 'op.add_column("item", sa.Column("note", sa.Text(), nullable=True))'
+
+
+@dataclass
+class Pair:
+    """The same service twice: as the template renders it, and with stock Alembic's env.py."""
+
+    ours: Service
+    stock: Service
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter((self.ours, self.stock))
+
+
+@dataclass
+class Times:
+    """What was measured of both, in seconds."""
+
+    ours: list[float] = field(default_factory=list)
+    stock: list[float] = field(default_factory=list)
+
+    def add(self, title: str, ours: float, stock: float) -> None:
+        """Keep the times of a round, and show them as progress."""
+        self.ours.append(ours)
+        self.stock.append(stock)
+        progress(f"{title}, round {len(self.ours)}: ours {ours:.2f} s, stock {stock:.2f} s")
+
+    def cells(self) -> tuple[str, str, str]:
+        """Both medians, and the median of the rounds' ratios: a slow minute of the machine is in both of a round."""
+        ratio = median(ours / stock for ours, stock in zip(self.ours, self.stock, strict=True))
+        return f"{median(self.ours):.2f} s", f"{median(self.stock):.2f} s", f"{ratio:.2f}"
+
+
+class Bench:
+    """The renderings, their databases, and the table of what was measured."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.server = cluster.url()
+        self.folder = folder
+        self.template = copy_template(folder / "template")
+        self.table = Table("", box=box.SIMPLE, title=f"Medians on PostgreSQL {cluster.version()}", title_justify="left")
+        for header in ("ours", "stock", "ours / stock", "goal"):
+            self.table.add_column(header, justify="right", no_wrap=True)
+
+    def row(self, title: str, times: Times, goal: str = "-") -> None:
+        """Add what was timed to the table."""
+        self.table.add_row(title, *times.cells(), goal)
+
+    def pair(self, name: str, *upgrades: str) -> Pair:
+        """Render a service twice, with a further revision for each of these bodies of upgrade()."""
+        ours, stock = (Service(self.folder / name / stack / "orders", "ORDERS") for stack in ("ours", "stock"))
+        answers = {"service_name": "orders", "outbox": True}
+        run_copy(str(self.template), ours.folder, data=answers, defaults=True, unsafe=False, quiet=True)
+        for number, upgrade in enumerate(upgrades, start=2):
+            ours.add_revision(f"revision_{number}", upgrade)
+        shutil.copytree(ours.folder, stock.folder)
+        stock.use_stock_environment()
+        for service in (ours, stock):
+            self.new_database(service)
+            service.succeed("alembic", "history")  # compiles env.py, what it imports and the revisions
+        return Pair(ours, stock)
+
+    def new_database(self, service: Service) -> URL:
+        """Give a service an empty database."""
+        name = f"database_{uuid4().hex}"
+        run_async(create_database(self.server, ENV_PREFIX, name))
+        service.configure(self.server.set(database=name))
+        return self.server.set(database=name)
+
+    def no_ops(self) -> None:
+        """Commands that find the database at head."""
+        pair = self.pair("no_op")
+        upgrade, current, quick = Times(), Times(), Times()
+        for service in pair:
+            service.succeed(*UPGRADE)
+        for _ in range(NO_OP_ROUNDS):
+            upgrade.add("no-op upgrade", *(timed(service, *UPGRADE) for service in pair))
+            current.add("current", *(timed(service, *CURRENT) for service in pair))
+            quick.add("state --quick", timed(pair.ours, *QUICK), current.stock[-1])
+        self.row("alembic upgrade head, nothing to do", upgrade, NO_OP_GOAL)
+        self.row("alembic current", current, NO_OP_GOAL)
+        self.row("state --quick, beside stock's current", quick, QUICK_GOAL)
+
+    def starters(self) -> None:
+        """Replicas that all migrate an empty database as they start."""
+        pair = self.pair("starters")
+        expected = self.schema_of_one(pair.stock)
+        times = Times()
+        succeeded: list[list[int]] = [[], []]
+        complete = [0, 0]
+        for _ in range(STARTER_ROUNDS):
+            seconds = []
+            for index, service in enumerate(pair):
+                database = self.new_database(service)
+                successes, wall = start_at_once(service, STARTERS)
+                succeeded[index].append(successes)
+                complete[index] += schema(database) == expected
+                seconds.append(wall)
+            times.add(f"{STARTERS} starters, {succeeded[0][-1]} and {succeeded[1][-1]} succeed", *seconds)
+        title = f"{STARTERS} at once on an empty database"
+        self.row(f"{title}: wall time", times)
+        medians = (f"{median(numbers):g} of {STARTERS}" for numbers in succeeded)
+        self.table.add_row(f"{title}: succeed", *medians, "", f"{STARTERS} of {STARTERS}")
+        completions = (f"{number} of {STARTER_ROUNDS}" for number in complete)
+        self.table.add_row(f"{title}: schema complete", *completions, "", "always")
+
+    def schema_of_one(self, service: Service) -> tuple[set[str], list[str]]:
+        """What a single starter makes of an empty database."""
+        database = self.new_database(service)
+        service.succeed(*UPGRADE)
+        return schema(database)
+
+    def stall(self) -> None:
+        """Readers of a table to which a revision adds a column while somebody's idle transaction holds a lock on it."""
+        pair = self.pair("stall", ADD_COLUMN)
+        stalls, upgrades = Times(), Times()
+        measured = []
+        for service in pair:
+            database = self.new_database(service)
+            service.succeed("alembic", "upgrade", "+1")
+            measured.append(asyncio.run(longest_stall(service, database)))
+        stalls.add("longest stall of a reader", *(stall for stall, _ in measured))
+        upgrades.add(f"upgrade behind {IDLE:g} s idle", *(seconds for _, seconds in measured))
+        title = f"ADD COLUMN behind {IDLE:g} s of idle transaction"
+        self.row(f"{title}: longest read", stalls, STALL_GOAL)
+        self.row(f"{title}: upgrade", upgrades)
+
+    def histories(self) -> None:
+        """Upgrades along histories of several lengths."""
+        for length, (full_rounds, no_op_rounds) in HISTORIES.items():
+            pair = self.pair(f"history_{length}", *(ADD_TABLE.format(number=number) for number in range(2, length + 1)))
+            full, no_op = Times(), Times()
+            for _ in range(full_rounds):
+                for service in pair:
+                    self.new_database(service)
+                full.add(f"{length} revisions", *(timed(service, *UPGRADE) for service in pair))
+            for _ in range(no_op_rounds):
+                no_op.add(f"no-op of {length} revisions", *(timed(service, *UPGRADE) for service in pair))
+            self.row(f"{length:,} revisions, from an empty database", full)
+            self.row(f"{length:,} revisions, nothing to do", no_op, NO_OP_GOAL)
+
+
+def main() -> None:
+    """Measure everything, and print the table."""
+    begun = time.perf_counter()
+    with TemporaryDirectory(prefix="bench-") as folder, throw_away_cluster(find_programs(18, exactly=True)) as cluster:
+        bench = Bench(cluster, Path(folder))
+        for measure in (bench.no_ops, bench.starters, bench.stall, bench.histories):
+            with section(measure):
+                measure()
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # a pipe has no width, and 80 would fold the rows
+    console.print(bench.table)
+    console.print(f"Measured in {time.perf_counter() - begun:.0f} s.")
+
+
+@contextmanager
+def section(measure: Callable[[], None]) -> Iterator[None]:
+    """Say what is measured, and how long it took."""
+    begun = time.perf_counter()
+    progress(str(measure.__doc__))
+    yield
+    progress(f"… in {time.perf_counter() - begun:.0f} s")
+
+
+def progress(line: str) -> None:
+    """Print a line on standard error, so that standard output has the table alone."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def copy_template(folder: Path) -> Path:
+    """The template's files, out of their repository: Copier takes them as they are, without cloning first."""
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "copier.yml", folder)
+    ignored = shutil.ignore_patterns("__pycache__", ".*_cache")
+    shutil.copytree(TEMPLATE, folder / "template", ignore=ignored)
+    return folder
+
+
+def timed(service: Service, *command: str) -> float:
+    """How long a command takes that must succeed, in seconds."""
+    begun = time.perf_counter()
+    service.succeed(*command)
+    return time.perf_counter() - begun
+
+
+def start_at_once(service: Service, number: int) -> tuple[int, float]:
+    """Start that many upgrades at once: how many succeed, and the seconds until all have ended."""
+    begun = time.perf_counter()
+    starters = [service.start(*UPGRADE) for _ in range(number)]
+    for starter in starters:
+        starter.communicate()
+    return sum(starter.returncode == 0 for starter in starters), time.perf_counter() - begun
+
+
+def schema(database: URL) -> tuple[set[str], list[str]]:
+    """The tables of a database and its revisions."""
+    found = tables(database)
+    revisions = fetch(database, "SELECT version_num FROM alembic_version") if "alembic_version" in found else []
+    return found, [row.version_num for row in revisions]
+
+
+async def longest_stall(service: Service, database: URL) -> tuple[float, float]:
+    """Upgrade while a reader reads and an idle transaction is in the way: the longest read, and the whole upgrade."""
+    reader, idler = [await asyncpg.connect(as_text(database)) for _ in range(2)]
+    try:
+        begun = time.perf_counter()
+        upgrade = service.start(*UPGRADE)
+        idle = asyncio.create_task(stay_idle(idler))
+        ended = asyncio.create_task(asyncio.to_thread(upgrade.communicate))
+        longest = await longest_read(reader, ended)
+        seconds = time.perf_counter() - begun
+        await idle
+        if upgrade.returncode != 0:
+            raise RuntimeError(f"The upgrade behind an idle transaction failed:\n{(await ended)[1]}")
+        return longest, seconds
+    finally:
+        await reader.close()
+        await idler.close()
+
+
+async def stay_idle(connection: asyncpg.Connection) -> None:
+    """Read the table in a transaction, which keeps its lock, and do nothing for a while."""
+    async with connection.transaction():
+        await connection.fetch("SELECT id FROM item")
+        await asyncio.sleep(IDLE)
+
+
+async def longest_read(connection: asyncpg.Connection, ended: "asyncio.Task[tuple[str, str]]") -> float:
+    """Read the table again and again until the upgrade has ended: the longest read, in seconds."""
+    longest = 0.0
+    await connection.fetch("SELECT id FROM item")  # plans, and fills the caches
+    while not ended.done():
+        begun = time.perf_counter()
+        await connection.fetch("SELECT id FROM item")
+        longest = max(longest, time.perf_counter() - begun)
+    return longest
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Concurrent indexes in revision files: they end valid or not at all, and any number of runs ends the same."""
+
+import pytest
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+from support import Service, fetch
+
+CREATE = 'op.create_index_concurrently("ix_item_stamp", "item", ["created_at"], unique=True)'
+DROP = 'op.drop_index_concurrently("ix_item_stamp", table_name="item")'
+LONGER = ("SET lock_timeout = '300000';", "SET statement_timeout = '0';")
+AS_BEFORE = ("SET lock_timeout = '1000';", "SET statement_timeout = '900000';")
+INDEXES = """
+    SELECT i.relname, x.indisvalid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+    WHERE x.indrelid = 'item'::regclass ORDER BY 1
+"""
+OWN = [("pk_item", True), ("uq_item_name", True)]
+RECORD = (
+    'op.execute("INSERT INTO seen SELECT current_setting($$lock_timeout$$), current_setting($$statement_timeout$$)")'
+)
+
+
+@pytest.fixture
+def migrated(service: Service, database: URL) -> Service:
+    """A service at head, with two items of the same time."""
+    service.succeed("alembic", "upgrade", "head")
+    fetch(database, "INSERT INTO item (name, created_at) VALUES ('a', '2026-01-01'), ('b', '2026-01-01')")
+    return service
+
+
+def test_create_and_drop(migrated: Service, database: URL, mypy_cache: str) -> None:
+    migrated.add_revision("stamp", CREATE.replace(", unique=True", ', postgresql_where=sa.text("id > 1")'), DROP)
+    migrated.succeed("alembic", "upgrade", "head")
+    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+    migrated.succeed("alembic", "downgrade", "-1")
+    assert fetch(database, INDEXES) == OWN
+    migrated.succeed("mypy", "--cache-dir", mypy_cache, ".")
+
+
+def test_a_build_that_fails_leaves_nothing_and_the_next_one_goes_on(migrated: Service, database: URL) -> None:
+    migrated.add_revision("stamp", CREATE)
+    sentence = migrated.fail("alembic", "upgrade", "head")
+    assert "20300101_0002_stamp.py:13 failed and was rolled back: could not create unique index" in sentence
+    assert fetch(database, INDEXES) == OWN
+    fetch(database, "UPDATE item SET created_at = now() WHERE name = 'b'")
+    migrated.succeed("alembic", "upgrade", "head")
+    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+
+
+def test_an_invalid_leftover_is_replaced(migrated: Service, database: URL) -> None:
+    """Stock `IF NOT EXISTS` takes it for done."""
+    with pytest.raises(DBAPIError, match="could not create unique index"):
+        fetch(database, "CREATE UNIQUE INDEX CONCURRENTLY ix_item_stamp ON item (created_at)")
+    assert fetch(database, INDEXES) == [("ix_item_stamp", False), *OWN]
+    migrated.add_revision("stamp", CREATE.replace(", unique=True", ""))
+    migrated.succeed("alembic", "upgrade", "head")
+    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+
+
+def test_stock_skips_an_invalid_leftover(migrated: Service, database: URL) -> None:
+    migrated.use_stock_environment()
+    with pytest.raises(DBAPIError, match="could not create unique index"):
+        fetch(database, "CREATE UNIQUE INDEX CONCURRENTLY ix_item_stamp ON item (created_at)")
+    migrated.add_revision(
+        "stamp",
+        """
+        with op.get_context().autocommit_block():
+            op.execute("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS ix_item_stamp ON item (created_at)")
+        """,
+    )
+    migrated.succeed("alembic", "upgrade", "head")
+    assert fetch(database, INDEXES) == [("ix_item_stamp", False), *OWN]
+
+
+def test_an_index_that_is_there_is_taken_only_if_it_is_the_same(migrated: Service, database: URL) -> None:
+    """As after a kill between the build and the record of the revision."""
+    fetch(database, "CREATE INDEX ix_item_stamp ON item (lower(name)) INCLUDE (created_at) WHERE id > 1")
+    arguments = '[sa.text("lower(name)")], postgresql_include=["created_at"], postgresql_where=sa.text("id > 1")'
+    same = f'op.create_index_concurrently("ix_item_stamp", "item", {arguments})'
+    migrated.add_revision("same", same)
+    migrated.add_revision("other", same.replace("id > 1", "id > 2"))
+    sentence = migrated.fail("alembic", "upgrade", "head")
+    assert "20300101_0003_other.py:13 failed" in sentence
+    assert "There is an index ix_item_stamp already, and it is not the one that this revision builds" in sentence
+    assert "Applied before, and that stays: alembic/versions/20300101_0002_same.py." in sentence
+    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+
+
+def test_a_rebuild_removes_what_earlier_ones_have_left(migrated: Service, database: URL) -> None:
+    fetch(database, "CREATE INDEX ix_item_stamp ON item (created_at)")
+    with pytest.raises(DBAPIError, match="could not create unique index"):
+        fetch(database, "CREATE UNIQUE INDEX CONCURRENTLY ix_item_stamp_ccnew ON item (created_at)")
+    before = fetch(database, "SELECT 'ix_item_stamp'::regclass::oid, pg_relation_filenode('ix_item_stamp')")
+    migrated.add_revision("rebuild", 'op.rebuild_index_concurrently("ix_item_stamp")')
+    migrated.add_revision("missing", 'op.rebuild_index_concurrently("ix_missing")')
+    assert 'relation "ix_missing" does not exist' in migrated.fail("alembic", "upgrade", "head")
+    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+    assert fetch(database, "SELECT 'ix_item_stamp'::regclass::oid, pg_relation_filenode('ix_item_stamp')") != before
+
+
+def test_settings_are_the_build_s_own_and_restored(migrated: Service, database: URL) -> None:
+    migrated.add_revision("seen", 'op.execute("CREATE TABLE seen (lock_timeout text, statement_timeout text)")')
+    migrated.add_revision("stamp", f"{CREATE.replace(', unique=True', '')}\n{RECORD}")
+    migrated.add_revision("next", RECORD)
+    migrated.environment |= {"MIGRATION_LOCK_TIMEOUT": "1500ms", "MIGRATION_STATEMENT_TIMEOUT": "20s"}
+    migrated.succeed("alembic", "upgrade", "head")
+    assert fetch(database, "SELECT * FROM seen") == [("1500ms", "20s")] * 2
+
+
+def test_an_index_after_another_change_is_refused(migrated: Service, database: URL) -> None:
+    """What was changed before it could not be rolled back: stock keeps that half, and the re-run dies of it."""
+    column = 'op.add_column("item", sa.Column("note", sa.Text()))'
+    migrated.add_revision("both", f"{column}\n{CREATE}")
+    assert "A concurrent index comes first in its revision" in migrated.fail("alembic", "upgrade", "head")
+    assert fetch(database, "SELECT 1 FROM pg_attribute WHERE attname = 'note'") == []
+
+
+def test_stock_keeps_half_a_revision(migrated: Service, database: URL) -> None:
+    migrated.use_stock_environment()
+    block = "with op.get_context().autocommit_block():\n    "
+    create = 'op.create_index("ix_item_stamp", "item", ["created_at"], unique=True, postgresql_concurrently=True)'
+    migrated.add_revision("both", f'op.add_column("item", sa.Column("note", sa.Text()))\n{block}{create}')
+    assert migrated.run("alembic", "upgrade", "head").returncode != 0
+    assert len(fetch(database, "SELECT 1 FROM pg_attribute WHERE attname = 'note'")) == 1
+    assert "already exists" in migrated.run("alembic", "upgrade", "head").stderr
+
+
+def test_names_that_need_quotes(migrated: Service, database: URL) -> None:
+    fetch(database, 'CREATE SCHEMA "Odd %s"')
+    fetch(database, 'CREATE TABLE "Odd %s"."Table ""x""" ("a:b" int)')
+    arguments = """'Index %(x)s :y', 'Table "x"', ["a:b"], schema="Odd %s\""""
+    migrated.add_revision(
+        "odd",
+        f"op.create_index_concurrently({arguments})\nop.rebuild_index_concurrently('Index %(x)s :y', schema='Odd %s')",
+        "op.drop_index_concurrently('Index %(x)s :y', schema='Odd %s')",
+    )
+    migrated.succeed("alembic", "upgrade", "head")
+    migrated.succeed("alembic", "downgrade", "-1")
+    assert fetch(database, "SELECT 1 FROM pg_class WHERE relname LIKE 'Index %'") == []
+
+
+def test_offline_they_are_plain_sql(migrated: Service) -> None:
+    migrated.add_revision("stamp", CREATE, DROP)
+    migrated.add_revision("again", 'op.rebuild_index_concurrently("ix_item_stamp")')
+    sql = migrated.succeed("alembic", "upgrade", "head", "--sql")
+    create = "CREATE UNIQUE INDEX CONCURRENTLY ix_item_stamp ON item (created_at);"
+    for statement in (create, "REINDEX INDEX CONCURRENTLY ix_item_stamp;"):
+        before, after = "\n\n".join(LONGER), "\n\n".join(AS_BEFORE)
+        assert f"COMMIT;\n\n{before}\n\n{statement}\n\n{after}\n\nBEGIN;" in sql

@@ -1,0 +1,200 @@
+"""What state a database is in: each is told apart, and what would do harm is refused with the database untouched."""
+
+import json
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+from safe_migrations.connection import client_environment, connected, run_async
+from safe_migrations.embedded import find_programs
+from support import ENV_PREFIX, Service, fetch
+
+STATE = ("python", "-m", "safe_migrations", "state")
+KEYS = {"state", "current", "heads", "pending", "drift", "invalid", "blockers", "next"}
+COLUMN = 'op.add_column("item", sa.Column("note", sa.Text()))'
+
+
+def dump(database: URL) -> str:
+    """The schema and the data, without the random keys that pg_dump writes into its psql commands."""
+    command = [find_programs(18) / "pg_dump"]
+    process = subprocess.run(command, env=client_environment(database), capture_output=True, text=True, check=True)
+    return "\n".join(line for line in process.stdout.splitlines() if not line.startswith("\\"))
+
+
+def leave_invalid_index(database: URL, name: str = "ix_item_updated_at") -> None:
+    """As a concurrent build does that finds duplicates."""
+    fetch(database, "INSERT INTO item (name) VALUES ('a'), ('b')")
+    fetch(database, "UPDATE item SET created_at = '2026-01-01'")
+    statements = {
+        "ix_item_updated_at": "CREATE UNIQUE INDEX CONCURRENTLY ix_item_updated_at ON item (created_at)",
+        "ix_item_name": "CREATE UNIQUE INDEX CONCURRENTLY ix_item_name ON item (created_at)",
+    }
+    with pytest.raises(DBAPIError, match="could not create unique index"):
+        fetch(database, statements[name])
+
+
+def fresh(_service: Service, _database: URL) -> None:
+    pass
+
+
+def at_head(service: Service, _database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+
+
+def behind(service: Service, _database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    service.add_revision("note", COLUMN)
+
+
+def drift(service: Service, database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    fetch(database, "ALTER TABLE item ADD COLUMN note text, ALTER COLUMN name TYPE varchar(9)")
+    fetch(database, "CREATE INDEX ix_item_note ON item (note)")
+
+
+def untracked(_service: Service, database: URL) -> None:
+    fetch(database, "CREATE TABLE customer (id int)")
+
+
+def unknown_revision(service: Service, database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    fetch(database, "UPDATE alembic_version SET version_num = 'abc'")
+
+
+def several_heads(service: Service, _database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    path = service.versions / service.revisions()[0]
+    service.add_revision("one", COLUMN)
+    (baseline,) = (line for line in path.read_text().splitlines() if line.startswith("revision: str"))
+    other = service.versions / "20300101_0002_two.py"
+    one = service.versions / "20300101_0002_one.py"
+    assert baseline.split('"')[1] in one.read_text()
+    other.write_text(one.read_text().replace('"0002_one"', '"0002_two"'))
+
+
+def invalid_objects(service: Service, database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    leave_invalid_index(database)
+
+
+STATES: dict[str, tuple[Callable[[Service, URL], None], int, str, str]] = {
+    "fresh": (fresh, 3, "is empty", "alembic upgrade head"),
+    "at head": (at_head, 0, "is at head", "nothing to do"),
+    "behind": (behind, 4, "revisions to run: 1", "alembic upgrade head"),
+    "drift": (drift, 8, "not as the models have it", "pdm run migrate-revision"),
+    "untracked": (untracked, 5, "has tables but no revision (1: public.customer)", "alembic stamp "),
+    "unknown revision": (unknown_revision, 6, "newer than this code", "git log --all --oneline -S abc"),
+    "several heads": (several_heads, 7, "0002_one, 0002_two", 'alembic merge -m "merge heads" heads'),
+    "invalid objects": (invalid_objects, 9, "ix_item_updated_at on item", "REINDEX INDEX CONCURRENTLY"),
+}
+REFUSED = ("untracked", "unknown revision", "several heads", "invalid objects")
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_each_state_is_told_apart(service: Service, database: URL, name: str) -> None:
+    prepare, status, found, following = STATES[name]
+    prepare(service, database)
+    before = dump(database)
+    process = service.run(*STATE)
+    assert process.returncode == status, process.stderr
+    assert process.stdout.startswith(f"{name}: ")
+    assert found in process.stdout
+    assert following in process.stdout.split("next: ")[1]
+    told = service.run(*STATE, "--json")
+    answer = json.loads(told.stdout)
+    assert (told.returncode, answer["state"], set(answer)) == (status, name, KEYS)
+    assert following in answer["next"]
+    if name in REFUSED:
+        for command in (("upgrade", "head"), ("downgrade", "-1")):
+            refusal = service.run("alembic", *command)
+            assert refusal.returncode == status, refusal.stderr
+            (sentence,) = refusal.stderr.splitlines()
+            assert found in sentence
+            assert "Nothing was changed." in sentence
+            assert following in sentence
+    assert dump(database) == before
+
+
+def test_a_database_out_of_reach_is_a_state_too(service: Service, database: URL) -> None:
+    service.configure(database.set(port=1))
+    assert "does not answer" in service.fail(*STATE)
+    process = service.run(*STATE, "--json")
+    answer = json.loads(process.stdout)
+    assert (process.returncode, answer["state"], set(answer)) == (1, "could not tell", KEYS)
+    assert "does not answer" in answer["next"]
+
+
+def test_what_state_tells_in_detail(service: Service, database: URL) -> None:
+    drift(service, database)
+    secret = "hunter2"
+
+    async def ask_beside_an_open_transaction() -> str:
+        async with connected(database, ENV_PREFIX) as other:
+            await other.exec_driver_sql(f"UPDATE item SET name = '{secret}'")  # noqa: S608
+            return service.run(*STATE, "--json").stdout
+
+    said = run_async(ask_beside_an_open_transaction())
+    answer = json.loads(said)
+    assert sorted(answer["drift"]) == [
+        "modify_type item.name: VARCHAR(length=9) in the database, Text() in the models",
+        "remove_column item.note",
+        "remove_index ix_item_note on item",
+    ]
+    (blocker,) = answer["blockers"]
+    assert (blocker["state"], blocker["query"]) == ("idle in transaction", "UPDATE item SET name = '…'")
+    assert secret not in said
+    assert service.run(*STATE, "--json", "--quick").returncode == 2
+
+
+def test_pending_revisions_have_a_phase(service: Service) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    one = service.add_revision("one", "pass")
+    two = service.add_revision("two", "pass")
+    path = service.versions / "20300101_0003_two.py"
+    path.write_text(path.read_text().replace("branch_labels = None", 'branch_labels = None\nphase = "contract"'))
+    answer = json.loads(service.run(*STATE, "--json").stdout)
+    assert answer["pending"] == [{"revision": one, "phase": None}, {"revision": two, "phase": "contract"}]
+    assert answer["drift"] is None
+
+
+def test_an_invalid_index_that_a_pending_revision_builds_is_no_obstacle(service: Service, database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    leave_invalid_index(database, "ix_item_name")
+    service.add_revision("index", 'op.create_index_concurrently("ix_item_name", "item", ["created_at"])')
+    service.succeed("alembic", "upgrade", "head")
+    definition = (
+        "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 'ix_item_name'::regclass"
+    )
+    assert fetch(database, definition) == [("CREATE INDEX ix_item_name ON public.item USING btree (created_at)", True)]
+
+
+def test_tables_of_an_extension_do_not_count(service: Service, database: URL) -> None:
+    fetch(database, "CREATE EXTENSION pg_stat_statements")
+    service.succeed("alembic", "upgrade", "head")
+
+
+@pytest.mark.parametrize("command", [("current",), ("check",), ("stamp", "head")])
+def test_other_commands_tell_an_unknown_revision(service: Service, database: URL, command: tuple[str, ...]) -> None:
+    unknown_revision(service, database)
+    process = service.run("alembic", *command)
+    assert process.returncode == 6
+    assert "newer than this code" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_stock_alembic_hurts_where_this_refuses(service: Service, database: URL) -> None:
+    """Untracked tables get company, and an invalid index is nobody's business."""
+    service.use_stock_environment()
+    untracked(service, database)
+    service.succeed("alembic", "upgrade", "head")
+    leave_invalid_index(database)
+    service.succeed("alembic", "upgrade", "head")
+
+
+def test_stamp_purge_is_the_way_out_of_an_unknown_revision(service: Service, database: URL) -> None:
+    unknown_revision(service, database)
+    service.succeed("alembic", "stamp", "--purge", "head")
+    service.succeed(*STATE)
