@@ -31,14 +31,9 @@ class Session:
     def __str__(self) -> str:
         if self.pid == 0:
             return "a prepared transaction (see pg_prepared_xacts)"
-        parts = [
-            f"user {self.user}",
-            f"application {self.application or 'without a name'}",
-            self.state or "state hidden",
-        ]
-        if self.age is not None:
-            parts.append(f"for {duration_text(self.age)}")
-        return f"pid {self.pid} ({', '.join(parts)}): {self.query or 'no statement'}"
+        who = f"user {self.user}, application {self.application or 'without a name'}"
+        age = "" if self.age is None else f" for {duration_text(self.age)}"
+        return f"pid {self.pid} ({who}, {self.state or 'state hidden'}{age}): {self.query or 'no statement'}"
 
 
 @dataclass(frozen=True)

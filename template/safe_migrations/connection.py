@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import URL
@@ -64,7 +64,8 @@ async def connected(url: URL, env_prefix: str, **options: Any) -> AsyncIterator[
     try:
         yield connection
     finally:
-        await connection.close()
+        with suppress(DBAPIError):  # one that the server has ended can't even be rolled back
+            await connection.close()
 
 
 def client_environment(url: URL) -> dict[str, str]:

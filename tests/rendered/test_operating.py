@@ -1,0 +1,208 @@
+"""What an operator runs: locks, backup, restore, rehearse, deploy."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy import URL
+
+from safe_migrations.connection import connected, run_async
+from safe_migrations.databases import drop_database
+from support import ENV_PREFIX, NewDatabase, Service, as_text, fetch, tables
+
+SAFE = ("python", "-m", "safe_migrations")
+COLUMN = ('op.add_column("item", sa.Column("note", sa.Text()))', 'op.drop_column("item", "note")')
+INDEX = ('op.create_index_concurrently("ix_item_note", "item", ["note"])', 'op.drop_index_concurrently("ix_item_note")')
+REWRITE = 'op.execute("ALTER TABLE item ALTER COLUMN note TYPE varchar(10)")'
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+DATABASES = "SELECT datname FROM pg_database WHERE datname LIKE :pattern"
+
+
+@pytest.fixture
+def filled(service: Service, database: URL) -> Service:
+    """A service at head, with three items."""
+    service.succeed("alembic", "upgrade", "head")
+    fetch(database, "INSERT INTO item (name) VALUES ('a'), ('b'), ('c')")
+    return service
+
+
+@asynccontextmanager
+async def traffic_jam(database: URL) -> AsyncIterator[tuple[int, int]]:
+    """Somebody holds a lock, and somebody waits for it; gives the pids of both."""
+    async with connected(database, ENV_PREFIX) as holder, connected(database, ENV_PREFIX) as waiter:
+        await holder.exec_driver_sql("SET application_name = 'holder'")
+        await waiter.exec_driver_sql("SET lock_timeout = 0")
+        await waiter.exec_driver_sql("SET application_name = 'waiter'")
+        await waiter.commit()
+        holding = (
+            await holder.exec_driver_sql("SELECT pg_backend_pid() FROM item WHERE name <> 'hunter2' LIMIT 1")
+        ).scalar_one()
+        waiting = (await waiter.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+        attempt = asyncio.create_task(waiter.exec_driver_sql("LOCK TABLE item IN ACCESS EXCLUSIVE MODE"))
+        async with connected(database, ENV_PREFIX, isolation_level="AUTOCOMMIT") as observer:
+            while not (await observer.exec_driver_sql(WAITING)).all():
+                await asyncio.sleep(0.02)
+        yield holding, waiting
+        await asyncio.wait([attempt])
+
+
+def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
+    assert filled.succeed(*SAFE, "locks") == "Nobody waits for a lock.\n"
+    assert json.loads(filled.succeed(*SAFE, "locks", "--json")) == []
+
+    async def look() -> None:
+        async with traffic_jam(database) as (holding, waiting):
+            tree, told = filled.succeed(*SAFE, "locks"), filled.succeed(*SAFE, "locks", "--json")
+            refused = filled.fail(*SAFE, "locks", "--terminate", str(holding))
+            ended = filled.run(*SAFE, "locks", "--terminate", str(holding), "--yes")
+        first, second = tree.splitlines()
+        assert re.match(
+            rf"pid {holding} \(user postgres, application holder, idle in transaction for .* s\): SELECT", first
+        )
+        assert second.startswith(f"└─ pid {waiting} (user postgres, application waiter, active for ")
+        assert second.endswith("waits for AccessExclusiveLock on item")
+        assert "hunter2" not in tree + told
+        (root,) = json.loads(told)
+        assert (root["session"]["pid"], root["waiting"][0]["session"]["pid"]) == (holding, waiting)
+        assert refused.startswith(f"This ends pid {holding} ")
+        assert refused.endswith("Nothing was changed: nobody can answer here. To agree, add --yes.")
+        assert ended.stdout == f"The session with pid {holding} is ended.\n"
+
+    run_async(look())
+
+
+def test_only_a_session_that_is_there_can_be_ended(filled: Service) -> None:
+    assert "There is no session with pid 1: " in filled.fail(*SAFE, "locks", "--terminate", "1", "--yes")
+
+
+def test_backup_and_restore(filled: Service, database: URL, server: URL) -> None:
+    said = filled.succeed(*SAFE, "backup")
+    (file,) = filled.folder.glob("*.dump")
+    assert said.splitlines() == [
+        f"The backup is {file.name}.",
+        f"To restore it into a new database: python -m safe_migrations restore {file.name}",
+    ]
+    assert file.stat().st_mode & 0o777 == 0o600
+    filled.succeed("git", "init", "--quiet")
+    assert file.name not in filled.succeed("git", "status", "--short", "--untracked-files=all")
+    fetch(database, "DELETE FROM item")
+    process = filled.run(*SAFE, "restore", file.name)
+    assert process.returncode == 0, process.stderr
+    restored = server.set(database=process.stdout.strip())
+    try:
+        assert fetch(restored, "SELECT name FROM item ORDER BY name") == [("a",), ("b",), ("c",)]
+        filled.configure(restored)
+        filled.succeed(*SAFE, "state")
+    finally:
+        run_async(drop_database(server, ENV_PREFIX, str(restored.database)))
+
+
+@pytest.fixture
+def pending(filled: Service) -> Service:
+    """A service with three revisions to run: a column, a concurrent index, and a rewrite of the table."""
+    filled.add_revision("note", *COLUMN)
+    filled.add_revision("index", *INDEX)
+    filled.add_revision("rewrite", REWRITE)
+    return filled
+
+
+def test_a_rehearsal_tells_what_each_revision_does(pending: Service, database: URL, server: URL) -> None:
+    fetch(server, "SELECT 1")
+    before = fetch(server, DATABASES, pattern="%rehearsal%")
+    revisions = json.loads(pending.succeed(*SAFE, "rehearse", "--json"))
+    assert [
+        (each["revision"], {name: modes[-1] for name, modes in each["locks"].items()}, each["rewritten"], each["rows"])
+        for each in revisions
+    ] == [
+        ("0002_note", {"item": "AccessExclusiveLock"}, [], {"item": 3}),
+        ("0003_index", {"item": "ShareUpdateExclusiveLock"}, [], {"item": 3}),
+        ("0004_rewrite", {"item": "AccessExclusiveLock"}, ["item"], {"item": 3}),
+    ]
+    assert all(each["seconds"] > 0 for each in revisions)
+    lines = pending.succeed(*SAFE, "rehearse").splitlines()
+    assert re.split(r"  +", lines[0]) == ["revision", "time", "locks", "rewritten", "rows"]
+    assert re.match(r"0004_rewrite +\d+\.\d\d s +item: AccessExclusiveLock +item +item: 3$", lines[4])
+    assert fetch(server, DATABASES, pattern="%rehearsal%") == before
+    assert fetch(database, "SELECT version_num FROM alembic_version") != [("0004_rewrite",)]
+
+
+def test_a_rehearsal_that_fails_says_where_and_leaves_nothing(
+    pending: Service, server: URL, new_database: NewDatabase
+) -> None:
+    """On another server's database, here another database of the same one."""
+    pending.environment["ORDERS_REHEARSAL_DATABASE_URL"] = as_text(new_database())
+    pending.add_revision("bad", 'op.execute("ALTER TABLE item ADD CONSTRAINT short CHECK (length(name) > 1)")')
+    sentence = pending.fail(*SAFE, "rehearse")
+    assert sentence.startswith("On the copy of the database, the revision 0005_bad failed: check constraint")
+    assert "The database itself is as it was" in sentence
+    assert fetch(server, DATABASES, pattern="%rehearsal%") == []
+
+
+def test_without_pending_revisions_there_is_nothing_to_rehearse(filled: Service) -> None:
+    assert "nothing to rehearse" in filled.succeed(*SAFE, "rehearse")
+    assert filled.succeed(*SAFE, "rehearse", "--json") == "[]\n"
+
+
+def test_deploy_is_state_backup_upgrade_and_verification(filled: Service, database: URL) -> None:
+    models = filled.folder / "models_db.py"
+    models.write_text(
+        models.read_text().replace("    name: Mapped[str]", "    note: Mapped[str | None]\n    name: Mapped[str]")
+    )
+    filled.add_revision("note", *COLUMN)
+    said = filled.succeed(*SAFE, "deploy").splitlines()
+    (file,) = filled.folder.glob("*.dump")
+    assert said[0].startswith("State: behind. ")
+    assert said[1] == f"Backup: {file.name}"
+    assert said[2].startswith("Verified: at head")
+    assert fetch(database, "SELECT version_num FROM alembic_version") == [("0002_note",)]
+    again = filled.succeed(*SAFE, "deploy")
+    assert again.startswith("State: at head. ")
+    assert list(filled.folder.glob("*.dump")) == [file]
+
+
+def test_deploy_stops_at_the_first_failure_with_the_way_back(filled: Service, database: URL) -> None:
+    filled.add_revision("note", *COLUMN)
+    filled.add_revision("bad", 'op.execute("SELECT 1 / 0")')
+    process = filled.run(*SAFE, "deploy")
+    assert process.returncode == 1
+    (file,) = filled.folder.glob("*.dump")
+    ((baseline,),) = fetch(database, "SELECT version_num FROM alembic_version WHERE version_num = '0002_note'")
+    assert baseline == "0002_note"
+    sentence = process.stderr.splitlines()[-1]
+    assert "20300101_0003_bad.py:13 failed and was rolled back: division by zero" in sentence
+    assert "Applied before, and that stays: alembic/versions/20300101_0002_note.py." in sentence
+    assert "The way back: alembic -x yes downgrade " in sentence
+    assert sentence.endswith(f"python -m safe_migrations restore {file.name}.")
+
+
+def test_deploy_without_a_backup(filled: Service) -> None:
+    filled.add_revision("note", *COLUMN)
+    assert "Backup: none, as you said." in filled.run(*SAFE, "deploy", "--without-backup").stdout
+    assert list(filled.folder.glob("*.dump")) == []
+
+
+def test_deploy_makes_no_backup_of_nothing(service: Service, database: URL) -> None:
+    assert "Backup: none, because the database is empty." in service.succeed(*SAFE, "deploy")
+    assert "item" in tables(database)
+
+
+def test_deploy_refuses_what_an_upgrade_refuses_and_makes_no_backup(service: Service, database: URL) -> None:
+    fetch(database, "CREATE TABLE customer (id int)")
+    process = service.run(*SAFE, "deploy")
+    assert process.returncode == 5
+    assert "has tables but no revision" in process.stderr
+    assert list(service.folder.glob("*.dump")) == []
+
+
+@pytest.mark.parametrize("command", ["state", "locks", "backup", "rehearse", "deploy"])
+def test_a_database_that_does_not_answer_is_one_sentence(service: Service, database: URL, command: str) -> None:
+    service.configure(database.set(port=1))
+    assert "does not answer at 127.0.0.1:1" in service.fail(*SAFE, command)
+
+
+def test_wrong_usage_ends_with_2(service: Service) -> None:
+    for arguments in ((), ("nonsense",), ("restore",), ("locks", "--terminate", "x"), ("deploy", "--yes")):
+        assert service.run(*SAFE, *arguments).returncode == 2
