@@ -1,5 +1,7 @@
 """Running the pending revisions on a copy of the database, and telling what each of them does to it."""
 
+import asyncio
+import logging
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
@@ -14,12 +16,16 @@ from alembic.config import Config
 from sqlalchemy import URL, Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
+from safe_migrations.apply import REPORT
 from safe_migrations.backup import backup, restore
 from safe_migrations.catalog import find_table
 from safe_migrations.connection import connected, reason
 from safe_migrations.databases import drop_database
 from safe_migrations.errors import MigrationError
+from safe_migrations.policy import duration_text
 from safe_migrations.trace import tracing
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ async def _copy(url: URL, server: URL, env_prefix: str) -> AsyncIterator[URL]:
 async def _run(config_file: Path, revision: str, copy: URL, env_prefix: str) -> Rehearsed:
     async with connected(copy, env_prefix) as connection, tracing(connection, copy, env_prefix) as trace:
         begun = time.monotonic()
+        progress = asyncio.create_task(_progress(revision))
         try:
             await connection.run_sync(_upgrade, config_file, revision)
         except DBAPIError as error:
@@ -83,10 +90,21 @@ async def _run(config_file: Path, revision: str, copy: URL, env_prefix: str) -> 
                 f"On the copy of the database, the revision {revision} failed: {reason(error)}. The database itself is "
                 "as it was. Correct the revision, then rehearse again."
             ) from error
+        finally:
+            progress.cancel()
         seconds = time.monotonic() - begun
     async with connected(copy, env_prefix, isolation_level="AUTOCOMMIT") as connection:
         rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
     return Rehearsed(revision, seconds, trace.locks, trace.rewritten, rows)
+
+
+async def _progress(revision: str) -> None:
+    """Say what runs, if it takes more than a second."""
+    begun = time.monotonic()
+    await asyncio.sleep(1)
+    while True:
+        log.info("%s has been running for %s", revision, duration_text(time.monotonic() - begun))
+        await asyncio.sleep(REPORT)
 
 
 def _upgrade(connection: Connection, config_file: Path, revision: str) -> None:

@@ -7,7 +7,8 @@ unsafe; apply each revision in its own transaction; read the result back on a ne
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.apply import Application
 from safe_migrations.connection import connected, explain, is_disconnect, pooler_refused, run_async, sqlstate
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.losses import confirm_losses
 from safe_migrations.operations import ddl
 from safe_migrations.policy import Policy, load_policy
-from safe_migrations.state import AT_HEAD, State, read_state, refuse_unknown, refuse_unsafe
+from safe_migrations.state import AT_HEAD, EXIT_STATUS, State, explain_state, read_state, refuse_unknown, refuse_unsafe
 
 EXPLAINED = {"42501", "55P03", "08P01", "26000", "42P05"}  # no permission, no lock, a pooler
 log = logging.getLogger(__name__)
@@ -123,21 +124,32 @@ def _run_injected(connection: Connection, env_prefix: str, options: dict[str, An
     if request is None:
         _run_migrations()
         return
-    key = request.lock_key(connection, "run")
-    attempt = func.pg_try_advisory_xact_lock(key) if callers else func.pg_try_advisory_lock(key)
-    acquire(connection, attempt, key, load_policy().lock_wait)
-    try:
+    with _held(connection, request, callers):
         steps = request.plan(connection)
+        request.confirm(connection, steps)
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
         if request.command != "stamp":
             context.configure(connection=connection, fn=lambda *_: steps, transaction_of_caller=callers, **options)
         _run_migrations()
+
+
+@contextmanager
+def _held(connection: Connection, request: "_Request", callers: bool) -> Iterator[None]:
+    """Hold both locks: until the caller's transaction ends, or else until the work here is done."""
+    keys = [request.lock_key(connection, purpose) for purpose in ("run", "apply")]
+    take = func.pg_try_advisory_xact_lock if callers else func.pg_try_advisory_lock
+    for key in keys:
+        acquire(connection, take(key), key, load_policy().lock_wait)
+    try:
+        yield
     finally:
         if not callers:
-            connection.rollback()
-            release(connection, key)
-            connection.rollback()
+            with suppress(DBAPIError):  # where the connection is lost, the locks are, too
+                connection.rollback()
+                for key in keys:
+                    release(connection, key)
+                connection.rollback()
 
 
 async def _run_online(url: URL, env_prefix: str, options: dict[str, Any]) -> None:
@@ -227,9 +239,12 @@ class _Request:
             )
         steps = self.steps(state)
         refuse_unsafe(state.excusing([step.revision for step in steps]), self.env_prefix)
+        return steps
+
+    def confirm(self, connection: Connection, steps: list[RevisionStep]) -> None:
+        """Ask before a downgrade that loses rows."""
         if self.command == "downgrade":
             confirm_losses(connection, steps, yes="yes" in context.get_x_argument(as_dictionary=True))
-        return steps
 
 
 async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> None:
@@ -239,11 +254,13 @@ async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> Non
         log.info("The database is at head (%s): there is nothing to do.", before.revisions)
         return
     async with advisory_lock(control, await control.run_sync(request.lock_key, "run"), policy.lock_wait):
-        steps = await control.run_sync(request.plan, before)
-        if not steps and request.command != "stamp":
+        if not await control.run_sync(request.plan, before) and request.command != "stamp":
             return
         async with connected(url, request.env_prefix) as migration:
             pid = await _claim(migration, control, request, policy)
+            # Again, because what a killed run has sent may have been committed just now.
+            steps = await control.run_sync(request.plan, before)
+            await control.run_sync(request.confirm, steps)
             if request.command == "stamp":
                 await migration.run_sync(_run_on, request.options)
             else:
@@ -283,4 +300,6 @@ def _verify(steps: list[RevisionStep], state: State, env_prefix: str) -> None:
             f"The migration ran, but the database {state.database!r} is at {state.revisions}: look at it with "
             "python -m safe_migrations state before you run anything."
         )
-    refuse_unsafe(replace(state, relations=()), env_prefix)
+    if steps and state.invalid:
+        found, following = explain_state(state, env_prefix)
+        raise RefusedError(f"The migration ran to its end. But: {found} {following}", EXIT_STATUS[state.name])
