@@ -21,6 +21,11 @@ from support import ENV_PREFIX, ROOT, NewDatabase, NewRole, Render, Service, fet
 SERVER_URL = "TEST_SERVER_URL"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--thorough`: tests of chance, such as kills at random points, run all their rounds."""
+    parser.addoption("--thorough", action="store_true", help="run all rounds of the tests that repeat themselves")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL in the process that starts the workers, which read its URL from the environment."""
     if SERVER_URL in os.environ or config.option.collectonly:
@@ -43,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def server() -> URL:
     """The maintenance database of the run's PostgreSQL, as its superuser."""
     return make_url(os.environ[SERVER_URL]).set(drivername="postgresql+asyncpg")
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether to run all rounds, rather than a few."""
+    return bool(pytestconfig.getoption("thorough"))
 
 
 @pytest.fixture

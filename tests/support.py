@@ -113,9 +113,15 @@ class Service:
         """Start a command in the service's folder, in a session of its own, and go on; its output is kept in pipes."""
         environment = bare_environment(**self.environment) | variables
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         return subprocess.Popen(
-            command, cwd=self.folder, env=environment, text=True, start_new_session=True, **pipes
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def add_revision(self, slug: str, upgrade: str, downgrade: str = "pass") -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from alembic import context
 from alembic.runtime.migration import RevisionStep
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.catalog import Session, blockers
@@ -79,9 +79,12 @@ class Application:
         while self._remaining:
             try:
                 await self._try(options)
-            except Exception as error:
-                with suppress(DBAPIError):  # where the connection is lost, the server rolls back
+            except Exception as caught:
+                error = _origin(caught)
+                with suppress(SQLAlchemyError):  # where the connection is lost, the server rolls back
                     await self._migration.rollback()
+                if not isinstance(error, Exception):
+                    raise error from None
                 if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
                     raise MigrationError(self._failure(error)) from error
                 await self._pause(error)
@@ -115,7 +118,7 @@ class Application:
         """See who is in the way while it is so, because afterwards nobody knows; and report what takes long."""
         report = 1.0
         while not await _within(done, min(0.5, self._policy.lock_timeout / 2)):
-            with suppress(DBAPIError):
+            with suppress(SQLAlchemyError):
                 self._blocking = await self._control.run_sync(blockers, self._pid) or self._blocking
             elapsed = time.monotonic() - self._begun
             if self._remaining and self._tries and elapsed >= report:
@@ -140,10 +143,10 @@ class Application:
 
     def _gave_up(self) -> str:
         return (
-            f"{_file(self._remaining[0])} did not get its locks in {self._tries} tries of "
-            f"{duration_text(self._policy.lock_timeout)} within {duration_text(self._policy.retry_window)} "
-            f"(MIGRATION_RETRY_WINDOW){self._way()}. Each try was rolled back. {self._report()} Let that "
-            "transaction end, or end it (python -m safe_migrations locks --terminate PID); then run the same "
+            f"{_file(self._remaining[0])} did not get its locks (tries: {self._tries}, each of "
+            f"{duration_text(self._policy.lock_timeout)} at most, within MIGRATION_RETRY_WINDOW, "
+            f"{duration_text(self._policy.retry_window)}{self._way()}). Each try was rolled back. {self._report()} Let "
+            "that transaction end, or end it (python -m safe_migrations locks --terminate PID); then run the same "
             "command again."
         )
 
@@ -162,8 +165,8 @@ class Application:
         advice = {
             INSUFFICIENT_PRIVILEGE: "Grant the user what it needs, or migrate as the tables' owner "
             f"({self._env_prefix}_MIGRATION_DATABASE_URL)",
-            QUERY_CANCELED: f"Give it more than {duration_text(self._policy.statement_timeout)} "
-            "(MIGRATION_STATEMENT_TIMEOUT), or less to do",
+            QUERY_CANCELED: "If it took longer than MIGRATION_STATEMENT_TIMEOUT "
+            f"({duration_text(self._policy.statement_timeout)}), raise that, or give it less to do",
         }.get(sqlstate(error) or "", "Correct the revision")
         return (
             f"{_place(step, error)} failed and was rolled back: {what.rstrip('.')}. {self._report()} {advice}, then "
@@ -172,8 +175,15 @@ class Application:
 
     def _report(self) -> str:
         if not self.applied:
-            return "Nothing was changed."
+            return "No revision was applied before it."
         return f"Applied before, and that stays: {', '.join(self.applied)}."
+
+
+def _origin(error: BaseException) -> BaseException:
+    """What went wrong before SQLAlchemy complained of the lost connection, at the end of an autocommit block."""
+    while isinstance(error, PendingRollbackError) and error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.functions import Function
 
@@ -94,7 +95,11 @@ def release(connection: Connection, key: int) -> None:
     Raises:
         MigrationError: the session does not hold it any more.
     """
-    if not connection.scalar(select(func.pg_advisory_unlock(key))):
+    try:
+        held = connection.scalar(select(func.pg_advisory_unlock(key)))
+    except SQLAlchemyError:  # the connection is gone
+        held = False
+    if not held:
         raise MigrationError(
             "The lock that keeps migrations apart was lost while this one ran, so another may have run beside it: look "
             "at the database with python -m safe_migrations state."

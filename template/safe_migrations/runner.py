@@ -16,7 +16,7 @@ from alembic import command, context
 from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, func, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.apply import Application
@@ -145,7 +145,7 @@ def _held(connection: Connection, request: "_Request", callers: bool) -> Iterato
         yield
     finally:
         if not callers:
-            with suppress(DBAPIError):  # where the connection is lost, the locks are, too
+            with suppress(SQLAlchemyError, MigrationError):  # where the connection is lost, the locks are, too
                 connection.rollback()
                 for key in keys:
                     release(connection, key)

@@ -20,6 +20,11 @@ RECORD = (
 )
 
 
+def indexes(database: URL) -> list[tuple[str, bool]]:
+    """The table's indexes, and whether queries can use them."""
+    return [(row.relname, row.indisvalid) for row in fetch(database, INDEXES)]
+
+
 @pytest.fixture
 def migrated(service: Service, database: URL) -> Service:
     """A service at head, with two items of the same time."""
@@ -31,9 +36,9 @@ def migrated(service: Service, database: URL) -> Service:
 def test_create_and_drop(migrated: Service, database: URL, mypy_cache: str) -> None:
     migrated.add_revision("stamp", CREATE.replace(", unique=True", ', postgresql_where=sa.text("id > 1")'), DROP)
     migrated.succeed("alembic", "upgrade", "head")
-    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+    assert indexes(database) == [("ix_item_stamp", True), *OWN]
     migrated.succeed("alembic", "downgrade", "-1")
-    assert fetch(database, INDEXES) == OWN
+    assert indexes(database) == OWN
     migrated.succeed("mypy", "--cache-dir", mypy_cache, ".")
 
 
@@ -41,20 +46,20 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_goes_on(migrated: Se
     migrated.add_revision("stamp", CREATE)
     sentence = migrated.fail("alembic", "upgrade", "head")
     assert "20300101_0002_stamp.py:13 failed and was rolled back: could not create unique index" in sentence
-    assert fetch(database, INDEXES) == OWN
+    assert indexes(database) == OWN
     fetch(database, "UPDATE item SET created_at = now() WHERE name = 'b'")
     migrated.succeed("alembic", "upgrade", "head")
-    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+    assert indexes(database) == [("ix_item_stamp", True), *OWN]
 
 
 def test_an_invalid_leftover_is_replaced(migrated: Service, database: URL) -> None:
     """Stock `IF NOT EXISTS` takes it for done."""
     with pytest.raises(DBAPIError, match="could not create unique index"):
         fetch(database, "CREATE UNIQUE INDEX CONCURRENTLY ix_item_stamp ON item (created_at)")
-    assert fetch(database, INDEXES) == [("ix_item_stamp", False), *OWN]
+    assert indexes(database) == [("ix_item_stamp", False), *OWN]
     migrated.add_revision("stamp", CREATE.replace(", unique=True", ""))
     migrated.succeed("alembic", "upgrade", "head")
-    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+    assert indexes(database) == [("ix_item_stamp", True), *OWN]
 
 
 def test_stock_skips_an_invalid_leftover(migrated: Service, database: URL) -> None:
@@ -69,7 +74,7 @@ def test_stock_skips_an_invalid_leftover(migrated: Service, database: URL) -> No
         """,
     )
     migrated.succeed("alembic", "upgrade", "head")
-    assert fetch(database, INDEXES) == [("ix_item_stamp", False), *OWN]
+    assert indexes(database) == [("ix_item_stamp", False), *OWN]
 
 
 def test_an_index_that_is_there_is_taken_only_if_it_is_the_same(migrated: Service, database: URL) -> None:
@@ -83,7 +88,7 @@ def test_an_index_that_is_there_is_taken_only_if_it_is_the_same(migrated: Servic
     assert "20300101_0003_other.py:13 failed" in sentence
     assert "There is an index ix_item_stamp already, and it is not the one that this revision builds" in sentence
     assert "Applied before, and that stays: alembic/versions/20300101_0002_same.py." in sentence
-    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+    assert indexes(database) == [("ix_item_stamp", True), *OWN]
 
 
 def test_a_rebuild_removes_what_earlier_ones_have_left(migrated: Service, database: URL) -> None:
@@ -94,7 +99,7 @@ def test_a_rebuild_removes_what_earlier_ones_have_left(migrated: Service, databa
     migrated.add_revision("rebuild", 'op.rebuild_index_concurrently("ix_item_stamp")')
     migrated.add_revision("missing", 'op.rebuild_index_concurrently("ix_missing")')
     assert 'relation "ix_missing" does not exist' in migrated.fail("alembic", "upgrade", "head")
-    assert fetch(database, INDEXES) == [("ix_item_stamp", True), *OWN]
+    assert indexes(database) == [("ix_item_stamp", True), *OWN]
     assert fetch(database, "SELECT 'ix_item_stamp'::regclass::oid, pg_relation_filenode('ix_item_stamp')") != before
 
 
@@ -104,7 +109,8 @@ def test_settings_are_the_build_s_own_and_restored(migrated: Service, database: 
     migrated.add_revision("next", RECORD)
     migrated.environment |= {"MIGRATION_LOCK_TIMEOUT": "1500ms", "MIGRATION_STATEMENT_TIMEOUT": "20s"}
     migrated.succeed("alembic", "upgrade", "head")
-    assert fetch(database, "SELECT * FROM seen") == [("1500ms", "20s")] * 2
+    (settings,) = fetch(database, "SELECT DISTINCT * FROM seen")
+    assert tuple(settings) == ("1500ms", "20s")
 
 
 def test_an_index_after_another_change_is_refused(migrated: Service, database: URL) -> None:

@@ -27,7 +27,7 @@ StartPooler = Callable[..., URL]
 @pytest.fixture
 def start_pooler(database: URL, tmp_path: Path) -> Iterator[StartPooler]:
     """Starts PgBouncer in front of the test's database, and gives the URL through it."""
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def start(**settings: str) -> URL:
         port, folder = free_port(), tmp_path / f"pgbouncer{len(processes)}"

@@ -13,6 +13,7 @@ from safe_migrations.embedded import find_programs
 from support import ENV_PREFIX, Service, fetch
 
 STATE = ("python", "-m", "safe_migrations", "state")
+DEFINITION = "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 'ix_item_name'::regclass"
 KEYS = {"state", "current", "heads", "pending", "drift", "invalid", "blockers", "next"}
 COLUMN = 'op.add_column("item", sa.Column("note", sa.Text()))'
 
@@ -165,10 +166,8 @@ def test_an_invalid_index_that_a_pending_revision_builds_is_no_obstacle(service:
     leave_invalid_index(database, "ix_item_name")
     service.add_revision("index", 'op.create_index_concurrently("ix_item_name", "item", ["created_at"])')
     service.succeed("alembic", "upgrade", "head")
-    definition = (
-        "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 'ix_item_name'::regclass"
-    )
-    assert fetch(database, definition) == [("CREATE INDEX ix_item_name ON public.item USING btree (created_at)", True)]
+    (index,) = fetch(database, DEFINITION)
+    assert tuple(index) == ("CREATE INDEX ix_item_name ON public.item USING btree (created_at)", True)
 
 
 def test_tables_of_an_extension_do_not_count(service: Service, database: URL) -> None:

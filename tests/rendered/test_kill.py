@@ -1,0 +1,357 @@
+"""Starters that end in the middle: killed, interrupted, or left without a server. The next run must put it right."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from subprocess import Popen
+from typing import Any
+from uuid import uuid4
+
+import asyncpg  # type: ignore[import-untyped]
+import pytest
+from sqlalchemy import URL
+
+import gate
+from gate import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
+from safe_migrations.connection import client_environment, run_async
+from safe_migrations.databases import create_database, drop_database
+from safe_migrations.embedded import find_programs, throw_away_cluster
+from support import ENV_PREFIX, Render, Service, as_text, bare_environment, fetch
+
+PROGRAMS = find_programs(18)
+
+# The state before what is killed: enough rows that a statement on all of them takes from 50 to 300 ms …
+TABLES = """
+op.execute("CREATE TABLE applied (revision text NOT NULL)")
+op.execute("CREATE TABLE gate ()")
+op.execute("CREATE TABLE entry (id bigint PRIMARY KEY, number bigint NOT NULL, word text NOT NULL)")
+op.execute("INSERT INTO entry SELECT n, n, md5(n::text) FROM generate_series(1, 60000) n")
+op.execute("CREATE INDEX ix_entry_number ON entry (number)")
+op.execute("CREATE INDEX ix_entry_old ON entry (word, id)")
+"""
+FEW_ROWS = TABLES.replace("60000", "100")
+# … and what is killed. Whatever is applied twice, or half, can be told from the schema or from the rows.
+HISTORY = {
+    "column": 'op.add_column("entry", sa.Column("note", sa.Text()))\nop.execute("CREATE TABLE other (id int)")',
+    "data": "op.execute(\"INSERT INTO applied VALUES ('data')\")\n"
+    'op.execute("UPDATE entry SET number = number + 1 WHERE id % 5 = 0")',
+    "create": 'op.create_index_concurrently("ix_entry_word", "entry", ["word"])',
+    "unique": 'op.create_index_concurrently("uq_entry_word", "entry", ["word", "number"], unique=True)',
+    "slow": "op.execute(\"INSERT INTO applied VALUES ('slow')\")\n"
+    'op.execute("ALTER TABLE other ADD COLUMN slow int")\nop.execute("SELECT pg_sleep(0.1)")',
+    "rebuild": 'op.rebuild_index_concurrently("ix_entry_number")',
+    "drop": 'op.drop_index_concurrently("ix_entry_old")',
+    "constraint": "op.execute(\"INSERT INTO applied VALUES ('constraint')\")\n"
+    'op.execute("ALTER TABLE entry ADD CONSTRAINT ck_entry_number CHECK (number > 0)")\n'
+    'op.execute("UPDATE entry SET note = word WHERE id % 7 = 0")',
+}
+ROWS_OF_ALL = "SELECT array_agg(revision ORDER BY revision) FROM applied", "SELECT sum(number), count(note) FROM entry"
+INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
+
+# Somebody's statement that lasts, after two that leave traces.
+TRACES = ("op.execute(\"INSERT INTO applied VALUES ('gate')\")", 'op.execute("CREATE TABLE made ()")')
+GATE = "
+".join([*TRACES, gate.GATE])
+# Likewise, but the COMMIT of the revision lasts.
+GATE_AT_COMMIT = '''
+op.execute("""CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NULL; END $$""")
+op.execute("""CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON applied DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION wait_at_gate()""")
+op.execute("INSERT INTO applied VALUES ('commit')")
+op.execute("SET LOCAL client_connection_check_interval = 0")
+'''
+COMMITTING = """
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE 'COMMIT%'
+      AND wait_event = 'PgSleep'
+"""
+BLOCK = """
+with op.get_context().autocommit_block():
+    op.execute("DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.02); END LOOP; END $$")
+"""
+LOCKED = 'op.add_column("entry", sa.Column("locked", sa.Text()))'
+WAITS_FOR_SOMEBODY = """
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'virtualxid'
+"""
+# A transaction for whose end each concurrent build, rebuild and drop of an index waits.
+SOMEBODY = "DELETE FROM entry WHERE id = 1"
+LOCK_WAITS = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'entry'::regclass"
+NO_LOCK_WAITS = f"SELECT 1 WHERE NOT EXISTS ({LOCK_WAITS})"
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+TERMINATE = SESSIONS.replace("SELECT pid", "SELECT pg_terminate_backend(pid)")
+OTHERS_THAN_SOMEBODY = f"{SESSIONS} AND application_name <> 'somebody'"
+INTERRUPTED = (130, ["Interrupted: what was not committed is rolled back. The same command goes on there."])
+UPGRADE = ("alembic", "upgrade", "head")
+
+
+@contextmanager
+def session(database: URL, statements: str) -> Iterator[None]:
+    """A session of somebody else, in whose transaction these statements have run."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(as_text(database), server_settings={"application_name": "somebody"}))
+        try:
+            runner.run(connection.execute(f"BEGIN; {statements}"))
+            yield
+        finally:
+            with suppress(OSError, asyncpg.PostgresError):  # the server may be gone
+                runner.run(connection.close())
+
+
+def kill(process: "Popen[str]") -> None:
+    """Kill a starter, as the kernel does when memory is short."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def interrupt(process: "Popen[str]") -> tuple[int, list[str]]:
+    """Press Ctrl-C, and return the exit status and what is said besides the log."""
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    return process.returncode, said(stderr)
+
+
+def said(stderr: str) -> list[str]:
+    """What is said to a person, besides the log."""
+    return [line for line in stderr.splitlines() if not line.startswith(("INFO ", "WARNI"))]
+
+
+def outcome(database: URL) -> tuple[Any, ...]:
+    """Everything that a history leaves: the schema, and what its data revisions have written."""
+    environment = bare_environment(**client_environment(database))
+    dump = subprocess.run(
+        [PROGRAMS / "pg_dump", "--schema-only"], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    schema = [line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+    return (schema, fetch(database, INVALID), *(fetch(database, query) for query in ROWS_OF_ALL))
+
+
+@pytest.fixture
+def copies(service: Service, server: URL, database: URL) -> Iterator[Callable[[], URL]]:
+    """Databases in the state before the history of the kills, and the service configured for the last one."""
+    service.add_revision("tables", TABLES)
+    service.succeed(*UPGRADE)
+    for slug, body in HISTORY.items():
+        service.add_revision(slug, body)
+    wait_for(database, SESSIONS, count=0)
+    assert database.database is not None
+    names: list[str] = []
+
+    def copy() -> URL:
+        for name in names:
+            run_async(drop_database(server, ENV_PREFIX, name))
+        names[:] = [f"copy_{uuid4().hex}"]
+        run_async(create_database(server, ENV_PREFIX, names[0], template=str(database.database)))
+        service.configure(server.set(database=names[0]))
+        return server.set(database=names[0])
+
+    yield copy
+    for name in names:
+        run_async(drop_database(server, ENV_PREFIX, name))
+
+
+def test_a_run_after_a_kill_ends_as_a_clean_run(
+    service: Service, copies: Callable[[], URL], thorough: bool, record_property: Callable[[str, object], None]
+) -> None:
+    database = copies()
+    process = service.start(*UPGRADE)
+    wait_for(database, SESSIONS)
+    begun = time.monotonic()
+    _, stderr = process.communicate(timeout=60)
+    duration = time.monotonic() - begun
+    assert process.returncode == 0, stderr
+    clean = outcome(database)
+    assert clean[1:3] == ([], [(["constraint", "data", "slow"],)])
+
+    rounds = 100 if thorough else 4
+    places: dict[str, int] = {}
+    part = random.random()  # noqa: S311
+    for number in range(rounds):
+        database = copies()
+        process = service.start(*UPGRADE)
+        wait_for(database, SESSIONS)
+        part = (part + 0.618) % 1  # the golden ratio: any number of rounds is spread over the whole run
+        delay = duration * part
+        time.sleep(delay)
+        if process.poll() is None:
+            kill(process)
+        else:
+            duration *= 0.9  # a run is faster now than the first one was
+        if number % 2:  # the server fails as well, as a machine with both does, in the middle of its statement
+            fetch(database, TERMINATE)
+            wait_for(database, SESSIONS, count=0)
+        ((reached,),) = fetch(database, "SELECT version_num FROM alembic_version")
+        places[reached] = places.get(reached, 0) + 1
+        where = f"round {number}, killed after {delay:.3f} s at {reached}: "
+        again = service.run(*UPGRADE)
+        assert again.returncode == 0, where + again.stderr
+        assert outcome(database) == clean, where + again.stderr
+    record_property("killed at", places)
+    print(f"{rounds} kills in {duration:.2f} s of a run; the database was at {places}")
+
+
+def test_a_run_waits_for_the_statement_that_a_killed_one_has_begun(service: Service, database: URL) -> None:
+    """The server finishes it, and meanwhile the lock of the killed run's other connection is free."""
+    service.add_revision("tables", FEW_ROWS)
+    service.succeed(*UPGRADE)
+    # Without this the server would notice within a second that nobody waits for its answer.
+    service.add_revision("gate", 'op.execute("SET LOCAL client_connection_check_interval = 0")' + GATE)
+    process = service.start(*UPGRADE)
+    killed = wait_for(database, AT_THE_GATE)
+    kill(process)
+    process = service.start(*UPGRADE)
+    waiting = wait_for(database, WAITING_FOR_THE_LOCK)
+    assert fetch(database, AT_THE_GATE) == [(killed[0],)]
+    assert waiting != killed
+    open_gate(database)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert f"Waiting for another migration of this database: pid {killed[0]}, application alembic" in stderr
+    assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
+
+
+def test_a_run_does_not_repeat_what_a_killed_one_was_about_to_commit(service: Service, database: URL) -> None:
+    """It must look at the database when the killed one's last statement has ended, not before."""
+    service.add_revision("tables", FEW_ROWS)
+    service.succeed(*UPGRADE)
+    service.add_revision("commit", GATE_AT_COMMIT)
+    head = service.add_revision("next", 'op.add_column("entry", sa.Column("note", sa.Text()))')
+    process = service.start(*UPGRADE)
+    wait_for(database, COMMITTING)
+    kill(process)
+    process = service.start(*UPGRADE)
+    wait_for(database, WAITING_FOR_THE_LOCK)
+    open_gate(database)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert fetch(database, "SELECT version_num FROM alembic_version") == [(head,)]
+    assert fetch(database, "SELECT revision FROM applied") == [("commit",)]
+
+
+def test_a_run_that_loses_its_lock_says_so_in_one_sentence(service: Service, database: URL) -> None:
+    service.add_revision("tables", FEW_ROWS)
+    service.succeed(*UPGRADE)
+    head = service.add_revision("gate", GATE)
+    process = service.start(*UPGRADE)
+    (migrating,) = wait_for(database, AT_THE_GATE)
+    fetch(database, f"{TERMINATE} AND pid <> {migrating}")
+    time.sleep(1.5)  # until the run, which looks every half second who is in its way, has found out
+    open_gate(database)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert len(said(stderr)) == 1, stderr
+    service.succeed(*UPGRADE)
+    assert fetch(database, "SELECT version_num FROM alembic_version") == [(head,)]
+    assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
+
+
+def test_the_server_notices_a_killed_client_while_it_works_for_it(service: Service, database: URL) -> None:
+    """Or an abandoned statement of hours would hold its locks to its end."""
+    service.add_revision("tables", FEW_ROWS)
+    service.succeed(*UPGRADE)
+    service.add_revision("gate", GATE)
+    process = service.start(*UPGRADE)
+    wait_for(database, AT_THE_GATE)
+    kill(process)
+    wait_for(database, AT_THE_GATE, count=0)  # though nobody has opened the gate
+
+
+def test_a_run_puts_right_what_a_kill_has_left_of_an_index(service: Service, database: URL) -> None:
+    service.add_revision("tables", FEW_ROWS)
+    service.succeed(*UPGRADE)
+    left: list[Any] = []
+    for slug in ("create", "rebuild", "drop"):
+        service.add_revision(slug, HISTORY[slug])
+        with session(database, SOMEBODY):
+            process = service.start(*UPGRADE)
+            wait_for(database, WAITS_FOR_SOMEBODY)
+            kill(process)
+            wait_for(database, OTHERS_THAN_SOMEBODY, count=0)
+        left += fetch(database, INVALID)
+        service.succeed(*UPGRADE)
+        assert fetch(database, INVALID) == []
+    assert left == [("ix_entry_word",), ("ix_entry_number_ccnew",), ("ix_entry_old",)]
+    indexes = fetch(database, "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'entry'::regclass")
+    assert sorted(indexes) == [("entry_pkey",), ("ix_entry_number",), ("ix_entry_word",)]
+
+
+@pytest.mark.parametrize(
+    ("body", "somebody", "reached"),
+    [
+        (GATE, None, {AT_THE_GATE: 1}),
+        (BLOCK, None, {AT_THE_GATE: 1}),
+        (HISTORY["create"], SOMEBODY, {WAITS_FOR_SOMEBODY: 1}),
+        (LOCKED, "LOCK TABLE entry", {LOCK_WAITS: 1, NO_LOCK_WAITS: 1}),
+    ],
+    ids=["statement", "autocommit block", "concurrent index", "pause between two tries"],
+)
+def test_an_interrupt_is_one_sentence_and_the_next_run_goes_on(
+    service: Service, database: URL, body: str, somebody: str | None, reached: dict[str, int]
+) -> None:
+    service.add_revision("tables", FEW_ROWS)
+    service.succeed(*UPGRADE)
+    head = service.add_revision("interrupted", body)
+    with session(database, somebody or "SELECT 1"):
+        process = service.start(*UPGRADE)
+        for query, count in reached.items():
+            wait_for(database, query, count=count)
+        assert interrupt(process) == INTERRUPTED
+    open_gate(database)
+    service.succeed(*UPGRADE)
+    assert fetch(database, "SELECT version_num FROM alembic_version") == [(head,)]
+    assert len(fetch(database, "SELECT revision FROM applied")) == body.count("applied")
+    assert fetch(database, INVALID) == []
+
+
+def test_an_interrupt_of_a_waiting_run_leaves_the_other_one_alone(service: Service, database: URL) -> None:
+    service.add_revision("tables", FEW_ROWS)
+    service.succeed(*UPGRADE)
+    service.add_revision("gate", GATE)
+    running = service.start(*UPGRADE)
+    wait_for(database, AT_THE_GATE)
+    waiting = service.start(*UPGRADE)
+    wait_for(database, WAITING_FOR_THE_LOCK)
+    assert interrupt(waiting) == INTERRUPTED
+    open_gate(database)
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 0, stderr
+    assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
+
+
+def test_a_server_that_stops_is_one_sentence_and_the_next_run_goes_on(render: Render) -> None:
+    service = render()
+    service.add_revision("tables", FEW_ROWS)
+    with throw_away_cluster(PROGRAMS) as cluster:
+        database = cluster.url()
+        service.configure(database)
+        service.succeed(*UPGRADE)
+        sentences = []
+        for body, reached, mode in (
+            (GATE, AT_THE_GATE, "immediate"),
+            (HISTORY["create"], WAITS_FOR_SOMEBODY, "immediate"),
+            (BLOCK, AT_THE_GATE, "fast"),
+        ):
+            fetch(database, "DELETE FROM gate")
+            head = service.add_revision("stopped", body)
+            with session(database, SOMEBODY):
+                process = service.start(*UPGRADE)
+                wait_for(database, reached)
+                cluster._succeed("pg_ctl", "stop", "-w", "-m", mode)
+                _, stderr = process.communicate(timeout=60)
+            assert process.returncode == 1, stderr
+            sentences += said(stderr)
+            cluster.start(database.port)
+            open_gate(database)
+            service.succeed(*UPGRADE)
+            assert fetch(database, "SELECT version_num FROM alembic_version") == [(head,)]
+            assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
+            assert fetch(database, INVALID) == []
+    for file, sentence in zip(service.revisions()[-3:], sentences, strict=True):
+        assert sentence.startswith(f"The connection to PostgreSQL was lost while alembic/versions/{file} ran ("), (
+            sentence
+        )
+        assert sentence.endswith("When PostgreSQL answers, run the same command again.")

@@ -1,0 +1,242 @@
+"""Migrations of a table that others read and write: nobody waits for long, and nothing is left half-done."""
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from subprocess import Popen
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+import pytest
+from sqlalchemy import URL
+
+from gate import AT_THE_GATE, GATE, open_gate, wait_for
+from support import Service, as_text, fetch, tables
+
+HELD = 6.0  # seconds for which a transaction keeps a lock; well above LONGEST_STALL
+LONGEST_STALL = 3.0  # seconds; the lock timeout of a try, and what a busy machine adds
+
+TABLES = """
+op.execute("CREATE TABLE applied (revision text NOT NULL)")
+op.execute("CREATE TABLE gate ()")
+op.execute("CREATE TABLE other (id int)")
+op.execute("CREATE TABLE entry (id bigint PRIMARY KEY, word text NOT NULL)")
+op.execute("INSERT INTO entry SELECT n, md5(n::text) FROM generate_series(1, 100) n")
+"""
+DATA = "op.execute(\"INSERT INTO applied VALUES ('{name}')\")"
+COLUMN = 'op.add_column("entry", sa.Column("{name}", sa.Text()))'
+WAITING_FOR_A_LOCK = """
+    SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE NOT l.granted AND l.relation = 'entry'::regclass AND a.query LIKE 'ALTER TABLE%'
+"""
+UPGRADE = ("alembic", "upgrade", "head")
+
+
+def wait_for_a_try_that_fails(database: URL) -> None:
+    wait_for(database, WAITING_FOR_A_LOCK)
+    wait_for(database, WAITING_FOR_A_LOCK, count=0)
+
+
+def end(process: "Popen[str]", status: int = 0) -> str:
+    """Wait for a command, and return what it said and logged."""
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == status, stderr
+    assert "Traceback" not in stderr
+    return stderr
+
+
+def said(stderr: str) -> str:
+    """The one sentence for a person, besides the log."""
+    (sentence,) = [line for line in stderr.splitlines() if not line.startswith(("INFO ", "WARNI"))]
+    return sentence
+
+
+def applied(database: URL) -> list[str]:
+    return [row.revision for row in fetch(database, "SELECT revision FROM applied")]
+
+
+def columns(database: URL) -> list[str]:
+    query = "SELECT attname FROM pg_attribute WHERE attrelid = 'entry'::regclass AND attnum > 2 AND NOT attisdropped"
+    return [row.attname for row in fetch(database, query)]
+
+
+def revision(database: URL) -> str:
+    ((number,),) = fetch(database, "SELECT version_num FROM alembic_version")
+    return str(number)
+
+
+async def connect(database: URL, application: str) -> Any:
+    # Without prepared statements, of which a new column invalidates those that ask for `*`.
+    settings = {"application_name": application}
+    return await asyncpg.connect(as_text(database), server_settings=settings, statement_cache_size=0)
+
+
+@contextmanager
+def holding(database: URL, statement: str = "SELECT * FROM entry LIMIT 1") -> Iterator[int]:
+    """A transaction of somebody who has read and then does nothing; gives the pid of its process on the server."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(connect(database, "report"))
+        runner.run(connection.execute(f"BEGIN; {statement}"))
+        try:
+            yield connection.get_server_pid()
+        finally:
+            runner.run(connection.close())
+
+
+@contextmanager
+def traffic(database: URL) -> Iterator[list[float]]:
+    """Readers and writers of the table, without a pause; gives how long each of their statements took."""
+    durations: list[float] = []
+    stop = threading.Event()
+
+    async def repeat(statement: str) -> None:
+        connection = await connect(database, "traffic")
+        while not stop.is_set():
+            begun = time.monotonic()
+            await connection.execute(statement)
+            durations.append(time.monotonic() - begun)
+            await asyncio.sleep(0.005)
+        await connection.close()
+
+    async def run() -> None:
+        statements = ["SELECT * FROM entry WHERE id = 7", "UPDATE entry SET word = word WHERE id = 8"]
+        await asyncio.gather(*(repeat(statement) for statement in 2 * statements))
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        running = executor.submit(asyncio.run, run())
+        try:
+            yield durations
+        finally:
+            stop.set()
+        running.result()
+    assert durations
+
+
+@pytest.fixture
+def prepared(service: Service, database: URL) -> Service:
+    """A service whose database has the tables."""
+    service.add_revision("tables", TABLES)
+    service.succeed(*UPGRADE)
+    return service
+
+
+def test_nobody_waits_for_long_while_a_migration_waits_for_a_lock(prepared: Service, database: URL) -> None:
+    prepared.add_revision("column", COLUMN.format(name="added"))
+    with traffic(database) as durations:
+        with holding(database, "SELECT id FROM entry WHERE word = 'hush''hush' OR word = $$hush'hush$$") as pid:
+            process = prepared.start(*UPGRADE)
+            wait_for(database, WAITING_FOR_A_LOCK)
+            time.sleep(HELD)
+        stderr = end(process)
+    assert max(durations) < LONGEST_STALL
+    assert columns(database) == ["added"]
+    (named, *_) = [line for line in stderr.splitlines() if "did not get a lock" in line]
+    blocker = rf"pid {pid} \(user postgres, application report, idle in transaction for [\d.]+ s\): BEGIN; SELECT id"
+    assert re.search(rf"in the way: .*{blocker} FROM entry WHERE word = '…' OR word = '…'", named), named
+    assert "hush" not in stderr
+
+
+def test_on_stock_alembic_everybody_waits_as_long_as_the_migration(prepared: Service, database: URL) -> None:
+    """The trap is real."""
+    prepared.use_stock_environment()
+    prepared.add_revision("column", COLUMN.format(name="added"))
+    with traffic(database) as durations:
+        with holding(database):
+            process = prepared.start(*UPGRADE)
+            wait_for(database, WAITING_FOR_A_LOCK)
+            time.sleep(LONGEST_STALL + 1)
+        end(process)
+    assert max(durations) > LONGEST_STALL
+
+
+def test_giving_up_names_who_is_in_the_way_and_what_was_applied(prepared: Service, database: URL) -> None:
+    before = prepared.add_revision("data", DATA.format(name="data"))
+    head = prepared.add_revision("column", DATA.format(name="column") + "\n" + COLUMN.format(name="added"))
+    with holding(database) as pid:
+        process = prepared.start(*UPGRADE, MIGRATION_RETRY_WINDOW="2s", MIGRATION_LOCK_TIMEOUT="300ms")
+        sentence = said(end(process, status=1))
+        assert sentence.startswith("alembic/versions/20300101_0004_column.py did not get its locks (tries: ")
+        assert f"in the way: pid {pid} (user postgres, application report, idle in transaction" in sentence
+        assert "Applied before, and that stays: alembic/versions/20300101_0003_data.py." in sentence
+        assert (revision(database), applied(database), columns(database)) == (before, ["data"], [])
+    prepared.succeed(*UPGRADE)
+    assert (revision(database), applied(database), columns(database)) == (head, ["data", "column"], ["added"])
+
+
+def test_a_deadlock_with_somebody_is_tried_again(prepared: Service, database: URL) -> None:
+    body = f"""
+op.execute("SET LOCAL deadlock_timeout = '10ms'")
+op.execute("LOCK TABLE other")
+{DATA.format(name="data")}
+{GATE}
+{COLUMN.format(name="added")}
+"""
+    prepared.add_revision("both", body)
+
+    async def lock_the_other_way_round() -> None:
+        connection = await connect(database, "report")
+        await connection.execute(
+            "BEGIN; SET LOCAL deadlock_timeout = '1min'; LOCK TABLE entry; LOCK TABLE other; COMMIT"
+        )
+        await connection.close()
+
+    process = prepared.start(*UPGRADE)
+    wait_for(database, AT_THE_GATE)
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        locked = executor.submit(asyncio.run, lock_the_other_way_round())
+        wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'other'::regclass")
+        open_gate(database)
+        locked.result()
+    assert "alembic/versions/20300101_0003_both.py met a deadlock (try 1) and was rolled back" in end(process)
+    assert (applied(database), columns(database)) == (["data"], ["added"])
+
+
+def test_a_relative_target_stays_where_it_is_while_it_is_tried_again(prepared: Service, database: URL) -> None:
+    prepared.add_revision("first", DATA.format(name="first"))
+    target = prepared.add_revision("second", DATA.format(name="second") + "\n" + COLUMN.format(name="second"))
+    prepared.add_revision("third", DATA.format(name="third"))
+    prepared.add_revision("fourth", DATA.format(name="fourth"))
+    with holding(database):
+        process = prepared.start("alembic", "upgrade", "+2")
+        wait_for_a_try_that_fails(database)
+        assert applied(database) == ["first"]
+    assert "did not get a lock" in end(process)
+    assert (revision(database), applied(database)) == (target, ["first", "second"])
+
+
+def test_a_failing_revision_leaves_no_trace_and_those_before_it_stay(prepared: Service, database: URL) -> None:
+    good = prepared.add_revision("good", DATA.format(name="good"))
+    bad = 'op.execute("CREATE TABLE half ()")\n' + DATA.format(name="bad") + '\nop.execute("SELECT 1 / 0")'
+    prepared.add_revision("bad", bad)
+    head = prepared.add_revision("later", DATA.format(name="later"))
+    file = prepared.versions / "20300101_0004_bad.py"
+    (line,) = [number for number, text in enumerate(file.read_text().splitlines(), 1) if "1 / 0" in text]
+
+    sentence = said(end(prepared.start(*UPGRADE), status=1))
+    assert sentence.startswith(f"alembic/versions/{file.name}:{line} failed and was rolled back: division by zero.")
+    assert "Applied before, and that stays: alembic/versions/20300101_0003_good.py." in sentence
+    assert (revision(database), applied(database)) == (good, ["good"])
+    assert "half" not in tables(database)
+
+    file.write_text(file.read_text().replace("SELECT 1 / 0", "SELECT 1"))
+    prepared.succeed(*UPGRADE)
+    assert (revision(database), applied(database)) == (head, ["good", "bad", "later"])
+
+
+def test_a_downgrade_lets_others_pass_while_it_waits_for_a_lock(prepared: Service, database: URL) -> None:
+    """Its relative target stays where it is as well."""
+    for name in ("zero", "first", "second"):
+        prepared.add_revision(name, COLUMN.format(name=name), f'op.drop_column("entry", "{name}")')
+    prepared.succeed(*UPGRADE)
+    with traffic(database) as durations:
+        with holding(database):
+            process = prepared.start("alembic", "downgrade", "-2")
+            wait_for_a_try_that_fails(database)
+            assert columns(database) == ["zero", "first", "second"]
+        assert "did not get a lock" in end(process)
+    assert max(durations) < LONGEST_STALL
+    assert (revision(database), columns(database)) == ("0003_zero", ["zero"])

@@ -1,0 +1,23 @@
+"""What is told of other sessions, and what is not."""
+
+import pytest
+
+from safe_migrations.catalog import mask
+
+
+@pytest.mark.parametrize(
+    ("query", "masked"),
+    [
+        ("SELECT 1", "SELECT 1"),
+        ("ALTER ROLE a PASSWORD 'secret'", "ALTER ROLE a PASSWORD '…'"),
+        ("SELECT 'it''s secret', 2", "SELECT '…', 2"),
+        (r"SELECT E'a\'secret', 2", "SELECT E'…', 2"),
+        ("SELECT $$secret$$, $x$secret $$ secret$x$, 3", "SELECT '…', '…', 3"),
+        ("SELECT 'cut off sec", "SELECT '…'"),
+        ("SELECT $x$cut off $$ sec", "SELECT '…'"),
+        ("SELECT\n  1,\t2", "SELECT 1, 2"),
+        ("SELECT " + "x" * 200, "SELECT " + "x" * 93 + "…"),
+    ],
+)
+def test_literals_are_masked_and_queries_shortened(query: str, masked: str) -> None:
+    assert mask(query) == masked
