@@ -55,8 +55,7 @@ INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
 
 # Somebody's statement that lasts, after two that leave traces.
 TRACES = ("op.execute(\"INSERT INTO applied VALUES ('gate')\")", 'op.execute("CREATE TABLE made ()")')
-GATE = "
-".join([*TRACES, gate.GATE])
+GATE = "\n".join([*TRACES, gate.GATE])
 # Likewise, but the COMMIT of the revision lasts.
 GATE_AT_COMMIT = '''
 op.execute("""CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
