@@ -198,7 +198,7 @@ def test_a_run_waits_for_the_statement_that_a_killed_one_has_begun(service: Serv
     service.add_revision("tables", FEW_ROWS)
     service.succeed(*UPGRADE)
     # Without this the server would notice within a second that nobody waits for its answer.
-    service.add_revision("gate", 'op.execute("SET LOCAL client_connection_check_interval = 0")' + GATE)
+    service.add_revision("gate", 'op.execute("SET LOCAL client_connection_check_interval = 0")\n' + GATE)
     process = service.start(*UPGRADE)
     killed = wait_for(database, AT_THE_GATE)
     kill(process)
