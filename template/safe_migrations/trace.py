@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.connection import connected
+from safe_migrations.operations import ddl
 
 INTERVAL = 0.002  # seconds between two looks
 MODES = (  # from the weakest
@@ -37,7 +38,7 @@ _HELD_UP = text("SELECT pg_backend_pid() = ANY(pg_blocking_pids(:pid))")
 _FILES = text("""
     SELECT c.oid::regclass::text, pg_relation_filenode(c.oid)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """)
 
 
@@ -87,6 +88,8 @@ async def tracing(connection: AsyncConnection, url: URL, env_prefix: str) -> Asy
             observe()
 
         before = await observer.run_sync(_files)
+        if before:
+            await sampler.execute(ddl("LOCK TABLE %(names)s IN ACCESS SHARE MODE", names=", ".join(before)))
         event.listen(connection.sync_connection, "commit", before_commit)
         sampling = asyncio.create_task(_sample(trace, sampler, pid, done))
         try:
@@ -102,12 +105,13 @@ async def tracing(connection: AsyncConnection, url: URL, env_prefix: str) -> Asy
 async def _sample(trace: Trace, sampler: AsyncConnection, pid: int, done: asyncio.Event) -> None:
     """Note the locks of what runs outside a transaction, which are gone with the statement.
 
-    This session keeps a snapshot, and a concurrent build waits for those that are older; once it does, its locks are
-    noted, and the snapshot is given up.
+    This session keeps a snapshot, and looks at all tables: a concurrent build waits for the one, a drop for the
+    other. Once somebody waits, the locks are noted, and this session lets go.
     """
     while not done.is_set():
+        held_up = await sampler.scalar(_HELD_UP, {"pid": pid})
         await sampler.run_sync(trace.add, pid)
-        if await sampler.scalar(_HELD_UP, {"pid": pid}):
+        if held_up:
             await sampler.rollback()
         with suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), INTERVAL)

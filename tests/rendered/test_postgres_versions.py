@@ -1,5 +1,6 @@
 """The full cycle on every supported PostgreSQL, and the service's own tests on it."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +35,18 @@ def test_full_cycle_and_the_services_own_tests(render: Render, cluster: Cluster)
     service.succeed("alembic", "downgrade", "base")
     assert tables(database) == {"alembic_version"}
     service.succeed("alembic", "upgrade", "head")
+
+    service.add_revision("index", 'op.create_index_concurrently("ix_item_stamp", "item", ["created_at"])')
+    service.add_revision("rebuild", 'op.rebuild_index_concurrently("ix_item_stamp")')
+    service.add_revision("drop", 'op.drop_index_concurrently("ix_item_stamp")')
+    rehearsed = json.loads(service.succeed("python", "-m", "safe_migrations", "rehearse", "--json"))
+    assert [each["locks"]["item"][-1] for each in rehearsed] == ["ShareUpdateExclusiveLock"] * 3
+    assert "at head" in service.succeed("python", "-m", "safe_migrations", "deploy")
+    (backup,) = service.folder.glob("*.dump")
+    name = service.succeed("python", "-m", "safe_migrations", "restore", backup.name).strip()
+    assert tables(cluster.url(name)) == {"alembic_version", "event_outbox", "item"}
+    for path in service.versions.glob("20300101_*"):
+        path.unlink()
 
     service.environment = {"ORDERS_TEST_DATABASE_URL": as_text(cluster.url())}
     service.succeed("pytest", "--quiet")

@@ -19,9 +19,13 @@ pdm run migrate-check
 sed -i.before 's/^    name: .*/&\\n    note: Mapped[str | None]/' models_db.py
 pdm run migrate-revision "add a column"
 ls alembic/versions/*_0002_add_a_column.py
-pdm run migrate-upgrade
+pdm run migrate-rehearse
+pdm run migrate-deploy
 pdm run migrate-downgrade
+pdm run migrate-backup before.dump
+pdm run migrate-restore before.dump
 pdm run migrate-history
+pdm run migrate-locks
 pdm run migrate-sql
 pdm run migrate-upgrade
 pdm run migrate-stamp head
@@ -39,6 +43,8 @@ cd ../image
 pdm install --prod
 test -z "$(pdm list --csv | grep --extended-regexp 'embedded|ruff|mypy|pytest')"
 pdm run alembic upgrade head
+pdm run python -m safe_migrations deploy
+pdm run python -m safe_migrations state --quick
 pdm run python -m database
 cd ../my_service
 """
