@@ -13,8 +13,8 @@ the floors below its own, or from one that stands above it on the same floor:
               trace         the locks that a revision takes, and the tables that it rewrites
               rehearsal     the pending revisions on a copy of the database
               deployment    state, backup, upgrade, verification
-    floor 2   runner        the one way in for every Alembic command that runs env.py
-              databases     creating and dropping databases
+    floor 2   databases     creating and dropping databases
+              runner        the one way in for every Alembic command that runs env.py
     floor 1   connection    connecting, and a sentence for each way in which that fails
               lock          one migration at a time
               operations    concurrent indexes in revision files
@@ -22,9 +22,9 @@ the floors below its own, or from one that stands above it on the same floor:
               losses        what a downgrade would destroy
               apply         revisions, one by one, with retries
               embedded      PostgreSQL programs and the clusters that they run
-    ground    catalog       every query on PostgreSQL's catalogs
-              policy        every bound, from the environment
-              environment   the environment's variables and .env
+    ground    errors        what a person can put right, and the exit status
               confirm       asking a person
-              errors        what a person can put right, and the exit status
+              environment   the environment's variables and .env
+              policy        every bound, from the environment
+              catalog       what PostgreSQL tells of tables, indexes and sessions
 """

@@ -18,21 +18,34 @@ from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import RevisionStep
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.catalog import Session, blockers
 from safe_migrations.connection import is_disconnect, reason, sqlstate
 from safe_migrations.errors import MigrationError
+from safe_migrations.operations import REPEATABLE
 from safe_migrations.policy import Policy, duration_text
 
 log = logging.getLogger(__name__)
 
-LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, QUERY_CANCELED, INSUFFICIENT_PRIVILEGE = "55P03", "40P01", "57014", "42501"
+LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE = "55P03", "40P01", "40001"
+QUERY_CANCELED, INSUFFICIENT_PRIVILEGE, READ_ONLY = "57014", "42501", "25006"
 LONGEST_PAUSE = 10.0  # seconds between two tries
 REPORT = 10.0  # seconds between two reports of a revision that runs; the first one comes after a second
 _RANDOM = random.SystemRandom()
+
+
+def run_migrations(**options: Any) -> None:
+    """Let Alembic do what it was asked for.
+
+    Args:
+        options: what `context.configure` takes.
+    """
+    context.configure(**options)
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 class Application:
@@ -61,7 +74,9 @@ class Application:
         self._control = control
         self._policy = policy
         self._remaining: deque[RevisionStep] = deque()
-        self._begun = 0.0  # of the revision that runs, with its first try
+        self._running = False  # whether a revision has begun, or Alembic still looks at its version table
+        self._left_transaction = False  # whether it can't be rolled back as a whole
+        self._begun = 0.0  # its first try
         self._tries = 0
         self._blocking: list[Session] = []
 
@@ -76,6 +91,7 @@ class Application:
             MigrationError: a revision failed, and left no trace; those before it stay.
         """
         self._remaining.extend(steps)
+        self._begun = time.monotonic()
         while self._remaining:
             try:
                 await self._try(options)
@@ -85,12 +101,15 @@ class Application:
                     await self._migration.rollback()
                 if not isinstance(error, Exception):
                     raise error from None
-                if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
+                retried = sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
+                if self._left_transaction or not retried:
                     raise MigrationError(self._failure(error)) from error
                 await self._pause(error)
 
     async def _try(self, options: dict[str, Any]) -> None:
         self._blocking = []
+        self._running = self._left_transaction = False
+        self._tries += 1
         done = asyncio.Event()
         watcher = asyncio.create_task(self._watch(done))
         try:
@@ -100,28 +119,32 @@ class Application:
             await asyncio.wait([watcher])  # not cancelled: a query that is cut off costs the connection, and the lock
 
     def _run(self, connection: Connection, options: dict[str, Any]) -> None:
-        context.configure(connection=connection, fn=self._steps, **options)
-        with context.begin_transaction():
-            context.run_migrations()
+        event.listen(connection, "set_connection_execution_options", self._note_autocommit)
+        try:
+            run_migrations(connection=connection, fn=self._steps, **options)
+        finally:
+            event.remove(connection, "set_connection_execution_options", self._note_autocommit)
+
+    def _note_autocommit(self, connection: Connection, options: dict[str, Any]) -> None:
+        if options.get("isolation_level") == "AUTOCOMMIT" and not connection.info.get(REPEATABLE):
+            self._left_transaction = True
 
     def _steps(self, _heads: Any, _context: Any) -> Iterator[RevisionStep]:
         while self._remaining:
-            if self._tries == 0:
-                self._begun = time.monotonic()
-            self._tries += 1
+            self._running = True
             yield self._remaining[0]
             # Asked for the next one, after the commit of the last.
             self.applied.append(_file(self._remaining.popleft()))
-            self._tries = 0
+            self._begun, self._tries, self._left_transaction = time.monotonic(), 1, False
 
     async def _watch(self, done: asyncio.Event) -> None:
         """See who is in the way while it is so, because afterwards nobody knows; and report what takes long."""
-        report = 1.0
+        begun, report = time.monotonic(), 1.0
         while not await _within(done, min(0.5, self._policy.lock_timeout / 2)):
             with suppress(SQLAlchemyError):
                 self._blocking = await self._control.run_sync(blockers, self._pid) or self._blocking
-            elapsed = time.monotonic() - self._begun
-            if self._remaining and self._tries and elapsed >= report:
+            elapsed = time.monotonic() - max(begun, self._begun)
+            if self._remaining and elapsed >= report:
                 log.info("%s has been running for %s%s", _file(self._remaining[0]), duration_text(elapsed), self._way())
                 report = elapsed + REPORT
 
@@ -151,26 +174,28 @@ class Application:
         )
 
     def _failure(self, error: Exception) -> str:
-        step = self._remaining[0]
-        if isinstance(error, DBAPIError | OSError) and is_disconnect(error):
+        step, what = self._remaining[0], reason(error)
+        if is_disconnect(error):
             return (
-                f"The connection to PostgreSQL was lost while {_file(step)} ran ({reason(error)}): the server rolls "
-                f"back what was not committed. {self._report()} When PostgreSQL answers, run the same command again."
+                f"The connection to PostgreSQL was lost while {_file(step)} ran ({what}): the server rolls back what "
+                f"was not committed. {self._report()} When PostgreSQL answers, run the same command again."
             )
-        what = f"{type(error).__name__}: {error}"
-        if isinstance(error, DBAPIError):
-            what = reason(error)
-        elif isinstance(error, MigrationError):
-            what = str(error)
+        if self._left_transaction:
+            return (
+                f"{_place(step, error)} failed: {what}. It had left its transaction (autocommit_block), so what it did "
+                f"may stay, and is not tried again: look at the database before you run it again. {self._report()}"
+            )
         advice = {
             INSUFFICIENT_PRIVILEGE: "Grant the user what it needs, or migrate as the tables' owner "
             f"({self._env_prefix}_MIGRATION_DATABASE_URL)",
+            READ_ONLY: f"Migrate on the server that accepts writes ({self._env_prefix}_MIGRATION_DATABASE_URL)",
             QUERY_CANCELED: "If it took longer than MIGRATION_STATEMENT_TIMEOUT "
             f"({duration_text(self._policy.statement_timeout)}), raise that, or give it less to do",
-        }.get(sqlstate(error) or "", "Correct the revision")
+        }.get(sqlstate(error) or "", "Correct the revision" if self._running else "Put that right")
+        where = _place(step, error) if self._running else "The look at Alembic's version table"
         return (
-            f"{_place(step, error)} failed and was rolled back: {what.rstrip('.')}. {self._report()} {advice}, then "
-            "run the same command again: it goes on with this revision."
+            f"{where} failed and was rolled back: {what}. {self._report()} {advice}, then run the same command again: "
+            "it goes on there."
         )
 
     def _report(self) -> str:

@@ -1,8 +1,9 @@
-"""Every query on PostgreSQL's catalogs and statistics views."""
+"""What PostgreSQL tells of tables, indexes and sessions, in its catalogs and statistics views."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, TableClause, table, text
 
@@ -61,7 +62,7 @@ _OWN_RELATIONS = """
     SELECT format('%I.%I', n.nspname, c.relname) AS name
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND NOT (c.relname = :version_table AND n.nspname = coalesce(:version_schema, n.nspname))
+      AND NOT (c.relname = :table AND n.nspname = coalesce(:schema, n.nspname))
       AND NOT EXISTS (
         SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
       )
@@ -79,7 +80,10 @@ _INVALID_INDEXES = """
     SELECT format('%I.%I', n.nspname, i.relname), x.indrelid::regclass::text, i.relname
     FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
     WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_(toast|temp)'
-      AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.oid)
+      AND NOT EXISTS (
+        SELECT FROM pg_stat_progress_create_index p JOIN pg_locks l USING (pid)
+        WHERE l.relation = x.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
+      )
     ORDER BY 1
 """
 
@@ -91,23 +95,6 @@ _ADVISORY_LOCK_HOLDERS = """
       AND (classid::bigint << 32) | objid::bigint = :key
 """
 
-_WAITS = """
-    SELECT a.pid, b.pid AS blocker, l.mode || coalesce(' on ' || l.relation::regclass::text, ' on a ' || l.locktype)
-    FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b (pid)
-    LEFT JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted
-    ORDER BY 1, 2
-"""
-
-# Whoever stands in somebody's way now, or would stand in a migration's: an open transaction keeps its locks.
-_IN_THE_WAY = """
-    SELECT pid FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
-      state LIKE 'idle in transaction%'
-      OR pid IN (SELECT unnest(pg_blocking_pids(w.pid)) FROM pg_stat_activity w WHERE w.wait_event_type = 'Lock')
-    )
-    ORDER BY xact_start
-"""
-
 _SESSIONS = """
     SELECT p.pid, a.usename, a.application_name, a.state,
       extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8, a.query,
@@ -115,19 +102,23 @@ _SESSIONS = """
     FROM unnest(CAST(:pids AS integer[])) AS p (pid) LEFT JOIN pg_stat_activity a ON a.pid = p.pid
 """
 
-_LITERAL = re.compile(r"'(?:[^'\\]|\\.|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", re.DOTALL)
+# Comments and names are looked at as well, because a quote in one of them begins no literal.
+_LITERAL = re.compile(
+    r"""--[^\n]*|/\*.*?(?:\*/|$)|(?P<name>"(?:[^"]|"")*(?:"|$))"""
+    r"""|[eE]'(?:[^'\\]|\\.|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$)""",
+    re.DOTALL,
+)
 _QUERY_LENGTH = 100  # characters
 
 
-def own_relations(connection: Connection, version_table: str, version_schema: str | None) -> list[str]:
+def own_relations(connection: Connection, options: Mapping[str, Any]) -> list[str]:
     """The tables and views of the database besides Alembic's own, with their schemas.
 
     Args:
         connection: to the database.
-        version_table: the name of Alembic's table.
-        version_schema: its schema; None where it is found on the search path.
+        options: what `context.configure` takes, for the version table's name.
     """
-    names = {"version_table": version_table, "version_schema": version_schema}
+    names = {"table": options.get("version_table", "alembic_version"), "schema": options.get("version_table_schema")}
     return list(connection.scalars(text(_OWN_RELATIONS), names))
 
 
@@ -188,29 +179,11 @@ def sessions(connection: Connection, pids: Sequence[int]) -> list[Session]:
     ]
 
 
-def waits(connection: Connection) -> list[tuple[int, int, str | None]]:
-    """Who waits for whom now, on the whole server: pid of the one that waits, pid of the other, and the lock.
-
-    Args:
-        connection: to the server.
-    """
-    return [(waiting, blocker, lock) for waiting, blocker, lock in connection.execute(text(_WAITS))]
-
-
-def sessions_in_the_way(connection: Connection) -> list[Session]:
-    """The sessions of this database that others wait for, or that have left a transaction open.
-
-    Args:
-        connection: to the database.
-    """
-    return sessions(connection, connection.scalars(text(_IN_THE_WAY)).all())
-
-
 def mask(query: str) -> str:
     """A statement without what its literals hold, which may be secrets, and no longer than a line.
 
     Args:
         query: from pg_stat_activity, which may have cut it off.
     """
-    masked = " ".join(_LITERAL.sub("'…'", query).split())
+    masked = " ".join(_LITERAL.sub(lambda match: match["name"] or "'…'", query).split())
     return masked if len(masked) <= _QUERY_LENGTH else f"{masked[:_QUERY_LENGTH]}…"

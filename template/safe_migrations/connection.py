@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from safe_migrations.errors import ConnectionFailedError
+from safe_migrations.errors import ConnectionFailedError, MigrationError
 from safe_migrations.policy import load_policy
 
 Result = TypeVar("Result")
@@ -123,13 +123,13 @@ def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: st
             )
         case "55P03":
             return (
-                "A lock was not free within MIGRATION_LOCK_TIMEOUT, so that others need not wait any longer: nothing "
-                "was changed. python -m safe_migrations locks shows who holds it; then run the same command again."
+                "A lock was not free within MIGRATION_LOCK_TIMEOUT. python -m safe_migrations locks shows who holds "
+                "it; then run the same command again."
             )
         case "08P01" | "26000" | "42P05":
             return pooler_refused(env_prefix, reason(error))
         case _:
-            return f"PostgreSQL at {address} refused the connection ({reason(error)}): correct {settings}."
+            return f"PostgreSQL at {address} refused this ({reason(error)}): put that right, or correct {settings}."
 
 
 def pooler_refused(env_prefix: str, why: str) -> str:
@@ -160,18 +160,25 @@ def is_disconnect(error: BaseException) -> bool:
     Args:
         error: what was raised.
     """
-    return isinstance(error, OSError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, ConnectionError | TimeoutError)
 
 
-def reason(error: DBAPIError | OSError) -> str:
-    """What PostgreSQL, or the operating system, says of an error, in one line.
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line without a full stop; of PostgreSQL's errors without the detail, which holds rows.
 
     Args:
         error: what was raised.
     """
-    original = error.orig if isinstance(error, DBAPIError) else error
-    cause = getattr(original, "__cause__", None) or original  # SQLAlchemy puts the class before asyncpg's message
-    return " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+    if isinstance(error, DBAPIError):
+        cause = getattr(error.orig, "__cause__", None) or error.orig  # SQLAlchemy puts the class before the message
+        text = str(getattr(cause, "message", None) or cause).partition("\nDETAIL:")[0]
+    elif isinstance(error, MigrationError | OSError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
 def _network_reason(error: OSError | UnicodeError) -> str:

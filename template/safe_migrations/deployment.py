@@ -1,6 +1,8 @@
 """The deployment of a schema in one command: state, backup, upgrade, verification."""
 
+import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from alembic import command
@@ -46,16 +48,21 @@ def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, 
         command.upgrade(config, "head")
         after = read_report(config, env_prefix)
     except MigrationError as error:
-        raise RefusedError(f"{error} {_way_back(before, backup_file)}", error.exit_status) from error
+        raise RefusedError(
+            f"{error} {_way_back(config, env_prefix, before, backup_file)}", error.exit_status
+        ) from error
     tell(f"Verified: {after.as_text()}")
     if after.state != AT_HEAD:
-        tell(_way_back(before, backup_file))
+        tell(_way_back(config, env_prefix, before, backup_file))
     return after
 
 
-def _way_back(before: Report, backup_file: Path | None) -> str:
-    revision = ", ".join(before.current) or "base"
-    way = f"The way back: alembic -x yes downgrade {revision}"
+def _way_back(config: Config, env_prefix: str, before: Report, backup_file: Path | None) -> str:
+    with suppress(MigrationError):
+        if read_report(config, env_prefix).current == before.current:
+            return "The database is at the revision at which it was."
+    ways = [f"alembic downgrade {revision}" for revision in before.current or ("base",)]
     if backup_file is not None:
-        way += f", or the backup in a new database: python -m safe_migrations restore {backup_file}"
-    return f"{way}."
+        backup = shlex.quote(str(backup_file))
+        ways.append(f"the backup in a new database: python -m safe_migrations restore {backup}")
+    return f"The way back: {'; or '.join(ways)}"

@@ -9,8 +9,9 @@ import hashlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,7 +33,7 @@ def lock_key(*names: str | None) -> int:
     """The key of an advisory lock, which no other program is likely to use.
 
     Args:
-        names: what is locked: the database, its version table, and for what.
+        names: what is locked: the version table, and for what. PostgreSQL keeps the locks of each database apart.
     """
     digest = hashlib.sha256("\0".join(["safe_migrations", *(name or "" for name in names)]).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
@@ -48,33 +49,33 @@ async def advisory_lock(connection: AsyncConnection, key: int, wait: float) -> A
         wait: for how long to try, in seconds.
 
     Raises:
-        MigrationError: somebody else holds it for longer, or it was lost in the meantime.
+        MigrationError: somebody else holds it for longer.
     """
-    await connection.run_sync(acquire, func.pg_try_advisory_lock(key), key, wait)
+    await connection.run_sync(acquire, key, wait)
     try:
         yield
-    except BaseException:
-        with suppress(Exception):  # the connection may be what has failed; the lock ends with it
-            await connection.run_sync(release, key)
-        raise
-    await connection.run_sync(release, key)
+    finally:
+        if not await connection.run_sync(release, key):
+            log.warning("The connection that held a lock was lost on the way; the other one has kept other runs out.")
 
 
-def acquire(connection: Connection, attempt: Function[bool], key: int, wait: float) -> None:
+def acquire(
+    connection: Connection, key: int, wait: float, take: Callable[[int], Function[Any]] = func.pg_try_advisory_lock
+) -> None:
     """Take an advisory lock, and say who holds it while it is not free.
 
     Args:
         connection: whose session, or transaction, takes it.
-        attempt: the call of pg_try_advisory_lock() or pg_try_advisory_xact_lock().
         key: the lock's.
         wait: for how long to try, in seconds.
+        take: the function of PostgreSQL that tries.
 
     Raises:
         MigrationError: somebody else holds it for longer.
     """
     begun = time.monotonic()
     report = begun
-    while not connection.scalar(select(attempt)):
+    while not connection.scalar(select(take(key))):
         now = time.monotonic()
         if now >= report or now - begun >= wait:
             holders = "; ".join(_describe(holder) for holder in advisory_lock_holders(connection, key))
@@ -85,29 +86,25 @@ def acquire(connection: Connection, attempt: Function[bool], key: int, wait: flo
         time.sleep(POLL * _RANDOM.uniform(0.5, 1.5))
 
 
-def release(connection: Connection, key: int) -> None:
+def release(connection: Connection, key: int) -> bool:
     """Release an advisory lock of the session.
 
     Args:
         connection: whose session took it.
         key: the lock's.
 
-    Raises:
-        MigrationError: the session does not hold it any more.
+    Returns:
+        Whether the session still held it.
     """
     try:
-        held = connection.scalar(select(func.pg_advisory_unlock(key)))
+        return bool(connection.scalar(select(func.pg_advisory_unlock(key))))
     except SQLAlchemyError:  # the connection is gone
-        held = False
-    if not held:
-        raise MigrationError(
-            "The lock that keeps migrations apart was lost while this one ran, so another may have run beside it: look "
-            "at the database with python -m safe_migrations state."
-        )
+        return False
 
 
 def _describe(holder: Session) -> str:
-    return f"pid {holder.pid}, application {holder.application or 'without a name'}, since {holder.since}"
+    since = f", since {holder.since}" if holder.since else ""
+    return f"pid {holder.pid}, application {holder.application or 'without a name'}{since}"
 
 
 def _gave_up(holders: str, wait: float) -> str:

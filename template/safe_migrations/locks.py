@@ -7,11 +7,31 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
-from safe_migrations.catalog import Session, sessions, waits
+from safe_migrations.catalog import Session, sessions
 from safe_migrations.confirm import confirm
 from safe_migrations.errors import MigrationError
+
+_WAITS = """
+    SELECT a.pid, b.pid AS blocker, l.mode || ' on ' || CASE
+        WHEN l.relation IS NULL THEN 'a ' || l.locktype
+        WHEN a.datname = current_database() THEN l.relation::regclass::text
+        ELSE 'a table of another database' END
+    FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b (pid)
+    LEFT JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted
+    ORDER BY 1, 2
+"""
+
+# Whoever stands in somebody's way now, or would stand in a migration's: an open transaction keeps its locks.
+_IN_THE_WAY = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
+      state LIKE 'idle in transaction%'
+      OR pid IN (SELECT unnest(pg_blocking_pids(w.pid)) FROM pg_locks w WHERE NOT w.granted)
+    )
+    ORDER BY xact_start
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,24 @@ class Node:
         yield f"{'   ' * (depth - 1)}{'└─ ' if depth else ''}{self.session}{wait}"
         for node in self.waiting:
             yield from node.lines(depth + 1)
+
+
+def waits(connection: Connection) -> list[tuple[int, int, str | None]]:
+    """Who waits for whom now, on the whole server: pid of the one that waits, pid of the other, and the lock.
+
+    Args:
+        connection: to the server.
+    """
+    return [(waiting, blocker, lock) for waiting, blocker, lock in connection.execute(text(_WAITS))]
+
+
+def sessions_in_the_way(connection: Connection) -> list[Session]:
+    """The sessions of this database that others wait for, or that have left a transaction open.
+
+    Args:
+        connection: to the database.
+    """
+    return sessions(connection, connection.scalars(text(_IN_THE_WAY)).all())
 
 
 def lock_trees(connection: Connection) -> list[Node]:
@@ -71,7 +109,7 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
     Raises:
         MigrationError: there is no such session, or nobody has agreed.
     """
-    found = [session for session in sessions(connection, [pid]) if session.since is not None]
+    found = [session for session in sessions(connection, [pid]) if session.user is not None]  # since when may be hidden
     if not found or pid == connection.scalar(select(func.pg_backend_pid())):
         raise MigrationError(
             f"There is no session with pid {pid}: python -m safe_migrations locks shows those there are."

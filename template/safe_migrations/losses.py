@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ _COLUMNS = re.compile(
     rf"\bDROP\s+(?!CONSTRAINT\b|DEFAULT\b|NOT\b|IDENTITY\b|EXPRESSION\b)(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?({_NAME})",
     re.IGNORECASE,
 )
+# What drops more than it names, or is a program.
+_UNTOLD = re.compile(r"\bDROP\s+(?:OWNED|(?:SCHEMA|TYPE|DOMAIN|EXTENSION)\b[^;]*\bCASCADE)\b|\bDO\s+\$", re.IGNORECASE)
 _CREATE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_QUALIFIED})", re.IGNORECASE)
 _ADDED = re.compile(rf"\bADD\s+COLUMN\s+(?:IF\s+NOT\s+EXISTS\s+)?({_NAME})", re.IGNORECASE)
 _FIND_COLUMN = text("""
@@ -53,12 +55,15 @@ class Loss:
         return f"{self.name} ({self.rows:,} {'row' if self.rows == 1 else 'rows'})"
 
 
-def confirm_losses(connection: Connection, steps: Sequence[RevisionStep], *, yes: bool) -> None:
+def confirm_losses(
+    connection: Connection, steps: Sequence[RevisionStep], options: Mapping[str, Any], *, yes: bool
+) -> None:
     """Name what a downgrade destroys, and ask if rows are lost.
 
     Args:
         connection: to the database, in AUTOCOMMIT.
         steps: the downgrade's, in order.
+        options: what `context.configure` takes, for the version table's name.
         yes: whether somebody has agreed already.
 
     Raises:
@@ -66,7 +71,7 @@ def confirm_losses(connection: Connection, steps: Sequence[RevisionStep], *, yes
     """
     losses = find_losses(connection, steps)
     if losses is None:
-        if not _has_rows(connection):
+        if not _has_rows(connection, options):
             return
         warning = "What this downgrade destroys can't be told beforehand, and the database has rows."
     else:
@@ -85,7 +90,8 @@ def find_losses(connection: Connection, steps: Sequence[RevisionStep]) -> list[L
         steps: the downgrade's, in order.
 
     Returns:
-        None where it can't be told: a revision reads the database to decide, or renames what a later one drops.
+        None where it can't be told: a revision reads the database to decide, runs a program, drops more than it names,
+        or renames what a later one drops.
     """
     targets: dict[tuple[str, str | None], None] = {}
     created: set[tuple[str, str | None]] = set()
@@ -94,16 +100,17 @@ def find_losses(connection: Connection, steps: Sequence[RevisionStep]) -> list[L
             sql = _sql(step)
         except Exception:  # whatever it is that a revision expected of a database
             return None
+        if _UNTOLD.search(sql):
+            return None
         created |= _created(sql)
         targets |= dict.fromkeys(_dropped(sql))
     losses = []
     for name, column_name in targets:
-        if (name, column_name) in created or (name, None) in created:
-            continue
         loss = _count(connection, name, column_name)
-        if loss is None:
+        if loss is not None:
+            losses.append(loss)
+        elif not created & {(name, column_name), (name, None)}:
             return None
-        losses.append(loss)
     return losses
 
 
@@ -146,7 +153,7 @@ def _count(connection: Connection, name: str, column_name: str | None = None) ->
     return Loss(label, counted if counted <= COUNTED else None)
 
 
-def _has_rows(connection: Connection) -> bool:
+def _has_rows(connection: Connection, options: Mapping[str, Any]) -> bool:
     """Whether any table has rows, besides Alembic's, which holds no data of the service."""
-    counts = (_count(connection, name) for name in own_relations(connection, "alembic_version", None))
+    counts = (_count(connection, name) for name in own_relations(connection, options))
     return any(loss is not None and loss.rows != 0 for loss in counts)

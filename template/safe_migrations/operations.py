@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 op = cast("_Operations", alembic.op)  # the same, with types for the operations below
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
 
+# In the connection's info, while Alembic leaves the transaction for an operation that may run any number of times.
+REPEATABLE = "safe_migrations_repeatable"
+
+_IS_VALID = """
+    SELECT indisvalid FROM pg_index
+    WHERE indexrelid = to_regclass(:name) AND indrelid = coalesce(to_regclass(CAST(:table AS text)), indrelid)
+"""
 _DEFINITION = """
     SELECT indisunique::text || split_part(pg_get_indexdef(indexrelid), ' USING ', 2) FROM pg_index
     WHERE indexrelid = to_regclass(:name) AND indrelid = to_regclass(:table)
@@ -43,7 +50,6 @@ _LEFT_BY_REBUILDS = """
 """
 _HAS_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
 _GET = text("SELECT current_setting(:name)")
-_TRIAL = "safe_migrations_trial"
 
 
 class _ConcurrentOperation(MigrateOperation):
@@ -156,7 +162,7 @@ def _rebuild(operations: Operations, operation: RebuildIndexConcurrentlyOp) -> N
         index = _Index(operations, operation)
         index.drop_left_by_rebuilds()
         try:
-            index.execute("REINDEX INDEX CONCURRENTLY %(name)s")
+            index.rebuild()
             index.check_valid()
         except Exception:
             with suppress(Exception):
@@ -170,30 +176,34 @@ class _Index:
     def __init__(self, operations: Operations, operation: _ConcurrentOperation) -> None:
         self.operations = operations
         self.operation = operation
-        quote = operations.get_context().dialect.identifier_preparer.quote
-        schema = [quote(operation.schema)] if operation.schema else []
-        self.name = ".".join([*schema, quote(operation.index_name)])
-        self.table = ".".join([*schema, quote(operation.table_name or "")])
+        self.schema = operation.schema
 
-    def execute(self, statement: str, **names: str) -> None:
-        self.operations.execute(ddl(statement, **{"name": self.name, "table": self.table, **names}))
+    @property
+    def name(self) -> str:
+        return self._qualified(self.operation.index_name)
+
+    @property
+    def table(self) -> str | None:
+        return self._qualified(self.operation.table_name) if self.operation.table_name else None
+
+    def _qualified(self, name: str) -> str:
+        quote = self.operations.get_context().dialect.identifier_preparer.quote
+        return ".".join(quote(part) for part in (self.schema, name) if part)
 
     def is_valid(self) -> bool | None:
         """Whether queries can use it; None where it does not exist."""
-        valid: bool | None = self._fetch(
-            "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)", name=self.name
-        )
+        valid: bool | None = self._fetch(_IS_VALID)
         return valid
 
     def check_valid(self) -> None:
-        if self.is_valid() is False or (self.is_valid() is None and not self.operations.get_context().as_sql):
+        if not self.operations.get_context().as_sql and not self.is_valid():
             raise MigrationError(f"The index {self.name} is not valid after it was built: run the same command again.")
 
-    def create(self, name: str = "", table: str = "") -> None:
+    def create(self) -> None:
         create = CreateIndexOp(
-            name or self.operation.index_name,
-            table or self.operation.table_name or "",
-            schema=None if table else self.operation.schema,
+            self.operation.index_name,
+            self.operation.table_name or "",
+            schema=self.schema,
             postgresql_concurrently=True,
             **self.operation.options,
         )
@@ -201,30 +211,37 @@ class _Index:
 
     def drop(self) -> None:
         if self.operations.get_context().as_sql or self.is_valid() is not None:
-            self.execute("DROP INDEX CONCURRENTLY %(name)s")
+            self.operations.execute(ddl("DROP INDEX CONCURRENTLY %(name)s", name=self.name))
+
+    def rebuild(self) -> None:
+        self.operations.execute(ddl("REINDEX INDEX CONCURRENTLY %(name)s", name=self.name))
 
     def drop_left_by_rebuilds(self) -> None:
-        for name in self._fetch(_LEFT_BY_REBUILDS, name=self.name) or ():
-            self.execute("DROP INDEX CONCURRENTLY %(name)s", name=name)
+        for name in self._fetch(_LEFT_BY_REBUILDS) or ():
+            self.operations.execute(ddl("DROP INDEX CONCURRENTLY %(name)s", name=name))
 
     def check_definition(self) -> None:
         """Compare the index with the same one of an empty copy of the table: PostgreSQL writes both alike."""
-        self.execute("CREATE TEMPORARY TABLE %(name)s (LIKE %(table)s)", name=_TRIAL)
+        found, table = self._fetch(_DEFINITION), self.table
+        self.schema = "pg_temp"
+        self.operations.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s)", copy=self.table or "", table=table or ""))
         try:
-            self.create(f"{_TRIAL}_index", _TRIAL)
-            expected = self._fetch(_DEFINITION, name=f"{_TRIAL}_index", table=_TRIAL)
+            self.create()
+            expected = self._fetch(_DEFINITION)
         finally:
-            self.execute("DROP TABLE %(name)s", name=_TRIAL)
-        if self._fetch(_DEFINITION, name=self.name, table=self.table) != expected:
+            self.operations.execute(ddl("DROP TABLE %(copy)s", copy=self.table or ""))
+            self.schema = self.operation.schema
+        if found != expected:
             raise MigrationError(
                 f"There is an index {self.name} already, and it is not the one that this revision builds: give the new "
                 "one another name, or drop that one in a revision before."
             )
 
-    def _fetch(self, query: str, **parameters: str) -> Any:
+    def _fetch(self, query: str) -> Any:
         if self.operations.get_context().as_sql:
             return None
-        return self.operations.get_bind().scalar(text(query), parameters)
+        names = {"name": self.name, "table": self.table}
+        return self.operations.get_bind().scalar(text(query), {key: names[key] for key in names if f":{key}" in query})
 
 
 @contextmanager
@@ -244,7 +261,10 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
     policy = load_policy()
     # A waiting build stops neither readers nor writers, so it may wait for as long as all tries together.
     bounds = {"lock_timeout": milliseconds(policy.retry_window or policy.lock_timeout), "statement_timeout": "0"}
+    info: dict[str, Any] = {} if context.as_sql else operations.get_bind().info
+    info[REPEATABLE] = True
     with context.autocommit_block():
+        info[REPEATABLE] = False
         before = {name: policy.session_settings()[name] for name in bounds}
         if not context.as_sql:
             before = {name: operations.get_bind().scalar(_GET, {"name": name}) for name in bounds}

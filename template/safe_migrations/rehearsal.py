@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import URL, Connection, func, select
-from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.apply import REPORT
 from safe_migrations.backup import backup, restore
@@ -85,7 +85,9 @@ async def _run(config_file: Path, revision: str, copy: URL, env_prefix: str) -> 
         progress = asyncio.create_task(_progress(revision))
         try:
             await connection.run_sync(_upgrade, config_file, revision)
-        except DBAPIError as error:
+        except CommandError:
+            raise
+        except Exception as error:
             raise MigrationError(
                 f"On the copy of the database, the revision {revision} failed: {reason(error)}. The database itself is "
                 "as it was. Correct the revision, then rehearse again."

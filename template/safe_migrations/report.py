@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,8 +12,9 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from safe_migrations.catalog import Session, sessions_in_the_way
+from safe_migrations.catalog import Session
 from safe_migrations.errors import MigrationError
+from safe_migrations.locks import sessions_in_the_way
 from safe_migrations.state import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, explain_state, read_state
 
 COULD_NOT_TELL = "could not tell"
@@ -115,7 +117,11 @@ def _report(migration_context: MigrationContext, script: ScriptDirectory, env_pr
 def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
     logging.getLogger("alembic.autogenerate").setLevel(logging.WARNING)  # it would tell each difference as well
     differences = compare_metadata(migration_context, migration_context.opts["target_metadata"])
-    report = replace(report, drift=tuple(_describe(difference) for difference in differences))
+    drift = (_describe(difference) for difference in differences)
+    # What REINDEX CONCURRENTLY has left, or is building, is told as invalid, or goes by itself.
+    report = replace(
+        report, drift=tuple(each for each in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", each))
+    )
     if report.state != AT_HEAD or not report.drift:
         return report
     return replace(

@@ -5,6 +5,7 @@ unsafe; apply each revision in its own transaction; read the result back on a ne
 """
 
 import logging
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +20,9 @@ from sqlalchemy import URL, Connection, func, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.apply import Application
-from safe_migrations.connection import connected, explain, is_disconnect, pooler_refused, run_async, sqlstate
+from safe_migrations.apply import Application, run_migrations
+from safe_migrations.connection import connected, explain, pooler_refused, run_async
+from safe_migrations.environment import read_env_files
 from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.losses import confirm_losses
@@ -28,7 +30,6 @@ from safe_migrations.operations import ddl
 from safe_migrations.policy import Policy, load_policy
 from safe_migrations.state import AT_HEAD, EXIT_STATUS, State, explain_state, read_state, refuse_unknown, refuse_unsafe
 
-EXPLAINED = {"42501", "55P03", "08P01", "26000", "42P05"}  # no permission, no lock, a pooler
 log = logging.getLogger(__name__)
 
 _PID = text("SELECT pg_backend_pid()")
@@ -67,7 +68,7 @@ def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> 
 def _run(database_url: Callable[[], URL], env_prefix: str, options: dict[str, Any]) -> None:
     injected = context.config.attributes.get("connection")
     if context.is_offline_mode():
-        _run_without_database(options, load_policy().offline_settings())
+        _run_without_database(options, load_policy(read_env_files() | os.environ).offline_settings())
     elif _reads_files_only():
         _run_without_database(options, {})
     elif injected is not None:
@@ -108,10 +109,6 @@ def _run_without_database(options: dict[str, Any], settings: dict[str, str]) -> 
     )
     for name, value in settings.items():
         context.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
-    _run_migrations()
-
-
-def _run_migrations() -> None:
     with context.begin_transaction():
         context.run_migrations()
 
@@ -119,10 +116,11 @@ def _run_migrations() -> None:
 def _run_injected(connection: Connection, env_prefix: str, options: dict[str, Any]) -> None:
     """Run on the caller's connection, with the caller's timeouts, and leave the caller's transaction alone."""
     callers = connection.in_transaction()
-    context.configure(connection=connection, transaction_of_caller=callers, **options)
+    configuration = {"connection": connection, "transaction_of_caller": callers, **options}
+    context.configure(**configuration)
     request = _Request.of_alembic(env_prefix, options)
     if request is None:
-        _run_migrations()
+        run_migrations(**configuration)
         return
     with _held(connection, request, callers):
         steps = request.plan(connection)
@@ -130,22 +128,22 @@ def _run_injected(connection: Connection, env_prefix: str, options: dict[str, An
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
         if request.command != "stamp":
-            context.configure(connection=connection, fn=lambda *_: steps, transaction_of_caller=callers, **options)
-        _run_migrations()
+            configuration["fn"] = lambda *_: steps
+        run_migrations(**configuration)
 
 
 @contextmanager
 def _held(connection: Connection, request: "_Request", callers: bool) -> Iterator[None]:
     """Hold both locks: until the caller's transaction ends, or else until the work here is done."""
-    keys = [request.lock_key(connection, purpose) for purpose in ("run", "apply")]
+    keys = [request.lock_key(purpose) for purpose in ("run", "apply")]
     take = func.pg_try_advisory_xact_lock if callers else func.pg_try_advisory_lock
     for key in keys:
-        acquire(connection, take(key), key, load_policy().lock_wait)
+        acquire(connection, key, load_policy().lock_wait, take)
     try:
         yield
     finally:
         if not callers:
-            with suppress(SQLAlchemyError, MigrationError):  # where the connection is lost, the locks are, too
+            with suppress(SQLAlchemyError):  # where the connection is lost, the locks are, too
                 connection.rollback()
                 for key in keys:
                     release(connection, key)
@@ -162,16 +160,14 @@ async def _run_online(url: URL, env_prefix: str, options: dict[str, Any]) -> Non
             else:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await _migrate(request, connection, url)
-    except (DBAPIError, OSError) as error:
-        if sqlstate(error) not in EXPLAINED and not is_disconnect(error):
-            raise
+    except (DBAPIError, ConnectionError, TimeoutError) as error:
         raise MigrationError(explain(error, url, env_prefix)) from error
 
 
 def _read(connection: Connection, env_prefix: str, options: dict[str, Any]) -> None:
     """Run a command that changes nothing in the database, such as `current` or `check`."""
     try:
-        _run_migrations()
+        run_migrations(connection=connection, **options)
     except CommandError:
         refuse_unknown(read_state(connection, context.script, options), env_prefix)
         raise
@@ -205,10 +201,10 @@ class _Request:
             return None
         return cls(name, function, str(opts.get("destination_rev")), env_prefix, options)
 
-    def lock_key(self, connection: Connection, purpose: str) -> int:
-        """The key of a lock on this history in this database."""
-        table = self.options.get("version_table_schema"), self.options.get("version_table", "alembic_version")
-        return lock_key(connection.engine.url.database, *table, purpose)
+    def lock_key(self, purpose: str) -> int:
+        """The key of a lock on this history; PostgreSQL keeps the locks of each database apart."""
+        options = self.options
+        return lock_key(options.get("version_table_schema"), options.get("version_table", "alembic_version"), purpose)
 
     def read_state(self, connection: Connection) -> State:
         """The database's state."""
@@ -244,7 +240,8 @@ class _Request:
     def confirm(self, connection: Connection, steps: list[RevisionStep]) -> None:
         """Ask before a downgrade that loses rows."""
         if self.command == "downgrade":
-            confirm_losses(connection, steps, yes="yes" in context.get_x_argument(as_dictionary=True))
+            agreed = context.get_x_argument(as_dictionary=True).get("yes") == ""
+            confirm_losses(connection, steps, self.options, yes=agreed)
 
 
 async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> None:
@@ -253,44 +250,44 @@ async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> Non
     if request.command == "upgrade" and before.name == AT_HEAD and not request.steps(before):
         log.info("The database is at head (%s): there is nothing to do.", before.revisions)
         return
-    async with advisory_lock(control, await control.run_sync(request.lock_key, "run"), policy.lock_wait):
-        if not await control.run_sync(request.plan, before) and request.command != "stamp":
-            return
-        async with connected(url, request.env_prefix) as migration:
-            pid = await _claim(migration, control, request, policy)
-            # Again, because what a killed run has sent may have been committed just now.
+    async with connected(url, request.env_prefix) as migration:
+        pid = await _refuse_pooler(control, migration, request.env_prefix, policy)
+        async with advisory_lock(control, request.lock_key("run"), policy.lock_wait):
+            if not await control.run_sync(request.plan, before) and request.command != "stamp":
+                return
+            # The server finishes what a killed client has begun, while the lock of its other connection is free
+            # already: so the connection that applies has one as well. What has been finished may be a COMMIT.
+            await migration.run_sync(acquire, request.lock_key("apply"), policy.lock_wait)
+            await migration.rollback()
             steps = await control.run_sync(request.plan, before)
             await control.run_sync(request.confirm, steps)
             if request.command == "stamp":
-                await migration.run_sync(_run_on, request.options)
+                await migration.run_sync(_stamp, request.options)
             else:
                 await Application(migration, pid, control, policy, request.env_prefix).apply(steps, request.options)
-        async with connected(url, request.env_prefix, isolation_level="AUTOCOMMIT") as fresh:
-            _verify(steps, await fresh.run_sync(request.read_state), request.env_prefix)
+            async with connected(url, request.env_prefix, isolation_level="AUTOCOMMIT") as fresh:
+                _verify(steps, await fresh.run_sync(request.read_state), request.env_prefix)
 
 
-def _run_on(connection: Connection, options: dict[str, Any]) -> None:
-    context.configure(connection=connection, **options)
-    _run_migrations()
+def _stamp(connection: Connection, options: dict[str, Any]) -> None:
+    run_migrations(connection=connection, **options)
 
 
-async def _claim(migration: AsyncConnection, control: AsyncConnection, request: _Request, policy: Policy) -> int:
-    """Make sure that both connections are to PostgreSQL itself, and that no statement of a killed run is still going.
+async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, env_prefix: str, policy: Policy) -> int:
+    """Make sure that both connections are to PostgreSQL itself, before a lock is taken that a pooler would keep.
 
-    The server finishes what a killed client has begun, while the lock of its other connection is free already; so the
-    connection that applies has a lock as well.
+    Returns:
+        The pid of the server's process for the connection that applies.
     """
     server_pid = await control.scalar(_PID)
-    key = await migration.run_sync(request.lock_key, "apply")
-    await migration.run_sync(acquire, func.pg_try_advisory_lock(key), key, policy.lock_wait)
     pid = await migration.scalar(_PID)
     asked = policy.session_settings()
     given = {row.name: row.setting for row in await migration.execute(_SETTINGS, {"names": list(asked)})}
     # Its transaction is still open: a pooler that lends a server for each transaction now lends another one.
     if asked != given or server_pid != await control.scalar(_PID):
-        raise MigrationError(pooler_refused(request.env_prefix, "a setting or a server process was exchanged"))
+        raise MigrationError(pooler_refused(env_prefix, "a setting or a server process was exchanged"))
     await migration.rollback()
-    return int(pid)
+    return int(pid or 0)
 
 
 def _verify(steps: list[RevisionStep], state: State, env_prefix: str) -> None:

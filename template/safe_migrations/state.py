@@ -105,7 +105,7 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
     unknown = tuple(revision for revision in current if not _is_known(script, revision))
     relations: list[str] = []
     if not current:
-        relations = own_relations(connection, migration_context.version_table, migration_context.version_table_schema)
+        relations = own_relations(connection, options)
     pending: list[Script] = []
     if current != heads and not unknown:
         pending = list(script.iterate_revisions("heads", current or "base", implicit_base=True))

@@ -16,7 +16,7 @@ FILL = (
 
 
 @pytest.fixture
-def tablespace(server: URL, tmp_path: Path) -> Iterator[str]:
+def tablespace(server: URL, database: URL, tmp_path: Path) -> Iterator[str]:
     """A tablespace of one megabyte, on a file system of its own."""
     ((data,),) = fetch(server, "SHOW data_directory")
     folder = tmp_path / "small"
@@ -29,9 +29,12 @@ def tablespace(server: URL, tmp_path: Path) -> Iterator[str]:
     owner = Path(data).stat()
     os.chown(folder, owner.st_uid, owner.st_gid)
     fetch(server, f"CREATE TABLESPACE small LOCATION '{folder}'")
-    yield "small"
-    fetch(server, "DROP TABLESPACE small")
-    subprocess.run(["umount", folder], check=True)
+    try:
+        yield "small"
+        fetch(database, "DROP TABLE IF EXISTS big")
+        fetch(server, "DROP TABLESPACE small")
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_trace(service: Service, database: URL, tablespace: str) -> None:
@@ -48,4 +51,3 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_trace(service: Service, datab
     )
     service.succeed("alembic", "upgrade", "head")
     assert "big" in tables(database)
-    fetch(database, "DROP TABLE big")

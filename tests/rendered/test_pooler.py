@@ -12,7 +12,7 @@ from sqlalchemy import URL, func, select, text
 
 from safe_migrations.connection import connected, run_async
 from safe_migrations.embedded import free_port
-from support import ENV_PREFIX, Service, as_text, tables
+from support import ENV_PREFIX, Service, as_text, fetch, tables
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
 IGNORED = "lock_timeout,statement_timeout,client_connection_check_interval"
@@ -66,6 +66,14 @@ def _wait_until_it_answers(url: URL) -> None:
             time.sleep(0.02)
 
 
+def assert_nothing_is_left(service: Service, database: URL) -> None:
+    """Neither a table, nor a lock of a session that the pooler keeps; so the advice of the refusal can be followed."""
+    assert tables(database) == set()
+    assert fetch(database, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'") == []
+    service.environment |= {"ORDERS_MIGRATION_DATABASE_URL": as_text(database), "MIGRATION_LOCK_WAIT": "1s"}
+    service.succeed("alembic", "upgrade", "head")
+
+
 def test_a_pooler_that_refuses_settings_is_told(service: Service, database: URL, start_pooler: StartPooler) -> None:
     service.configure(start_pooler())
     for command in (
@@ -84,7 +92,7 @@ def test_a_pooler_that_drops_settings_is_told(service: Service, database: URL, s
     sentence = service.fail("alembic", "upgrade", "head")
     assert "goes through a pooler" in sentence
     assert "set ORDERS_MIGRATION_DATABASE_URL to a URL of PostgreSQL itself" in sentence
-    assert tables(database) == set()
+    assert_nothing_is_left(service, database)
 
 
 def test_a_pooler_that_exchanges_servers_is_told(service: Service, database: URL, start_pooler: StartPooler) -> None:
@@ -99,7 +107,7 @@ def test_a_pooler_that_exchanges_servers_is_told(service: Service, database: URL
     run_async(set_them())
     service.configure(start_pooler(ignore_startup_parameters=IGNORED))
     assert "goes through a pooler" in service.fail("alembic", "upgrade", "head")
-    assert tables(database) == set()
+    assert_nothing_is_left(service, database)
 
 
 def test_migrations_past_the_pooler(service: Service, database: URL, start_pooler: StartPooler) -> None:

@@ -240,3 +240,30 @@ def test_a_downgrade_lets_others_pass_while_it_waits_for_a_lock(prepared: Servic
         assert "did not get a lock" in end(process)
     assert max(durations) < LONGEST_STALL
     assert (revision(database), columns(database)) == ("0003_zero", ["zero"])
+
+
+def test_a_revision_that_has_left_its_transaction_is_not_tried_again(prepared: Service, database: URL) -> None:
+    """What it did in an autocommit block can't be rolled back, and would be done once more by each try."""
+    prepared.add_revision(
+        "block",
+        """
+        with op.get_context().autocommit_block():
+            op.execute("INSERT INTO applied VALUES ('block')")
+            op.execute("ALTER TABLE entry ADD COLUMN added text")
+        """,
+    )
+    with holding(database):
+        sentence = said(end(prepared.start(*UPGRADE), status=1))
+    assert "It had left its transaction (autocommit_block), so what it did may stay, and is not tried again" in sentence
+    assert "canceling statement due to lock timeout" in sentence
+    assert applied(database) == ["block"]
+
+
+def test_a_version_table_that_somebody_locks_is_waited_for(service: Service, database: URL) -> None:
+    process = None
+    with holding(database, "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)"):
+        process = service.start(*UPGRADE)
+        wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted")
+        wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted", count=0)
+    assert "did not get a lock (try 1)" in end(process)
+    assert "item" in tables(database)
