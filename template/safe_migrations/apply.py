@@ -200,8 +200,8 @@ class Application:
 
     def _report(self) -> str:
         if not self.applied:
-            return "No revision was applied before it."
-        return f"Applied before, and that stays: {', '.join(self.applied)}."
+            return "Nothing ran before it."
+        return f"Done before, and that stays: {', '.join(self.applied)}."
 
 
 def _origin(error: BaseException) -> BaseException:

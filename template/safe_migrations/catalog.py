@@ -77,7 +77,7 @@ _RELATION = """
 # Not one that some session is building now. Not the index of a partitioned table either, which is invalid just until
 # each partition has its own.
 _INVALID_INDEXES = """
-    SELECT format('%I.%I', n.nspname, i.relname), x.indrelid::regclass::text, i.relname
+    SELECT format('%I.%I', n.nspname, i.relname) AS name, x.indrelid::regclass::text AS owner, i.relname
     FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
     WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_(toast|temp)'
       AND NOT EXISTS (
@@ -97,15 +97,16 @@ _ADVISORY_LOCK_HOLDERS = """
 
 _SESSIONS = """
     SELECT p.pid, a.usename, a.application_name, a.state,
-      extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8, a.query,
-      to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')
+      extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8 AS age, a.query,
+      to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') AS since
     FROM unnest(CAST(:pids AS integer[])) AS p (pid) LEFT JOIN pg_stat_activity a ON a.pid = p.pid
 """
 
-# Comments and names are looked at as well, because a quote in one of them begins no literal.
+# Names are looked at as well, because a quote in one of them begins no literal; comments may hold anything.
 _LITERAL = re.compile(
     r"""--[^\n]*|/\*.*?(?:\*/|$)|(?P<name>"(?:[^"]|"")*(?:"|$))"""
-    r"""|[eE]'(?:[^'\\]|\\.|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$)""",
+    r"""|[eE]'(?:[^'\\]|\\.|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$)"""
+    r"""|(?<![\w$])\d[\w.]*""",
     re.DOTALL,
 )
 _QUERY_LENGTH = 100  # characters
@@ -139,7 +140,8 @@ def invalid_indexes(connection: Connection) -> list[InvalidIndex]:
     Args:
         connection: to the database.
     """
-    return [InvalidIndex(*row) for row in connection.execute(text(_INVALID_INDEXES))]
+    rows = connection.execute(text(_INVALID_INDEXES))
+    return [InvalidIndex(row.name, row.owner, row.relname) for row in rows]
 
 
 def blockers(connection: Connection, pid: int) -> list[Session]:
@@ -171,11 +173,10 @@ def sessions(connection: Connection, pids: Sequence[int]) -> list[Session]:
     """
     if not pids:
         return []
+    rows = connection.execute(text(_SESSIONS), {"pids": list(pids)})
     return [
-        Session(pid, user, application, state, age, mask(query or ""), since)
-        for pid, user, application, state, age, query, since in connection.execute(
-            text(_SESSIONS), {"pids": list(pids)}
-        )
+        Session(row.pid, row.usename, row.application_name, row.state, row.age, mask(row.query or ""), row.since)
+        for row in rows
     ]
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -31,6 +32,8 @@ JSON = ("--json", {"action": "store_true", "help": "print JSON, for machines"})
 def main() -> None:
     """Run one command, and end with its exit status (2 for wrong usage)."""
     arguments = _parser().parse_args()
+    # As Ctrl-C, which asyncio knows how to handle: a job that is cancelled leaves no copy of a database behind.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(arguments.function(arguments))
     except MigrationError as error:
@@ -77,7 +80,7 @@ def state(arguments: argparse.Namespace) -> int:
         return 2
     try:
         found = report.read_report(_alembic(), config.ENV_PREFIX)
-    except MigrationError as error:
+    except (MigrationError, CommandError) as error:
         if not arguments.json:
             raise
         found = report.Report(report.COULD_NOT_TELL, next=str(error))
@@ -129,15 +132,17 @@ def rehearse(arguments: argparse.Namespace) -> int:
     settings = config.load_settings()
     url, server = settings.migration_database_url, settings.rehearsal_database_url
     revisions = [str(each["revision"]) for each in found.pending]
-    rehearsed = (
-        run_async(rehearsal.rehearse(ALEMBIC_INI, revisions, url, server, config.ENV_PREFIX)) if revisions else []
-    )
-    if arguments.json:
-        print(json.dumps([asdict(each) for each in rehearsed], indent=2))
-    elif rehearsed:
-        print(_table(("revision", "time", "locks", "rewritten", "rows"), [_cells(each) for each in rehearsed]))
-    else:
-        print("No revision is pending: there is nothing to rehearse.")
+    done: list[rehearsal.Rehearsed] = []
+    try:
+        if revisions:
+            run_async(rehearsal.rehearse(ALEMBIC_INI, revisions, url, server, config.ENV_PREFIX, done))
+    finally:
+        if arguments.json:
+            print(json.dumps([asdict(each) for each in done], indent=2))
+        elif done:
+            print(_table(("revision", "time", "locks", "rewritten", "rows"), [_cells(each) for each in done]))
+        elif not revisions:
+            print("No revision is pending: there is nothing to rehearse.")
     return 0
 
 

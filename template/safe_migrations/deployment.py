@@ -47,6 +47,9 @@ def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, 
     try:
         command.upgrade(config, "head")
         after = read_report(config, env_prefix)
+    except KeyboardInterrupt:
+        tell(_way_back(config, env_prefix, before, backup_file))
+        raise
     except MigrationError as error:
         raise RefusedError(
             f"{error} {_way_back(config, env_prefix, before, backup_file)}", error.exit_status

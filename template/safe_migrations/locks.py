@@ -17,7 +17,7 @@ _WAITS = """
     SELECT a.pid, b.pid AS blocker, l.mode || ' on ' || CASE
         WHEN l.relation IS NULL THEN 'a ' || l.locktype
         WHEN a.datname = current_database() THEN l.relation::regclass::text
-        ELSE 'a table of another database' END
+        ELSE 'a table of another database' END AS lock
     FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b (pid)
     LEFT JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted
     ORDER BY 1, 2
@@ -62,7 +62,7 @@ def waits(connection: Connection) -> list[tuple[int, int, str | None]]:
     Args:
         connection: to the server.
     """
-    return [(waiting, blocker, lock) for waiting, blocker, lock in connection.execute(text(_WAITS))]
+    return [(row.pid, row.blocker, row.lock) for row in connection.execute(text(_WAITS))]
 
 
 def sessions_in_the_way(connection: Connection) -> list[Session]:
@@ -80,19 +80,26 @@ def lock_trees(connection: Connection) -> list[Node]:
     Args:
         connection: to the server.
     """
-    edges = waits(connection)
-    locks = {waiting: lock for waiting, _, lock in edges}
+    locks: dict[int, str | None] = {}
+    blockers: defaultdict[int, list[int]] = defaultdict(list)
+    for waiting, blocker, lock in waits(connection):
+        locks[waiting] = lock
+        blockers[waiting].append(blocker)
     followers: defaultdict[int, list[int]] = defaultdict(list)
-    for waiting, blocker, _ in edges:
-        followers[blocker].append(waiting)
+    for waiting, several in blockers.items():
+        # Who waits in a queue waits for all before it as well; it stands below the one that nobody keeps waiting.
+        followers[min(several, key=lambda pid: pid in locks)].append(waiting)
     known = {session.pid: session for session in sessions(connection, sorted({*locks, *followers}))}
+    shown: set[int] = set()
 
-    def node(pid: int, above: tuple[int, ...] = ()) -> Node:
-        below = [each for each in followers[pid] if each not in (*above, pid)]  # a deadlock goes round in circles
-        return Node(known[pid], locks.get(pid), tuple(node(each, (*above, pid)) for each in below))
+    def node(pid: int) -> Node:
+        shown.add(pid)
+        below = [node(each) for each in followers[pid] if each not in shown]
+        return Node(known[pid], locks.get(pid), tuple(below))
 
-    roots = [pid for pid in followers if pid not in locks] or sorted(followers)[:1]
-    return [node(pid) for pid in roots]
+    # A deadlock has no session that waits for nobody: there the tree begins with any of them.
+    roots = sorted({*followers}, key=lambda pid: pid in locks)
+    return [node(pid) for pid in roots if pid not in shown]
 
 
 def terminate(connection: Connection, pid: int, *, yes: bool) -> str:

@@ -27,8 +27,13 @@ _COLUMNS = re.compile(
     rf"\bDROP\s+(?!CONSTRAINT\b|DEFAULT\b|NOT\b|IDENTITY\b|EXPRESSION\b)(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?({_NAME})",
     re.IGNORECASE,
 )
+# What the expression makes of the values can't be told, so the column counts as one that is dropped.
+_CONVERTED = re.compile(rf"\bALTER\s+(?:COLUMN\s+)?({_NAME})\s+(?:SET\s+DATA\s+)?TYPE\b.*\bUSING\b", re.IGNORECASE)
 # What drops more than it names, or is a program.
-_UNTOLD = re.compile(r"\bDROP\s+(?:OWNED|(?:SCHEMA|TYPE|DOMAIN|EXTENSION)\b[^;]*\bCASCADE)\b|\bDO\s+\$", re.IGNORECASE)
+_UNTOLD = re.compile(
+    r"\bDROP\s+OWNED\b|\bDO\s+\$|\b(?:DROP\s+(?:SCHEMA|TYPE|DOMAIN|EXTENSION)|TRUNCATE)\b[^;]*\bCASCADE\b",
+    re.IGNORECASE,
+)
 _CREATE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_QUALIFIED})", re.IGNORECASE)
 _ADDED = re.compile(rf"\bADD\s+COLUMN\s+(?:IF\s+NOT\s+EXISTS\s+)?({_NAME})", re.IGNORECASE)
 _FIND_COLUMN = text("""
@@ -135,7 +140,11 @@ def _dropped(sql: str) -> list[tuple[str, str | None]]:
     tables: list[tuple[str, str | None]] = [
         (name, None) for names in _TABLES.findall(sql) for name in re.findall(_QUALIFIED, names)
     ]
-    return tables + [(name, dropped) for name, rest in _ALTER.findall(sql) for dropped in _COLUMNS.findall(rest)]
+    return tables + [
+        (name, lost)
+        for name, rest in _ALTER.findall(sql)
+        for lost in [*_COLUMNS.findall(rest), *_CONVERTED.findall(rest)]
+    ]
 
 
 def _count(connection: Connection, name: str, column_name: str | None = None) -> Loss | None:

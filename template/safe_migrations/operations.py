@@ -260,7 +260,7 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
         )
     policy = load_policy()
     # A waiting build stops neither readers nor writers, so it may wait for as long as all tries together.
-    bounds = {"lock_timeout": milliseconds(policy.retry_window or policy.lock_timeout), "statement_timeout": "0"}
+    bounds = {"lock_timeout": milliseconds(policy.retry_window or policy.lock_timeout), "statement_timeout": "0ms"}
     info: dict[str, Any] = {} if context.as_sql else operations.get_bind().info
     info[REPEATABLE] = True
     with context.autocommit_block():

@@ -42,12 +42,12 @@ class Policy:
         return {
             "lock_timeout": milliseconds(self.lock_timeout),
             "statement_timeout": milliseconds(self.statement_timeout),
-            "client_connection_check_interval": "1000",
+            "client_connection_check_interval": "1000ms",
         }
 
     def offline_settings(self) -> dict[str, str]:
-        """Those of them that a script sets for itself, with their unit."""
-        return {name: f"{value}ms" for name, value in self.session_settings().items() if name.endswith("_timeout")}
+        """Those of them that a script sets for itself."""
+        return {name: value for name, value in self.session_settings().items() if name.endswith("_timeout")}
 
 
 def load_policy(environment: Mapping[str, str] = os.environ) -> Policy:
@@ -67,12 +67,12 @@ def load_policy(environment: Mapping[str, str] = os.environ) -> Policy:
 
 
 def milliseconds(seconds: float) -> str:
-    """A duration as PostgreSQL takes it for a setting without a unit.
+    """A duration as PostgreSQL takes it for a setting.
 
     Args:
         seconds: the duration.
     """
-    return str(round(seconds * 1000))
+    return f"{round(seconds * 1000)}ms"
 
 
 def duration_text(seconds: float) -> str:

@@ -48,8 +48,8 @@ class Rehearsed:
 
 
 async def rehearse(
-    config_file: Path, revisions: Sequence[str], url: URL, server: URL, env_prefix: str
-) -> list[Rehearsed]:
+    config_file: Path, revisions: Sequence[str], url: URL, server: URL, env_prefix: str, done: list[Rehearsed]
+) -> None:
     """Copy the database, run revisions on the copy, and drop it.
 
     Args:
@@ -58,12 +58,14 @@ async def rehearse(
         url: the database.
         server: any database of the server for the copy.
         env_prefix: prefix of the service's environment variables.
+        done: takes what each revision did, also where a later one fails.
 
     Raises:
         MigrationError: the database can't be copied, or a revision failed on the copy.
     """
     async with _copy(url, server, env_prefix) as copy:
-        return [await _run(config_file, revision, copy, env_prefix) for revision in revisions]
+        for revision in revisions:
+            done.append(await _run(config_file, revision, copy, env_prefix))
 
 
 @asynccontextmanager
@@ -72,7 +74,12 @@ async def _copy(url: URL, server: URL, env_prefix: str) -> AsyncIterator[URL]:
     with TemporaryDirectory(prefix="rehearsal-") as folder:
         dump = Path(folder) / "dump"
         await backup(url, env_prefix, dump)
-        await restore(server, env_prefix, dump, name, owners=False)
+        try:
+            await restore(server, env_prefix, dump, name, owners=False)
+        except MigrationError as error:
+            raise MigrationError(
+                f"The copy for the rehearsal can't be made ({env_prefix}_REHEARSAL_DATABASE_URL says where): {error}"
+            ) from error
     try:
         yield server.set(database=name)
     finally:

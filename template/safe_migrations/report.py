@@ -122,7 +122,15 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
     report = replace(
         report, drift=tuple(each for each in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", each))
     )
-    if report.state != AT_HEAD or not report.drift:
+    if report.state == UNTRACKED:
+        head = ", ".join(report.heads) or "head"
+        following = (
+            f"If this is the right database: change models_db.py until nothing differs, then: alembic stamp {head}"
+            if report.drift
+            else f"Nothing differs from the models. If these tables are this service's: alembic stamp {head}"
+        )
+        return replace(report, next=following)
+    if not report.drift:
         return report
     return replace(
         report,

@@ -7,6 +7,7 @@ unsafe; apply each revision in its own transaction; read the result back on a ne
 import logging
 import os
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.apply import Application, run_migrations
-from safe_migrations.connection import connected, explain, pooler_refused, run_async
+from safe_migrations.connection import connected, explain, pooler_refused, reason, run_async
 from safe_migrations.environment import read_env_files
 from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.lock import acquire, advisory_lock, lock_key, release
@@ -33,7 +34,7 @@ from safe_migrations.state import AT_HEAD, EXIT_STATUS, State, explain_state, re
 log = logging.getLogger(__name__)
 
 _PID = text("SELECT pg_backend_pid()")
-_SETTINGS = text("SELECT name, setting FROM pg_settings WHERE name = ANY(CAST(:names AS text[]))")
+_SETTINGS = text("SELECT name, setting || unit AS value FROM pg_settings WHERE name = ANY(CAST(:names AS text[]))")
 
 
 def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> None:
@@ -54,6 +55,7 @@ def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> 
     options = {"transaction_per_migration": True, **options}
     logging.getLogger("alembic.runtime.migration").addFilter(_is_news)
     try:
+        _load_revisions()
         _run(database_url, env_prefix, options)
     except (MigrationError, KeyboardInterrupt) as error:
         if _command_line() is None:
@@ -75,6 +77,22 @@ def _run(database_url: Callable[[], URL], env_prefix: str, options: dict[str, An
         _run_injected(injected, env_prefix, options)
     else:
         run_async(_run_online(database_url(), env_prefix, options))
+
+
+def _load_revisions() -> None:
+    """Import the revision files, and say which one can't be."""
+    try:
+        context.script.get_heads()
+    except CommandError:
+        raise
+    except Exception as error:
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, SyntaxError):
+            frames.append((error.filename or "", error.lineno))
+        files = [f"{os.path.relpath(file)}:{line}" for file, line in frames if file.startswith(context.script.versions)]
+        place = files[-1] if files else "A revision file"
+        message = f"{place} can't be read ({reason(error)}): correct it, then run the same command again."
+        raise MigrationError(message) from error
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -282,7 +300,7 @@ async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, e
     server_pid = await control.scalar(_PID)
     pid = await migration.scalar(_PID)
     asked = policy.session_settings()
-    given = {row.name: row.setting for row in await migration.execute(_SETTINGS, {"names": list(asked)})}
+    given = {row.name: row.value for row in await migration.execute(_SETTINGS, {"names": list(asked)})}
     # Its transaction is still open: a pooler that lends a server for each transaction now lends another one.
     if asked != given or server_pid != await control.scalar(_PID):
         raise MigrationError(pooler_refused(env_prefix, "a setting or a server process was exchanged"))

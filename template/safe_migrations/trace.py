@@ -36,7 +36,7 @@ _LOCKS = text("""
 """)
 _HELD_UP = text("SELECT pg_backend_pid() = ANY(pg_blocking_pids(:pid))")
 _FILES = text("""
-    SELECT c.oid::regclass::text, pg_relation_filenode(c.oid)
+    SELECT c.oid::regclass::text AS name, pg_relation_filenode(c.oid) AS file
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """)
@@ -61,9 +61,9 @@ class Trace:
             connection: another one to its database, in AUTOCOMMIT.
             pid: of the session's process.
         """
-        for name, mode in connection.execute(_LOCKS, {"pid": pid}):
-            modes = {*self.locks.get(name, []), mode}
-            self.locks[name] = sorted(modes, key=MODES.index)
+        for row in connection.execute(_LOCKS, {"pid": pid}):
+            modes = {*self.locks.get(row.name, []), row.mode}
+            self.locks[row.name] = sorted(modes, key=MODES.index)
 
 
 @asynccontextmanager
@@ -118,4 +118,4 @@ async def _sample(trace: Trace, sampler: AsyncConnection, pid: int, done: asynci
 
 
 def _files(connection: Connection) -> dict[str, int]:
-    return {name: file for name, file in connection.execute(_FILES)}
+    return {row.name: row.file for row in connection.execute(_FILES)}

@@ -67,6 +67,13 @@ def test_with_nothing_to_lose_it_goes_ahead(service: Service, database: URL) -> 
             "SELECT 1",
             "the column item.name (1 row)",
         ),
+        (
+            "pass",
+            "op.alter_column('item', 'name', type_=sa.String(1), postgresql_using='left(name, 1)')",
+            "SELECT 1",
+            "the column item.name (1 row)",
+        ),
+        ("pass", "op.execute('TRUNCATE item CASCADE')", "SELECT 1", "can't be told"),
         ("op.execute('CREATE SCHEMA extra')", "op.execute('DROP SCHEMA extra CASCADE')", "SELECT 1", "can't be told"),
         ("pass", "op.execute('DO $$ BEGIN DROP TABLE item; END $$')", "SELECT 1", "can't be told beforehand"),
         ("pass", "op.create_table('x')\nop.drop_table('x')", "SELECT 1", None),

@@ -146,7 +146,7 @@ def test_a_lock_that_is_not_free_is_one_sentence(service: Service, database: URL
 def test_a_role_that_may_not_migrate_is_one_sentence(service: Service, database: URL, new_role: NewRole) -> None:
     service.configure(database.set(username=new_role("LOGIN", "secret"), password="secret"))
     sentence = service.fail("alembic", "upgrade", "head")
-    assert "failed and was rolled back: permission denied for schema public. No revision was" in sentence
+    assert "failed and was rolled back: permission denied for schema public. Nothing ran" in sentence
     assert "migrate as the tables' owner (ORDERS_MIGRATION_DATABASE_URL)" in sentence
 
 
@@ -210,9 +210,9 @@ def test_rows_and_secrets_of_an_error_are_not_shown(service: Service, database: 
     [
         (
             "open('missing.sql')",
-            "[Errno 2] No such file or directory: 'missing.sql'. No revision was applied before it.",
+            "[Errno 2] No such file or directory: 'missing.sql'. Nothing ran before it.",
         ),
-        ("raise ValueError('no')", "ValueError: no. No revision was applied before it. Correct the revision, then run"),
+        ("raise ValueError('no')", "ValueError: no. Nothing ran before it. Correct the revision, then run"),
     ],
 )
 def test_an_error_of_python_is_one_sentence(service: Service, body: str, said: str) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from sqlalchemy import URL
@@ -173,7 +174,7 @@ def test_deploy_stops_at_the_first_failure_with_the_way_back(filled: Service, da
     assert baseline == "0002_note"
     sentence = process.stderr.splitlines()[-1]
     assert "20300101_0003_bad.py:13 failed and was rolled back: division by zero" in sentence
-    assert "Applied before, and that stays: alembic/versions/20300101_0002_note.py." in sentence
+    assert "Done before, and that stays: alembic/versions/20300101_0002_note.py." in sentence
     assert "The way back: alembic downgrade " in sentence
     assert sentence.endswith(f"; or the backup in a new database: python -m safe_migrations restore {file.name}")
 
@@ -235,3 +236,52 @@ def test_without_a_superuser_s_rights(service: Service, new_role: NewRole, new_d
     restored = service.succeed(*SAFE, "restore", backup.name).strip()
     run_async(drop_database(database, ENV_PREFIX, restored))
     fetch(database, f"DROP OWNED BY {owner}, {application}")
+
+
+def test_a_long_queue_is_shown_once(filled: Service, database: URL) -> None:
+    """PostgreSQL names everybody before a session in the queue, which makes as many paths as there are subsets."""
+
+    async def look() -> list[str]:
+        async with AsyncExitStack() as stack:
+            connections = [await stack.enter_async_context(connected(database, ENV_PREFIX)) for _ in range(13)]
+            await connections[0].exec_driver_sql("LOCK TABLE item")
+            lock = "LOCK TABLE item"
+            attempts = [asyncio.create_task(connection.exec_driver_sql(lock)) for connection in connections[1:]]
+            async with connected(database, ENV_PREFIX, isolation_level="AUTOCOMMIT") as observer:
+                while len((await observer.exec_driver_sql(WAITING)).all()) < len(attempts):
+                    await asyncio.sleep(0.02)
+            lines = filled.succeed(*SAFE, "locks").splitlines()
+            for attempt in attempts:
+                attempt.cancel()
+            await asyncio.wait(attempts)
+            return lines
+
+    filled.environment["MIGRATION_LOCK_TIMEOUT"] = "1s"
+    first, *others = run_async(look())
+    assert first.startswith("pid ")
+    assert len(others) == 12
+    assert all(line.startswith("└─ pid ") for line in others)
+
+
+def test_a_revision_that_can_not_be_read_is_one_sentence(filled: Service) -> None:
+    filled.add_revision("bad", "pass")
+    path = filled.versions / "20300101_0002_bad.py"
+    path.write_text(path.read_text().replace("depends_on = None", "depends_on ="))
+    for command in (("alembic", "upgrade", "head"), (*SAFE, "state"), (*SAFE, "deploy")):
+        sentence = filled.fail(*command)
+        assert sentence.startswith("alembic/versions/20300101_0002_bad.py:9 can't be read (SyntaxError: invalid syntax")
+    assert json.loads(filled.run(*SAFE, "state", "--json").stdout)["state"] == "could not tell"
+
+
+def test_a_rehearsal_that_is_cancelled_leaves_no_copy(filled: Service, server: URL) -> None:
+    filled.add_revision("slow", 'op.execute("SELECT pg_sleep(60)")')
+    process = filled.start(*SAFE, "rehearse")
+    until = time.monotonic() + 60
+    while not fetch(server, "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.terminate()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert fetch(server, DATABASES, pattern="%rehearsal%") == []

@@ -8,8 +8,8 @@ from support import Service, fetch
 
 CREATE = 'op.create_index_concurrently("ix_item_stamp", "item", ["created_at"], unique=True)'
 DROP = 'op.drop_index_concurrently("ix_item_stamp", table_name="item")'
-LONGER = ("SET lock_timeout = '300000';", "SET statement_timeout = '0';")
-AS_BEFORE = ("SET lock_timeout = '1000';", "SET statement_timeout = '900000';")
+LONGER = ("SET lock_timeout = '300000ms';", "SET statement_timeout = '0ms';")
+AS_BEFORE = ("SET lock_timeout = '1000ms';", "SET statement_timeout = '900000ms';")
 INDEXES = """
     SELECT i.relname, x.indisvalid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
     WHERE x.indrelid = 'item'::regclass ORDER BY 1
@@ -87,7 +87,7 @@ def test_an_index_that_is_there_is_taken_only_if_it_is_the_same(migrated: Servic
     sentence = migrated.fail("alembic", "upgrade", "head")
     assert "20300101_0003_other.py:13 failed" in sentence
     assert "There is an index ix_item_stamp already, and it is not the one that this revision builds" in sentence
-    assert "Applied before, and that stays: alembic/versions/20300101_0002_same.py." in sentence
+    assert "Done before, and that stays: alembic/versions/20300101_0002_same.py." in sentence
     assert indexes(database) == [("ix_item_stamp", True), *OWN]
 
 

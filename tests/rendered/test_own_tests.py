@@ -36,9 +36,9 @@ def test_they_do_not_touch_the_configured_database(service: Service) -> None:
         ("models_db.py", "name: Mapped[str]", "name: Mapped[int]", "test_models_equal_schema"),
         ("alembic/versions", 'op.drop_table("item")', "pass", "test_stairway"),
         (
-            "safe_migrations/runner.py",
-            "    context.configure(connection=connection",
-            "    connection.exec_driver_sql('SELECT 1')\n    context.configure(connection=connection",
+            "safe_migrations/apply.py",
+            "    context.configure(**options)",
+            "    options['connection'].exec_driver_sql('SELECT 1')\n    context.configure(**options)",
             "test_upgrade_persists",
         ),
         ("safe_migrations/runner.py", '"postgresql+asyncpg://"', '"sqlite://"', "test_offline_sql"),

@@ -161,7 +161,7 @@ def test_giving_up_names_who_is_in_the_way_and_what_was_applied(prepared: Servic
         sentence = said(end(process, status=1))
         assert sentence.startswith("alembic/versions/20300101_0004_column.py did not get its locks (tries: ")
         assert f"in the way: pid {pid} (user postgres, application report, idle in transaction" in sentence
-        assert "Applied before, and that stays: alembic/versions/20300101_0003_data.py." in sentence
+        assert "Done before, and that stays: alembic/versions/20300101_0003_data.py." in sentence
         assert (revision(database), applied(database), columns(database)) == (before, ["data"], [])
     prepared.succeed(*UPGRADE)
     assert (revision(database), applied(database), columns(database)) == (head, ["data", "column"], ["added"])
@@ -218,7 +218,7 @@ def test_a_failing_revision_leaves_no_trace_and_those_before_it_stay(prepared: S
 
     sentence = said(end(prepared.start(*UPGRADE), status=1))
     assert sentence.startswith(f"alembic/versions/{file.name}:{line} failed and was rolled back: division by zero.")
-    assert "Applied before, and that stays: alembic/versions/20300101_0003_good.py." in sentence
+    assert "Done before, and that stays: alembic/versions/20300101_0003_good.py." in sentence
     assert (revision(database), applied(database)) == (good, ["good"])
     assert "half" not in tables(database)
 

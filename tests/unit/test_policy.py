@@ -42,8 +42,8 @@ def test_zero_is_no_wait_no_bound_one_try_but_never_an_endless_lock() -> None:
 def test_the_session_gets_them_in_milliseconds() -> None:
     policy = load_policy({"MIGRATION_LOCK_TIMEOUT": "1.5s", "MIGRATION_STATEMENT_TIMEOUT": "0s"})
     assert policy.session_settings() == {
-        "lock_timeout": "1500",
-        "statement_timeout": "0",
-        "client_connection_check_interval": "1000",
+        "lock_timeout": "1500ms",
+        "statement_timeout": "0ms",
+        "client_connection_check_interval": "1000ms",
     }
     assert policy.offline_settings() == {"lock_timeout": "1500ms", "statement_timeout": "0ms"}
