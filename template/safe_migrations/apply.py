@@ -141,10 +141,14 @@ class Application:
         """See who is in the way while it is so, because afterwards nobody knows; and report what takes long."""
         begun, report = time.monotonic(), 1.0
         while not await _within(done, min(0.5, self._policy.lock_timeout / 2)):
+            now_blocking: list[Session] = []
             with suppress(SQLAlchemyError):
-                self._blocking = await self._control.run_sync(blockers, self._pid) or self._blocking
+                now_blocking = await self._control.run_sync(blockers, self._pid)
+                self._blocking = now_blocking or self._blocking
             elapsed = time.monotonic() - max(begun, self._begun)
-            if self._remaining and elapsed >= report:
+            # A try that waits for a lock ends soon, and says so by itself; a concurrent build waits longer.
+            soon = bool(now_blocking) and elapsed < self._policy.lock_timeout + 1
+            if self._remaining and elapsed >= report and not soon:
                 log.info("%s has been running for %s%s", _file(self._remaining[0]), duration_text(elapsed), self._way())
                 report = elapsed + REPORT
 
@@ -165,11 +169,12 @@ class Application:
         return f"; in the way: {'; '.join(map(str, self._blocking))}" if self._blocking else ""
 
     def _gave_up(self) -> str:
+        pid = self._blocking[0].pid if self._blocking else "PID"
         return (
             f"{_file(self._remaining[0])} did not get its locks (tries: {self._tries}, each of "
             f"{duration_text(self._policy.lock_timeout)} at most, within MIGRATION_RETRY_WINDOW, "
             f"{duration_text(self._policy.retry_window)}{self._way()}). Each try was rolled back. {self._report()} Let "
-            "that transaction end, or end it (python -m safe_migrations locks --terminate PID); then run the same "
+            f"that transaction end, or end it (python -m safe_migrations locks --terminate {pid}); then run the same "
             "command again."
         )
 

@@ -19,6 +19,7 @@ class Session:
         age: of its transaction, else of the session, in seconds.
         query: its last statement, shortened, without literals.
         since: when the session began.
+        client: its address; None on a socket of the server's machine.
     """
 
     pid: int
@@ -28,11 +29,14 @@ class Session:
     age: float | None
     query: str
     since: str | None
+    client: str | None
 
     def __str__(self) -> str:
         if self.pid == 0:
             return "a prepared transaction (see pg_prepared_xacts)"
         who = f"user {self.user}, application {self.application or 'without a name'}"
+        if self.client:
+            who += f" at {self.client}"
         age = "" if self.age is None else f" for {duration_text(self.age)}"
         return f"pid {self.pid} ({who}, {self.state or 'state hidden'}{age}): {self.query or 'no statement'}"
 
@@ -98,7 +102,8 @@ _ADVISORY_LOCK_HOLDERS = """
 _SESSIONS = """
     SELECT p.pid, a.usename, a.application_name, a.state,
       extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8 AS age, a.query,
-      to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') AS since
+      to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') AS since,
+      host(a.client_addr) AS client
     FROM unnest(CAST(:pids AS integer[])) AS p (pid) LEFT JOIN pg_stat_activity a ON a.pid = p.pid
 """
 
@@ -175,7 +180,9 @@ def sessions(connection: Connection, pids: Sequence[int]) -> list[Session]:
         return []
     rows = connection.execute(text(_SESSIONS), {"pids": list(pids)})
     return [
-        Session(row.pid, row.usename, row.application_name, row.state, row.age, mask(row.query or ""), row.since)
+        Session(
+            row.pid, row.usename, row.application_name, row.state, row.age, mask(row.query or ""), row.since, row.client
+        )
         for row in rows
     ]
 
@@ -186,5 +193,5 @@ def mask(query: str) -> str:
     Args:
         query: from pg_stat_activity, which may have cut it off.
     """
-    masked = " ".join(_LITERAL.sub(lambda match: match["name"] or "'…'", query).split())
+    masked = " ".join(_LITERAL.sub(lambda match: match["name"] or "'…'", query).split()).rstrip("; ")
     return masked if len(masked) <= _QUERY_LENGTH else f"{masked[:_QUERY_LENGTH]}…"

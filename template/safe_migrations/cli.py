@@ -19,13 +19,14 @@ from sqlalchemy.exc import DBAPIError
 import config
 from safe_migrations import backup, deployment, development, locks, rehearsal, report
 from safe_migrations.connection import connected, explain, run_async
-from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.errors import INTERRUPTED, MigrationError, RefusedError
 from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH
 
 Result = TypeVar("Result")
 
 ALEMBIC_INI = config.SERVICE_FOLDER / "alembic.ini"
 YES = ("--yes", {"action": "store_true", "help": "agree to what would be asked"})
+NOBODY = "Nobody waits for a lock, and nobody has left a transaction open."
 JSON = ("--json", {"action": "store_true", "help": "print JSON, for machines"})
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     except CommandError as error:  # Alembic's own, such as revisions that can't be read
         sys.exit(str(error))
     except KeyboardInterrupt:
-        print("Interrupted: the same command goes on from there.", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
 
 
@@ -97,7 +98,10 @@ def show_locks(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(tree) for tree in trees], indent=2, ensure_ascii=False))
     else:
-        print("\n".join(line for tree in trees for line in tree.lines()) or "Nobody waits for a lock.")
+        print(
+            "\n".join(line for tree in trees for line in tree.lines())
+            or "Nobody waits for a lock, and nobody has left a transaction open."
+        )
     return 0
 
 
@@ -112,15 +116,16 @@ def make_backup(arguments: argparse.Namespace) -> int:
 
 def restore_backup(arguments: argparse.Namespace) -> int:
     """Restore a backup into a new database."""
-    url = config.load_settings().migration_database_url
+    settings = config.load_settings()
+    url, prefix = settings.migration_database_url, config.ENV_PREFIX
     name = f"{(url.database or '')[:40]}_{datetime.now(UTC):%Y%m%d_%H%M%S}"
     run_async(backup.restore(url, config.ENV_PREFIX, arguments.file, name))
     print(name)
-    print(
-        f"is the new database's name. To use it, put it into {config.ENV_PREFIX}_DATABASE_URL, or into "
-        f"{config.ENV_PREFIX}_DB_NAME; nothing else has changed.",
-        file=sys.stderr,
-    )
+    variables = [f"{prefix}_DATABASE_URL" if settings.url else f"{prefix}_DB_NAME"]
+    if settings.migration_url:
+        variables.append(f"{prefix}_MIGRATION_DATABASE_URL")
+    message = f"The backup is in the new database {name}; nothing else has changed. To use it, put its name into "
+    print(f"{message}{' and '.join(variables)}.", file=sys.stderr)
     return 0
 
 
@@ -141,6 +146,7 @@ def rehearse(arguments: argparse.Namespace) -> int:
             print(json.dumps([asdict(each) for each in done], indent=2))
         elif done:
             print(_table(("revision", "time", "locks", "rewritten", "rows"), [_cells(each) for each in done]))
+            print("time: without anybody else; locks: the strongest on each table; rows: of those tables")
         elif not revisions:
             print("No revision is pending: there is nothing to rehearse.")
     return 0

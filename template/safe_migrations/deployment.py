@@ -33,9 +33,10 @@ def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, 
         MigrationError: a step failed; the message ends with the way back.
     """
     before = read_report(config, env_prefix)
-    tell(f"State: {before.state}. {before.found}")
     if before.state in (AT_HEAD, DRIFT):
+        tell(f"State: {before.as_text()}")
         return before
+    tell(f"State: {before.state}.")
     if before.state not in (FRESH, BEHIND):
         raise RefusedError(f"{before.found} Nothing was changed. {before.next}", before.exit_status)
     if backup_file is not None and before.state != FRESH:

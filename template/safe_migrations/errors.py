@@ -1,5 +1,7 @@
 """What a person reads when something goes wrong, and the exit status that goes with it."""
 
+INTERRUPTED = "Interrupted: what was not committed is rolled back. The same command goes on there."
+
 
 class MigrationError(Exception):
     """Something that a person can put right.

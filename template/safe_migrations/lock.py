@@ -81,7 +81,8 @@ def acquire(
             holders = "; ".join(_describe(holder) for holder in advisory_lock_holders(connection, key))
             if now - begun >= wait:
                 raise MigrationError(_gave_up(holders, wait))
-            log.info("Waiting for another migration of this database: %s", holders or "it is just ending")
+            left = duration_text(wait - (now - begun))
+            log.info("Waiting for another migration, for %s at most: %s", left, holders or "it is just ending")
             report = now + REPORT
         time.sleep(POLL * _RANDOM.uniform(0.5, 1.5))
 

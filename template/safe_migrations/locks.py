@@ -23,11 +23,13 @@ _WAITS = """
     ORDER BY 1, 2
 """
 
-# Whoever stands in somebody's way now, or would stand in a migration's: an open transaction keeps its locks.
+# Whoever stands in somebody's way now, or would stand in a migration's: an open transaction keeps its locks, another
+# migration the one that all of them need.
 _IN_THE_WAY = """
     SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
       state LIKE 'idle in transaction%'
+      OR pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)
       OR pid IN (SELECT unnest(pg_blocking_pids(w.pid)) FROM pg_locks w WHERE NOT w.granted)
     )
     ORDER BY xact_start
@@ -66,7 +68,7 @@ def waits(connection: Connection) -> list[tuple[int, int, str | None]]:
 
 
 def sessions_in_the_way(connection: Connection) -> list[Session]:
-    """The sessions of this database that others wait for, or that have left a transaction open.
+    """The sessions of this database that others wait for, that have left a transaction open, or that migrate.
 
     Args:
         connection: to the database.
@@ -75,7 +77,7 @@ def sessions_in_the_way(connection: Connection) -> list[Session]:
 
 
 def lock_trees(connection: Connection) -> list[Node]:
-    """The sessions of the server that block others, each with those that wait for it.
+    """The sessions of the server that block others, each with those that wait for it; then those that may do so.
 
     Args:
         connection: to the server.
@@ -99,7 +101,8 @@ def lock_trees(connection: Connection) -> list[Node]:
 
     # A deadlock has no session that waits for nobody: there the tree begins with any of them.
     roots = sorted({*followers}, key=lambda pid: pid in locks)
-    return [node(pid) for pid in roots if pid not in shown]
+    trees = [node(pid) for pid in roots if pid not in shown]
+    return trees + [Node(each, None, ()) for each in sessions_in_the_way(connection) if each.pid not in shown]
 
 
 def terminate(connection: Connection, pid: int, *, yes: bool) -> str:

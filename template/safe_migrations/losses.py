@@ -84,7 +84,7 @@ def confirm_losses(
         if not lost:
             return
         warning = f"This downgrade destroys {', '.join(lost)}."
-    confirm(warning, "Downgrade", yes=yes, how="-x yes (alembic -x yes downgrade …), with a backup at hand")
+    confirm(warning, "Downgrade", yes=yes, how="-x yes (pdm run alembic -x yes downgrade …), with a backup at hand")
 
 
 def find_losses(connection: Connection, steps: Sequence[RevisionStep]) -> list[Loss] | None:

@@ -82,7 +82,7 @@ def duration_text(seconds: float) -> str:
         seconds: the duration.
     """
     if seconds < 120:
-        return f"{seconds:.3g} s"
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 

@@ -123,6 +123,8 @@ async def _current_revisions(address: Address) -> set[str]:
         return await asyncio.wait_for(_fetch_revisions(arguments), TIMEOUT)
     except TimeoutError:
         reason = f"no answer within {TIMEOUT:g} s"
+    except ConnectionRefusedError:
+        reason = "connection refused; for development, pdm run db-up starts it"
     except Exception as error:  # asyncpg has many kinds, and a probe shows no traceback
         reason = " ".join(str(error).split()) or type(error).__name__
     raise ConnectionFailedError(f"PostgreSQL at {place} did not tell its revision ({reason}): correct {settings}.")

@@ -104,7 +104,7 @@ async def _run(config_file: Path, revision: str, copy: URL, env_prefix: str) -> 
         seconds = time.monotonic() - begun
     async with connected(copy, env_prefix, isolation_level="AUTOCOMMIT") as connection:
         rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
-    return Rehearsed(revision, seconds, trace.locks, trace.rewritten, rows)
+    return Rehearsed(revision, round(seconds, 3), trace.locks, trace.rewritten, rows)
 
 
 async def _progress(revision: str) -> None:

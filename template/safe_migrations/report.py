@@ -59,7 +59,9 @@ class Report:
 
     def as_text(self) -> str:
         """For people."""
-        pending = [f"{each['revision']} ({each['phase'] or 'no phase'})" for each in self.pending]
+        pending = [
+            f"{each['revision']} ({each['phase']})" if each["phase"] else each["revision"] for each in self.pending
+        ]
         lists = (
             ("pending", pending),
             ("drift", self.drift or ()),

@@ -16,6 +16,7 @@ from typing import Any
 
 from alembic import command, context
 from alembic.runtime.migration import RevisionStep
+from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, func, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -24,12 +25,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safe_migrations.apply import Application, run_migrations
 from safe_migrations.connection import connected, explain, pooler_refused, reason, run_async
 from safe_migrations.environment import read_env_files
-from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.errors import INTERRUPTED, MigrationError, RefusedError
 from safe_migrations.lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.losses import confirm_losses
 from safe_migrations.operations import ddl
 from safe_migrations.policy import Policy, load_policy
-from safe_migrations.state import AT_HEAD, EXIT_STATUS, State, explain_state, read_state, refuse_unknown, refuse_unsafe
+from safe_migrations.state import AT_HEAD, EXIT_STATUS, State, explain_state, read_state, refusal, refuse_unsafe
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> 
         if isinstance(error, MigrationError):
             print(error, file=sys.stderr)
             sys.exit(error.exit_status)
-        print("Interrupted: what was not committed is rolled back. The same command goes on there.", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
 
 
@@ -142,7 +143,8 @@ def _run_injected(connection: Connection, env_prefix: str, options: dict[str, An
         return
     with _held(connection, request, callers):
         steps = request.plan(connection)
-        request.confirm(connection, steps)
+        if request.command == "downgrade":
+            request.confirmed_plan(connection)
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
         if request.command != "stamp":
@@ -186,8 +188,10 @@ def _read(connection: Connection, env_prefix: str, options: dict[str, Any]) -> N
     """Run a command that changes nothing in the database, such as `current` or `check`."""
     try:
         run_migrations(connection=connection, **options)
-    except CommandError:
-        refuse_unknown(read_state(connection, context.script, options), env_prefix)
+    except CommandError as error:
+        state = read_state(connection, context.script, options)
+        if state.unknown or "not up to date" in str(error):
+            raise refusal(state, env_prefix) from error
         raise
 
 
@@ -241,8 +245,8 @@ class _Request:
         """
         state = self.read_state(connection)
         if self.command == "stamp":  # the way out of most states, and --purge out of this one, too
-            if not context.get_context().opts.get("purge"):
-                refuse_unknown(state, self.env_prefix)
+            if state.unknown and not context.get_context().opts.get("purge"):
+                raise refusal(state, self.env_prefix)
             return []
         refuse_unsafe(replace(state, invalid=()), self.env_prefix)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
@@ -255,11 +259,12 @@ class _Request:
         refuse_unsafe(state.excusing([step.revision for step in steps]), self.env_prefix)
         return steps
 
-    def confirm(self, connection: Connection, steps: list[RevisionStep]) -> None:
-        """Ask before a downgrade that loses rows."""
-        if self.command == "downgrade":
-            agreed = context.get_x_argument(as_dictionary=True).get("yes") == ""
-            confirm_losses(connection, steps, self.options, yes=agreed)
+    def confirmed_plan(self, connection: Connection) -> list[Script]:
+        """The revisions of a downgrade, after asking if it loses rows."""
+        steps = self.plan(connection)
+        agreed = context.get_x_argument(as_dictionary=True).get("yes") == ""
+        confirm_losses(connection, steps, self.options, yes=agreed)
+        return [step.revision for step in steps]
 
 
 async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> None:
@@ -268,17 +273,23 @@ async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> Non
     if request.command == "upgrade" and before.name == AT_HEAD and not request.steps(before):
         log.info("The database is at head (%s): there is nothing to do.", before.revisions)
         return
+    # A person who thinks about it keeps nobody waiting.
+    confirmed = await control.run_sync(request.confirmed_plan) if request.command == "downgrade" else None
     async with connected(url, request.env_prefix) as migration:
         pid = await _refuse_pooler(control, migration, request.env_prefix, policy)
         async with advisory_lock(control, request.lock_key("run"), policy.lock_wait):
             if not await control.run_sync(request.plan, before) and request.command != "stamp":
+                log.info("Another run has been there: there is nothing left to do.")
                 return
             # The server finishes what a killed client has begun, while the lock of its other connection is free
             # already: so the connection that applies has one as well. What has been finished may be a COMMIT.
             await migration.run_sync(acquire, request.lock_key("apply"), policy.lock_wait)
             await migration.rollback()
             steps = await control.run_sync(request.plan, before)
-            await control.run_sync(request.confirm, steps)
+            if confirmed is not None and confirmed != [step.revision for step in steps]:
+                raise MigrationError(
+                    "Another run has migrated the database meanwhile: nothing was changed. Run it again."
+                )
             if request.command == "stamp":
                 await migration.run_sync(_stamp, request.options)
             else:

@@ -132,22 +132,18 @@ def refuse_unsafe(state: State, env_prefix: str) -> None:
         RefusedError: with what was found and what to do next; its exit status is the state's.
     """
     if state.name not in (FRESH, BEHIND, AT_HEAD):
-        found, following = explain_state(state, env_prefix)
-        raise RefusedError(f"{found} Nothing was changed. {following}", EXIT_STATUS[state.name])
+        raise refusal(state, env_prefix)
 
 
-def refuse_unknown(state: State, env_prefix: str) -> None:
-    """Stop where the database is at a revision that this code does not have.
+def refusal(state: State, env_prefix: str) -> RefusedError:
+    """What is raised because of a database's state.
 
     Args:
         state: the database's.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
-
-    Raises:
-        RefusedError: with what to do next.
+        env_prefix: prefix of the service's environment variables.
     """
-    if state.unknown:
-        refuse_unsafe(state, env_prefix)
+    found, following = explain_state(state, env_prefix)
+    return RefusedError(f"{found} Nothing was changed. {following}", EXIT_STATUS[state.name])
 
 
 def explain_state(state: State, env_prefix: str) -> tuple[str, str]:

@@ -230,3 +230,18 @@ def test_one_sentence_for_a_setting_that_can_not_be_used(
 def test_one_sentence_for_an_env_file_that_can_not_be_read(service: Service) -> None:
     (service.folder / ".env").write_bytes(b"\xff\xfe")
     assert f"{service.folder / '.env'} can't be read" in service.fail("alembic", "current")
+
+
+def test_an_empty_revision_keeps_what_its_author_will_need(service: Service, mypy_cache: str) -> None:
+    service.succeed("alembic", "upgrade", "head")
+    service.succeed("alembic", "revision", "-m", "index by hand")
+    path = service.versions / service.revisions()[-1]
+    create = 'op.create_index_concurrently("ix_item_updated_at", "item", ["updated_at"])'
+    drop = 'op.drop_index_concurrently("ix_item_updated_at", table_name="item")'
+    upgrade, _, downgrade = path.read_text().replace("pass", create, 1).partition("def downgrade")
+    path.write_text(f"{upgrade}def downgrade{downgrade.replace('pass', drop)}")
+    service.succeed("ruff", "check", "--fix-only", "alembic")
+    service.succeed("ruff", "check", ".")
+    service.succeed("mypy", "--cache-dir", mypy_cache, ".")
+    service.succeed("alembic", "upgrade", "head")
+    service.succeed("alembic", "downgrade", "-1")

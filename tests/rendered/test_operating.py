@@ -51,7 +51,7 @@ async def traffic_jam(database: URL) -> AsyncIterator[tuple[int, int]]:
 
 
 def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
-    assert filled.succeed(*SAFE, "locks") == "Nobody waits for a lock.\n"
+    assert filled.succeed(*SAFE, "locks") == "Nobody waits for a lock, and nobody has left a transaction open.\n"
     assert json.loads(filled.succeed(*SAFE, "locks", "--json")) == []
 
     async def look() -> None:
@@ -61,9 +61,10 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
             ended = filled.run(*SAFE, "locks", "--terminate", str(holding), "--yes")
         first, second = tree.splitlines()
         assert re.match(
-            rf"pid {holding} \(user postgres, application holder, idle in transaction for .* s\): SELECT", first
+            rf"pid {holding} \(user postgres, application holder at 127.0.0.1, idle in transaction for .* s\): SELECT",
+            first,
         )
-        assert second.startswith(f"└─ pid {waiting} (user postgres, application waiter, active for ")
+        assert second.startswith(f"└─ pid {waiting} (user postgres, application waiter at 127.0.0.1, active for ")
         assert second.endswith("waits for AccessExclusiveLock on item")
         assert "hunter2" not in tree + told
         (root,) = json.loads(told)
@@ -155,12 +156,12 @@ def test_deploy_is_state_backup_upgrade_and_verification(filled: Service, databa
     filled.add_revision("note", *COLUMN)
     said = filled.succeed(*SAFE, "deploy").splitlines()
     (file,) = filled.folder.glob("*.dump")
-    assert said[0].startswith("State: behind. ")
+    assert said[0] == "State: behind."
     assert said[1] == f"Backup: {file.name}"
     assert said[2].startswith("Verified: at head")
     assert fetch(database, "SELECT version_num FROM alembic_version") == [("0002_note",)]
     again = filled.succeed(*SAFE, "deploy")
-    assert again.startswith("State: at head. ")
+    assert again.startswith("State: at head: ")
     assert list(filled.folder.glob("*.dump")) == [file]
 
 

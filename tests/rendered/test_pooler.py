@@ -21,6 +21,10 @@ pytestmark = pytest.mark.skipif(
     PGBOUNCER is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"
 )
 
+LOCKS = """
+    SELECT 1 FROM pg_locks
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 StartPooler = Callable[..., URL]
 
 
@@ -69,7 +73,7 @@ def _wait_until_it_answers(url: URL) -> None:
 def assert_nothing_is_left(service: Service, database: URL) -> None:
     """Neither a table, nor a lock of a session that the pooler keeps; so the advice of the refusal can be followed."""
     assert tables(database) == set()
-    assert fetch(database, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'") == []
+    assert fetch(database, LOCKS) == []
     service.environment |= {"ORDERS_MIGRATION_DATABASE_URL": as_text(database), "MIGRATION_LOCK_WAIT": "1s"}
     service.succeed("alembic", "upgrade", "head")
 
