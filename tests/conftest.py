@@ -36,6 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(stack.close)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, because tests wait a good deal for servers and locks."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A long test at the head of each half: two workers begin with one each, and share out the rest."""
     journeys = [item for item in items if "user_journey" in item.nodeid]

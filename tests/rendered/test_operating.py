@@ -245,6 +245,8 @@ def test_a_long_queue_is_shown_once(filled: Service, database: URL) -> None:
     async def look() -> list[str]:
         async with AsyncExitStack() as stack:
             connections = [await stack.enter_async_context(connected(database, ENV_PREFIX)) for _ in range(13)]
+            for connection in connections:
+                await connection.exec_driver_sql("SET lock_timeout = 0")
             await connections[0].exec_driver_sql("LOCK TABLE item")
             lock = "LOCK TABLE item"
             attempts = [asyncio.create_task(connection.exec_driver_sql(lock)) for connection in connections[1:]]
@@ -257,7 +259,6 @@ def test_a_long_queue_is_shown_once(filled: Service, database: URL) -> None:
             await asyncio.wait(attempts)
             return lines
 
-    filled.environment["MIGRATION_LOCK_TIMEOUT"] = "1s"
     first, *others = run_async(look())
     assert first.startswith("pid ")
     assert len(others) == 12
