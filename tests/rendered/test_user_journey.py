@@ -25,7 +25,6 @@ pdm run migrate-downgrade
 pdm run migrate-backup before.dump
 pdm run migrate-restore before.dump
 pdm run migrate-history
-pdm run migrate-locks
 pdm run migrate-sql
 pdm run migrate-upgrade
 pdm run migrate-stamp head
