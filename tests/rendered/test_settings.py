@@ -38,7 +38,7 @@ def test_any_password(service: Service, database: URL, roles: dict[str, str], so
         "ORDERS_DB_PORT": str(database.port),
         "ORDERS_DB_NAME": str(database.database),
     }
-    command = ("alembic", "upgrade", "head")
+    command = ["alembic", "upgrade", "head"]
     for password, role in roles.items():
         service.environment = dict(place)
         if source == ".env":
@@ -50,7 +50,7 @@ def test_any_password(service: Service, database: URL, roles: dict[str, str], so
         assert process.returncode == 0, process.stderr
         assert tables(database) == {"alembic_version", "item"}
         assert password not in process.stdout + process.stderr
-        command = ("alembic", "current")
+        command = ["alembic", "current"]
 
 
 def test_env_file_is_found_from_any_working_directory(service: Service, tmp_path: Path) -> None:
