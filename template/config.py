@@ -54,7 +54,7 @@ class Settings(BaseSettings):
             ConfigurationError: it is not configured, or not a URL of PostgreSQL.
         """
         if self.url is not None:
-            return _with_database(parse_database_url(self.url.get_secret_value(), f"{ENV_PREFIX}_DATABASE_URL"))
+            return _parse(self.url, "DATABASE_URL")
         if self.db_user is None or self.db_password is None:
             raise environment.not_configured()
         password = self.db_password.get_secret_value()
@@ -69,8 +69,7 @@ class Settings(BaseSettings):
         """
         if self.migration_url is None:
             return self.database_url
-        variable = f"{ENV_PREFIX}_MIGRATION_DATABASE_URL"
-        return _with_database(parse_database_url(self.migration_url.get_secret_value(), variable))
+        return _parse(self.migration_url, "MIGRATION_DATABASE_URL")
 
     @property
     def rehearsal_database_url(self) -> URL:
@@ -81,8 +80,7 @@ class Settings(BaseSettings):
         """
         if self.rehearsal_url is None:
             return self.migration_database_url
-        variable = f"{ENV_PREFIX}_REHEARSAL_DATABASE_URL"
-        return _with_database(parse_database_url(self.rehearsal_url.get_secret_value(), variable))
+        return _parse(self.rehearsal_url, "REHEARSAL_DATABASE_URL")
 
 
 def load_settings() -> Settings:
@@ -123,5 +121,6 @@ def parse_database_url(text: str, variable: str) -> URL:
     return url
 
 
-def _with_database(url: URL) -> URL:
+def _parse(secret: SecretStr, name: str) -> URL:
+    url = parse_database_url(secret.get_secret_value(), f"{ENV_PREFIX}_{name}")
     return url.set(database=url.database or DATABASE_NAME)

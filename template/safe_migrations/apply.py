@@ -139,13 +139,16 @@ class Application:
 
     async def _watch(self, done: asyncio.Event) -> None:
         """See who is in the way while it is so, because afterwards nobody knows; and report what takes long."""
-        begun, report = time.monotonic(), 1.0
+        begun = since = time.monotonic()
+        report = 1.0
         while not await _within(done, min(0.5, self._policy.lock_timeout / 2)):
             now_blocking: list[Session] = []
             with suppress(SQLAlchemyError):
                 now_blocking = await self._control.run_sync(blockers, self._pid)
                 self._blocking = now_blocking or self._blocking
-            elapsed = time.monotonic() - max(begun, self._begun)
+            if since != max(begun, self._begun):  # another revision has begun
+                since, report = max(begun, self._begun), 1.0
+            elapsed = time.monotonic() - since
             # A try that waits for a lock ends soon, and says so by itself; a concurrent build waits longer.
             soon = bool(now_blocking) and elapsed < self._policy.lock_timeout + 1
             if self._remaining and elapsed >= report and not soon:

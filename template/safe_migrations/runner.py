@@ -291,15 +291,11 @@ async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> Non
                     "Another run has migrated the database meanwhile: nothing was changed. Run it again."
                 )
             if request.command == "stamp":
-                await migration.run_sync(_stamp, request.options)
-            else:
-                await Application(migration, pid, control, policy, request.env_prefix).apply(steps, request.options)
+                await migration.run_sync(lambda stamped: run_migrations(connection=stamped, **request.options))
+                return
+            await Application(migration, pid, control, policy, request.env_prefix).apply(steps, request.options)
             async with connected(url, request.env_prefix, isolation_level="AUTOCOMMIT") as fresh:
                 _verify(steps, await fresh.run_sync(request.read_state), request.env_prefix)
-
-
-def _stamp(connection: Connection, options: dict[str, Any]) -> None:
-    run_migrations(connection=connection, **options)
 
 
 async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, env_prefix: str, policy: Policy) -> int:
@@ -321,11 +317,13 @@ async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, e
 
 def _verify(steps: list[RevisionStep], state: State, env_prefix: str) -> None:
     """Compare what a new connection reads with what was asked for."""
-    if steps and steps[-1].is_upgrade == (steps[-1].revision.revision not in state.current):
+    if not steps:
+        return
+    if steps[-1].is_upgrade == (steps[-1].revision.revision not in state.current):
         raise MigrationError(
             f"The migration ran, but the database {state.database!r} is at {state.revisions}: look at it with "
             "python -m safe_migrations state before you run anything."
         )
-    if steps and state.invalid:
+    if state.invalid:
         found, following = explain_state(state, env_prefix)
         raise RefusedError(f"The migration ran to its end. But: {found} {following}", EXIT_STATUS[state.name])

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
+from safe_migrations.errors import INTERRUPTED
 from support import Service, bare_environment, fetch, tables
+
+LOCKS = """
+    SELECT 1 FROM pg_locks
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 @pytest.fixture
@@ -66,3 +73,29 @@ command.downgrade(Config("alembic.ini", cmd_opts=Namespace(x=["yes"])), "base")
 """
     assert "destroys the table item (1 row)" in filled.succeed("python", "-c", program)
     assert tables(database) == {"alembic_version"}
+
+
+def test_ctrl_c_at_the_question_is_one_sentence_and_keeps_nobody_waiting(filled: Service, database: URL) -> None:
+    terminal, end = pty.openpty()
+    environment = bare_environment(**filled.environment)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    command = ["alembic", "downgrade", "base"]
+    process = subprocess.Popen(
+        command,
+        cwd=filled.folder,
+        env=environment,
+        stdin=end,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    asked = process.stderr.read(len("This downgrade destroys the table item (1 row).\nDowngrade? [y/N] "))
+    assert asked.endswith("Downgrade? [y/N] ")
+    assert fetch(database, LOCKS) == []
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    os.close(end)
+    os.close(terminal)
+    assert (process.returncode, said.strip()) == (130, INTERRUPTED)
+    assert "item" in tables(database)

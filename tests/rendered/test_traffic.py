@@ -268,3 +268,11 @@ def test_a_version_table_that_somebody_locks_is_waited_for(service: Service, dat
         wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted", count=0)
     assert "did not get a lock (try 1)" in end(process)
     assert "item" in tables(database)
+
+
+def test_each_revision_that_takes_long_is_told(prepared: Service) -> None:
+    for name in ("first", "second"):
+        prepared.add_revision(name, 'op.execute("SELECT pg_sleep(2)")')
+    stderr = end(prepared.start(*UPGRADE))
+    for file in prepared.revisions()[-2:]:
+        assert f"alembic/versions/{file} has been running for " in stderr
