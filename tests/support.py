@@ -36,7 +36,7 @@ revision: str = "{revision}"
 down_revision: str = "{down_revision}"
 branch_labels = None
 depends_on = None
-
+{declarations}
 
 def upgrade() -> None:
 {upgrade}
@@ -124,8 +124,8 @@ class Service:
             start_new_session=True,
         )
 
-    def add_revision(self, slug: str, upgrade: str, downgrade: str = "pass") -> str:
-        """Write the next revision file, with these bodies of its functions, and return its id."""
+    def add_revision(self, slug: str, upgrade: str, downgrade: str = "pass", declarations: str = "") -> str:
+        """Write the next revision file, with these bodies and declarations, and return its id."""
         files = self.revisions()
         last = re.search(r'^revision: str = "(\w+)"', self.versions.joinpath(files[-1]).read_text(), re.MULTILINE)
         assert last is not None
@@ -136,6 +136,7 @@ class Service:
                 down_revision=last[1],
                 upgrade=indent(dedent(upgrade).strip(), "    "),
                 downgrade=indent(dedent(downgrade).strip(), "    "),
+                declarations=declarations and f"\n{declarations}\n",
             )
         )
         return revision

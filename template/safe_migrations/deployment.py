@@ -7,17 +7,28 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import to_tuple
 from sqlalchemy import URL
 
 from safe_migrations.backup import backup
 from safe_migrations.connection import run_async
 from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.phases import up_to_contract
 from safe_migrations.report import Report, read_report
 from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH
 
 
-def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, tell: Callable[[str], None]) -> Report:
-    """Bring a database to head, and stop at the first thing that is not as it has to be.
+def deploy(
+    config: Config,
+    url: URL,
+    env_prefix: str,
+    backup_file: Path | None,
+    tell: Callable[[str], None],
+    *,
+    contract: bool = False,
+) -> Report:
+    """Bring a database as far as the code that runs allows, and stop at the first thing that is not as it has to be.
 
     Args:
         config: Alembic's.
@@ -25,6 +36,7 @@ def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, 
         env_prefix: prefix of the service's environment variables.
         backup_file: where the backup goes; None for none.
         tell: shows a sentence.
+        contract: whether the new code runs everywhere, so that nothing waits for it.
 
     Returns:
         The database's state afterwards.
@@ -39,6 +51,11 @@ def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, 
     tell(f"State: {before.state}.")
     if before.state not in (FRESH, BEHIND):
         raise RefusedError(f"{before.found} Nothing was changed. {before.next}", before.exit_status)
+    script = ScriptDirectory.from_config(config)
+    targets = _targets(script, before, contract=contract)
+    if not targets:
+        tell(_waiting(before))
+        return before
     if backup_file is not None and before.state != FRESH:
         run_async(backup(url, env_prefix, backup_file))
         tell(f"Backup: {backup_file}")
@@ -46,7 +63,8 @@ def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, 
         backup_file = None
         tell("Backup: none, because the database is empty." if before.state == FRESH else "Backup: none, as you said.")
     try:
-        command.upgrade(config, "head")
+        for target in targets:
+            command.upgrade(config, target)
         after = read_report(config, env_prefix)
     except KeyboardInterrupt:
         tell(_way_back(config, env_prefix, before, backup_file))
@@ -56,9 +74,29 @@ def deploy(config: Config, url: URL, env_prefix: str, backup_file: Path | None, 
             f"{error} {_way_back(config, env_prefix, before, backup_file)}", error.exit_status
         ) from error
     tell(f"Verified: {after.as_text()}")
-    if after.state != AT_HEAD:
+    if after.state == BEHIND:
+        tell(_waiting(after))
+    elif after.state != AT_HEAD:
         tell(_way_back(config, env_prefix, before, backup_file))
     return after
+
+
+def _targets(script: ScriptDirectory, before: Report, *, contract: bool) -> list[str]:
+    """What to upgrade to; a database without any revision has no code that could depend on it."""
+    if before.state == FRESH:
+        return ["head"]
+    pending = script.get_revisions([str(each["revision"]) for each in before.pending])
+    ready = up_to_contract(pending, contract=contract)
+    followed = {revision for each in ready for revision in to_tuple(each.down_revision, default=())}
+    return [each.revision for each in ready if each.revision not in followed]
+
+
+def _waiting(report: Report) -> str:
+    waiting = ", ".join(str(each["revision"]) for each in report.pending)
+    return (
+        "Deploy the new code now. When it runs everywhere: python -m safe_migrations deploy --contract. "
+        f"Until then these wait: {waiting}"
+    )
 
 
 def _way_back(config: Config, env_prefix: str, before: Report, backup_file: Path | None) -> str:

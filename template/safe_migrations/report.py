@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from safe_migrations.catalog import Session
 from safe_migrations.errors import MigrationError
 from safe_migrations.locks import sessions_in_the_way
+from safe_migrations.phases import phase_of
 from safe_migrations.state import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, explain_state, read_state
 
 COULD_NOT_TELL = "could not tell"
@@ -105,9 +106,7 @@ def _report(migration_context: MigrationContext, script: ScriptDirectory, env_pr
         state=state.name,
         current=state.current,
         heads=state.heads,
-        pending=tuple(
-            {"revision": each.revision, "phase": getattr(each.module, "phase", None)} for each in state.pending
-        ),
+        pending=tuple({"revision": each.revision, "phase": phase_of(each)} for each in state.pending),
         invalid=tuple(index.name for index in state.invalid),
         blockers=tuple(sessions_in_the_way(connection)),
         found=found,

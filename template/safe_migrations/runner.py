@@ -22,13 +22,14 @@ from sqlalchemy import URL, Connection, func, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.apply import Application, run_migrations
+from safe_migrations.apply import Application, refuse_unready, run_migrations
 from safe_migrations.connection import connected, explain, pooler_refused, reason, run_async
 from safe_migrations.environment import read_env_files
 from safe_migrations.errors import INTERRUPTED, MigrationError, RefusedError
 from safe_migrations.lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.losses import confirm_losses
 from safe_migrations.operations import ddl
+from safe_migrations.phases import refuse_unacknowledged
 from safe_migrations.policy import Policy, load_policy
 from safe_migrations.state import AT_HEAD, EXIT_STATUS, State, explain_state, read_state, refusal, refuse_unsafe
 
@@ -126,6 +127,9 @@ def _run_without_database(options: dict[str, Any], settings: dict[str, str]) -> 
         dialect_opts={"paramstyle": "named"},
         **options,
     )
+    function = context.get_context().opts["fn"]
+    if function.__name__ == "upgrade":
+        _refuse_unacknowledged(function(context.get_starting_revision_argument(), context.get_context()))
     for name, value in settings.items():
         context.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
     with context.begin_transaction():
@@ -148,7 +152,8 @@ def _run_injected(connection: Connection, env_prefix: str, options: dict[str, An
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
         if request.command != "stamp":
-            configuration["fn"] = lambda *_: steps
+            _refuse_unacknowledged(steps)
+            configuration["fn"] = lambda *_: _when_ready(connection, steps)
         run_migrations(**configuration)
 
 
@@ -293,6 +298,7 @@ async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> Non
             if request.command == "stamp":
                 await migration.run_sync(lambda stamped: run_migrations(connection=stamped, **request.options))
                 return
+            _refuse_unacknowledged(steps)
             await Application(migration, pid, control, policy, request.env_prefix).apply(steps, request.options)
             async with connected(url, request.env_prefix, isolation_level="AUTOCOMMIT") as fresh:
                 _verify(steps, await fresh.run_sync(request.read_state), request.env_prefix)
@@ -313,6 +319,16 @@ async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, e
         raise MigrationError(pooler_refused(env_prefix, "a setting or a server process was exchanged"))
     await migration.rollback()
     return int(pid or 0)
+
+
+def _when_ready(connection: Connection, steps: list[RevisionStep]) -> Iterator[RevisionStep]:
+    for step in steps:
+        refuse_unready(connection, step)
+        yield step
+
+
+def _refuse_unacknowledged(steps: Iterable[RevisionStep]) -> None:
+    refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
 
 
 def _verify(steps: list[RevisionStep], state: State, env_prefix: str) -> None:

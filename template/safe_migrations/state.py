@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from safe_migrations.catalog import InvalidIndex, invalid_indexes, own_relations
 from safe_migrations.errors import RefusedError
 from safe_migrations.operations import CONCURRENT_OPERATIONS
+from safe_migrations.phases import up_to_contract
 
 SEVERAL_HEADS = "several heads"
 UNKNOWN_REVISION = "unknown revision"
@@ -191,9 +192,12 @@ def explain_state(state: State, env_prefix: str) -> tuple[str, str]:
     if name == FRESH:
         return f"The database {database} is empty.", "Build the schema: alembic upgrade head"
     if name == BEHIND:
-        return (
-            f"The database {database} is at revision {state.revisions}; revisions to run: {len(state.pending)}.",
-            "Run them: alembic upgrade head",
+        found = f"The database {database} is at revision {state.revisions}; revisions to run: {len(state.pending)}."
+        if len(up_to_contract(state.pending)) == len(state.pending):
+            return found, "Run them: alembic upgrade head"
+        return found, (
+            "Before the new code is deployed: python -m safe_migrations deploy. When it runs everywhere: "
+            "python -m safe_migrations deploy --contract. All at once: alembic upgrade head"
         )
     return f"The database {database} is at head ({state.revisions}).", "There is nothing to do."
 
