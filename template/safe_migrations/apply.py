@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from alembic import context
@@ -22,6 +23,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safe_migrations.backfills import refuse_incomplete
 from safe_migrations.catalog import Session, blockers
 from safe_migrations.connection import is_disconnect, reason, sqlstate
 from safe_migrations.errors import MigrationError
@@ -46,6 +48,23 @@ def run_migrations(**options: Any) -> None:
     context.configure(**options)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def refuse_unready(connection: Connection, step: RevisionStep) -> None:
+    """Stop before a revision that needs a backfill to be complete, if it is not; only now can the database tell.
+
+    Args:
+        connection: the one that applies the revision; what reading begins on it is ended.
+        step: to apply next.
+
+    Raises:
+        MigrationError: the backfill is not complete.
+    """
+    if step.is_upgrade and getattr(step.revision.module, "requires_backfill", None):
+        callers = connection.in_transaction()
+        refuse_incomplete(connection, step.revision, Path(context.script.dir, "backfills"))
+        if not callers:
+            connection.rollback()
 
 
 class Application:
@@ -101,6 +120,8 @@ class Application:
                     await self._migration.rollback()
                 if not isinstance(error, Exception):
                     raise error from None
+                if isinstance(error, MigrationError) and not self._running:
+                    raise MigrationError(f"{error} {self._report()}") from None
                 retried = sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
                 if self._left_transaction or not retried:
                     raise MigrationError(self._failure(error)) from error
@@ -121,7 +142,7 @@ class Application:
     def _run(self, connection: Connection, options: dict[str, Any]) -> None:
         event.listen(connection, "set_connection_execution_options", self._note_autocommit)
         try:
-            run_migrations(connection=connection, fn=self._steps, **options)
+            run_migrations(connection=connection, fn=lambda *_: self._steps(connection), **options)
         finally:
             event.remove(connection, "set_connection_execution_options", self._note_autocommit)
 
@@ -129,8 +150,10 @@ class Application:
         if options.get("isolation_level") == "AUTOCOMMIT" and not connection.info.get(REPEATABLE):
             self._left_transaction = True
 
-    def _steps(self, _heads: Any, _context: Any) -> Iterator[RevisionStep]:
+    def _steps(self, connection: Connection) -> Iterator[RevisionStep]:
         while self._remaining:
+            self._running = False
+            refuse_unready(connection, self._remaining[0])
             self._running = True
             yield self._remaining[0]
             # Asked for the next one, after the commit of the last.

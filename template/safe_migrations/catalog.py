@@ -61,11 +61,12 @@ class InvalidIndex:
         return re.sub(r"_cc(new|old)\d*$", "", self.bare_name)
 
 
-# Members of extensions are theirs; temporary tables are some session's.
+# Members of extensions are theirs; temporary tables are some session's; safe_migrations has the progress of backfills.
 _OWN_RELATIONS = """
     SELECT format('%I.%I', n.nspname, c.relname) AS name
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_'
+      AND n.nspname NOT IN ('information_schema', 'safe_migrations')
       AND NOT (c.relname = :table AND n.nspname = coalesce(:schema, n.nspname))
       AND NOT EXISTS (
         SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'

@@ -1,0 +1,137 @@
+"""`python -m safe_migrations backfill`, as its user runs it: killed, interrupted, beside others, before a revision."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from gate import wait_for
+from support import Service, fetch
+
+ROWS, BATCH = 10_000, 100
+BACKFILL = ("python", "-m", "safe_migrations", "backfill")
+# Each row once, or it shows.
+INCREMENT = f"""
+import sqlalchemy as sa
+
+from safe_migrations.backfills import Backfill
+
+number = sa.table("number", sa.column("id"), sa.column("value"))
+backfill = Backfill(table=number, key=("id",), values={{"value": number.c.value + 1}}, batch_size={BATCH})
+"""
+FILL = INCREMENT.replace("key=", "where=number.c.value.is_(None), key=").replace(
+    "number.c.value + 1", "number.c.id * 2"
+)
+COUNTED = "SELECT value, count(*) FROM number GROUP BY 1 ORDER BY 1"
+DONE = "SELECT 1 FROM number WHERE value = 1"
+BEGUN = f"{DONE} LIMIT 1"
+SESSIONS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+@pytest.fixture
+def numbers(service: Service, database: URL) -> Service:
+    """A service with a table of many rows, and a backfill that increments each."""
+    fetch(database, "CREATE TABLE number (id bigint PRIMARY KEY, value bigint DEFAULT 0)")
+    fetch(database, "INSERT INTO number SELECT generate_series(1, :rows)", rows=ROWS)
+    write(service, INCREMENT)
+    return service
+
+
+def rows(url: URL, statement: str) -> list[Any]:
+    """The rows of a statement."""
+    return list(fetch(url, statement))
+
+
+def write(service: Service, text: str, name: str = "number") -> None:
+    """Write a definition."""
+    folder = service.folder / "alembic" / "backfills"
+    folder.mkdir(exist_ok=True)
+    folder.joinpath(f"{name}.py").write_text(text)
+
+
+def end(process: "subprocess.Popen[str]", signal_number: int) -> str:
+    """End a process in its middle, and return what it has said."""
+    os.killpg(process.pid, signal_number)
+    _, said = process.communicate(timeout=60)
+    return said
+
+
+def test_a_run_after_a_kill_changes_each_row_once(numbers: Service, database: URL, thorough: bool) -> None:
+    rounds = 40 if thorough else 2
+    for number in range(1, rounds + 1):
+        process = numbers.start(*BACKFILL, "--workers", "2", "--nice-ratio", "0.5")
+        wait_for(database, "SELECT 1 FROM safe_migrations.backfill WHERE rows > 0" if number > 1 else BEGUN)
+        time.sleep(random.random() * 0.3)  # noqa: S311
+        end(process, signal.SIGKILL)
+        (done,) = json.loads(numbers.succeed(*BACKFILL, "--workers", "2", "--nice-ratio", "0", "--json"))
+        assert (done["rows"], done["already_complete"]) in ((ROWS, False), (0, True))
+        assert rows(database, COUNTED) == [(number, ROWS)]
+        fetch(database, "DELETE FROM safe_migrations.backfill")
+
+
+def test_two_processes_share_the_work(numbers: Service, database: URL) -> None:
+    processes = [numbers.start(*BACKFILL, "number", "--workers", "2", "--nice-ratio", "0") for _ in range(2)]
+    for process in processes:
+        said, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert errors == ""  # no bar where there is no terminal
+        assert said.startswith(f"number is complete: {ROWS:,} rows, the last of them in ")
+    assert rows(database, COUNTED) == [(1, ROWS)]
+    assert numbers.succeed(*BACKFILL) == "number was complete already.\n"
+
+
+def test_an_interrupt_is_one_sentence_and_the_next_run_goes_on(numbers: Service, database: URL) -> None:
+    process = numbers.start(*BACKFILL)
+    wait_for(database, BEGUN)
+    assert end(process, signal.SIGINT) == (
+        "Interrupted: what was not committed is rolled back. The same command goes on there.\n"
+    )
+    assert process.returncode == 130
+    wait_for(database, SESSIONS, count=0)
+    assert ROWS > len(fetch(database, DONE)) > 0
+    numbers.succeed(*BACKFILL, "--nice-ratio", "0")
+    assert rows(database, COUNTED) == [(1, ROWS)]
+
+
+def test_all_that_are_not_complete_in_order(numbers: Service, database: URL) -> None:
+    fetch(database, "UPDATE number SET value = NULL WHERE id = 1")
+    write(numbers, FILL, "a_fill")
+    write(numbers, FILL, "z_fill")
+    said = numbers.succeed(*BACKFILL, "--nice-ratio", "0").splitlines()
+    assert [line.partition(":")[0] for line in said] == [
+        "a_fill is complete",
+        "number is complete",
+        "z_fill was complete already.",
+    ]
+    assert rows(database, COUNTED) == [(1, ROWS - 1), (3, 1)]
+    assert numbers.fail(*BACKFILL, "none") == (
+        "There is no backfill none (alembic/backfills/none.py): there are a_fill, number, z_fill."
+    )
+    assert numbers.run(*BACKFILL, "--workers", "0").returncode == 2
+    fetch(database, "DROP TABLE number")
+    process = numbers.run(*BACKFILL)
+    assert (process.returncode, process.stdout) == (0, "number was complete already.\n")
+    assert process.stderr.count("Left out: ") == 2
+    assert numbers.fail(*BACKFILL, "a_fill").startswith("The backfill a_fill needs what the database does not have (")
+    assert numbers.run("python", "-m", "safe_migrations", "state").stdout.startswith("fresh: ")
+
+
+def test_a_contract_revision_waits_for_its_backfill(service: Service, database: URL) -> None:
+    write(service, FILL)
+    service.add_revision("number", 'op.execute("CREATE TABLE number (id bigint PRIMARY KEY, value bigint)")')
+    service.succeed("alembic", "upgrade", "head")
+    fetch(database, "INSERT INTO number VALUES (1)")
+    service.add_revision("contract", 'op.alter_column("number", "value", nullable=False)')
+    path = service.versions / service.revisions()[-1]
+    path.write_text(path.read_text().replace("depends_on = None", 'depends_on = None\nrequires_backfill = "number"'))
+    sentence = service.fail("alembic", "upgrade", "head")
+    assert "python -m safe_migrations backfill number;" in sentence
+    service.succeed(*BACKFILL, "number")
+    service.succeed("alembic", "upgrade", "head")
+    assert rows(database, "SELECT * FROM number") == [(1, 2)]

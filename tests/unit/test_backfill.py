@@ -1,0 +1,484 @@
+"""Backfills: what is complete, what is refused, and that each row is changed once, whoever works on it and dies."""
+
+import asyncio
+import io
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import URL, Connection, MetaData, text
+
+from gate import wait_for
+from safe_migrations import backfill
+from safe_migrations.backfill import Done, Pace, Progress, run_backfill
+from safe_migrations.backfills import backfill_names, is_complete, load_backfill, refuse_incomplete
+from safe_migrations.catalog import own_relations
+from safe_migrations.connection import client_environment, connected, run_async
+from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
+from safe_migrations.errors import MigrationError
+from support import ENV_PREFIX, fetch
+
+FAST = Pace(nice_ratio=0)
+EMPTY_COLUMN = """
+import sqlalchemy as sa
+from safe_migrations.backfills import Backfill
+
+item = sa.table("item", sa.column("id"), sa.column("sku"))
+backfill = Backfill(
+    table=item, key=("id",), where=item.c.sku.is_(None), values={"sku": sa.func.concat("sku-", item.c.id)}, batch_size=7
+)
+"""
+# Each row once, or it shows.
+INCREMENT = (
+    EMPTY_COLUMN.replace("where=item.c.sku.is_(None), ", "")
+    .replace('"sku": sa.func.concat("sku-", item.c.id)', '"price": item.c.price + 1')
+    .replace('sa.column("sku")', 'sa.column("price")')
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the definitions, from which the working directory is two levels up."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "alembic" / "backfills"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def item(database: URL) -> URL:
+    """A database with a table of 100 rows, in which one column is to be filled."""
+    fetch(database, "CREATE TABLE item (id bigint PRIMARY KEY, sku text, price int NOT NULL DEFAULT 0)")
+    fetch(database, "INSERT INTO item SELECT generate_series(1, 100)")
+    return database
+
+
+def rows(url: URL, statement: str) -> list[Any]:
+    """The rows of a statement."""
+    return list(fetch(url, statement))
+
+
+def write(folder: Path, text: str, name: str = "item_sku") -> str:
+    """Write a definition."""
+    folder.joinpath(f"{name}.py").write_text(text)
+    return name
+
+
+def run(database: URL, folder: Path, name: str = "item_sku", pace: Pace = FAST) -> Done:
+    """Run a backfill."""
+    return run_async(run_backfill(database, ENV_PREFIX, folder, name, load_backfill(folder, name), pace))
+
+
+def ask(database: URL, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function with a connection."""
+
+    async def call() -> Any:
+        async with connected(database, ENV_PREFIX) as connection:
+            return await connection.run_sync(function, *arguments)
+
+    return run_async(call())
+
+
+def refusal(function: Callable[..., Any], *arguments: Any) -> str:
+    """The one sentence that this ends with."""
+    with pytest.raises(MigrationError) as failure:
+        function(*arguments)
+    sentence = str(failure.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+def test_empty_columns_are_filled_batch_by_batch(item: URL, folder: Path) -> None:
+    write(folder, EMPTY_COLUMN)
+    fetch(item, "UPDATE item SET sku = 'own' WHERE id % 10 = 0")
+    done = run(item, folder)
+    assert (done.already_complete, done.rows) == (False, 90)
+    assert rows(item, "SELECT count(*), min(sku) FROM item WHERE sku = 'sku-' || id OR sku = 'own'") == [(100, "own")]
+    # 90 rows in batches of 7, each in a transaction of its own.
+    assert rows(
+        item, "SELECT max(count), count(*) FROM (SELECT count(*) FROM item WHERE sku <> 'own' GROUP BY xmin)"
+    ) == [(7, 13)]
+    again = run(item, folder)
+    assert again.already_complete
+    assert str(again) == "item_sku was complete already."
+
+
+def test_what_is_written_after_the_end_counts(item: URL, folder: Path) -> None:
+    write(folder, EMPTY_COLUMN)
+    run(item, folder)
+    fetch(item, "INSERT INTO item VALUES (0), (101)")
+    assert not ask(item, is_complete, load_backfill(folder, "item_sku"), "item_sku")
+    assert run(item, folder).rows == 102
+    assert rows(item, "SELECT id, sku FROM item WHERE id IN (0, 101)") == [(0, "sku-0"), (101, "sku-101")]
+
+
+def test_several_workers_and_processes_change_each_row_once(item: URL, folder: Path) -> None:
+    write(folder, INCREMENT)
+
+    async def several() -> None:
+        definition = load_backfill(folder, "item_sku")
+        runs = [run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, Pace(4, 0)) for _ in range(3)]
+        await asyncio.gather(*runs)  # each begins by itself, as a process does
+
+    fetch(item, "INSERT INTO item SELECT generate_series(101, 3000)")
+    run_async(several())
+    assert rows(item, "SELECT price, count(*) FROM item GROUP BY 1") == [(1, 3000)]
+    assert run(item, folder).already_complete
+    assert rows(item, "SELECT rows, finished_at IS NOT NULL FROM safe_migrations.backfill") == [(3000, True)]
+    assert rows(item, "SELECT FROM safe_migrations.backfill_batch") == []
+
+
+# Each with values that a session could write in several ways, and whose order is not that of their text.
+KEYS = {
+    "uuid": "SELECT md5(n::text)::uuid FROM n",
+    "text": "SELECT 'Ä,\"''{}\\ ' || n FROM n",
+    "bigint": "SELECT n * 92233720368547758 FROM n",
+    "numeric": "SELECT n / 7.0 FROM n",
+    "double precision": "SELECT n / 9.0::float8 FROM n",
+    "timestamptz": "SELECT '2026-10-24 12:34:56.123456Z'::timestamptz + n * interval '30 min' FROM n",
+    "date": "SELECT date '2026-01-30' + n FROM n",
+    "character(5)": "SELECT n::text FROM n",
+    "bytea": "SELECT decode(md5(n::text), 'hex') FROM n",
+    "interval": "SELECT n * interval '1 mon -1 day 1 hour' FROM n",
+    "integer[]": "SELECT ARRAY[n, -n] FROM n",
+    "mood": "SELECT (ARRAY['sad', 'ok', 'great'])[1 + n % 3]::mood FROM n WHERE n <= 3",
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_of_any_type(database: URL, folder: Path, kind: str) -> None:
+    fetch(database, "CREATE TYPE mood AS ENUM ('sad', 'ok', 'great')")
+    fetch(database, f"CREATE TABLE item (id {kind} PRIMARY KEY, price int DEFAULT 0)")
+    fetch(database, f"WITH n AS (SELECT n FROM generate_series(1, 100) n) INSERT INTO item (id) {KEYS[kind]}")  # noqa: S608
+    # What each connection of the test and of the backfill finds.
+    fetch(
+        database,
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET DateStyle = ''SQL, DMY''', current_database());"
+        "EXECUTE format('ALTER DATABASE %I SET extra_float_digits = 0', current_database());"
+        "EXECUTE format('ALTER DATABASE %I SET TimeZone = ''Europe/Berlin''', current_database()); END $$",
+    )
+    write(folder, INCREMENT.replace("batch_size=7", "batch_size=1"))
+    run(database, folder, pace=Pace(2, 0))
+    assert rows(database, "SELECT DISTINCT price FROM item") == [(1,)]
+
+
+def test_keys_of_several_columns_and_names_to_quote(database: URL, folder: Path) -> None:
+    fetch(database, 'CREATE SCHEMA "S s"')
+    fetch(database, 'CREATE TABLE "S s"."T t" ("A a" text, b int, price int DEFAULT 0, PRIMARY KEY ("A a", b))')
+    fetch(database, """INSERT INTO "S s"."T t" SELECT chr(65 + n % 5), n FROM generate_series(1, 100) n""")
+    columns = 'sa.column("A a"), sa.column("b"), sa.column("price"), schema="S s")'
+    definition = INCREMENT.replace('"item", sa.column("id"), sa.column("price"))', f'"T t", {columns}')
+    write(folder, definition.replace('("id",)', '("A a", "b")'))
+    run(database, folder, pace=Pace(2, 0))
+    assert rows(database, 'SELECT DISTINCT price FROM "S s"."T t"') == [(1,)]
+
+
+def test_without_where_the_progress_tells(item: URL, folder: Path) -> None:
+    definition = load_backfill(folder, write(folder, INCREMENT))
+    fetch(item, "TRUNCATE item")
+    assert ask(item, is_complete, definition, "item_sku")
+    fetch(item, "INSERT INTO item SELECT generate_series(1, 10)")
+    assert not ask(item, is_complete, definition, "item_sku")
+    run(item, folder)
+    fetch(item, "INSERT INTO item VALUES (11)")
+    assert ask(item, is_complete, definition, "item_sku")
+    assert run(item, folder).already_complete
+
+
+def test_old_code_that_goes_on_writing(item: URL, folder: Path) -> None:
+    """Rows that it adds behind the backfill's back are met in the next pass."""
+    write(folder, EMPTY_COLUMN)
+    fetch(item, "INSERT INTO item SELECT generate_series(101, 2000)")
+
+    async def write_and_run() -> None:
+        async def writes() -> None:
+            async with connected(item, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+                for number in range(60):
+                    await connection.execute(text("INSERT INTO item VALUES (0 - :n)"), {"n": number})
+                    await connection.execute(text("UPDATE item SET price = 1 WHERE id = 30 * :n + 1"), {"n": number})
+
+        definition = load_backfill(folder, "item_sku")
+        await asyncio.gather(writes(), run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, Pace(2, 0)))
+
+    run_async(write_and_run())
+    run(item, folder)
+    assert rows(item, "SELECT count(*), count(sku), sum(price) FROM item") == [(2060, 2060, 60)]
+
+
+def test_values_that_leave_rows_as_they_match_are_told(item: URL, folder: Path) -> None:
+    write(folder, EMPTY_COLUMN.replace('sa.func.concat("sku-", item.c.id)', "sa.null()"))
+    assert refusal(run, item, folder) == (
+        "The backfill item_sku has gone over the table 5 times, and there are still rows that match: the code that "
+        "runs goes on writing them, or the values leave them as they match. See to that, then run python -m "
+        "safe_migrations backfill item_sku again."
+    )
+    write(folder, EMPTY_COLUMN)
+    run(item, folder)
+    assert rows(item, "SELECT count(sku) FROM item") == [(100,)]
+
+
+def test_a_batch_that_fails_is_rolled_back_and_the_others_stay(item: URL, folder: Path) -> None:
+    fetch(item, "ALTER TABLE item ADD CONSTRAINT sku_of_item CHECK (sku <> 'sku-50')")
+    write(folder, EMPTY_COLUMN)
+    assert refusal(run, item, folder) == (
+        'The backfill item_sku failed: new row for relation "item" violates check constraint "sku_of_item". '
+        "What it was doing is rolled back, and the batches before stay. Correct alembic/backfills/item_sku.py, or the "
+        "rows that it is about; then run python -m safe_migrations backfill item_sku again: it goes on there."
+    )
+    assert rows(item, "SELECT count(sku) FROM item") == [(49,)]
+    fetch(item, "ALTER TABLE item DROP CONSTRAINT sku_of_item")
+    assert run(item, folder).rows == 100
+
+
+def test_a_lock_that_is_not_free_is_waited_for_in_many_tries(
+    item: URL, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, INCREMENT)
+    monkeypatch.setenv("MIGRATION_LOCK_TIMEOUT", "50ms")
+
+    async def meanwhile(seconds: float) -> None:
+        async with connected(item, ENV_PREFIX) as somebody:
+            await somebody.exec_driver_sql("UPDATE item SET price = price WHERE id = 50")
+            definition = load_backfill(folder, "item_sku")
+            task = asyncio.create_task(run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, FAST))
+            await asyncio.wait([task], timeout=seconds)
+            await somebody.commit()
+            await task
+
+    monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "300ms")
+    sentence = refusal(lambda: run_async(meanwhile(20)))
+    assert sentence.startswith(
+        "The backfill item_sku did not get its locks within MIGRATION_RETRY_WINDOW (0.3 s). What it was doing is "
+        "rolled back, and the batches before stay. See who is in the way: python -m safe_migrations locks; then run"
+    )
+    monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "20s")
+    run_async(meanwhile(0.5))
+    assert rows(item, "SELECT price, count(*) FROM item GROUP BY 1") == [(1, 100)]
+
+
+def test_a_worker_that_waits_does_not_stop_the_others(item: URL, folder: Path) -> None:
+    write(folder, INCREMENT)
+
+    async def meanwhile() -> None:
+        async with connected(item, ENV_PREFIX) as somebody:
+            await somebody.exec_driver_sql("UPDATE item SET price = price WHERE id = 50")
+            definition = load_backfill(folder, "item_sku")
+            task = asyncio.create_task(run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, Pace(2, 0)))
+            others = "SELECT 1 FROM item WHERE price = 1 HAVING count(*) = 93"
+            await asyncio.to_thread(wait_for, item, others)
+            await asyncio.sleep(0.3)  # in which the other worker looks whether that was all
+            finished.extend(await asyncio.to_thread(fetch, item, "SELECT finished_at FROM safe_migrations.backfill"))
+            await somebody.commit()
+            await task
+
+    finished: list[Any] = []
+    run_async(meanwhile())
+    assert finished == [(None,)]
+    assert rows(item, "SELECT price, count(*) FROM item GROUP BY 1") == [(1, 100)]
+
+
+def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_path: Path) -> None:
+    write(folder, EMPTY_COLUMN)
+    write(folder, INCREMENT, "item_price")
+    path = str(tmp_path / "alembic" / "versions" / "20300101_0003_sku_not_null.py")
+
+    def require(names: Any) -> Callable[[Connection], None]:
+        script: Any = SimpleNamespace(module=SimpleNamespace(requires_backfill=names), path=path)
+        return lambda connection: refuse_incomplete(connection, script, folder)
+
+    assert refusal(ask, item, require("item_sku")) == (
+        "alembic/versions/20300101_0003_sku_not_null.py needs the backfill item_sku, which is not complete: nothing of "
+        "this revision was run. Run python -m safe_migrations backfill item_sku; then run the same command again."
+    )
+    assert "needs the backfills item_sku, item_price, which are not complete" in refusal(
+        ask, item, require(("item_sku", "item_price"))
+    )
+    run(item, folder)
+    ask(item, require("item_sku"))
+    assert "needs the backfill item_price, which" in refusal(ask, item, require(("item_sku", "item_price")))
+    ask(item, require(None))  # needs none
+    fetch(item, "DROP TABLE item")
+    assert refusal(ask, item, require("item_sku")) == (
+        'The backfill item_sku needs what the database does not have (relation "item" does not exist): run the '
+        "revision that adds it first, or correct alembic/backfills/item_sku.py."
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("import sqlalchemy as sa", "import nothing"), ":2 can't be used (ModuleNotFoundError: No module named"),
+        (('sa.table("item"', 'sa.table("item" ('), ":5 can't be used (SyntaxError: "),
+        (("backfill = ", "something = "), "py defines no backfill: write backfill = Backfill(…) there."),
+        (('{"sku"', '{"sky"'), ":6 can't be used (sa.table has no sa.column for sky): correct it, then run"),
+        (('{"sku"', '{"id"'), ":6 can't be used (values changes the key (id), so that rows could be met twice)"),
+        (('("id",)', '("id")'), ":6 can't be used (a key is a tuple of names"),
+    ],
+)
+def test_a_definition_that_can_not_be_used(folder: Path, change: tuple[str, str], sentence: str) -> None:
+    assert change[0] in EMPTY_COLUMN
+    write(folder, EMPTY_COLUMN.replace(*change))
+    assert f"alembic/backfills/item_sku.{sentence.removeprefix('py')}".replace(".:", ".py:").replace(
+        ". defines", ".py defines"
+    ) in refusal(load_backfill, folder, "item_sku")
+
+
+def test_a_name_that_is_not_there(folder: Path) -> None:
+    assert backfill_names(folder / "missing") == []
+    assert refusal(load_backfill, folder, "x") == "There is no backfill x (alembic/backfills/x.py): there is none."
+    write(folder, EMPTY_COLUMN)
+    assert refusal(load_backfill, folder, "../x").endswith("there are item_sku.")
+
+
+def test_what_a_person_still_has_to_write(item: URL, folder: Path) -> None:
+    write(
+        folder,
+        EMPTY_COLUMN.replace('{"sku": sa.func.concat("sku-", item.c.id)}', "{}").replace(", values", ",\nvalues"),
+    )
+    assert refusal(run, item, folder) == (
+        "Nothing was changed: write what item.sku becomes in alembic/backfills/item_sku.py:8 (values), then run "
+        "python -m safe_migrations backfill item_sku again."
+    )
+    fetch(item, "TRUNCATE item")
+    assert run(item, folder).already_complete
+
+
+@pytest.mark.parametrize("key", ["id int UNIQUE", "id int NOT NULL", "other int PRIMARY KEY"])
+def test_a_key_that_would_leave_rows_out_or_read_all_of_them(database: URL, folder: Path, key: str) -> None:
+    fetch(database, f"CREATE TABLE item ({key}, sku text)")
+    fetch(database, "INSERT INTO item VALUES (1)")
+    write(folder, EMPTY_COLUMN)
+    assert refusal(run, database, folder).startswith("The backfill item_sku can't go through item in the order of id: ")
+
+
+def test_a_name_that_is_used_again_for_something_else(item: URL, folder: Path) -> None:
+    run(item, folder, write(folder, INCREMENT))
+    fetch(item, "UPDATE safe_migrations.backfill SET finished_at = NULL, key = 'item (other)'")
+    assert refusal(run, item, folder) == (
+        "The backfill item_sku has begun on item (other), and its file now says item (id): nothing was changed. Give "
+        "what has changed a file with another name."
+    )
+    fetch(item, "UPDATE safe_migrations.backfill SET finished_at = now()")
+    write(folder, EMPTY_COLUMN)  # with where, once more is as good as the first time
+    run(item, folder)
+    assert rows(item, "SELECT count(sku), min(key) FROM item, safe_migrations.backfill") == [(100, "item (id)")]
+
+
+def test_its_tables_are_none_of_the_service(item: URL, folder: Path) -> None:
+    run(item, folder, write(folder, EMPTY_COLUMN))
+
+    def look(connection: Connection) -> tuple[list[str], int]:
+        context = MigrationContext.configure(connection)
+        return own_relations(connection, {}), len(compare_metadata(context, MetaData()))
+
+    assert ask(item, look) == (["public.item"], 1)
+
+
+def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    progress = Progress("item_sku", stream)
+    progress.begin(1000, 3000)
+    progress.add(2000)
+    assert stream.getvalue() == ""
+    assert (
+        progress.line(10) == "item_sku [############------------] 50 % 2,000 of about 4,000 rows, 100 rows/s, 20 s left"
+    )
+    clock = [progress._begun + 10]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress.add(3000)
+    clock[0] += 5
+    progress.add(3500)
+    progress.clear()
+    assert stream.getvalue() == (
+        "item_sku [##################------] 75 % 3,000 of about 4,000 rows, 200 rows/s, 5 s left\n"
+    )
+
+
+def test_a_bar_on_a_terminal() -> None:
+    reading, writing = os.openpty()
+    with os.fdopen(writing, "w") as stream:
+        progress = Progress("item_sku", stream)
+        progress.begin(0, None)
+        time.sleep(0.11)
+        progress.add(2000)
+        progress.clear()
+        shown = ""
+        while "\x1b[K" not in shown:
+            shown += os.read(reading, 1000).decode()
+    os.close(reading)
+    assert shown.startswith("\ritem_sku 2,000 rows, ")
+    assert shown.endswith("\r\x1b[K")
+    assert "\n" not in shown
+
+
+@pytest.fixture
+def replicated() -> Iterator[tuple[URL, URL]]:
+    """A server with one row in 100 to fill, and its standby."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(throw_away_cluster(find_programs(18)))
+        port = cluster.url().port
+        cluster.stop()
+        standby = Cluster(cluster.folder.with_name("standby"), cluster.programs)
+        subprocess.run(["cp", "-a", cluster.folder, standby.folder], check=True)
+        cluster.start(port)
+        standby.folder.joinpath("data", "standby.signal").touch()
+        address = " ".join(f"{name[2:].lower()}={value}" for name, value in client_environment(cluster.url()).items())
+        with standby.folder.joinpath("data", "postgresql.conf").open("a") as file:
+            file.write(f"primary_conninfo = '{address.replace('database=', 'dbname=')}'")
+        standby.start()
+        stack.callback(standby.stop)
+        wait_for(cluster.url(), "SELECT 1 FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()")
+        fetch(cluster.url(), "CREATE TABLE item (id bigint PRIMARY KEY, price int NOT NULL DEFAULT 0)")
+        fetch(cluster.url(), "INSERT INTO item SELECT generate_series(1, 100)")
+        yield cluster.url(), standby.url()
+
+
+def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
+    replicated: tuple[URL, URL], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary, standby = replicated
+    write(folder, INCREMENT)
+    monkeypatch.setattr(backfill, "WATCH", 0.05)
+    monkeypatch.setattr(backfill, "REPORT", 0.1)
+    done = "SELECT count(*) FROM item WHERE price = 1"
+
+    async def run_while_paused() -> tuple[list[int], Done]:
+        definition = load_backfill(folder, "item_sku")
+        pace = Pace(nice_ratio=20, max_lag=0.2)
+        task = asyncio.create_task(run_backfill(primary, ENV_PREFIX, folder, "item_sku", definition, pace))
+        await asyncio.to_thread(wait_for, primary, "SELECT 1 FROM item WHERE price = 1 LIMIT 1")
+        await asyncio.to_thread(fetch, standby, "SELECT pg_wal_replay_pause()")
+        counts = []
+        for seconds in (1, 0.5):
+            await asyncio.sleep(seconds)
+            counts.append((await asyncio.to_thread(fetch, primary, done))[0][0])
+        await asyncio.to_thread(fetch, standby, "SELECT pg_wal_replay_resume()")
+        return counts, await task
+
+    counts, result = run_async(run_while_paused())
+    assert counts[0] == counts[1] < 100
+    assert result.rows == 100
+    assert rows(primary, done) == [(100,)]
+    assert re.search(
+        r"rows/s.*; waits, because the standby walreceiver is [\d.]+ s behind$", capsys.readouterr().err, re.M
+    )
+
+    fetch(primary, "CREATE ROLE somebody LOGIN PASSWORD 'secret'")
+    fetch(primary, "GRANT SELECT, UPDATE ON item TO somebody")
+    fetch(primary, "GRANT CREATE ON DATABASE postgres TO somebody")
+    fetch(primary, "DROP SCHEMA safe_migrations CASCADE")
+    run(primary.set(username="somebody", password="secret"), folder)
+    hidden = (
+        "How far standbys are behind is hidden from this user, so that --max-lag has no effect: grant it pg_monitor."
+    )
+    assert capsys.readouterr().err.splitlines().count(hidden) == 1
