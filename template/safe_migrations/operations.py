@@ -5,7 +5,7 @@ times: after a failure or a kill the next run removes what was left half-done, a
 See https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,9 +27,35 @@ if TYPE_CHECKING:
             self, index_name: str, table_name: str | None = None, *, schema: str | None = None
         ) -> None: ...
         def rebuild_index_concurrently(self, index_name: str, *, schema: str | None = None) -> None: ...
+        def validate_constraint(self, constraint_name: str, table_name: str, *, schema: str | None = None) -> None: ...
+        def create_unique_constraint_using_index(
+            self,
+            constraint_name: str,
+            table_name: str,
+            *,
+            index_name: str | None = None,
+            schema: str | None = None,
+            deferrable: bool | None = None,
+            initially: str | None = None,
+        ) -> None: ...
+        def create_enum(self, name: str, values: Sequence[str], *, schema: str | None = None) -> None: ...
+        def drop_enum(self, name: str, *, schema: str | None = None) -> None: ...
+        def add_enum_value(
+            self,
+            name: str,
+            value: str,
+            *,
+            before: str | None = None,
+            after: str | None = None,
+            schema: str | None = None,
+        ) -> None: ...
+        def replace_enum(
+            self, name: str, values: Sequence[str], *, columns: Iterable[tuple[str, str]], schema: str | None = None
+        ) -> None: ...
 
 
 op = cast("_Operations", alembic.op)  # the same, with types for the operations below
+LONGEST_NAME = 63  # characters, in PostgreSQL
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
 
 # In the connection's info, while Alembic leaves the transaction for an operation that may run any number of times.

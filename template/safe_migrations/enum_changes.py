@@ -1,0 +1,416 @@
+"""What becomes of enums when models change: Alembic's autogenerate compares tables and columns alone.
+
+The cases are those of alembic-postgresql-enum (https://github.com/Pogchamp-company/alembic-postgresql-enum); here, no
+value is removed and no table rewritten unless somebody has agreed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import MigrateOperation, ops
+from alembic.runtime.plugins import Plugin
+from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import ARRAY, Column, Connection, MetaData, TypeDecorator, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+from safe_migrations.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
+from safe_migrations.errors import MigrationError
+
+CREATED = "created"
+VALUES_ADDED = "values added"
+REPLACED = "replaced"
+DROPPED = "dropped"
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
+
+_ENUMS = text("""
+    SELECT n.nspname AS schema, t.typname AS name, pg_type_is_visible(t.oid) AS visible,
+      ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder) AS values
+    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+    WHERE t.typtype = 'e'
+""")
+# Columns of partitions change with their table's; a view or another type that has such a column can't change.
+_USES = text("""
+    SELECT tn.nspname AS schema, t.typname AS name,
+      cn.nspname AS table_schema, c.relname AS table_name, a.attname AS column_name
+    FROM pg_type t JOIN pg_namespace tn ON tn.oid = t.typnamespace
+    JOIN pg_attribute a ON a.atttypid IN (t.oid, t.typarray) AND a.attinhcount = 0
+    JOIN pg_class c ON c.oid = a.attrelid AND c.relkind NOT IN ('i', 'I')
+    JOIN pg_namespace cn ON cn.oid = c.relnamespace
+    WHERE t.typtype = 'e'
+    ORDER BY 3, 4, a.attnum
+""")
+
+
+@dataclass(frozen=True)
+class EnumChange:
+    """What becomes of one enum.
+
+    Attributes:
+        kind: `CREATED` and `VALUES_ADDED` come before the tables that use it, in a transaction of their own if it is
+            the latter; `REPLACED` and `DROPPED` come last, after what the new code no longer uses.
+        name: the type's.
+        schema: the type's, if it is not found without.
+        upgrade: its operations.
+        downgrade: those that take it back; none for values that were added.
+        comment: what it does and why, in one line.
+        downgrade_comment: what there is to know about the way back, in lines.
+        acknowledged: what is lost or locked, if somebody has to agree.
+        tables: those that are rewritten, with their schema if it is not the default one.
+    """
+
+    kind: str
+    name: str
+    schema: str | None
+    upgrade: list[MigrateOperation]
+    downgrade: list[MigrateOperation]
+    comment: str
+    downgrade_comment: tuple[str, ...] = ()
+    acknowledged: str | None = None
+    tables: tuple[str, ...] = ()
+
+
+class EnumChangeOp(MigrateOperation):
+    """A change of an enum among the differences that autogenerate finds."""
+
+    def __init__(self, change: EnumChange) -> None:
+        self.change = change
+
+    def to_diff_tuple(self) -> tuple[str, EnumChange]:
+        """As `alembic check` tells it."""
+        return f"enum_{self.change.kind.replace(' ', '_')}", self.change
+
+    def reverse(self) -> "EnumChangeOp":
+        """The same: a change knows both directions."""
+        return self
+
+
+def setup(plugin: Plugin) -> None:
+    """Let autogenerate, and `alembic check`, compare enums as well; called by Alembic.
+
+    Args:
+        plugin: Alembic's.
+    """
+    plugin.add_autogenerate_comparator(_compare, "autogenerate", "enums", priority=DispatchPriority.LAST)
+
+
+def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps) -> PriorityDispatchResult:
+    upgrade_ops.ops.extend(EnumChangeOp(change) for change in enum_changes(context, list(upgrade_ops.ops)))
+    return PriorityDispatchResult.CONTINUE
+
+
+def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:
+    """The enum of a column's type, or of what its array holds; None for other types.
+
+    Args:
+        type_: of the models, or of the database.
+    """
+    native = _native(type_)
+    if isinstance(native, ARRAY):
+        native = _native(native.item_type)
+    return native if isinstance(native, postgresql.ENUM) else None
+
+
+class _Name(NamedTuple):
+    schema: str
+    name: str
+
+
+class _ColumnName(NamedTuple):
+    schema: str
+    table: str
+    column: str
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    schema: str | None
+    values: list[str]
+
+
+def managed_columns(operation: MigrateOperation) -> None:
+    """Let columns name their enums without creating them, which is done once, by an operation of its own.
+
+    The models' columns stay as they are: the operation gets copies.
+
+    Args:
+        operation: of autogenerate; a container stands for all that it holds.
+    """
+    match operation:
+        case ops.OpContainer():
+            for each in operation.ops:
+                managed_columns(each)
+        case ops.CreateTableOp():
+            operation.columns = [_managed(each) if isinstance(each, Column) else each for each in operation.columns]
+        case ops.AddColumnOp():
+            operation.column = _managed(operation.column)
+        case ops.AlterColumnOp():
+            operation.existing_type = operation.existing_type and _managed_type(operation.existing_type)
+            operation.modify_type = operation.modify_type and _managed_type(operation.modify_type)
+        case ops.DropTableOp() | ops.DropColumnOp() if operation._reverse is not None:
+            managed_columns(operation._reverse)
+
+
+def _managed(column: Column[Any]) -> Column[Any]:
+    type_ = _managed_type(column.type)
+    if type_ is column.type:
+        return column
+    copy = column._copy(_to_metadata=MetaData())  # else the type's copy would be registered with the models
+    copy.type = type_
+    return copy._copy()  # the first copy's table would still create the type that the column had
+
+
+def _managed_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    native = _native(type_)
+    if isinstance(native, postgresql.ENUM):
+        return postgresql.ENUM(*native.enums, name=native.name, schema=native.schema, create_type=False)
+    if isinstance(native, ARRAY) and enum_of(native) is not None:
+        return postgresql.ARRAY(_managed_type(native.item_type), dimensions=native.dimensions)
+    return type_
+
+
+def _native(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """What it is on PostgreSQL."""
+    native = type_.dialect_impl(_DIALECT)
+    return _native(native.load_dialect_impl(_DIALECT)) if isinstance(native, TypeDecorator) else native
+
+
+def enum_changes(context: AutogenContext, operations: Iterable[MigrateOperation]) -> list[EnumChange]:
+    """Compare the enums of the models with those of the database.
+
+    Args:
+        context: with the models, the filters and the connection.
+        operations: of the upgrade that autogenerate has found, from which columns come and go.
+
+    Returns:
+        What to do, in order: what creates and adds first, and what replaces and drops last.
+
+    Raises:
+        MigrationError: an enum has no name, or two have the same name and other values.
+    """
+    return _Comparison(context, operations).changes()
+
+
+class _Comparison:
+    def __init__(self, context: AutogenContext, operations: Iterable[MigrateOperation]) -> None:
+        connection = cast(Connection, context.connection)  # autogenerate has one
+        self.default_schema = context.dialect.default_schema_name or "public"
+        self.found: dict[_Name, list[str]] = {}
+        self.visible: dict[str, _Name] = {}
+        for row in connection.execute(_ENUMS):
+            self.found[_Name(row.schema, row.name)] = row.values
+            if row.visible:
+                self.visible[row.name] = _Name(row.schema, row.name)
+        self.uses: defaultdict[_Name, list[_ColumnName]] = defaultdict(list)
+        for row in connection.execute(_USES):
+            self.uses[_Name(row.schema, row.name)].append(
+                _ColumnName(row.table_schema, row.table_name, row.column_name)
+            )
+        self.wanted = self._of_models(context)
+        self.lost: set[_Name] = set()
+        for operation in _leaves(operations):
+            self._follow(operation)
+
+    def _of_models(self, context: AutogenContext) -> dict[_Name, _Wanted]:
+        wanted: dict[_Name, _Wanted] = {}
+        for table in context.table_key_to_table.values():
+            if not context.run_object_filters(table, table.name, "table", False, None):
+                continue
+            for column in table.columns:
+                enum = enum_of(column.type)
+                if enum is None or not context.run_object_filters(column, column.name, "column", False, None):
+                    continue
+                if not enum.name:
+                    raise MigrationError(f'The enum of {column} has no name: give it one, Enum(…, name="…").')
+                if wanted.setdefault(self._name(enum), _Wanted(enum.schema, enum.enums)).values != enum.enums:
+                    raise MigrationError(
+                        f"The enum {enum.name} of {column} has other values than another one of this name: give each a "
+                        "name of its own, or use one type for both."
+                    )
+        return wanted
+
+    def _name(self, enum: postgresql.ENUM) -> _Name:
+        name = str(enum.name)
+        default = _Name(self.default_schema, name)
+        return _Name(enum.schema, name) if enum.schema else self.visible.get(name, default)
+
+    def _follow(self, operation: MigrateOperation) -> None:
+        """Let `uses` be as it is after this operation, and remember whose columns went."""
+        match operation:
+            case ops.CreateTableOp():
+                for column in operation.columns:
+                    if isinstance(column, Column):
+                        self._gain(operation.schema, operation.table_name, column.name, column.type)
+            case ops.AddColumnOp():
+                self._gain(operation.schema, operation.table_name, operation.column.name, operation.column.type)
+            case ops.AlterColumnOp() if operation.modify_type is not None:
+                self._lose(operation.schema, operation.table_name, operation.column_name)
+                self._gain(operation.schema, operation.table_name, operation.column_name, operation.modify_type)
+            case ops.DropColumnOp():
+                self._lose(operation.schema, operation.table_name, operation.column_name)
+            case ops.DropTableOp():
+                self._lose(operation.schema, operation.table_name)
+
+    def _gain(self, schema: str | None, table: str, column: str, type_: TypeEngine[Any]) -> None:
+        enum = enum_of(type_)
+        if enum is not None:
+            self.uses[self._name(enum)].append(_ColumnName(schema or self.default_schema, table, column))
+
+    def _lose(self, schema: str | None, table: str, column: str | None = None) -> None:
+        gone = (schema or self.default_schema, table, column)
+        for name, columns in self.uses.items():
+            kept = [each for each in columns if each[: 3 if column else 2] != gone[: 3 if column else 2]]
+            if len(kept) < len(columns):
+                self.lost.add(name)
+                columns[:] = kept
+
+    def changes(self) -> list[EnumChange]:
+        """What to do, in order."""
+        new = [_create(name.name, wanted) for name, wanted in self.wanted.items() if name not in self.found]
+        found = [(name, wanted) for name, wanted in self.wanted.items() if name in self.found]
+        changed = [change for name, wanted in found for change in self._change(name, wanted)]
+        unused = [name for name in self.found if name in self.lost and not self.uses[name] and name not in self.wanted]
+        return [
+            *new,
+            *(change for change in changed if change.kind == VALUES_ADDED),
+            *(change for change in changed if change.kind == REPLACED),
+            *(self._drop(name) for name in unused),
+        ]
+
+    def _change(self, name: _Name, wanted: _Wanted) -> Iterator[EnumChange]:
+        additions, values = _with_additions(name.name, wanted, self.found[name])
+        if additions:
+            yield _add(name.name, wanted, additions, [value for value in values if value not in self.found[name]])
+        if values != wanted.values:
+            yield self._replace(name, wanted, values)
+
+    def _replace(self, name: _Name, wanted: _Wanted, values: list[str]) -> EnumChange:
+        columns = [(self._written(each), each.column) for each in self.uses[name]]
+        tables = tuple(dict.fromkeys(table for table, _ in columns))
+        removed = [value for value in values if value not in wanted.values]
+        operation = ReplaceEnumOp(name.name, wanted.values, columns, wanted.schema, values)
+        how = f"without {_listed(removed)}" if removed else "in another order"
+        return EnumChange(
+            REPLACED,
+            name.name,
+            wanted.schema,
+            [operation],
+            [operation.reverse()],
+            f"Replaces the enum {name.name} by one {how}, because PostgreSQL can't change it in place.",
+            acknowledged=_danger(name.name, removed, tables) + _renaming(name.name, self.found[name], wanted.values),
+            tables=tables,
+        )
+
+    def _drop(self, name: _Name) -> EnumChange:
+        schema = None if self.visible.get(name.name) == name else name.schema
+        operation = DropEnumOp(name.name, schema, self.found[name])
+        comment = f"Drops the enum {name.name}, which no column uses any more."
+        return EnumChange(DROPPED, name.name, schema, [operation], [operation.reverse()], comment)
+
+    def _written(self, column: _ColumnName) -> str:
+        return column.table if column.schema == self.default_schema else f"{column.schema}.{column.table}"
+
+
+def _leaves(operations: Iterable[MigrateOperation]) -> Iterator[MigrateOperation]:
+    for operation in operations:
+        if isinstance(operation, ops.OpContainer):
+            yield from _leaves(operation.ops)
+        else:
+            yield operation
+
+
+def _create(name: str, wanted: _Wanted) -> EnumChange:
+    operation = CreateEnumOp(name, wanted.values, wanted.schema)
+    comment = f"Creates the enum {name} once, for every column that uses it."
+    return EnumChange(CREATED, name, wanted.schema, [operation], [operation.reverse()], comment)
+
+
+def _add(name: str, wanted: _Wanted, operations: list[MigrateOperation], added: list[str]) -> EnumChange:
+    stays, it = ("stays", "it") if len(added) == 1 else ("stay", "them")
+    return EnumChange(
+        VALUES_ADDED,
+        name,
+        wanted.schema,
+        operations,
+        [],
+        f"Adds {_listed(added)} to the enum {name}: no table is locked, and only later revisions may use it.",
+        (
+            f"{_listed(added)} {stays}, unused, and the next upgrade finds {it} there.",
+            "safe: empty-downgrade because PostgreSQL can't remove a value of an enum",
+        ),
+    )
+
+
+def _with_additions(name: str, wanted: _Wanted, found: Sequence[str]) -> tuple[list[MigrateOperation], list[str]]:
+    """Each new value next to the one that the models have before it; and the values that there are then."""
+    operations: list[MigrateOperation] = []
+    values = list(found)
+    for number, value in enumerate(wanted.values):
+        if value in values:
+            continue
+        previous = wanted.values[number - 1] if number else None
+        place = values.index(previous) + 1 if previous is not None else 0
+        neighbour = {"after": previous} if previous is not None else {"before": values[0] if values else None}
+        operations.append(AddEnumValueOp(name, value, schema=wanted.schema, **neighbour if place < len(values) else {}))
+        values.insert(place, value)
+    return operations, values
+
+
+def _danger(name: str, removed: list[str], tables: tuple[str, ...]) -> str:
+    if removed:
+        it = "it" if len(removed) == 1 else "one of them"
+        change = f"the enum {name} loses {_listed(removed)}: this fails where a row has {it}"
+    else:
+        change = f"the values of the enum {name} get another order"
+    if not tables:
+        return change
+    return f"{change}; rewrites {', '.join(tables)}, and nobody can read or write meanwhile"
+
+
+def _renaming(name: str, found: list[str], wanted: list[str]) -> str:
+    """The better way, if one value seems to have a new name."""
+    differences = [(old, new) for old, new in zip(found, wanted, strict=False) if old != new]
+    if len(found) != len(wanted) or len(differences) != 1 or differences[0][0] in wanted:
+        return ""
+    ((old, new),) = differences
+    return (
+        f"; if {_listed([old])} only changes its name to {_listed([new])}, write ALTER TYPE {name} RENAME VALUE "
+        f"{_listed([old])} TO {_listed([new])} in place of this and of the revision that adds {_listed([new])}"
+    )
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(f"'{value}'" for value in values)
+
+
+@renderers.dispatch_for(CreateEnumOp)
+def _render_create(context: AutogenContext, operation: CreateEnumOp) -> str:
+    return _call(context, "create_enum", operation.name, operation.values, schema=operation.schema)
+
+
+@renderers.dispatch_for(DropEnumOp)
+def _render_drop(context: AutogenContext, operation: DropEnumOp) -> str:
+    return _call(context, "drop_enum", operation.name, schema=operation.schema)
+
+
+@renderers.dispatch_for(AddEnumValueOp)
+def _render_add_value(context: AutogenContext, operation: AddEnumValueOp) -> str:
+    places = {"before": operation.before, "after": operation.after, "schema": operation.schema}
+    return _call(context, "add_enum_value", operation.name, operation.value, **places)
+
+
+@renderers.dispatch_for(ReplaceEnumOp)
+def _render_replace(context: AutogenContext, operation: ReplaceEnumOp) -> str:
+    options = {"columns": operation.columns, "schema": operation.schema}
+    return _call(context, "replace_enum", operation.name, operation.values, **options)
+
+
+def _call(context: AutogenContext, function: str, *arguments: object, **options: object) -> str:
+    given = [repr(each) for each in arguments]
+    given += [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    return f"{context.opts['alembic_module_prefix']}{function}({', '.join(given)})"
