@@ -1,0 +1,212 @@
+"""What a statement does to which tables, as far as its SQL tells."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from alembic.operations import MigrateOperation
+from alembic.operations.ops import DropIndexOp, ExecuteSQLOp
+
+_PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+NAME = rf"(?:{_PART}(?:\.{_PART})?)"
+_NAMES = rf"({NAME}(?: ?, ?{NAME})*)"
+
+# Literals, programs between dollars, and comments; a quoted name is kept.
+_OPAQUE = re.compile(
+    r"""
+    (?P<name>"(?:[^"]|"")*")
+    | \bE'(?:\\.|''|[^'\\])*' | '(?:''|[^'])*' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+    | --[^\n]* | /\*.*?\*/
+    """,
+    re.DOTALL | re.IGNORECASE | re.VERBOSE,
+)
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """A pattern for plain statements, in which `<name>` stands for a name, and `<names>` for several, in a group."""
+    return re.compile(text.replace("<names>", _NAMES).replace("<name>", NAME), re.IGNORECASE)
+
+
+CREATE_TABLE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
+CREATE_TYPE = pattern(r"CREATE TYPE (<name>)")
+ALTER_TABLE = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
+# Drops no more than a limit or a default, or drops a column.
+DROP_COLUMN = pattern(r"\bDROP (?!(?:CONSTRAINT|DEFAULT|NOT|IDENTITY|EXPRESSION)\b)(?:COLUMN )?(?:IF EXISTS )?(<name>)")
+DATA = pattern(r"\b(?:INSERT INTO|UPDATE(?: ONLY)?|DELETE FROM(?: ONLY)?|MERGE INTO|COPY) (<name>)")
+READ = pattern(r"\b(?:FROM|JOIN) (<name>)(?![\w$.]| ?\()")
+
+_DROP_TYPE = pattern(r"DROP TYPE (?:IF EXISTS )?(<name>)")
+_RENAME_TYPE = pattern(r"ALTER TYPE (<name>) RENAME TO (<name>)")
+_REFERENCES = pattern(r"\bREFERENCES (<name>)")
+# Writers go on meanwhile.
+_WEAK = pattern(
+    r"(?:VALIDATE CONSTRAINT|ATTACH PARTITION|DETACH PARTITION .*CONCURRENTLY|CLUSTER ON|SET \(|RESET \(|"
+    r"ALTER (?:COLUMN )?<name> SET STATISTICS)"
+)
+_STOPPING = pattern(
+    r"(?:CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY\b)(?:.*? )?ON (?:ONLY )?|DROP TABLE (?:IF EXISTS )?|"
+    r"LOCK (?:TABLE )?(?:ONLY )?|TRUNCATE (?:TABLE )?(?:ONLY )?|REINDEX TABLE |CLUSTER |"
+    r"(?:CREATE|DROP|ALTER) (?:OR REPLACE |CONSTRAINT )*(?:TRIGGER|RULE|POLICY) .*? ON )<names>"
+)
+_GENTLE = pattern(r"(?:CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:.*? )?ON (?:ONLY )?|COMMENT ON TABLE )(<name>)")
+_EMPTIES = pattern(r"(?:DROP TABLE|TRUNCATE(?: TABLE)?) (?:IF EXISTS )?(?:ONLY )?<names>")
+_DROPS_MORE = pattern(r"(?:DROP (?:SCHEMA|TYPE|DOMAIN|EXTENSION)\b.* CASCADE$|DROP (?:OWNED|DATABASE)\b.*)")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement that a revision would run.
+
+    Attributes:
+        sql: as PostgreSQL would get it.
+        plain: on one line, without comments and without what literals and programs hold.
+        line: of the revision's file, from 1; 0 for the transaction around it.
+        operation: what the revision called, where it can be told.
+        transaction: the number of its transaction in the revision; None outside.
+    """
+
+    sql: str
+    plain: str
+    line: int
+    operation: MigrateOperation | None
+    transaction: int | None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether an operation of safe_migrations printed it, rather than the revision itself."""
+        return type(self.operation).__module__.startswith("safe_migrations.")
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it was written as SQL, or as an expression of SQLAlchemy."""
+        return isinstance(self.operation, ExecuteSQLOp)
+
+    @property
+    def is_schema(self) -> bool:
+        """Whether it changes the schema."""
+        return self.plain.upper().startswith(("CREATE ", "ALTER ", "DROP ", "COMMENT ", "TRUNCATE "))
+
+    @property
+    def data(self) -> str:
+        """What it does to rows: without the UPDATE of a row lock, of a conflict, or of a trigger."""
+        if self.is_schema or self.plain.upper().startswith(("GRANT ", "REVOKE ")):
+            return ""
+        return re.sub(r"\b(?:FOR (?:NO KEY )?|DO )UPDATE\b", "", self.plain, flags=re.IGNORECASE)
+
+
+def split(text: str) -> Iterator[tuple[str, str]]:
+    """The statements of a text, each as it stands and in plain: see `Statement`.
+
+    Args:
+        text: SQL.
+    """
+    masked = _OPAQUE.sub(_mask, text)
+    without_names = _OPAQUE.sub(lambda match: "." * len(match[0]), text)
+    start = 0
+    for end in [*(match.start() for match in re.finditer(";", without_names)), len(text)]:
+        plain = " ".join(masked[start:end].split())
+        if plain:
+            yield text[start:end].strip(), plain
+        start = end + 1
+
+
+def bare(name: str) -> str:
+    """A name as PostgreSQL keeps it, without the schema that is the default.
+
+    Args:
+        name: as SQL has it.
+    """
+    parts = re.findall(_PART, name)
+    kept = (part[1:-1].replace('""', '"') if part.startswith('"') else part.lower() for part in parts)
+    return ".".join(kept).removeprefix("public.")
+
+
+def names_in(names: str) -> set[str]:
+    """Each of several names, with commas between them.
+
+    Args:
+        names: as SQL has them.
+    """
+    return {bare(name) for name in re.findall(NAME, names)}
+
+
+def levels(plain: str) -> Iterator[str]:
+    """What stands in each pair of parentheses, and at last outside of them, without what is nested in it.
+
+    Args:
+        plain: a statement without literals.
+    """
+    while inner := re.search(r"\(([^()]*)\)", plain):
+        yield inner[1]
+        plain = f"{plain[: inner.start()]} {plain[inner.end() :]}"
+    yield plain
+
+
+def stopped_tables(statement: Statement) -> list[set[str]]:
+    """The tables whose writers wait from here until the transaction ends; those that a foreign key connects, together.
+
+    Args:
+        statement: any.
+    """
+    if match := ALTER_TABLE.match(statement.plain):
+        return [] if _WEAK.match(match[2]) else [{bare(match[1]), *map(bare, _REFERENCES.findall(match[2]))}]
+    if match := _STOPPING.match(statement.plain):
+        return [{name} for name in names_in(match[1])]
+    operation = statement.operation
+    if isinstance(operation, DropIndexOp) and operation.table_name and " CONCURRENTLY " not in statement.plain:
+        return [{operation.table_name}]
+    return []
+
+
+def touched_tables(statement: Statement) -> set[str]:
+    """The tables that a statement changes, and those that it connects with them by a foreign key.
+
+    Args:
+        statement: any.
+    """
+    if match := ALTER_TABLE.match(statement.plain) or CREATE_TABLE.match(statement.plain):
+        return {bare(match[1]), *map(bare, _REFERENCES.findall(statement.plain))}
+    if match := _GENTLE.match(statement.plain):
+        return {bare(match[1])}
+    return set().union(*stopped_tables(statement), map(bare, DATA.findall(statement.data)))
+
+
+def losses(statement: Statement, created: set[str]) -> Iterator[str]:
+    """What a statement drops or empties, in words.
+
+    Args:
+        statement: any.
+        created: tables that the same revision has created, and which hold nothing that could be lost.
+    """
+    if match := _EMPTIES.match(statement.plain):
+        yield from (f"the table {name}" for name in sorted(names_in(match[1]) - created))
+    elif (match := ALTER_TABLE.match(statement.plain)) and bare(match[1]) not in created:
+        yield from (f"the column {bare(match[1])}.{bare(name)}" for name in DROP_COLUMN.findall(match[2]))
+    elif match := _DROPS_MORE.match(statement.plain):
+        yield match[0]
+
+
+def types_after(types: set[str], statement: Statement) -> set[str]:
+    """The types that exist after a statement.
+
+    Args:
+        types: those before it.
+        statement: any.
+    """
+    if match := CREATE_TYPE.match(statement.plain):
+        return types | {bare(match[1])}
+    if match := _DROP_TYPE.match(statement.plain):
+        return types - {bare(match[1])}
+    if match := _RENAME_TYPE.match(statement.plain):
+        return types - {bare(match[1])} | {bare(match[2])}
+    return types
+
+
+def _mask(match: re.Match[str]) -> str:
+    """As long as it was, so that places stay the same."""
+    found = match[0]
+    if match["name"]:
+        return found
+    if found.startswith(("--", "/*")):
+        return " " * len(found)
+    return f"{found[0]}{'.' * (len(found) - 2)}{found[-1]}"

@@ -1,0 +1,519 @@
+"""Each rule of lint: the unsafe revision is caught, at its line and for nothing else, and the safe one passes."""
+
+import ast
+import re
+import runpy
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from revision_files import Versions, written
+from safe_migrations.rules import CHECKS, RULES
+from safe_migrations.squawk import SQUAWK_RULES, SWITCHED_OFF
+from support import ROOT
+
+# Found by other means than one revision's text: see test_lint.py, which has a case for each.
+ELSEWHERE = {"edited-revision", "head-file", "unused-acknowledgement"}
+
+
+class Case(NamedTuple):
+    """A rule, a revision that breaks it on the line that ends with `«`, and one that does not."""
+
+    rule: str
+    unsafe: str
+    safe: str
+
+
+def case(rule: str, unsafe: str, safe: str, **header: str) -> Case:
+    """A case of two bodies of upgrade()."""
+    return Case(rule, written(unsafe, **header), written(safe, **header))
+
+
+CASES = [
+    # squawk's
+    case(
+        "adding-foreign-key-constraint",
+        "op.create_foreign_key('fk', 'item', 'box', ['box_id'], ['id'])  «",
+        "op.create_foreign_key('fk', 'item', 'box', ['box_id'], ['id'], postgresql_not_valid=True)",
+    ),
+    case(
+        "adding-foreign-key-constraint",
+        "# why\nop.execute('ALTER TABLE item ADD COLUMN box_id bigint REFERENCES box')  «",
+        "op.validate_constraint('fk', 'item')",
+    ),
+    case(
+        "adding-not-nullable-field",
+        "op.alter_column('item', 'sku', nullable=False)  «",
+        "op.validate_constraint('c', 'item')\nop.alter_column('item', 'sku', nullable=False)\n"
+        "op.drop_constraint('c', 'item', type_='check')",
+    ),
+    case(
+        "adding-required-field",
+        "op.add_column('item', sa.Column('a', sa.Text(), nullable=False))  «",
+        "op.add_column('item', sa.Column('a', sa.Text(), nullable=False, server_default=''))",
+    ),
+    case(
+        "adding-serial-primary-key-field",
+        "op.create_primary_key('pk_item', 'item', ['id'])  «",
+        "# the index is there\nop.execute('ALTER TABLE item ADD CONSTRAINT pk_item PRIMARY KEY USING INDEX pk_item')",
+    ),
+    case(
+        "ban-alter-domain-with-add-constraint",
+        "# why\nop.execute(\"ALTER DOMAIN sku ADD CONSTRAINT c CHECK (value <> '')\")  «",
+        "op.create_check_constraint('c', 'item', \"sku <> ''\", postgresql_not_valid=True)",
+    ),
+    case(
+        "ban-char-field",
+        "op.add_column('item', sa.Column('a', sa.CHAR(3)))  «",
+        "op.add_column('item', sa.Column('a', sa.String(3)))",
+    ),
+    case(
+        "ban-create-domain-with-constraint",
+        "# why\nop.execute(\"CREATE DOMAIN sku AS text CHECK (value <> '')\")  «",
+        "# why\nop.execute('CREATE DOMAIN sku AS text')",
+    ),
+    case(
+        "ban-duplicate-column-assignments",
+        "# why\nop.execute('UPDATE item SET a = 1, a = 2 WHERE id = 3')  «",
+        "# why\nop.execute('UPDATE item SET a = 1, b = 2 WHERE id = 3')",
+    ),
+    case(
+        "ban-truncate-cascade",
+        "# why\nop.execute('TRUNCATE box CASCADE')  « unacknowledged",
+        "# why\nop.execute(\"SELECT 'TRUNCATE box CASCADE'\")",
+    ),
+    case(
+        "changing-column-type",
+        "op.alter_column('item', 'id', existing_type=sa.Integer(), type_=sa.BigInteger())  «",
+        "op.alter_column('item', 'sku', existing_type=sa.String(3), type_=sa.Text())",
+    ),
+    case(
+        "changing-column-type",
+        "op.alter_column('item', 'sku', type_=sa.Text())  «",
+        "op.alter_column('item', 'sku', existing_type=sa.Numeric(5, 2), type_=sa.Numeric(6, 2))",
+    ),
+    case(
+        "changing-column-type",
+        "op.alter_column('item', 'sku', existing_type=sa.String(3), type_=sa.Text(), postgresql_using='lower(sku)')  «",
+        "op.alter_column('item', 'sku', existing_type=sa.String(3), type_=sa.String(4))",
+    ),
+    case(
+        "constraint-missing-not-valid",
+        "op.create_check_constraint('c', 'item', 'id > 0')  «",
+        "op.create_check_constraint('c', 'item', 'id > 0', postgresql_not_valid=True)",
+    ),
+    case(
+        "disallowed-unique-constraint",
+        "op.create_unique_constraint('uq', 'item', ['sku'])  «",
+        "op.create_index_concurrently('uq', 'item', ['sku'], unique=True)\n"
+        "op.create_unique_constraint_using_index('uq', 'item')",
+    ),
+    case(
+        "identifier-too-long",
+        f"# why\nop.execute('ALTER TABLE item ADD COLUMN {'a' * 64} text')  «",
+        f"op.create_index_concurrently('{'a' * 63}', 'item', ['sku'])",
+    ),
+    case(
+        "prefer-timestamp-tz",
+        "op.add_column('item', sa.Column('a', sa.DateTime()))  «",
+        "op.add_column('item', sa.Column('a', sa.DateTime(timezone=True)))",
+    ),
+    case(
+        "renaming-column",
+        "op.alter_column('item', 'sku', new_column_name='code')  «",
+        "op.add_column('item', sa.Column('code', sa.Text()))",
+    ),
+    case(
+        "renaming-table",
+        "op.rename_table('item', 'article')  «",
+        "op.create_table('article', sa.Column('id', sa.Text()))",
+    ),
+    case(
+        "require-concurrent-index-creation",
+        "op.create_index('ix', 'item', ['sku'])  «",
+        "op.create_index_concurrently('ix', 'item', ['sku'])",
+    ),
+    case(
+        "require-concurrent-index-creation",
+        "op.create_index(\n    'ix',\n    'item',\n    ['sku'],\n)  # ends here".replace("(\n", "(  «\n", 1),
+        "op.create_table('new', sa.Column('a', sa.Text()))\nop.create_index('ix', 'new', ['a'])",
+    ),
+    case(
+        "require-concurrent-index-deletion",
+        "op.drop_index('ix', 'item')  «",
+        "op.drop_index_concurrently('ix', 'item')",
+    ),
+    case(
+        "require-concurrent-partition-detach",
+        "# why\nop.execute('ALTER TABLE item DETACH PARTITION item_1')  «",
+        "with op.get_context().autocommit_block():\n    # why\n"
+        "    op.execute('ALTER TABLE item DETACH PARTITION item_1 CONCURRENTLY')",
+    ),
+    case(
+        "require-concurrent-reindex",
+        "# why\nop.execute('REINDEX INDEX ix')  «",
+        "op.rebuild_index_concurrently('ix')",
+    ),
+    case(
+        "syntax-error",
+        "# why\nop.execute('ALTER TABLE item ADD COLUMN a text text')  «",
+        "# why\nop.execute('ALTER TABLE item ADD COLUMN a text')",
+    ),
+    # what a change does to tables that are in use
+    case(
+        "rewriting-column",
+        "# why\nop.execute('ALTER TABLE item ADD COLUMN a bigserial')  «",
+        "op.create_table('new', sa.Column('a', sa.BigInteger(), sa.Identity()))",
+    ),
+    case(
+        "rewriting-column",
+        "op.add_column('item', sa.Column('a', sa.BigInteger(), sa.Identity()))  «",
+        "op.add_column('item', sa.Column('a', sa.DateTime(timezone=True), server_default=sa.func.now()))",
+    ),
+    case(
+        "rewriting-column",
+        "op.add_column('item', sa.Column('a', sa.Text(), sa.Computed('upper(sku)', persisted=True)))  «",
+        "op.add_column('item', sa.Column('a', sa.Text(), server_default='x', nullable=False))",
+    ),
+    case(
+        "rewriting-column",
+        "op.add_column('item', sa.Column('a', sa.Uuid(), server_default=sa.text('gen_random_uuid()')))  «",
+        "op.add_column('item', sa.Column('a', sa.Uuid()))\n"
+        "op.alter_column('item', 'a', server_default=sa.text('gen_random_uuid()'))",
+    ),
+    case(
+        "rewriting-column",
+        "op.add_column('item', sa.Column('a', sa.DateTime(True), server_default=sa.text('clock_timestamp()')))  «",
+        "op.add_column('item', sa.Column('a', sa.DateTime(True), server_default=sa.text('CURRENT_TIMESTAMP')))",
+    ),
+    case(
+        "update-without-where",
+        "op.execute(sa.update(ITEM).values(sku='WHERE'))  «",
+        "op.execute(sa.update(ITEM).where(ITEM.c.id == 3).values(sku=''))",
+    ),
+    case(
+        "update-without-where",
+        "# why\nop.execute('WITH gone AS (DELETE FROM item RETURNING *) SELECT id FROM gone WHERE id > 3')  «",
+        "# why\nop.execute('DELETE FROM item WHERE id IN (SELECT id FROM box)')",
+    ),
+    case(
+        "update-without-where",
+        "# why\nop.execute('UPDATE item SET sku = (SELECT sku FROM box WHERE box.id = item.id)')  «",
+        "# why\nop.execute('INSERT INTO item (id) VALUES (3) ON CONFLICT (id) DO UPDATE SET sku = excluded.sku')",
+    ),
+    case(
+        "update-without-where",
+        "# why\nop.execute('UPDATE item SET sku = 1 WHERE true')  «",
+        "# why\nop.execute(\"COMMENT ON TABLE item IS 'UPDATE item SET sku = 1; DELETE FROM item'\")",
+    ),
+    case(
+        "row-by-row",
+        "for row in range(3):  «\n    op.execute(sa.update(ITEM).where(ITEM.c.id == row).values(sku=''))",
+        "for number in (1, 2):\n    op.execute(sa.update(ITEM).where(ITEM.c.id == number).values(sku=''))",
+    ),
+    case(
+        "row-by-row",
+        "while not op.execute(sa.delete(ITEM).where(ITEM.c.id == 3)) and change():  «\n    change()",
+        "change()",
+    ),
+    case(
+        "row-by-row",
+        "ids = [3]\n[op.execute(sa.delete(ITEM).where(ITEM.c.id == each)) for each in ids]  «",
+        "op.bulk_insert(ITEM, [{'id': each} for each in range(3)])",
+    ),
+    case(
+        "row-by-row",
+        "ids = [3]\nset(change() for each in ids)  «",
+        "op.bulk_insert(ITEM, [dict(id=each) for each in range(3)])",
+    ),
+    case(
+        "row-by-row",
+        "ids = [3]\n_ = {each: change() for each in ids}  «",
+        "for table in TABLES:\n    op.execute(sa.delete(ITEM).where(ITEM.c.sku == table))",
+    ),
+    case(
+        "do-block",
+        "# why\nop.execute('DO $$ BEGIN DROP TABLE item; END $$')  «",
+        "# why\nop.execute('CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$')",
+    ),
+    case(
+        "do-block",
+        "# why\nop.execute(\"do language plpgsql 'begin end'\")  «",
+        "op.replace_enum('mood', ['good'], columns=[('item', 'mood')])",
+        acknowledged="",
+    ),
+    Case(
+        "several-tables",
+        written(
+            "op.create_foreign_key('fk', 'item', 'box', ['box_id'], ['id'], postgresql_not_valid=True)\n"
+            "op.create_foreign_key('fk2', 'item', 'shop', ['shop_id'], ['id'], postgresql_not_valid=True)  «"
+        ),
+        written(
+            "op.create_foreign_key('fk', 'item', 'box', ['box_id'], ['id'], postgresql_not_valid=True)\n"
+            "op.add_column('item', sa.Column('a', sa.Text()))\nop.add_column('box', sa.Column('a', sa.Text()))"
+        ),
+    ),
+    case(
+        "several-tables",
+        "# why\nop.execute('LOCK TABLE item, public.box')  «",
+        "# why\nop.execute('LOCK TABLE item, public.item')",
+    ),
+    case(
+        "index-if-not-exists",
+        "with op.get_context().autocommit_block():\n    # why\n"
+        "    op.execute('CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON item (sku)')  «",
+        "op.create_index_concurrently('ix', 'item', ['sku'])",
+    ),
+    case(
+        "changed-timeout",
+        "# why\nop.execute(\"SET LOCAL lock_timeout = '1h'\")  «",
+        "op.create_index_concurrently('ix', 'item', ['sku'])",
+    ),
+    case(
+        "changed-timeout",
+        "# why\nop.execute(\"SELECT set_config('statement_timeout', '0', false)\")  «",
+        "# why\nop.execute(\"SELECT set_config('search_path', 'public', false)\")",
+    ),
+    case(
+        "transaction-nesting",
+        "# why\nop.execute('COMMIT')  «",
+        "with op.get_context().autocommit_block():\n    # why\n    op.execute('VACUUM item')",
+    ),
+    case(
+        "ban-concurrent-index-creation-in-transaction",
+        "op.create_index('ix', 'item', ['sku'], postgresql_concurrently=True)  «",
+        "with op.get_context().autocommit_block():\n"
+        "    op.create_index('ix', 'item', ['sku'], postgresql_concurrently=True)",
+    ),
+    case(
+        "ban-concurrent-index-creation-in-transaction",
+        "op.add_column('item', sa.Column('a', sa.Text()))\nop.create_index_concurrently('ix', 'item', ['sku'])  «",
+        "op.create_index_concurrently('ix', 'item', ['sku'])\nop.create_index_concurrently('ix2', 'item', ['id'])",
+    ),
+    # what the running code needs, and what is lost
+    Case(
+        "unacknowledged",
+        written("op.drop_table('item')  «"),
+        written("op.drop_table('item')", acknowledged=""),
+    ),
+    Case(
+        "unacknowledged",
+        written("# why\nop.execute('ALTER TABLE item DROP sku, DROP CONSTRAINT c')  «"),
+        written("op.create_table('new')\nop.drop_table('new')"),
+    ),
+    Case(
+        "unacknowledged",
+        written("op.drop_table('item')").replace("phase", '# acknowledged = "the table item"  «\nphase', 1),
+        written("op.drop_constraint('c', 'item')"),
+    ),
+    Case(
+        "unacknowledged",  # one finding for all that the line asks about
+        written("op.alter_column('item', 'sku', type_=sa.Integer())").replace(
+            "phase", '# acknowledged = "item is locked"  «\nphase', 1
+        ),
+        written("op.alter_column('item', 'sku', type_=sa.Integer())", acknowledged=""),
+    ),
+    case("unacknowledged", "# why\nop.execute('TRUNCATE item')  «", "# why\nop.execute(\"SELECT 'TRUNCATE item'\")"),
+    case(
+        "unacknowledged",
+        "# why\nop.execute('DROP SCHEMA audit CASCADE')  «",
+        "# why\nop.execute('DROP SCHEMA audit')",
+    ),
+    *(
+        Case("contract-in-expand", written(f"{code}  «", phase="expand", **more), written(code, **more))
+        for code, more in [
+            ("op.drop_column('item', 'sku')", {"acknowledged": ""}),
+            ("op.drop_table('item')", {"acknowledged": ""}),
+            ("op.rename_table('item', 'article')", {"acknowledged": ""}),
+            ("op.alter_column('item', 'sku', server_default=None)", {}),
+            ("op.create_check_constraint('c', 'item', 'sku IS NOT NULL', postgresql_not_valid=True)", {}),
+            ("op.drop_enum('mood')", {}),
+            ("op.execute('DROP VIEW v')  # why", {}),
+            ("op.execute('ALTER TABLE item SET SCHEMA other')  # why", {}),
+            ("op.execute(\"ALTER TYPE mood RENAME VALUE 'bad' TO 'worse'\")  # why", {}),
+        ]
+    ),
+    Case(
+        "contract-in-expand",
+        written(
+            "op.validate_constraint('c', 'item')\nop.alter_column('item', 'sku', nullable=False)  «", phase="expand"
+        ),
+        written("op.alter_column('item', 'sku', nullable=True)", phase="expand"),
+    ),
+    Case("missing-phase", written("").replace('phase = "contract"', ""), written("", phase="expand")),
+    Case("missing-phase", written("", phase='later"  «').replace('«"', "«"), written("", phase="contract")),
+    # types
+    case(
+        "json-type",
+        "op.add_column('item', sa.Column('data', sa.JSON()))  «",
+        "op.add_column('item', sa.Column('json', postgresql.JSONB(), server_default=sa.text(\"'{}'::jsonb\")))",
+    ),
+    case(
+        "json-type",
+        "op.create_table('new', sa.Column('a', sa.Text()), sa.Column('data', sa.JSON(), nullable=False))  «",
+        "op.create_table('new', sa.Column('a', sa.Text()), sa.Column('data', postgresql.JSONB()))",
+    ),
+    case(
+        "json-type",
+        "op.alter_column('item', 'data', type_=sa.JSON(), postgresql_using='data::json')  «",
+        "# why\nop.execute('CREATE VIEW v AS SELECT CAST(sku AS json) FROM item')",
+        acknowledged="",
+    ),
+    Case(
+        "enum-replacement",
+        written("op.replace_enum('mood', ['good'], columns=[('item', 'mood')])  «"),
+        written("op.replace_enum('mood', ['good'], columns=[('item', 'mood')])", acknowledged=""),
+    ),
+    case(
+        "enum-replacement",
+        "# why\nop.execute('ALTER TYPE mood RENAME TO old')  «\nop.create_enum('mood', ['good'])\n"
+        "# why\nop.execute('ALTER TABLE item ALTER mood TYPE mood USING mood::text::mood')",
+        "op.add_enum_value('mood', 'best', before='good')",
+        acknowledged="",
+    ),
+    case(
+        "enum-replacement",
+        "op.create_enum('state', ['good'])\n"
+        "# why\nop.execute('ALTER TABLE item ALTER COLUMN mood TYPE state USING mood::text::state')  «",
+        "op.create_enum('state', ['good'])\n"
+        "op.add_column('item', sa.Column('state', postgresql.ENUM(name='state', create_type=False)))",
+        acknowledged="",
+    ),
+    case(
+        "enum-replacement",
+        "# why\nop.execute('DROP TYPE IF EXISTS mood CASCADE')  «",
+        "op.drop_enum('mood')",
+        acknowledged="",
+    ),
+    case(
+        "duplicate-type",
+        "op.create_enum('state', ['a'])\nop.create_table('new', sa.Column('s', sa.Enum('a', name='state')))  «",
+        "op.create_table('new', sa.Column('s', sa.Enum('a', name='state')))",
+    ),
+    case(
+        "duplicate-type",
+        "op.create_table('new', sa.Column('m', sa.Enum('good', name='used')))  «",
+        "op.create_table('new', sa.Column('m', postgresql.ENUM('good', name='used', create_type=False)))",
+    ),
+    case(
+        "duplicate-type",
+        "# why\nop.execute(\"CREATE TYPE public.Used AS ENUM ('good')\")  «",
+        "op.drop_enum('used')\nop.create_enum('used', ['good'])",
+    ),
+    # what makes a revision hard to read, to undo, or to run again
+    case(
+        "schema-and-data",
+        "op.add_column('item', sa.Column('a', sa.Text()))\n"
+        "op.execute(sa.update(ITEM).where(ITEM.c.id == 3).values(sku=''))  «",
+        "op.create_table('new', sa.Column('a', sa.Text()))\n"
+        "op.bulk_insert(sa.table('new', sa.column('a', sa.Text())), [{'a': 'b'}])",
+    ),
+    case(
+        "schema-and-data",
+        "op.create_table('new', sa.Column('a', sa.Text()))\n"
+        "# why\nop.execute('INSERT INTO new SELECT sku FROM item')  «",
+        "op.create_table('new', sa.Column('a', sa.Text()))\n"
+        "# why\nop.execute('INSERT INTO new SELECT n FROM generate_series(1, 3) AS n')",
+    ),
+    case(
+        "unrelated-changes",
+        "op.create_table('new', sa.Column('a', sa.Text()))\nop.create_table('newer', sa.Column('a', sa.Text()))  «",
+        "op.create_table('new', sa.Column('a', sa.Text()))\n"
+        "op.create_table('newer', sa.Column('a', sa.Text(), sa.ForeignKey('new.a')))",
+    ),
+    case(
+        "unrelated-changes",
+        "op.create_index_concurrently('ix', 'item', ['sku'])\nop.create_index_concurrently('ix2', 'box', ['id'])  «",
+        "op.create_index_concurrently('ix', 'item', ['sku'])\nop.create_index_concurrently('ix2', 'item', ['id'])",
+    ),
+    case(
+        "raw-sql-without-reason",
+        "op.execute('SELECT 1')  «",
+        "# the reason: it warms the cache\nop.execute('SELECT 1')",
+    ),
+    case(
+        "raw-sql-without-reason",
+        "op.execute(  «\n    sa.text('SELECT :a').bindparams(a=1)\n)",
+        "op.execute('SELECT 1')  # it warms the cache",
+    ),
+    case(
+        "raw-sql-without-reason",
+        "sql = f'SELECT {1}'\n# noqa\nop.execute(sql)  «",
+        "op.execute(\n    # it warms the cache\n    'SELECT 1'\n)",
+    ),
+    case("raw-sql-without-reason", "op.execute(SQL + '')  «", "op.execute(sa.select(1))"),
+    Case(
+        "empty-downgrade",
+        written("op.create_table('new')", "pass  «"),
+        written("pass", "pass"),
+    ),
+    Case(
+        "empty-downgrade",
+        written("op.create_table('new')", '"""No."""\n...  «'),
+        written("op.create_table('new')", "# safe: empty-downgrade because it is kept\npass"),
+    ),
+    Case(
+        "empty-downgrade",
+        written("op.create_table('new')", "raise NotImplementedError  «"),
+        written("op.create_table('new')", "op.drop_table('new')"),
+    ),
+    Case(
+        "empty-downgrade",
+        written("op.create_table('new')")
+        .partition("\n\ndef downgrade")[0]
+        .replace("upgrade() -> None:", "upgrade() -> None:  «"),
+        written("op.create_table('new')"),
+    ),
+    *(
+        Case("meaningless-message", written("", message=f"{message}  «"), written("", message="add the price"))
+        for message in ("empty message", "wip", "Fix", "update models", "some db changes")
+    ),
+    # what can't be read
+    case(
+        "needs-database",
+        "op.get_bind().execute(sa.select(1)).scalar_one()  «",
+        "op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))",
+    ),
+    case(
+        "ban-drop-database",
+        "with op.get_context().autocommit_block():\n    # why\n    op.execute('DROP DATABASE other')  «",
+        "# why\nop.execute('CREATE EXTENSION IF NOT EXISTS pg_trgm')",
+        acknowledged="",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "unsafe", "safe"), CASES, ids=[f"{index}-{each.rule}" for index, each in enumerate(CASES)]
+)
+def test_rule(tmp_path: Path, rule: str, unsafe: str, safe: str) -> None:
+    marks = [(line, text.partition("«")[2].split()) for line, text in enumerate(unsafe.splitlines(), 1) if "«" in text]
+    versions = Versions(tmp_path)
+    versions.add("0002", re.sub("  «.*", "", unsafe))
+    marks = marks or [(versions.line("0002", "revision = "), [])]
+    assert versions.found("0002") == [(line, name) for line, others in marks for name in sorted([rule, *others])]
+    versions.add("0002", safe)
+    assert versions.found("0002") == []
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {each.rule for each in CASES} | ELSEWHERE == RULES.keys()
+
+
+def test_the_table_says_what_to_write() -> None:
+    for rule in RULES.values():
+        assert rule.hurts and not rule.hurts.endswith("."), rule.name
+        assert rule.instead, rule.name
+        assert rule.name not in SWITCHED_OFF or rule.name in CHECKS
+        if "op." in rule.instead and rule.name != "unused-acknowledgement":
+            ast.parse(rule.instead)
+
+
+def test_squawk_is_asked_for_what_is_in_the_table() -> None:
+    assert not {each.name for each in SQUAWK_RULES} & SWITCHED_OFF.keys()
+
+
+def test_page_of_rules_is_written_from_the_table() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "write_rules.py"))["page"]
+    assert ROOT.joinpath("docs", "rules.md").read_text() == page(), "pdm run docs"
