@@ -91,7 +91,7 @@ async def _run(config_file: Path, revision: str, copy: URL, env_prefix: str) -> 
         begun = time.monotonic()
         progress = asyncio.create_task(_progress(revision))
         try:
-            await connection.run_sync(_upgrade, config_file, revision)
+            await connection.run_sync(upgrade, config_file, revision)
         except CommandError:
             raise
         except Exception as error:
@@ -116,7 +116,14 @@ async def _progress(revision: str) -> None:
         await asyncio.sleep(REPORT)
 
 
-def _upgrade(connection: Connection, config_file: Path, revision: str) -> None:
+def upgrade(connection: Connection, config_file: Path, revision: str) -> None:
+    """Upgrade a database on a connection to it.
+
+    Args:
+        connection: not in a transaction.
+        config_file: alembic.ini.
+        revision: the destination.
+    """
     config = Config(config_file, cmd_opts=Namespace(x=None))
     config.attributes["connection"] = connection
     command.upgrade(config, revision)

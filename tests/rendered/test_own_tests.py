@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import URL
 
-from support import Render, Service, fetch
+from support import Render, Service, as_text, fetch
 
 
 def run_own_tests(service: Service, expected_status: int, select: str = "") -> str:
@@ -67,6 +67,30 @@ def test_they_refuse_revision_files_out_of_order(service: Service, name: str) ->
     path = service.folder / "alembic" / "versions" / service.revisions()[1]
     path.rename(path.with_name(name))
     assert name in run_own_tests(service, 1, select="test_revisions")
+
+
+def test_they_judge_what_new_revisions_do_to_tables_with_rows(service: Service, server: URL) -> None:
+    service.environment = {"ORDERS_TEST_DATABASE_URL": as_text(server)}
+    select = "test_locks"
+    expand, agreed = 'phase = "expand"', 'phase = "expand"\nacknowledged = "item is locked while it is written anew"'
+    add_uuid = 'op.add_column("item", sa.Column("{}", sa.Uuid(), server_default=sa.text("gen_random_uuid()")))'
+    service.add_revision("agreed", add_uuid.format("first"), declarations=agreed)
+    service.add_revision(
+        "safe", 'op.create_index_concurrently("ix_item_created_at", "item", ["created_at"])', declarations=expand
+    )
+    run_own_tests(service, 0, select)
+    service.add_revision("rewrite", add_uuid.format("second"), declarations=expand)
+    service.add_revision("index", 'op.create_index("ix_item_updated_at", "item", ["updated_at"])', declarations=expand)
+    service.add_revision("drop", 'op.drop_column("item", "name")', declarations=expand)
+    said = run_own_tests(service, 1, select)
+    for slug, sentence in {
+        "0004_rewrite": "writes the table item anew under ACCESS EXCLUSIVE, which stops readers and writers",
+        "0005_index": "reads the whole table item (CREATE INDEX ix_item_updated_at ON item (updated_at)) "
+        "while it holds SHARE on item, which stops writers",
+        "0006_drop": "drops the column item.name, and the code that runs before the deployment may rely on that",
+    }.items():
+        assert f"alembic/versions/20300101_{slug}.py (expand) {sentence}" in said
+    assert said.count("alembic/versions/") == 3
 
 
 def test_outbox_is_written_with_the_change_and_read_in_order(render: Render, database: URL) -> None:
