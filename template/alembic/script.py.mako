@@ -1,3 +1,6 @@
+<%!
+from safe_migrations.autogenerate import declarations, without_banner
+%>\
 """${message.replace("\\", "\\\\").replace('"""', "'''")}
 
 Revision ID: ${up_revision}
@@ -17,10 +20,12 @@ down_revision: str | Sequence[str] | None = ${repr(down_revision)}
 branch_labels: str | Sequence[str] | None = ${repr(branch_labels)}
 depends_on: str | Sequence[str] | None = ${repr(depends_on)}
 
+${declarations(config, up_revision)}
+
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "pass"}
+    ${without_banner(upgrades)}
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "pass"}
+    ${without_banner(downgrades)}

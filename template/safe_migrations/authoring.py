@@ -1,4 +1,4 @@
-"""How a new revision file is named, formatted, or left out."""
+"""How a new revision file is named and formatted."""
 
 import re
 import shutil
@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alembic.operations.ops import MigrationScript
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory, write_hooks
 from alembic.util import CommandError
 
-_NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
+HEAD = "HEAD"  # the file beside the revisions, one line: the id of the newest one
+NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
 
 
 class _NumberedFileTemplate(str):
@@ -47,18 +46,22 @@ def next_number(script: ScriptDirectory) -> int:
         script: the script directory whose files are numbered.
     """
     names = (Path(revision.path).name for revision in script.walk_revisions())
-    return 1 + max((int(number[1]) for name in names if (number := _NUMBER.match(name))), default=0)
+    return 1 + max((int(number[1]) for name in names if (number := NUMBER.match(name))), default=0)
 
 
-def leave_out_empty(migration: MigrationContext, _revision: Any, directives: list[MigrationScript]) -> None:
-    """`process_revision_directives` for autogenerate: write no file if models and database agree."""
-    arguments = migration.environment_context and migration.environment_context.config.cmd_opts
-    if not getattr(arguments, "autogenerate", False):
-        return
-    operations = directives[0].upgrade_ops
-    if operations is not None and operations.is_empty():
-        directives.clear()
-        print("The models and the database agree: there is nothing to migrate, and no file was written.")
+@write_hooks.register("head")
+def keep_head(path: str, _options: Mapping[str, str]) -> None:
+    """The post-write hook of alembic.ini: the file HEAD names the new revision, so that two branches conflict in git.
+
+    The idea is django-linear-migrations', see https://github.com/adamchainz/django-linear-migrations
+
+    Args:
+        path: the new revision file.
+    """
+    file = Path(path)
+    revision = re.search(r"""^revision(?:: str)? *= *["'](.+)["']""", file.read_text(), re.MULTILINE)
+    if revision:  # always in what our script.py.mako writes
+        file.with_name(HEAD).write_text(f"{revision[1]}\n")
 
 
 @write_hooks.register("ruff")

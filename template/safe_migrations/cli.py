@@ -12,17 +12,32 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 import config
-from safe_migrations import backup, deployment, development, locks, rehearsal, report
+from safe_migrations import (
+    backfill,
+    backup,
+    deployment,
+    development,
+    findings,
+    lint,
+    locks,
+    preview,
+    rebase,
+    rehearsal,
+    report,
+)
+from safe_migrations.backfills import NothingThereError, backfill_names, load_backfill
 from safe_migrations.connection import connected, explain, run_async
-from safe_migrations.errors import INTERRUPTED, MigrationError, RefusedError
-from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH
+from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationError, RefusedError
+from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH, load_revisions
 
 Result = TypeVar("Result")
+Number = TypeVar("Number", int, float)
 
 ALEMBIC_INI = config.SERVICE_FOLDER / "alembic.ini"
 YES = ("--yes", {"action": "store_true", "help": "agree to what would be asked"})
@@ -62,12 +77,32 @@ def _parser() -> argparse.ArgumentParser:
     quick = ("--quick", {"action": "store_true", "help": "at head or not, in a tenth of a second; alone"})
     pid = ("--terminate", {"type": int, "metavar": "PID", "help": "end the session with this pid, after asking"})
     no_backup = ("--without-backup", {"action": "store_true", "help": "make no backup"})
+    contract = ("--contract", {"action": "store_true", "help": "the new code runs everywhere: go on to head"})
+    name = ("name", {"nargs": "?", "help": "of its file; by default all that are not complete, in order"})
+    pace = (
+        ("--workers", {"type": _at_least(1, int), "default": 1, "help": "how many batches at the same time (1)"}),
+        (
+            "--nice-ratio",
+            {"type": _at_least(0, float), "default": 1.0, "help": "pause after a batch, in times of what it took (1)"},
+        ),
+        (
+            "--max-lag",
+            {"type": _at_least(0, float), "default": 10.0, "help": "wait while a standby is more seconds behind (10)"},
+        ),
+    )
+    of_revisions = ("range", {"nargs": "?", "help": "A:B or one revision; by default those not on the main branch"})
+    github = ("--github", {"action": "store_true", "help": "print annotations of GitHub Actions"})
+    branch = ("revision", {"nargs": "?", "help": "the head to move; by default the one that is not on the main branch"})
     add("state", state, "tell the database's state, and what to do next", JSON, quick)
+    add("preview", show_preview, "show what differs from the models, and the SQL of the revisions to write", JSON)
+    add("lint", lint_revisions, "tell what would hurt when revisions run under traffic", of_revisions, JSON, github)
     add("locks", show_locks, "show who blocks whom, as a tree", JSON, pid, YES)
     add("backup", make_backup, "write a backup of the database, checked, for its owner's eyes only", optional_file)
     add("restore", restore_backup, "restore a backup into a new database", file)
     add("rehearse", rehearse, "run the pending revisions on a copy of the database", JSON)
-    add("deploy", deploy, "state, backup, upgrade, verification", no_backup)
+    add("deploy", deploy, "state, backup, upgrade up to the first contract revision, verification", contract, no_backup)
+    add("backfill", run_backfills, "run a backfill of alembic/backfills, or all", name, *pace, JSON)
+    add("rebase", move_branch, "move the unapplied revisions of a branch behind the other head", branch)
     add("db-up", db_up, "start the embedded development PostgreSQL and create the database")
     add("db-down", db_down, "stop the embedded development PostgreSQL; its data stays")
     add("db-shell", db_shell, "open psql on the configured database")
@@ -87,6 +122,39 @@ def state(arguments: argparse.Namespace) -> int:
         found = report.Report(report.COULD_NOT_TELL, next=str(error))
     print(found.as_json() if arguments.json else found.as_text())
     return found.exit_status
+
+
+def show_preview(arguments: argparse.Namespace) -> int:
+    """Show what `revision --autogenerate` would write."""
+    found = preview.read_preview(_alembic(), config.ENV_PREFIX)
+    if arguments.json:
+        print(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False))
+    else:
+        nothing = "-- The models and the database agree: there is nothing to migrate."
+        print("\n\n".join(each.as_text() for each in found) or nothing)
+    return 0
+
+
+def lint_revisions(arguments: argparse.Namespace) -> int:
+    """Tell what would hurt when revisions run under traffic."""
+    if arguments.json and arguments.github:
+        print("lint: --json or --github, not both", file=sys.stderr)
+        return 2
+    script_directory = ScriptDirectory.from_config(_alembic())
+    load_revisions(script_directory)
+    try:
+        scripts = lint.find_scripts(script_directory, arguments.range)
+    except CommandError as error:
+        print(f"lint: {error}", file=sys.stderr)
+        return 2
+    found = lint.lint(script_directory, scripts, config.POSTGRES_VERSION)
+    if arguments.json:
+        print(findings.as_json(found))
+    elif arguments.github:
+        print("\n".join(findings.as_github(found)), end="\n" if found else "")
+    else:
+        print(findings.as_text(found, [Path(script.path) for script in scripts]))
+    return 1 if found else 0
 
 
 def show_locks(arguments: argparse.Namespace) -> int:
@@ -156,7 +224,64 @@ def deploy(arguments: argparse.Namespace) -> int:
     """State, backup, upgrade, verification."""
     file = None if arguments.without_backup else _backup_file()
     url = config.load_settings().migration_database_url
-    return deployment.deploy(_alembic(), url, config.ENV_PREFIX, file, lambda text: print(text, flush=True)).exit_status
+    after = deployment.deploy(
+        _alembic(),
+        url,
+        config.ENV_PREFIX,
+        file,
+        lambda text: print(text, flush=True),
+        contract=arguments.contract,
+    )
+    return 0 if after.state == BEHIND else after.exit_status  # what is left waits for the new code
+
+
+def run_backfills(arguments: argparse.Namespace) -> int:
+    """Run one backfill, or all that are not complete."""
+    folder = config.SERVICE_FOLDER / "alembic" / "backfills"
+    names = [arguments.name] if arguments.name else backfill_names(folder)
+    definitions = {name: load_backfill(folder, name) for name in names}
+    url = config.load_settings().migration_database_url
+    pace = backfill.Pace(arguments.workers, arguments.nice_ratio, arguments.max_lag)
+    done = []
+    try:
+        for name, definition in definitions.items():
+            try:
+                done.append(run_async(backfill.run_backfill(url, config.ENV_PREFIX, folder, name, definition, pace)))
+            except NothingThereError as error:
+                if arguments.name:
+                    raise
+                print(f"Left out: {error}", file=sys.stderr)  # the file of a column that is gone by now
+                continue
+            if not arguments.json:
+                print(done[-1], flush=True)
+    finally:
+        if arguments.json:
+            print(json.dumps([asdict(each) for each in done], indent=2))
+    if not names and not arguments.json:
+        print("There is no backfill in alembic/backfills.")
+    return 0
+
+
+def move_branch(arguments: argparse.Namespace) -> int:
+    """Move the unapplied revisions of a branch behind the other head."""
+    script_directory = ScriptDirectory.from_config(_alembic())
+    move = rebase.plan(script_directory, arguments.revision)
+    if move is None:
+        print(f"There is one head, and nothing to move; the file HEAD names it: {rebase.set_head(script_directory)}")
+        return 0
+    try:
+        settings = config.load_settings()
+        urls = dict.fromkeys([settings.migration_database_url, settings.database_url])
+    except ConfigurationError as error:
+        print(f"No database was asked whether it has these revisions: {error}")
+        urls = {}
+    for sentence in rebase.refuse_applied(script_directory, move, urls, config.ENV_PREFIX):
+        print(sentence)
+    names = rebase.carry_out(script_directory, move)
+    print(f"From {move.ancestor} to {move.onto.revision}, {Path(move.onto.path).name}:")
+    print("\n".join(f"  {before} is now {after}" for before, after in names))
+    print("Next: pdm run migrate-upgrade, pdm run test, then git add --all alembic/versions")
+    return 0
 
 
 def db_up(_arguments: argparse.Namespace) -> int:
@@ -233,6 +358,18 @@ def _cells(rehearsed: rehearsal.Rehearsed) -> tuple[str, ...]:
         ", ".join(rehearsed.rewritten) or "-",
         rows or "-",
     )
+
+
+def _at_least(least: int, kind: Callable[[str], Number]) -> Callable[[str], Number]:
+    """For argparse: a number, and no less."""
+
+    def number(text: str) -> Number:
+        value = kind(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    return number
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -374,13 +374,13 @@ def _danger(name: str, removed: list[str], tables: tuple[str, ...]) -> str:
 
 def _renaming(name: str, found: list[str], wanted: list[str]) -> str:
     """The better way, if one value seems to have a new name."""
-    differences = [(old, new) for old, new in zip(found, wanted, strict=False) if old != new]
-    if len(found) != len(wanted) or len(differences) != 1 or differences[0][0] in wanted:
+    removed = [value for value in found if value not in wanted]
+    added = [value for value in wanted if value not in found]
+    if len(removed) != 1 or len(added) != 1 or found.index(removed[0]) != wanted.index(added[0]):
         return ""
-    ((old, new),) = differences
     return (
-        f"; if {_listed([old])} only changes its name to {_listed([new])}, write ALTER TYPE {name} RENAME VALUE "
-        f"{_listed([old])} TO {_listed([new])} in place of this and of the revision that adds {_listed([new])}"
+        f"; if {_listed(removed)} only changes its name to {_listed(added)}, write ALTER TYPE {name} RENAME VALUE "
+        f"{_listed(removed)} TO {_listed(added)} in place of this and of the revision that adds {_listed(added)}"
     )
 
 

@@ -3,9 +3,7 @@
 Each revision is read as a file and as the SQL that it would run; no database is needed.
 """
 
-import os
 import re
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from itertools import chain, groupby
@@ -16,8 +14,6 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 from safe_migrations.authoring import HEAD
-from safe_migrations.connection import reason
-from safe_migrations.errors import MigrationError
 from safe_migrations.findings import Finding
 from safe_migrations.history import edited_revisions, head_file_problem, new_revisions
 from safe_migrations.revisions import Revision, run_offline
@@ -46,31 +42,6 @@ def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_
         found[finding.path].append(finding)
     judged = [sorted(_judged(revision, _merged(found[revision.path])), key=_place) for revision in revisions]
     return [*_of_history(script_directory), *chain.from_iterable(judged)]
-
-
-def load(script_directory: ScriptDirectory) -> None:
-    """Import the revision files.
-
-    Args:
-        script_directory: the history.
-
-    Raises:
-        CommandError: they don't fit together.
-        MigrationError: names the one that can't be imported.
-    """
-    try:
-        script_directory.get_heads()
-    except CommandError:
-        raise
-    except Exception as error:
-        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-        if isinstance(error, SyntaxError):
-            frames.append((error.filename or "", error.lineno))
-        files = [
-            f"{os.path.relpath(file)}:{line}" for file, line in frames if file.startswith(script_directory.versions)
-        ]
-        place = files[-1] if files else "A revision file"
-        raise MigrationError(f"{place} can't be read ({reason(error)}): correct it, then run lint again.") from error
 
 
 def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[Script]:

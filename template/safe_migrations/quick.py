@@ -149,7 +149,10 @@ async def _fetch_revisions(arguments: dict[str, Any]) -> set[str]:
 def _compare(current: set[str], heads: set[str], known: set[str]) -> tuple[int, str]:
     found, expected = _names(current), _names(heads)
     if len(heads) > 1:
-        return SEVERAL_HEADS, f"This code has several heads, {expected}: join them with alembic merge -m 'merge' heads"
+        return (
+            SEVERAL_HEADS,
+            f"This code has several heads, {expected}: python -m safe_migrations rebase",
+        )
     if not current:
         return EMPTY, (
             f"The database has no revision yet, this code expects {expected}: run alembic upgrade head "

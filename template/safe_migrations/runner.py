@@ -7,7 +7,6 @@ unsafe; apply each revision in its own transaction; read the result back on a ne
 import logging
 import os
 import sys
-import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.apply import Application, refuse_unready, run_migrations
-from safe_migrations.connection import connected, explain, pooler_refused, reason, run_async
+from safe_migrations.connection import connected, explain, pooler_refused, run_async
 from safe_migrations.environment import read_env_files
 from safe_migrations.errors import INTERRUPTED, MigrationError, RefusedError
 from safe_migrations.lock import acquire, advisory_lock, lock_key, release
@@ -31,7 +30,16 @@ from safe_migrations.losses import confirm_losses
 from safe_migrations.operations import ddl
 from safe_migrations.phases import refuse_unacknowledged
 from safe_migrations.policy import Policy, load_policy
-from safe_migrations.state import AT_HEAD, EXIT_STATUS, State, explain_state, read_state, refusal, refuse_unsafe
+from safe_migrations.state import (
+    AT_HEAD,
+    EXIT_STATUS,
+    State,
+    explain_state,
+    load_revisions,
+    read_state,
+    refusal,
+    refuse_unsafe,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +65,7 @@ def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> 
     options = {"transaction_per_migration": True, **options}
     logging.getLogger("alembic.runtime.migration").addFilter(_is_news)
     try:
-        _load_revisions()
+        load_revisions(context.script)
         _run(database_url, env_prefix, options)
     except (MigrationError, KeyboardInterrupt) as error:
         if _command_line() is None:
@@ -79,22 +87,6 @@ def _run(database_url: Callable[[], URL], env_prefix: str, options: dict[str, An
         _run_injected(injected, env_prefix, options)
     else:
         run_async(_run_online(database_url(), env_prefix, options))
-
-
-def _load_revisions() -> None:
-    """Import the revision files, and say which one can't be."""
-    try:
-        context.script.get_heads()
-    except CommandError:
-        raise
-    except Exception as error:
-        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-        if isinstance(error, SyntaxError):
-            frames.append((error.filename or "", error.lineno))
-        files = [f"{os.path.relpath(file)}:{line}" for file, line in frames if file.startswith(context.script.versions)]
-        place = files[-1] if files else "A revision file"
-        message = f"{place} can't be read ({reason(error)}): correct it, then run the same command again."
-        raise MigrationError(message) from error
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -234,8 +226,10 @@ class _Request:
         return lock_key(options.get("version_table_schema"), options.get("version_table", "alembic_version"), purpose)
 
     def read_state(self, connection: Connection) -> State:
-        """The database's state."""
-        return read_state(connection, context.script, self.options)
+        """The database's state; for a downgrade to a revision, it does not matter how many heads this code has."""
+        state = read_state(connection, context.script, self.options)
+        named = self.command == "downgrade" and not self.destination.startswith("-")
+        return replace(state, heads=state.heads[:1]) if named else state
 
     def steps(self, state: State) -> list[RevisionStep]:
         """The steps from there."""

@@ -1,6 +1,8 @@
 """What state a database is in, and what to do about it."""
 
 import ast
+import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from safe_migrations.catalog import InvalidIndex, invalid_indexes, own_relations
-from safe_migrations.errors import RefusedError
+from safe_migrations.connection import reason
+from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.operations import CONCURRENT_OPERATIONS
 from safe_migrations.phases import up_to_contract
 
@@ -92,6 +95,31 @@ class State:
         return replace(self, invalid=tuple(index for index in self.invalid if index.base_name not in handled))
 
 
+def load_revisions(script_directory: ScriptDirectory) -> None:
+    """Import the revision files.
+
+    Args:
+        script_directory: the history.
+
+    Raises:
+        CommandError: they don't fit together.
+        MigrationError: names the one that can't be imported.
+    """
+    try:
+        script_directory.get_heads()
+    except CommandError:
+        raise
+    except Exception as error:
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, SyntaxError):
+            frames.append((error.filename or "", error.lineno))
+        versions = script_directory.versions
+        files = [f"{os.path.relpath(file)}:{line}" for file, line in frames if file.startswith(versions)]
+        place = files[-1] if files else "A revision file"
+        message = f"{place} can't be read ({reason(error)}): correct it, then run the same command again."
+        raise MigrationError(message) from error
+
+
 def read_state(connection: Connection, script: ScriptDirectory, options: dict[str, Any]) -> State:
     """Read the state; nothing is changed.
 
@@ -159,7 +187,8 @@ def explain_state(state: State, env_prefix: str) -> tuple[str, str]:
     if name == SEVERAL_HEADS:
         return (
             f"This code has several heads ({', '.join(state.heads)}): two branches have each added a revision.",
-            'Join them in the code: alembic merge -m "merge heads" heads',
+            "Put yours after the other, if no database has it yet: python -m safe_migrations rebase. If one has: "
+            'alembic merge -m "merge heads" heads',
         )
     if name == UNKNOWN_REVISION:
         unknown = ", ".join(state.unknown)

@@ -14,7 +14,7 @@ SCRIPTS = ScriptDirectory(SERVICE_FOLDER / "alembic")
 
 def test_one_head() -> None:
     heads = SCRIPTS.get_heads()
-    assert len(heads) == 1, f"several heads {heads}: join them with pdm run alembic merge -m 'merge' heads"
+    assert len(heads) == 1, f"several heads {heads}: move the unapplied branch behind the other: pdm run migrate-rebase"
 
 
 def number(script: Script) -> int:

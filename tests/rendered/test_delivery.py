@@ -38,6 +38,7 @@ def test_github_runs_what_developers_run_on_the_chosen_postgres(render: Render, 
         "pdm install",
         "pdm run lint",
         "pdm run typecheck",
+        "pdm run migrate-lint --github",
         "pdm run test",
     ]
     assert steps[1]["with"]["python-version"] == "3.13"
@@ -50,7 +51,7 @@ def test_github_runs_what_developers_run_on_the_chosen_postgres(render: Render, 
 def test_gitlab_runs_the_same(render: Render, layout: str) -> None:
     job = load(render(layout=layout, ci="gitlab", postgres_version=15).folder / ".gitlab-ci.yml")["test-orders"]
     assert job["services"] == ["postgres:15"]
-    assert job["script"] == ["pdm run lint", "pdm run typecheck", "pdm run test"]
+    assert job["script"] == ["pdm run lint", "pdm run typecheck", "pdm run migrate-lint", "pdm run test"]
     assert ("cd services/orders" in job["before_script"]) is (layout == "monorepo")
 
 
@@ -107,7 +108,7 @@ def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Serv
 def test_pre_commit_passes_and_catches(repository: Service) -> None:
     process = pre_commit(repository)
     assert process.returncode == 0, process.stdout
-    assert process.stdout.count("Passed") == 4
+    assert process.stdout.count("Passed") == 5
 
     readme, models = repository.folder / "README.md", repository.folder / "models_db.py"
     text, code = readme.read_text(), models.read_text()

@@ -54,8 +54,9 @@ def test_files_without_answers_are_copied_byte_for_byte(render: Render) -> None:
 def test_baseline_is_numbered_and_its_id_is_the_services_own(render: Render, tmp_path: Path) -> None:
     names, ids = set(), set()
     for name in ("orders", "payments"):
-        (revision,) = (render(service_name=name).folder / "alembic" / "versions").iterdir()
+        (revision,) = (render(service_name=name).folder / "alembic" / "versions").glob("*.py")
         assert re.fullmatch(r"\d{8}_0001_baseline\.py", revision.name)
+        assert f'= "{revision.with_name("HEAD").read_text().strip()}"' in revision.read_text()
         names.add(name)
         ids.update(re.findall(r'^revision: str = "([0-9a-f]{12})"$', revision.read_text(), re.MULTILINE))
     assert len(ids) == len(names) == 2
@@ -104,7 +105,7 @@ def test_alembic_ini_has_no_url_and_what_the_standard_says(render: Render) -> No
     assert "sqlalchemy.url" not in alembic
     assert alembic["prepend_sys_path"] == "."
     assert alembic["path_separator"] == "os"
-    assert parser.get("post_write_hooks", "hooks") == "ruff"
+    assert parser.get("post_write_hooks", "hooks") == "head, ruff"
     assert parser.get("handler_console", "args") == "(sys.stderr,)"
 
 

@@ -86,11 +86,11 @@ def test_destination_with_folders_only(template: Path, tmp_path: Path, name: str
 def test_recopy_renders_no_revision_again(template: Path, tmp_path: Path) -> None:
     destination = tmp_path / "service"
     run_copy(str(template), destination, defaults=True, quiet=True)
-    (baseline,) = (destination / "alembic" / "versions").iterdir()
+    (baseline,) = (destination / "alembic" / "versions").glob("*.py")
     baseline.rename(baseline.with_name("20200101_0001_baseline.py"))
     (destination / "database.py").unlink()
     run_recopy(destination, defaults=True, overwrite=True, quiet=True)
-    assert [path.name for path in (destination / "alembic" / "versions").iterdir()] == ["20200101_0001_baseline.py"]
+    assert [path.name for path in (destination / "alembic" / "versions").glob("*.py")] == ["20200101_0001_baseline.py"]
     assert (destination / "database.py").is_file()
 
 

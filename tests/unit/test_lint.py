@@ -15,6 +15,7 @@ from safe_migrations import lint
 from safe_migrations.errors import MigrationError
 from safe_migrations.findings import Finding, Rule, as_github, as_json, as_text
 from safe_migrations.rules import RULES
+from safe_migrations.state import load_revisions
 from safe_migrations.statements import split
 from support import Render
 
@@ -144,7 +145,7 @@ def test_what_comes_before_the_failure_is_read(versions: Versions) -> None:
 def test_file_that_can_not_be_imported(versions: Versions, text: str) -> None:
     path = versions.add("0002", text)
     with pytest.raises(MigrationError, match=rf"^{os.path.relpath(path)}:1 can't be read \("):
-        lint.load(versions.script_directory)
+        load_revisions(versions.script_directory)
 
 
 def test_what_a_revision_prints_does_not_mix_with_the_findings(

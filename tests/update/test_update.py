@@ -61,7 +61,7 @@ def test_update(released: Path, service: Service) -> None:
 
     runner = released / "template" / "safe_migrations" / "runner.py"
     runner.write_text(runner.read_text() + "\n# new in 1.1.0\n")
-    (template_of_baseline,) = (released / "template" / "alembic" / "versions").iterdir()
+    (template_of_baseline,) = (released / "template" / "alembic" / "versions").glob("*.py.jinja")
     template_of_baseline.rename(template_of_baseline.with_name("20990101_0001_baseline.py.jinja"))  # a later day
     release(released, "1.1.0")
     run_update(service.folder, defaults=True, overwrite=True, unsafe=False, quiet=True)

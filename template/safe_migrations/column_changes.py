@@ -1,0 +1,84 @@
+"""What a change of a column does to the rows of its table: nothing, or write each of them anew.
+
+See https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-NOTES; the tests trace each of these on
+every supported version of PostgreSQL.
+"""
+
+import re
+from typing import Any
+
+from sqlalchemy import Column, Connection, column, func, select, table, types
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+_PG_PROC = table("pg_proc", column("proname"), column("provolatile"))
+
+
+def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
+    """Whether a column can take another type while its rows, and its indexes, stay as they are.
+
+    Args:
+        before: the column's type.
+        after: the one that it is to have.
+    """
+    if isinstance(before, types.String) and isinstance(after, types.String):
+        if any(isinstance(each, (types.CHAR, types.Enum)) for each in (before, after)):
+            return False
+        return before.collation == after.collation and _at_least(before.length, after.length)
+    if isinstance(before, types.Numeric) and isinstance(after, types.Numeric):
+        if any(isinstance(each, types.Float) for each in (before, after)):
+            return False
+        same_scale = after.precision is None or (before.scale or 0) == (after.scale or 0)
+        return same_scale and _at_least(before.precision, after.precision)
+    if isinstance(before, postgresql.BIT) and isinstance(after, postgresql.BIT):
+        return before.varying and after.varying and _at_least(before.length, after.length)
+    for kind in (types.DateTime, types.Time):
+        if isinstance(before, kind) and isinstance(after, kind):
+            return before.timezone == after.timezone and _precision(before) <= _precision(after)
+    return isinstance(before, postgresql.CIDR) and isinstance(after, postgresql.INET)
+
+
+def writes_rows(new: Column[Any]) -> bool:
+    """Whether adding this column writes each row of its table, and can't be done otherwise.
+
+    Args:
+        new: the column; one that PostgreSQL numbers, computes and stores, or checks, for each row, does.
+    """
+    if isinstance(new.type, postgresql.DOMAIN) and (new.type.check is not None or new.type.not_null):
+        return True
+    return new.identity is not None or (new.computed is not None and new.computed.persisted is not False)
+
+
+def default_text(connection: Connection, new: Column[Any]) -> str | None:
+    """The default that PostgreSQL gives to rows, as SQL; None where there is none.
+
+    Args:
+        connection: to the database.
+        new: a column of the models.
+    """
+    dialect = connection.dialect
+    compiler: Any = dialect.ddl_compiler
+    text: str | None = compiler(dialect, None).get_column_default_string(new)
+    return text
+
+
+def is_volatile(connection: Connection, default: str) -> bool:
+    """Whether a default is another one for each row, so that no single value can stand for all of them.
+
+    Args:
+        connection: to the database, which knows its functions.
+        default: as SQL.
+    """
+    without_literals = re.sub(r"'(?:[^']|'')*'", "''", default)
+    names = [name.lower() for name in re.findall(r'([\w$]+)"?\s*\(', without_literals)]
+    volatile = select(func.count()).select_from(_PG_PROC)
+    return bool(connection.scalar(volatile.where(_PG_PROC.c.proname.in_(names), _PG_PROC.c.provolatile == "v")))
+
+
+def _at_least(before: int | None, after: int | None) -> bool:
+    return after is None or (before is not None and before <= after)
+
+
+def _precision(type_: TypeEngine[Any]) -> int:
+    precision: int | None = getattr(type_, "precision", None)
+    return 6 if precision is None else precision  # microseconds

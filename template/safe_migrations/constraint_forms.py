@@ -1,0 +1,215 @@
+"""The safe form of indexes and constraints: built and checked while others read and write."""
+
+from typing import Any, cast
+
+from alembic.operations import MigrateOperation, ops
+from sqlalchemy.schema import ColumnCollectionConstraint
+from sqlalchemy.sql.elements import conv
+
+from safe_migrations.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
+from safe_migrations.differences import Differences, name_of, names_of, table_of
+from safe_migrations.operations import LONGEST_NAME, CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+from safe_migrations.phases import CONTRACT, EXPAND
+from safe_migrations.rendering import Comment
+from safe_migrations.series import Piece, Pieces, Stage
+
+
+def create_index(differences: Differences, operation: ops.CreateIndexOp) -> Pieces:
+    """Build an index while others write.
+
+    Args:
+        differences: all of them.
+        operation: what Alembic would do.
+    """
+    if table_of(operation) in differences.created:
+        return
+    if (old := differences.replaced.get(name_of(operation))) is not None:
+        yield from _replace_index(differences, operation, old.reverse())
+        return
+    yield Piece(
+        Stage.INDEXES,
+        table_of(operation),
+        f"index {operation.index_name}",
+        "CONCURRENTLY, so that others write the table while the index is built; alone, because that needs no "
+        "transaction.",
+        (_build(operation),),
+        (_remove(operation),),
+        alone=True,
+    )
+
+
+def _replace_index(differences: Differences, new: ops.CreateIndexOp, old: ops.CreateIndexOp) -> Pieces:
+    """Under another name first, so that there is always one."""
+    table, name = table_of(new), str(new.index_name)
+    temporary = conv(f"{name[: LONGEST_NAME - 4]}_new")
+    previous = conv(f"{name[: LONGEST_NAME - 4]}_old")
+    yield Piece(
+        Stage.INDEXES,
+        table,
+        f"index {temporary}",
+        f"CONCURRENTLY, and beside the {name} that it replaces.",
+        (_build(new, temporary),),
+        (_remove(new, temporary),),
+        alone=True,
+    )
+    yield Piece(
+        Stage.DROP_CONSTRAINTS,
+        table,
+        f"{name} replaced",
+        "The new index takes the old one's name.",
+        (_remove(old), *_rename_index(differences, new, temporary, name)),
+        (
+            _build(old, previous),
+            *_rename_index(differences, new, name, temporary),
+            *_rename_index(differences, new, previous, name),
+        ),
+        phase=EXPAND if old.unique else CONTRACT,
+        alone=True,
+    )
+
+
+def _rename_index(
+    differences: Differences, operation: ops.CreateIndexOp, before: str, after: str
+) -> tuple[MigrateOperation, ...]:
+    quote = differences.connection.dialect.identifier_preparer.quote
+    qualified = ".".join(quote(part) for part in (operation.schema, before) if part)
+    rename = ops.ExecuteSQLOp(f"ALTER INDEX {qualified} RENAME TO {quote(after)}")
+    return Comment("Alembic has no operation that renames an index."), rename
+
+
+def drop_index(differences: Differences, operation: ops.DropIndexOp) -> Pieces:
+    """Drop an index while others read and write.
+
+    Args:
+        differences: all of them.
+        operation: what Alembic would do.
+    """
+    if table_of(operation) in differences.dropped or name_of(operation) in differences.replaced:
+        return
+    index = operation.reverse()
+    yield Piece(
+        Stage.DROP_CONSTRAINTS if not index.unique else Stage.UNIQUE,
+        table_of(operation),
+        f"drop index {operation.index_name}",
+        "CONCURRENTLY, so that nobody waits."
+        + ("" if index.unique else " The code that runs may still need it, so it goes afterwards."),
+        (_remove(index),),
+        (_build(index),),
+        phase=differences.relaxing(operation, index.to_index().columns) if index.unique else CONTRACT,
+        alone=True,
+    )
+
+
+def create_unique(differences: Differences, operation: ops.CreateUniqueConstraintOp) -> Pieces:
+    """Build the index first, then make it a constraint.
+
+    Args:
+        differences: all of them.
+        operation: what Alembic would do.
+    """
+    old = differences.replaced.get(name_of(operation))
+    yield Piece(
+        Stage.UNIQUE,
+        table_of(operation),
+        f"unique {operation.constraint_name}",
+        "Others write while the index is built CONCURRENTLY; the constraint then takes it over in a moment.",
+        _unique(operation, old.reverse() if old is not None else None),
+        _unique(old.reverse(), operation) if old is not None else (operation.reverse(),),
+        alone=True,
+    )
+
+
+def create_constraint(
+    differences: Differences, operation: ops.CreateForeignKeyOp | ops.CreateCheckConstraintOp
+) -> Pieces:
+    """Check rows to come first, then those that are there.
+
+    Args:
+        differences: all of them.
+        operation: what Alembic would do.
+    """
+    table, name = table_of(operation), conv(str(operation.constraint_name))
+    old = differences.replaced.get(name_of(operation))
+    create, drop = _not_valid(operation), operation.reverse()
+    columns = operation.local_cols if isinstance(operation, ops.CreateForeignKeyOp) else []
+    new = bool(columns) and all((table, column) in differences.added for column in columns)
+    phase = EXPAND if new and old is None else CONTRACT
+    referred = operation.referent_table if isinstance(operation, ops.CreateForeignKeyOp) else ""
+    yield Piece(
+        Stage.NOT_VALID,
+        f"{table} {referred}" if referred not in ("", names_of(operation)[0]) else table,
+        f"{name}, for new rows",
+        "NOT VALID: only what is written from now on is checked, so no row is read under the lock."
+        + ("" if new else " The code that runs may still write what it forbids, so it comes afterwards."),
+        (old, create) if old is not None else (create,),
+        (drop, old.reverse()) if old is not None else (drop,),
+        phase=phase,
+    )
+    yield Piece(
+        Stage.VALIDATE,
+        table,
+        f"{name}, for all rows",
+        "Reads all rows while others read and write; in a transaction of its own, so no stronger lock is held.",
+        (ValidateConstraintOp(name, *names_of(operation)),),
+        (drop, create),
+        "Not valid again: PostgreSQL can't take a validation back otherwise.",
+        phase=phase,
+    )
+
+
+def drop_constraint(differences: Differences, operation: ops.DropConstraintOp) -> Pieces:
+    """Drop a rule, in the phase in which nobody needs it.
+
+    Args:
+        differences: all of them.
+        operation: what Alembic would do.
+    """
+    if name_of(operation) in differences.replaced:
+        return
+    create = operation.reverse()
+    unique = isinstance(create, ops.CreateUniqueConstraintOp)
+    phase = differences.relaxing(operation, cast("ColumnCollectionConstraint", create.to_constraint()).columns)
+    yield Piece(
+        (Stage.UNIQUE if unique else Stage.COLUMNS) if phase == EXPAND else Stage.DROP_CONSTRAINTS,
+        table_of(operation),
+        f"drop {operation.constraint_name}",
+        "It takes a moment, and comes "
+        + ("first: the new code may write what it forbids." if phase == EXPAND else "before its column goes."),
+        (operation,),
+        _unique(create, None) if unique else (create,),
+        phase=phase,
+        alone=unique,
+    )
+
+
+def _build(index: ops.CreateIndexOp, name: str | None = None) -> CreateIndexConcurrentlyOp:
+    options = {"columns": list(index.columns), "unique": index.unique, **index.kw}
+    return CreateIndexConcurrentlyOp(conv(name or str(index.index_name)), index.table_name, index.schema, **options)
+
+
+def _remove(index: ops.CreateIndexOp, name: str | None = None) -> DropIndexConcurrentlyOp:
+    return DropIndexConcurrentlyOp(conv(name or str(index.index_name)), index.table_name, index.schema)
+
+
+def _unique(new: Any, old: Any | None) -> tuple[MigrateOperation, ...]:
+    """Operations that make a unique constraint, in the place of another one or not."""
+    name = str(new.constraint_name)
+    index_name = name if old is None else f"{name[: LONGEST_NAME - 4]}_new"
+    options = {key: value for key, value in new.kw.items() if key.startswith("postgresql_") and value}
+    index = ops.CreateIndexOp(index_name, new.table_name, new.columns, schema=new.schema, unique=True, **options)
+    deferring = {"deferrable": new.kw.get("deferrable"), "initially": new.kw.get("initially")}
+    attach = CreateUniqueConstraintUsingIndexOp(name, new.table_name, new.schema, index_name=index_name, **deferring)
+    drop = () if old is None else (ops.DropConstraintOp(conv(name), old.table_name, "unique", schema=old.schema),)
+    return _build(index), *drop, attach
+
+
+def _not_valid(operation: Any) -> Any:
+    """The same foreign key or check, which rows that are there already need not meet."""
+    keyword = {**operation.kw, "postgresql_not_valid": True}
+    name = conv(str(operation.constraint_name))
+    if isinstance(operation, ops.CreateForeignKeyOp):
+        tables = operation.source_table, operation.referent_table
+        return ops.CreateForeignKeyOp(name, *tables, operation.local_cols, operation.remote_cols, **keyword)
+    return ops.CreateCheckConstraintOp(
+        name, operation.table_name, operation.condition, schema=operation.schema, **keyword
+    )

@@ -1,0 +1,158 @@
+"""A service in git: the file HEAD, and branches that each add a revision."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from support import Render, Service, fetch, tables
+
+IDENTITY = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+REBASE = ("python", "-m", "safe_migrations", "rebase")
+
+
+def put_into_git(service: Service, root: Path) -> None:
+    service.environment |= IDENTITY | {"GIT_CONFIG_GLOBAL": os.devnull}
+    service.succeed("git", "init", "--quiet", "--initial-branch=main", str(root))
+    commit(service)
+
+
+def commit(service: Service) -> None:
+    service.succeed("git", "add", "--all")
+    service.succeed("git", "commit", "--quiet", "--message", "work")
+
+
+def head(service: Service) -> str:
+    return (service.versions / "HEAD").read_text()
+
+
+def heads(service: Service) -> list[str]:
+    return [line.split()[0] for line in service.succeed("alembic", "heads").splitlines()]
+
+
+def revise(service: Service, slug: str) -> str:
+    """Write and commit a revision that adds a table."""
+    service.succeed("alembic", "revision", "-m", slug)
+    path = service.versions / service.revisions()[-1]
+    up, down = f'    op.execute("CREATE TABLE {slug} ()")', f'    op.drop_table("{slug}")'
+    path.write_text(path.read_text().replace("    pass", up, 1).replace("    pass", down))
+    commit(service)
+    return head(service).strip()
+
+
+def meet(service: Service, mine: str, theirs: str) -> tuple[str, str]:
+    """Two branches that each add a revision, in the middle of their merge; the ids of both."""
+    service.succeed("git", "checkout", "--quiet", "-b", "mine")
+    revisions = [revise(service, mine)]
+    service.succeed("git", "checkout", "--quiet", "main")
+    revisions.append(revise(service, theirs))
+    service.succeed("git", "checkout", "--quiet", "mine")
+    process = service.run("git", "merge", "main")
+    assert process.returncode == 1, "git shows it, before a database does"
+    assert process.stdout.count("CONFLICT") == 1
+    assert "alembic/versions/HEAD" in process.stdout
+    return revisions[0], revisions[1]
+
+
+def test_every_command_that_writes_a_revision_keeps_head(service: Service) -> None:
+    (first,) = heads(service)
+    assert head(service) == f"{first}\n", "the baseline's"
+    service.succeed("alembic", "upgrade", "head")
+    models = service.folder / "models_db.py"
+    models.write_text(models.read_text() + "    note: Mapped[str | None]\n")
+    service.succeed("alembic", "revision", "--autogenerate", "-m", "add a note to items")
+    assert [head(service).strip()] == heads(service)
+    service.succeed("alembic", "revision", "--splice", "--head", first, "--rev-id", "own_id", "-m", "other branch")
+    assert head(service) == "own_id\n"
+    service.folder.joinpath("ruff.toml").write_text("nonsense = 1\n")
+    assert service.run("alembic", "merge", "-m", "join", "heads").returncode != 0, "it is written, but not formatted"
+    assert [head(service).strip()] == heads(service)
+
+
+def test_from_conflict_to_one_line(service: Service, database: URL) -> None:
+    put_into_git(service, service.folder)
+    service.succeed("alembic", "upgrade", "head")
+    ((base,),) = fetch(database, "SELECT version_num FROM alembic_version")
+    mine, theirs = meet(service, "mine", "theirs")
+
+    # The branch was tried before, in development.
+    fetch(database, "CREATE TABLE mine ()")
+    fetch(database, "UPDATE alembic_version SET version_num = :mine", mine=mine)
+    before = service.revisions()
+    sentence = service.fail(*REBASE)
+    assert f"The database {database.database!r} at 127.0.0.1:{database.port} is at {mine}" in sentence
+    assert service.revisions() == before
+    assert "<<<<<<<" in head(service)
+
+    assert f"alembic downgrade {base}, then python -m safe_migrations rebase" in sentence
+    service.succeed("alembic", "downgrade", base)
+    said = service.succeed(*REBASE)
+    assert f"From {base} to {theirs}, {before[2]}:\n  {before[1]} is now {before[1][:9]}0003_mine.py\n" in said
+    assert head(service) == f"{mine}\n"
+    service.succeed("alembic", "upgrade", "head")
+    assert tables(database) == {"alembic_version", "item", "mine", "theirs"}
+    commit(service)
+    assert "There is one head" in service.succeed(*REBASE)
+
+
+def test_the_other_way_out(service: Service, database: URL, thorough: bool) -> None:
+    if not thorough:
+        pytest.skip("the unit tests know the sentence")
+    put_into_git(service, service.folder)
+    service.succeed("alembic", "upgrade", "head")
+    mine, _ = meet(service, "mine", "theirs")
+    fetch(database, "CREATE TABLE mine ()")
+    fetch(database, "UPDATE alembic_version SET version_num = :mine", mine=mine)
+    assert 'alembic merge -m "merge heads" heads' in service.fail(*REBASE)
+    service.succeed("alembic", "merge", "-m", "merge heads", "heads")
+    assert [head(service).strip()] == heads(service)
+    service.succeed("alembic", "upgrade", "head")
+    assert tables(database) == {"alembic_version", "item", "mine", "theirs"}
+
+
+def test_without_a_database_it_says_so(service: Service) -> None:
+    put_into_git(service, service.folder)
+    meet(service, "mine", "theirs")
+    service.environment["ORDERS_DATABASE_URL"] = "no URL"
+    said = service.succeed(*REBASE)
+    assert "No database was asked whether it has these revisions: ORDERS_DATABASE_URL is not a URL" in said
+    assert " is now " in said
+
+
+@pytest.mark.parametrize("layout", ["standalone", "monorepo"])
+def test_hooks_of_a_commit(
+    render: Render, layout: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, thorough: bool
+) -> None:
+    if not thorough:
+        pytest.skip("test_delivery runs the hooks by themselves")
+    root = tmp_path / "root"
+    service = render(root if layout == "standalone" else root / "services" / "orders", layout=layout)
+    service.environment |= {
+        "VIRTUAL_ENV": sys.prefix,
+        "PDM_IGNORE_SAVED_PYTHON": "1",
+        "PRE_COMMIT_HOME": str(tmp_path_factory.getbasetemp() / "pre-commit"),
+        "SKIP": "ruff,mypy",
+    }
+    put_into_git(service, root)
+    config = str((service.folder / ".pre-commit-config.yaml").relative_to(root))
+    service.succeed("pre-commit", "install", "--config", config, folder=root)
+    service.succeed("git", "checkout", "--quiet", "-b", "mine")
+    service.succeed("git", "commit", "--quiet", "--allow-empty", "--message", "empty")
+    (baseline,) = service.versions.glob("*_0001_baseline.py")
+    text = baseline.read_text()
+    for path, content, found in [
+        (service.versions / "HEAD", "<<<<<<< a\nb\n=======\nc\n>>>>>>> d\n", "Merge conflict string"),
+        (service.versions / "HEAD", "other\n", "head-file"),
+        (baseline, text.replace('op.drop_table("item")', 'op.drop_table("items")'), "edited-revision"),
+    ]:
+        before = path.read_text()
+        path.write_text(content)
+        service.succeed("git", "add", "--all")
+        process = service.run("git", "commit", "--message", "refused")
+        assert process.returncode == 1, process.stderr
+        assert found in process.stderr
+        path.write_text(before)
+    baseline.write_text(text.replace('"""baseline', '"""The baseline'))
+    commit(service)
