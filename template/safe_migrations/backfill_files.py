@@ -18,7 +18,7 @@ rows = sa.table({arguments})
 backfill = Backfill(
     table=rows,
     key={key!r},
-    where=rows.c[{column!r}].is_(None),
+    where={where},
     values={values}
 )
 '''
@@ -46,6 +46,7 @@ class BackfillFile:
         column: the one that gets a value where it has none.
         value: what it becomes, in Python; None where only a person can tell.
         source: another column that `value` reads.
+        required: whether each row has to get a value, also one of which `source` has none.
         reason: why it is needed, in a sentence.
     """
 
@@ -56,6 +57,7 @@ class BackfillFile:
     value: str | None
     reason: str
     source: str | None = None
+    required: bool = True
 
     @property
     def name(self) -> str:
@@ -82,6 +84,15 @@ class BackfillFile:
         values = "{},  # write it, such as " + repr({self.column: "…"})
         if self.value is not None:
             values = "{" + f"{self.column!r}: {self.value}" + "},"
+        where = f"rows.c[{self.column!r}].is_(None)"
+        if self.source is not None and not self.required:
+            where += f" & rows.c[{self.source!r}].is_not(None)"
         return _FILE.format(
-            reason=self.reason, name=self.name, arguments=arguments, key=self.key, column=self.column, values=values
+            where=where,
+            reason=self.reason,
+            name=self.name,
+            arguments=arguments,
+            key=self.key,
+            column=self.column,
+            values=values,
         )

@@ -232,7 +232,7 @@ def deploy(arguments: argparse.Namespace) -> int:
         lambda text: print(text, flush=True),
         contract=arguments.contract,
     )
-    return 0 if after.state == BEHIND else after.exit_status  # what is left waits for the new code
+    return 0 if deployment.waits_for_code(after) else after.exit_status
 
 
 def run_backfills(arguments: argparse.Namespace) -> int:

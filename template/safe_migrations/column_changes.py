@@ -7,7 +7,7 @@ every supported version of PostgreSQL.
 import re
 from typing import Any
 
-from sqlalchemy import Column, Connection, column, func, select, table, types
+from sqlalchemy import Column, Connection, Identity, column, func, select, table, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
@@ -47,6 +47,15 @@ def writes_rows(new: Column[Any]) -> bool:
     if isinstance(new.type, postgresql.DOMAIN) and (new.type.check is not None or new.type.not_null):
         return True
     return new.identity is not None or (new.computed is not None and new.computed.persisted is not False)
+
+
+def is_identity(default: Any) -> bool:
+    """Whether a column's default is a sequence of its own.
+
+    Args:
+        default: as Alembic finds it in the models or in the database.
+    """
+    return isinstance(default, Identity)
 
 
 def default_text(connection: Connection, new: Column[Any]) -> str | None:

@@ -1,22 +1,21 @@
 """The safe form of a change of columns: no row is read or written under a lock that stops others."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from alembic.operations import MigrateOperation, ops
 from sqlalchemy import Column
 from sqlalchemy.sql.elements import conv
-from sqlalchemy.types import TypeEngine
 
 from safe_migrations.backfill_files import BackfillFile, backfill_name
-from safe_migrations.column_changes import default_text, is_volatile, keeps_rows, writes_rows
+from safe_migrations.column_changes import default_text, is_identity, is_volatile, writes_rows
 from safe_migrations.constraints import ValidateConstraintOp
-from safe_migrations.differences import Differences, table_of
-from safe_migrations.enum_changes import enum_of
+from safe_migrations.default_forms import change_default
+from safe_migrations.differences import Differences, alter, table_of
 from safe_migrations.operations import LONGEST_NAME
-from safe_migrations.phases import CONTRACT, EXPAND
-from safe_migrations.rendering import ConvertColumnOp
+from safe_migrations.phases import CONTRACT
 from safe_migrations.series import Piece, Pieces, Stage
+from safe_migrations.type_forms import change_type
 
 _LITERALS = (str, int, float)  # with a form in Python that is theirs
 
@@ -40,7 +39,7 @@ def add_column(differences: Differences, operation: ops.AddColumnOp) -> Pieces:
     )
     if writes_rows(column):
         danger = f"{table} is written anew while nobody can read or write it, to compute {name} for each row"
-        yield replace(piece, comment="Each row is written anew, under ACCESS EXCLUSIVE.", danger=danger)
+        yield replace(piece, comment="Each row is written anew, under ACCESS EXCLUSIVE.", danger=danger, alone=True)
         return
     volatile = default is not None and is_volatile(differences.connection, default)
     alike = differences.alike(table, column)
@@ -54,7 +53,7 @@ def add_column(differences: Differences, operation: ops.AddColumnOp) -> Pieces:
         comment = "Added empty, because a value for each row would write the table anew, while nobody can use it."
         piece = replace(piece, comment=comment, upgrade=(empty,))
     if volatile:
-        set_default = _alter(operation, name, modify_server_default=column.server_default)
+        set_default = alter(operation, modify_server_default=column.server_default)
         piece = replace(piece, upgrade=(*piece.upgrade, set_default), title=f"{piece.title} with its default")
     backfill = None
     if needs_value or volatile or alike:
@@ -81,7 +80,7 @@ def _backfill(
         value = f"sa.literal({own!r})"
     name = table_of(operation)
     reason = f"{name}.{column.name} gets a value in each row that has none."
-    file = BackfillFile(table.name, table.schema, key, column.name, value, reason, source)
+    file = BackfillFile(table.name, table.schema, key, column.name, value, reason, source, not column.nullable)
     differences.backfills.append(file)
     return file
 
@@ -106,12 +105,12 @@ def _set_not_null(
         Stage.NOT_VALID,
         table,
         f"{subject}, for new rows",
-        "NOT VALID: only what is written from now on is checked, so no row is read under the lock."
-        + ("" if backfill else " Fill the rows without a value before: without a primary key no backfill can."),
+        "NOT VALID: only what is written from now on is checked, so no row is read under the lock.",
         (create,),
         (drop,),
         phase=CONTRACT,
         backfill=backfill.name if backfill else None,
+        danger=None if backfill else f"{table} has no primary key for a backfill: fill {name} in all rows before",
     )
     yield Piece(
         Stage.VALIDATE,
@@ -129,8 +128,8 @@ def _set_not_null(
         subject,
         "The valid CHECK spares SET NOT NULL its scan. Validating is nothing now; after a downgrade it scans here, "
         "before the strong lock.",
-        (validate, _alter(operation, name, modify_nullable=False), drop),
-        (create, _alter(operation, name, modify_nullable=True)),
+        (validate, alter(operation, modify_nullable=False), drop),
+        (create, alter(operation, modify_nullable=True)),
         phase=CONTRACT,
         alone=True,
     )
@@ -153,8 +152,8 @@ def drop_column(differences: Differences, operation: ops.DropColumnOp) -> Pieces
             table,
             f"{table}.{name} may be null",
             "The new code does not know the column, so its rows have no value there.",
-            (_alter(operation, name, modify_nullable=True),),
-            (_alter(operation, name, modify_nullable=False),),
+            (alter(operation, modify_nullable=True),),
+            (alter(operation, modify_nullable=False),),
             f"Rows without a value have to get one before: UPDATE {table} …",
         )
         empty = Column(name, column.type, nullable=True, comment=column.comment)
@@ -185,33 +184,24 @@ def alter_column(differences: Differences, operation: ops.AlterColumnOp) -> Piec
         operation: what Alembic would do.
     """
     table, name = table_of(operation), operation.column_name
+    converted = (table, name) in differences.converted
     if operation.modify_type is not None:
-        yield _change_type(differences, operation)
+        yield change_type(differences, operation)
     if operation.modify_nullable is True:
         yield Piece(
             Stage.COLUMNS,
             table,
             f"{table}.{name} may be null",
             "It takes a moment, and comes first, because the new code may leave the column empty.",
-            (_alter(operation, name, modify_nullable=True),),
-            (_alter(operation, name, modify_nullable=False),),
+            (alter(operation, modify_nullable=True),),
+            (alter(operation, modify_nullable=False),),
             f"Rows without a value have to get one before: UPDATE {table} …",
         )
-    if operation.modify_server_default is not False:
-        removes = operation.modify_server_default is None
-        yield Piece(
-            Stage.COLUMNS,
-            table,
-            f"{table}.{name} {'without' if removes else 'with'} a default",
-            "It takes a moment: only rows to come have another default."
-            + (" The code that runs may still rely on it, so it goes afterwards." if removes else ""),
-            (_alter(operation, name, modify_server_default=operation.modify_server_default),),
-            (_alter(operation, name, modify_server_default=operation.existing_server_default or None),),
-            phase=CONTRACT if removes else EXPAND,
-        )
+    if operation.modify_server_default is not False and (not converted or is_identity(operation.modify_server_default)):
+        yield change_default(differences, operation)
     if operation.modify_comment is not False:
         comments = operation.modify_comment, operation.existing_comment
-        upgrade, downgrade = (_alter(operation, name, modify_comment=comment) for comment in comments)
+        upgrade, downgrade = (alter(operation, modify_comment=comment) for comment in comments)
         title = f"comment on {table}.{name}"
         yield Piece(Stage.COLUMNS, table, title, "A comment takes a moment.", (upgrade,), (downgrade,))
     if operation.modify_nullable is False:
@@ -222,78 +212,22 @@ def alter_column(differences: Differences, operation: ops.AlterColumnOp) -> Piec
         )
 
 
-def _change_type(differences: Differences, operation: ops.AlterColumnOp) -> Piece:
-    table, name = table_of(operation), operation.column_name
-    before, after = cast("TypeEngine[Any]", operation.existing_type), cast("TypeEngine[Any]", operation.modify_type)
-    piece = Piece(
-        Stage.COLUMNS,
-        table,
-        f"type of {table}.{name}",
-        "This type holds all that the old one held, in the same form: no row is written.",
-        (_alter(operation, name, existing_type=before, modify_type=after),),
-        (_alter(operation, name, existing_type=after, modify_type=before),),
-        "" if keeps_rows(after, before) else "Each row is read, and may be written anew, under ACCESS EXCLUSIVE.",
-    )
-    if keeps_rows(before, after):
-        return piece
-    default = differences.model(operation).c[name].server_default
-    return replace(
-        piece,
-        stage=Stage.TYPES,
-        upgrade=_convert(differences, operation, before, after, default),
-        downgrade=_convert(differences, operation, after, before, operation.existing_server_default),
-        phase=CONTRACT,
-        question=(
-            "Each row is written anew, under ACCESS EXCLUSIVE. Without that lock: add a column of the new type,",
-            "let the code write both, fill it by a backfill, let the code read it, and drop the old one.",
-        ),
-        comment="In one statement, for a small table, or while nobody uses it.",
-        danger=f"{table} is written anew while nobody can read or write it, because {name} gets another type",
-    )
-
-
-def _convert(
-    differences: Differences,
-    operation: ops.AlterColumnOp,
-    before: TypeEngine[Any],
-    after: TypeEngine[Any],
-    default: Any,
-) -> tuple[MigrateOperation, ...]:
-    """Change the type; a default of the old one, which would not fit, goes before and comes back after it."""
-    name, dialect = operation.column_name, differences.connection.dialect
-    through_text = any(enum_of(each) is not None for each in (before, after))
-    converted = [dialect.identifier_preparer.quote(name), *(["text"] if through_text else []), after.compile(dialect)]
-    convert = ConvertColumnOp(
-        operation.table_name,
-        name,
-        schema=operation.schema,
-        existing_type=before,
-        modify_type=after,
-        postgresql_using="::".join(converted),
-    )
-    if not operation.existing_server_default or operation.modify_server_default is not False:
-        return (convert,)
-    without, again = (_alter(operation, name, modify_server_default=each) for each in (None, default))
-    return without, convert, again
-
-
 def _renamed_column(before: str, operation: ops.AddColumnOp, backfill: BackfillFile | None) -> dict[str, Any]:
     table, after = table_of(operation), operation.column.name
     schema = f", schema={operation.schema!r}" if operation.schema else ""
     rename = f'op.alter_column("{operation.table_name}", "{before}", new_column_name="{after}"{schema})'
     file = f"alembic/backfills/{backfill.name}.py" if backfill else "a backfill"
     return {
+        "stage": Stage.RENAMES,
+        "alone": True,
         "question": (
             f"{table}.{before} goes and {table}.{after} comes, of the same type: is it a rename?",
             f"- Yes, and no code that runs uses it: put {rename} here,",
-            "  the other way round in downgrade(), and delete the files that come after this one, and the backfill.",
+            "  the other way round in downgrade(); delete the files of this change that come after this one, and the",
+            "  backfill; upgrade, and run migrate-revision again for what is left of the change.",
             f"- Yes, and code uses it: keep this. {file} copies the values; the new code writes both columns until the",
             "  old one goes.",
             f"- No: correct {file}, or delete it together with each requires_backfill that names it.",
         ),
         "danger": f"{table}.{before} is dropped at the end of this series, and {table}.{after} has only what is copied",
     }
-
-
-def _alter(operation: Any, column: str, **changes: Any) -> ops.AlterColumnOp:
-    return ops.AlterColumnOp(operation.table_name, column, schema=operation.schema, **changes)

@@ -34,6 +34,7 @@ def create_index(differences: Differences, operation: ops.CreateIndexOp) -> Piec
         "transaction.",
         (_build(operation),),
         (_remove(operation),),
+        phase=differences.building(operation, operation.to_index().columns),
         alone=True,
     )
 
@@ -50,6 +51,7 @@ def _replace_index(differences: Differences, new: ops.CreateIndexOp, old: ops.Cr
         f"CONCURRENTLY, and beside the {name} that it replaces.",
         (_build(new, temporary),),
         (_remove(new, temporary),),
+        phase=differences.building(new, new.to_index().columns),
         alone=True,
     )
     yield Piece(
@@ -112,9 +114,11 @@ def create_unique(differences: Differences, operation: ops.CreateUniqueConstrain
         Stage.UNIQUE,
         table_of(operation),
         f"unique {operation.constraint_name}",
-        "Others write while the index is built CONCURRENTLY; the constraint then takes it over in a moment.",
+        "Others write while the index is built CONCURRENTLY; the constraint then takes it over in a moment. It comes "
+        "first, because the new code may rely on it (ON CONFLICT); from now on duplicates fail.",
         _unique(operation, old.reverse() if old is not None else None),
         _unique(old.reverse(), operation) if old is not None else (operation.reverse(),),
+        phase=differences.building(operation, operation.to_constraint().columns),
         alone=True,
     )
 
@@ -168,17 +172,29 @@ def drop_constraint(differences: Differences, operation: ops.DropConstraintOp) -
         return
     create = operation.reverse()
     unique = isinstance(create, ops.CreateUniqueConstraintOp)
-    phase = differences.relaxing(operation, cast("ColumnCollectionConstraint", create.to_constraint()).columns)
+    phase = (
+        CONTRACT
+        if _has_successor(differences, create)
+        else differences.relaxing(operation, cast("ColumnCollectionConstraint", create.to_constraint()).columns)
+    )
     yield Piece(
         (Stage.UNIQUE if unique else Stage.COLUMNS) if phase == EXPAND else Stage.DROP_CONSTRAINTS,
         table_of(operation),
         f"drop {operation.constraint_name}",
         "It takes a moment, and comes "
-        + ("first: the new code may write what it forbids." if phase == EXPAND else "before its column goes."),
+        + ("first: the new code may write what it forbids." if phase == EXPAND else "when no code needs it any more."),
         (operation,),
         _unique(create, None) if unique else (create,),
         phase=phase,
         alone=unique,
+    )
+
+
+def _has_successor(differences: Differences, old: MigrateOperation) -> bool:
+    """Whether a foreign key goes because another one comes for its column: then it stays until that one is valid."""
+    return isinstance(old, ops.CreateForeignKeyOp) and any(
+        table_of(new) == table_of(old) and new.local_cols[0] == old.local_cols[0]
+        for new in differences.of(ops.CreateForeignKeyOp)
     )
 
 

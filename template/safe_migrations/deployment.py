@@ -14,7 +14,7 @@ from sqlalchemy import URL
 from safe_migrations.backup import backup
 from safe_migrations.connection import run_async
 from safe_migrations.errors import MigrationError, RefusedError
-from safe_migrations.phases import up_to_contract
+from safe_migrations.phases import CONTRACT, up_to_contract
 from safe_migrations.report import Report, read_report
 from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH
 
@@ -91,8 +91,23 @@ def _targets(script: ScriptDirectory, before: Report, *, contract: bool) -> list
     return [each.revision for each in ready if each.revision not in followed]
 
 
+def waits_for_code(report: Report) -> bool:
+    """Whether all that is pending comes after the new code, so that this can be deployed now.
+
+    Args:
+        report: the database's state.
+    """
+    return report.state == BEHIND and all(each["phase"] == CONTRACT for each in report.pending)
+
+
 def _waiting(report: Report) -> str:
     waiting = ", ".join(str(each["revision"]) for each in report.pending)
+    if not waits_for_code(report):
+        return (
+            "Not yet the new code: what it needs waits behind a contract revision of the release before. When that "
+            "release runs everywhere: python -m safe_migrations deploy --contract; then deploy the new code. "
+            f"Until then these wait: {waiting}"
+        )
     return (
         "Deploy the new code now. When it runs everywhere: python -m safe_migrations deploy --contract. "
         f"Until then these wait: {waiting}"

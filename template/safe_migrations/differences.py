@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import NullType
 
 from safe_migrations.backfill_files import BackfillFile
+from safe_migrations.column_changes import keeps_rows
 from safe_migrations.phases import CONTRACT, EXPAND
 
 _DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
@@ -26,6 +27,7 @@ class Differences:
         dropped: those that go.
         added: the columns that come, by the names of their tables and their own.
         removed: those that go.
+        converted: the columns whose rows another type writes anew.
         replaced: what drops an index or a constraint, where another one of the same name comes.
         backfills: what the safe forms need, as far as they have been asked for.
     """
@@ -45,6 +47,12 @@ class Differences:
         self.dropped = {table_of(each): each for each in self.of(ops.DropTableOp)}
         self.added = {(table_of(each), each.column.name): each.column for each in self.of(ops.AddColumnOp)}
         self.removed = {(table_of(each), each.column_name): each.to_column() for each in self.of(ops.DropColumnOp)}
+        types = {(table_of(each), each.column_name): each for each in self.of(ops.AlterColumnOp)}
+        self.converted = {
+            key
+            for key, each in types.items()
+            if each.modify_type is not None and not keeps_rows(each.existing_type, each.modify_type)
+        }
         new_names = {name_of(each) for each in self.of(ops.CreateIndexOp, ops.AddConstraintOp)}
         drops = {name_of(each): each for each in self.of(ops.DropIndexOp, ops.DropConstraintOp)}
         self.replaced = {name: drops[name] for name in drops.keys() & new_names}
@@ -85,7 +93,13 @@ class Differences:
         going = any((table_of(operation), column.name) in self.removed for column in columns)
         return CONTRACT if going else EXPAND
 
+    def building(self, operation: MigrateOperation, columns: Any) -> str:
+        """The phase in which an index is built: first, as the new code may need it, unless a type changes before."""
+        converted = any((table_of(operation), column.name) in self.converted for column in columns)
+        return CONTRACT if converted else EXPAND
+
     def model(self, operation: ops.AlterColumnOp) -> Table:
+        """The model's table."""
         default = self.connection.dialect.default_schema_name
         schema, name = operation.schema, operation.table_name
         tables = {(table.schema, table.name): table for table in self.metadata.tables.values()}
@@ -144,3 +158,14 @@ def shape(operation: Any) -> set[tuple[str, str | None]]:
 
 def referred(table: Table) -> set[str]:
     return {key.target_fullname.rpartition(".")[0] for key in table.foreign_keys}
+
+
+def alter(operation: Any, **changes: Any) -> ops.AlterColumnOp:
+    """An operation that changes a column, and says of it no more than that.
+
+    Args:
+        operation: another one, of the same column.
+        changes: as `AlterColumnOp` takes them.
+    """
+    name = operation.column.name if isinstance(operation, ops.AddColumnOp) else operation.column_name
+    return ops.AlterColumnOp(operation.table_name, name, schema=operation.schema, **changes)

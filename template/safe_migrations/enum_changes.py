@@ -16,8 +16,10 @@ from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import ARRAY, Column, Connection, MetaData, TypeDecorator, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import DefaultClause
 from sqlalchemy.types import TypeEngine
 
+from safe_migrations.column_changes import default_text
 from safe_migrations.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.errors import MigrationError
 
@@ -97,11 +99,24 @@ def setup(plugin: Plugin) -> None:
         plugin: Alembic's.
     """
     plugin.add_autogenerate_comparator(_compare, "autogenerate", "enums", priority=DispatchPriority.LAST)
+    plugin.add_autogenerate_comparator(_compare_default, "column", "server_default", priority=DispatchPriority.FIRST)
 
 
 def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps) -> PriorityDispatchResult:
     upgrade_ops.ops.extend(EnumChangeOp(change) for change in enum_changes(context, list(upgrade_ops.ops)))
     return PriorityDispatchResult.CONTINUE
+
+
+def _compare_default(context: AutogenContext, operation: ops.AlterColumnOp, *names: Any) -> PriorityDispatchResult:
+    """Compare the default of an enum column here: the server, which Alembic asks, knows no value yet to come."""
+    *_, found, column = names
+    before, after = found.server_default, column.server_default
+    if enum_of(column.type) is None or not all(isinstance(each, DefaultClause) for each in (before, after)):
+        return PriorityDispatchResult.CONTINUE
+    text = default_text(cast(Connection, context.connection), column)
+    if str(before.arg).partition("::")[0] != str(text).partition("::")[0]:
+        operation.existing_server_default, operation.modify_server_default = before, after
+    return PriorityDispatchResult.STOP
 
 
 def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:

@@ -15,7 +15,7 @@ from safe_migrations.errors import MigrationError
 
 EXPAND, CONTRACT = "expand", "contract"
 
-_UNACKNOWLEDGED = re.compile(r"""^#\s*acknowledged\s*=\s*(["'])(.*)\1\s*$""", re.MULTILINE)
+_UNACKNOWLEDGED = re.compile(r"""^#\s*acknowledged\s*=\s*(["'])(.*?)\1\s*(#.*)?$""", re.MULTILINE)
 
 
 def phase_of(script: Script) -> str | None:
@@ -23,8 +23,16 @@ def phase_of(script: Script) -> str | None:
 
     Args:
         script: the revision.
+
+    Raises:
+        MigrationError: it declares something else, which would count as nothing.
     """
     phase: str | None = getattr(script.module, "phase", None)
+    if phase not in (EXPAND, CONTRACT, None):
+        raise MigrationError(
+            f'{os.path.relpath(script.path)} declares the phase {phase!r}: write "{EXPAND}" or "{CONTRACT}", then run '
+            "the same command again."
+        )
     return phase
 
 

@@ -196,7 +196,7 @@ def _required(published: Published) -> Published:
 
 def _entries(tree: bytes, size: int) -> dict[str, str]:
     """The files in a folder, as git keeps it: `MODE NAME`, a zero byte, and the bytes of the id, again and again."""
-    entries = re.findall(rb"\d+ ([^\0]+)\0(.{%d})" % size, tree, re.DOTALL)
+    entries = re.findall(rb"\d+ ([^\0]+)\0(" + rb"." * size + rb")", tree, re.DOTALL)
     return {os.fsdecode(name): contents.hex() for name, contents in entries if name.endswith(b".py")}
 
 

@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from alembic import command, context
@@ -112,20 +113,26 @@ def _reads_files_only() -> bool:
 
 
 def _run_without_database(options: dict[str, Any], settings: dict[str, str]) -> None:
-    context.configure(
-        url="postgresql+asyncpg://",
-        as_sql=True,
-        literal_binds=True,
-        dialect_opts={"paramstyle": "named"},
-        **options,
-    )
+    offline = {"as_sql": True, "literal_binds": True, "dialect_opts": {"paramstyle": "named"}}
+    configuration = {"url": "postgresql+asyncpg://", **offline, **options}
+    context.configure(**configuration)
     function = context.get_context().opts["fn"]
     if function.__name__ == "upgrade":
-        _refuse_unacknowledged(function(context.get_starting_revision_argument(), context.get_context()))
+        context.configure(fn=partial(_told_of_backfills, function), **configuration)
     for name, value in settings.items():
         context.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _told_of_backfills(function: Callable[..., Iterable[RevisionStep]], heads: Any, migration: Any) -> Iterable[Any]:
+    """The steps of a script, in which a comment stands where a run would look if a backfill is complete."""
+    steps = list(function(heads, migration))
+    _refuse_unacknowledged(steps)
+    for step in steps:
+        if needed := getattr(step.revision.module, "requires_backfill", None):
+            migration.impl.static_output(f"-- Only if this is complete: python -m safe_migrations backfill {needed}")
+        yield step
 
 
 def _run_injected(connection: Connection, env_prefix: str, options: dict[str, Any]) -> None:

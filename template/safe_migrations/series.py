@@ -17,15 +17,16 @@ from safe_migrations.rendering import Comment, Nothing
 class Stage(IntEnum):
     """The order in which the pieces of a phase run: what others build on comes first."""
 
+    RENAMES = 0
     ENUMS = 1
     COLUMNS = 2
-    UNIQUE = 3
-    TABLES = 4
-    INDEXES = 5
-    NOT_VALID = 6
-    VALIDATE = 7
-    ENFORCE = 8
-    TYPES = 9
+    TYPES = 3
+    UNIQUE = 4
+    TABLES = 5
+    INDEXES = 6
+    NOT_VALID = 7
+    VALIDATE = 8
+    ENFORCE = 9
     DROP_CONSTRAINTS = 10
     DROP_COLUMNS = 11
     DROP_TABLES = 12

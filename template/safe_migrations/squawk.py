@@ -40,13 +40,13 @@ op.validate_constraint("fk_item_box", "item")""",
         "ACCESS EXCLUSIVE stops readers and writers while every row is looked at for NULL; one NULL, and it fails",
         """\
 # when a backfill has left no NULL; a validated check saves the scan
-op.create_check_constraint("item_sku_not_null", "item", "sku IS NOT NULL", postgresql_not_valid=True)
+op.create_check_constraint(op.f("ck_item_sku_not_null"), "item", "sku IS NOT NULL", postgresql_not_valid=True)
 # in a second revision
-op.validate_constraint("item_sku_not_null", "item")
+op.validate_constraint("ck_item_sku_not_null", "item")
 # in a third one, which says again that the check is valid
-op.validate_constraint("item_sku_not_null", "item")
+op.validate_constraint("ck_item_sku_not_null", "item")
 op.alter_column("item", "sku", nullable=False)
-op.drop_constraint("item_sku_not_null", "item", type_="check")""",
+op.drop_constraint(op.f("ck_item_sku_not_null"), "item", type_="check")""",
     ),
     Rule(
         "adding-required-field",
@@ -66,7 +66,7 @@ op.execute("ALTER TABLE item ADD CONSTRAINT pk_item PRIMARY KEY USING INDEX pk_i
     Rule(
         "ban-alter-domain-with-add-constraint",
         "SHARE stops the writers of every table that uses the domain while all their rows are checked",
-        'op.create_check_constraint("ck_item_sku", "item", "sku <> \'\'", postgresql_not_valid=True)  # on the table',
+        'op.create_check_constraint(op.f("ck_item_sku"), "item", "sku <> \'\'", postgresql_not_valid=True)',
     ),
     Rule(
         "ban-char-field",
@@ -76,7 +76,7 @@ op.execute("ALTER TABLE item ADD CONSTRAINT pk_item PRIMARY KEY USING INDEX pk_i
     Rule(
         "ban-create-domain-with-constraint",
         "a column of such a domain can't be added, nor the check changed, without all rows being rewritten or checked",
-        'op.create_check_constraint("ck_item_sku", "item", "sku <> \'\'", postgresql_not_valid=True)  # on the table',
+        'op.create_check_constraint(op.f("ck_item_sku"), "item", "sku <> \'\'", postgresql_not_valid=True)',
     ),
     Rule(
         "ban-drop-database",
@@ -109,7 +109,7 @@ op.alter_column("item", "sku", existing_type=sa.String(20), type_=sa.Text())""",
         "constraint-missing-not-valid",
         "the lock stops writers (for a check readers, too) while every row is checked",
         """\
-op.create_check_constraint("ck_item_price", "item", "price > 0", postgresql_not_valid=True)
+op.create_check_constraint(op.f("ck_item_price"), "item", "price > 0", postgresql_not_valid=True)
 # in a second revision
 op.validate_constraint("ck_item_price", "item")""",
     ),

@@ -61,9 +61,10 @@ def _renamed_table(old: str, operation: ops.CreateTableOp) -> dict[str, Any]:
         "question": (
             f"{old} goes and {new} comes, with the same columns: is it a rename?",
             f"- Yes, and no code that runs uses it: put {rename} here,",
-            "  the other way round in downgrade(), and delete the files that come after this one.",
-            "- Yes, and code uses it: keep this, let the new code write both, and copy the rows by a backfill before",
-            "  the old table goes.",
+            "  the other way round in downgrade(); delete the files of this change that come after this one; upgrade,",
+            "  and run migrate-revision again for what is left of the change.",
+            "- Yes, and code uses it: keep this, let the new code write both, and copy the rows (INSERT … SELECT, some",
+            "  thousand at a time) before the old table goes.",
             "- No: nothing is to be done.",
         ),
         "danger": f"the table {old} is dropped at the end of this series, and {new} begins empty",

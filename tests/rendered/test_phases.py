@@ -68,7 +68,8 @@ def test_deploy_stops_before_the_first_contract_revision_and_goes_on_when_told(f
 def test_contract_revisions_of_the_next_release_wait_for_its_code(filled: Service, database: URL) -> None:
     for name, phase in (("first", CONTRACT), ("second", EXPAND), ("third", CONTRACT)):
         add(filled, name, phase)
-    filled.succeed(*SAFE, "deploy")
+    process = filled.run(*SAFE, "deploy")
+    assert (process.returncode, "Not yet the new code" in process.stdout) == (4, True)
     assert not ran(database)
     filled.succeed(*SAFE, "deploy", "--contract")
     assert ran(database) == {"first", "second"}

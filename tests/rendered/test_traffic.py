@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,14 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, text
 
 from gate import AT_THE_GATE, GATE, open_gate, wait_for
 from support import Service, as_text, fetch, tables
+from traffic import LONGEST_STALL, traffic
 
 HELD = 6.0  # seconds for which a transaction keeps a lock; well above LONGEST_STALL
-LONGEST_STALL = 3.0  # seconds; the lock timeout of a try, and what a busy machine adds
+CODE = 2 * [text("SELECT word FROM entry WHERE id = 7"), text("UPDATE entry SET word = word WHERE id = 8")]
 
 TABLES = """
 op.execute("CREATE TABLE applied (revision text NOT NULL)")
@@ -87,35 +87,6 @@ def holding(database: URL, statement: str = "SELECT * FROM entry LIMIT 1") -> It
             runner.run(connection.close())
 
 
-@contextmanager
-def traffic(database: URL) -> Iterator[list[float]]:
-    """Readers and writers of the table, without a pause; gives how long each of their statements took."""
-    durations: list[float] = []
-    stop = threading.Event()
-
-    async def repeat(statement: str) -> None:
-        connection = await connect(database, "traffic")
-        while not stop.is_set():
-            begun = time.monotonic()
-            await connection.execute(statement)
-            durations.append(time.monotonic() - begun)
-            await asyncio.sleep(0.005)
-        await connection.close()
-
-    async def run() -> None:
-        statements = ["SELECT * FROM entry WHERE id = 7", "UPDATE entry SET word = word WHERE id = 8"]
-        await asyncio.gather(*(repeat(statement) for statement in 2 * statements))
-
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        running = executor.submit(asyncio.run, run())
-        try:
-            yield durations
-        finally:
-            stop.set()
-        running.result()
-    assert durations
-
-
 @pytest.fixture
 def prepared(service: Service, database: URL) -> Service:
     """A service whose database has the tables."""
@@ -126,13 +97,14 @@ def prepared(service: Service, database: URL) -> Service:
 
 def test_nobody_waits_for_long_while_a_migration_waits_for_a_lock(prepared: Service, database: URL) -> None:
     prepared.add_revision("column", COLUMN.format(name="added"))
-    with traffic(database) as durations:
+    with traffic(database, CODE) as running:
         with holding(database, "SELECT id FROM entry WHERE word = 'hush''hush' OR word = $$hush'hush$$") as pid:
             process = prepared.start(*UPGRADE)
             wait_for(database, WAITING_FOR_A_LOCK)
             time.sleep(HELD)
         stderr = end(process)
-    assert max(durations) < LONGEST_STALL
+    assert max(running.longest.values()) < LONGEST_STALL
+    assert running.errors == []
     assert columns(database) == ["added"]
     (named, *_) = [line for line in stderr.splitlines() if "did not get a lock" in line]
     who = rf"pid {pid} \(user postgres, application report at 127.0.0.1, idle in transaction for [\d.]+ s\)"
@@ -145,13 +117,13 @@ def test_on_stock_alembic_everybody_waits_as_long_as_the_migration(prepared: Ser
     """The trap is real."""
     prepared.use_stock_environment()
     prepared.add_revision("column", COLUMN.format(name="added"))
-    with traffic(database) as durations:
+    with traffic(database, CODE) as running:
         with holding(database):
             process = prepared.start(*UPGRADE)
             wait_for(database, WAITING_FOR_A_LOCK)
             time.sleep(LONGEST_STALL + 1)
         end(process)
-    assert max(durations) > LONGEST_STALL
+    assert max(running.longest.values()) > LONGEST_STALL
 
 
 def test_giving_up_names_who_is_in_the_way_and_what_was_applied(prepared: Service, database: URL) -> None:
@@ -233,13 +205,14 @@ def test_a_downgrade_lets_others_pass_while_it_waits_for_a_lock(prepared: Servic
     for name in ("zero", "first", "second"):
         prepared.add_revision(name, COLUMN.format(name=name), f'op.drop_column("entry", "{name}")')
     prepared.succeed(*UPGRADE)
-    with traffic(database) as durations:
+    with traffic(database, CODE) as running:
         with holding(database):
             process = prepared.start("alembic", "downgrade", "-2")
             wait_for_a_try_that_fails(database)
             assert columns(database) == ["zero", "first", "second"]
         assert "did not get a lock" in end(process)
-    assert max(durations) < LONGEST_STALL
+    assert max(running.longest.values()) < LONGEST_STALL
+    assert running.errors == []
     assert (revision(database), columns(database)) == ("0003_zero", ["zero"])
 
 

@@ -1,0 +1,707 @@
+"""Each change of models: what autogenerate writes for it runs while the code of both releases reads and writes."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.script import Script
+from sqlalchemy import URL, Column, ColumnElement, MetaData, Table
+
+from inside import Inside, schema
+from safe_migrations.connection import connected, run_async
+from safe_migrations.embedded import find_programs, throw_away_cluster
+from safe_migrations.errors import EmbeddedPostgresError, MigrationError
+from safe_migrations.phases import EXPAND, phase_of, unacknowledged
+from support import ENV_PREFIX, NewDatabase, Render, fetch
+from traffic import LONGEST_STALL, Traffic, traffic
+
+ROWS = 2000  # in each table
+ID = "id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A change of one table, which has the case's name after `t_`.
+
+    Attributes:
+        name: what changes.
+        before: the lines of its model besides `id`; or models, as a whole.
+        after: the same, of the next release.
+        revisions: what autogenerate writes; `!` is what somebody has to acknowledge, `<` a backfill that is needed.
+        values: what its backfill fills in, in Python.
+        refill: SQL that makes rows fit for a downgrade.
+        in_use: whether code reads and writes it meanwhile.
+        error: asyncpg's class of the one that a warm connection meets once.
+    """
+
+    name: str
+    before: str
+    after: str
+    revisions: Sequence[str] = ()
+    values: str = ""
+    refill: str = ""
+    in_use: bool = True
+    error: str = ""
+
+    def models(self) -> tuple[str, str]:
+        """The text of each release's models."""
+        before, after = (
+            text if "class " in text or not text else model(f"t_{self.name}", text)
+            for text in (self.before, self.after)
+        )
+        return before, after
+
+
+def model(table: str, lines: str) -> str:
+    """The text of a model."""
+    name = table.title().replace("_", "")
+    return f"\n\nclass {name}(Base):\n" + indent(f'__tablename__ = "{table}"\n{ID}\n{lines.strip()}\n', "    ")
+
+
+CASES: dict[str, list[Case]] = {}
+CASES["indexes"] = [
+    Case(
+        "index", "code: Mapped[str]", "code: Mapped[str] = mapped_column(index=True)", ["expand: index ix_t_index_code"]
+    ),
+    Case(
+        "unique_index",
+        "code: Mapped[str]",
+        "code: Mapped[str] = mapped_column(index=True, unique=True)",
+        ["expand: index ix_t_unique_index_code"],
+    ),
+    Case(
+        "index_changed",
+        'code: Mapped[str]\nsize: Mapped[int]\n__table_args__ = (sa.Index("ix_t_index_changed", "code"),)',
+        'code: Mapped[str]\nsize: Mapped[int]\n__table_args__ = (sa.Index("ix_t_index_changed", "size", "code"),)',
+        ["expand: index ix_t_index_changed_new", "contract: ix_t_index_changed replaced"],
+    ),
+    Case(
+        "unique_index_changed",
+        "code: Mapped[str]\nsize: Mapped[int]\n"
+        '__table_args__ = (sa.Index("ix_t_unique_index_changed", "code", unique=True),)',
+        "code: Mapped[str]\nsize: Mapped[int]\n"
+        '__table_args__ = (sa.Index("ix_t_unique_index_changed", "size", "code", unique=True),)',
+        ["expand: index ix_t_unique_index_changed_new", "expand: ix_t_unique_index_changed replaced"],
+    ),
+    Case(
+        "index_partial",
+        "code: Mapped[str]",
+        "code: Mapped[str]\n"
+        "__table_args__ = (sa.Index('ix_t_index_partial', sa.text('lower(code) DESC'), postgresql_include=['id'], "
+        "postgresql_where=sa.text(\"code LIKE 'a%'\"), postgresql_with={'fillfactor': 50}),)",
+        ["expand: index ix_t_index_partial"],
+    ),
+    Case(
+        "index_dropped",
+        "code: Mapped[str] = mapped_column(index=True)",
+        "code: Mapped[str]",
+        ["contract: drop index ix_t_index_dropped_code"],
+    ),
+    Case(
+        "unique_index_dropped",
+        "code: Mapped[str] = mapped_column(index=True, unique=True)",
+        "code: Mapped[str]",
+        ["expand: drop index ix_t_unique_index_dropped_code"],
+    ),
+    Case(
+        "unique",
+        "code: Mapped[str]",
+        "code: Mapped[str] = mapped_column(unique=True)",
+        ["expand: unique uq_t_unique_code"],
+    ),
+    Case(
+        "unique_changed",
+        "code: Mapped[str]\nsize: Mapped[int]\n"
+        "__table_args__ = (sa.UniqueConstraint('code', name='uq_t_unique_changed'),)",
+        "code: Mapped[str]\nsize: Mapped[int]\n"
+        "__table_args__ = (sa.UniqueConstraint('code', 'size', name='uq_t_unique_changed'),)",
+        ["expand: unique uq_t_unique_changed"],
+    ),
+    Case(
+        "unique_dropped",
+        "code: Mapped[str] = mapped_column(unique=True)",
+        "code: Mapped[str]",
+        ["expand: drop uq_t_unique_dropped_code"],
+    ),
+]
+
+
+def with_box(name: str, lines: str) -> str:
+    return model(f"t_{name}_box", "label: Mapped[str]") + model(f"t_{name}", lines)
+
+
+CASES["constraints"] = [
+    Case(
+        "check",
+        "code: Mapped[str]",
+        "code: Mapped[str]\n__table_args__ = (CheckConstraint(\"code <> ''\", name='full'),)",
+        ["contract: ck_t_check_full, for new rows", "contract: ck_t_check_full, for all rows"],
+    ),
+    Case(
+        "check_changed",
+        "code: Mapped[str]\n__table_args__ = (CheckConstraint(\"code <> ''\", name='full'),)",
+        "code: Mapped[str]\n__table_args__ = (CheckConstraint(\"code <> '-'\", name='not_dash'),)",
+        [
+            "expand: drop ck_t_check_changed_full",
+            "contract: ck_t_check_changed_not_dash, for new rows",
+            "contract: ck_t_check_changed_not_dash, for all rows",
+        ],
+    ),
+    Case(
+        "check_dropped",
+        "code: Mapped[str]\n__table_args__ = (CheckConstraint(\"code <> ''\", name='full'),)",
+        "code: Mapped[str]",
+        ["expand: drop ck_t_check_dropped_full"],
+    ),
+    Case(
+        "fk",
+        with_box("fk", "box_id: Mapped[int] = mapped_column(BigInteger)"),
+        with_box("fk", "box_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_box.id'))"),
+        ["contract: fk_t_fk_box_id_t_fk_box, for new rows", "contract: fk_t_fk_box_id_t_fk_box, for all rows"],
+    ),
+    Case(
+        "fk_column",
+        with_box("fk_column", "code: Mapped[str]"),
+        with_box(
+            "fk_column",
+            "code: Mapped[str]\n"
+            "box_id: Mapped[int | None] = mapped_column(BigInteger, sa.ForeignKey('t_fk_column_box.id'))",
+        ),
+        [
+            "expand: add t_fk_column.box_id",
+            "expand: fk_t_fk_column_box_id_t_fk_column_box, for new rows",
+            "expand: fk_t_fk_column_box_id_t_fk_column_box, for all rows",
+        ],
+    ),
+    Case(
+        "fk_table",
+        model("t_fk_table", "code: Mapped[str]"),
+        with_box(
+            "fk_table",
+            "code: Mapped[str]\n"
+            "box_id: Mapped[int | None] = mapped_column("
+            "BigInteger, sa.ForeignKey('t_fk_table_box.id', ondelete='CASCADE'), index=True)",
+        ),
+        [
+            "expand: add t_fk_table.box_id",
+            "expand: create t_fk_table_box",
+            "expand: index ix_t_fk_table_box_id",
+            "expand: fk_t_fk_table_box_id_t_fk_table_box, for new rows",
+            "expand: fk_t_fk_table_box_id_t_fk_table_box, for all rows",
+        ],
+    ),
+    Case(
+        "fk_changed",
+        with_box("fk_changed", "box_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_changed_box.id'))"),
+        with_box(
+            "fk_changed",
+            "box_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_changed_box.id', ondelete='CASCADE'))",
+        ),
+        [
+            "contract: fk_t_fk_changed_box_id_t_fk_changed_box, for new rows",
+            "contract: fk_t_fk_changed_box_id_t_fk_changed_box, for all rows",
+        ],
+    ),
+    Case(
+        "fk_dropped",
+        with_box("fk_dropped", "box_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_dropped_box.id'))"),
+        with_box("fk_dropped", "box_id: Mapped[int] = mapped_column(BigInteger)"),
+        ["expand: drop fk_t_fk_dropped_box_id_t_fk_dropped_box"],
+    ),
+]
+CASES["columns"] = [
+    Case(
+        "not_null",
+        "code: Mapped[str | None]",
+        "code: Mapped[str]",
+        [
+            "contract <t_not_null_code: t_not_null.code not null, for new rows",
+            "contract: t_not_null.code not null, for all rows",
+            "contract: t_not_null.code not null",
+        ],
+        values='{"code": sa.literal("-")}',
+    ),
+    Case(
+        "null",
+        "code: Mapped[str]",
+        "code: Mapped[str | None]",
+        ["expand: t_null.code may be null"],
+        refill="UPDATE t_null SET code = '' WHERE code IS NULL",
+    ),
+    Case(
+        "new_not_null",
+        "code: Mapped[str]",
+        "code: Mapped[str]\nsku: Mapped[str]",
+        [
+            "expand: add t_new_not_null.sku",
+            "contract <t_new_not_null_sku: t_new_not_null.sku not null, for new rows",
+            "contract: t_new_not_null.sku not null, for all rows",
+            "contract: t_new_not_null.sku not null",
+        ],
+        values='{"sku": rows.c.id.cast(sa.Text)}',
+    ),
+    Case(
+        "new_not_null_python",
+        "code: Mapped[str]",
+        "code: Mapped[str]\nsku: Mapped[str] = mapped_column(default='plain')",
+        [
+            "expand: add t_new_not_null_python.sku",
+            "contract <t_new_not_null_python_sku: t_new_not_null_python.sku not null, for new rows",
+            "contract: t_new_not_null_python.sku not null, for all rows",
+            "contract: t_new_not_null_python.sku not null",
+        ],
+    ),
+    Case(
+        "new_constant",
+        "code: Mapped[str]",
+        "code: Mapped[str]\nkind: Mapped[str] = mapped_column(server_default='plain')\n"
+        "at: Mapped[datetime] = mapped_column(server_default=func.now())",
+        ["expand: add t_new_constant.kind and 1 more"],
+    ),
+    Case(
+        "new_volatile",
+        "code: Mapped[str]",
+        "code: Mapped[str]\ntoken = mapped_column(sa.Uuid, server_default=func.gen_random_uuid(), nullable=False)",
+        [
+            "expand: add t_new_volatile.token with its default",
+            "contract <t_new_volatile_token: t_new_volatile.token not null, for new rows",
+            "contract: t_new_volatile.token not null, for all rows",
+            "contract: t_new_volatile.token not null",
+        ],
+    ),
+    Case(
+        "new_volatile_null",
+        "code: Mapped[str]",
+        "code: Mapped[str]\ntoken = mapped_column(sa.Uuid, server_default=func.gen_random_uuid())",
+        ["expand: add t_new_volatile_null.token with its default"],
+    ),
+    Case(
+        "new_computed",
+        "code: Mapped[str]",
+        "code: Mapped[str]\nlength = mapped_column(sa.Integer, sa.Computed('length(code)', persisted=True))",
+        ["expand!: add t_new_computed.length"],
+    ),
+    Case(
+        "new_identity",
+        "code: Mapped[str]",
+        "code: Mapped[str]\nnumber = mapped_column(BigInteger, Identity())",
+        ["expand!: add t_new_identity.number"],
+    ),
+    Case(
+        "widened",
+        "code = mapped_column(sa.String(10))\nprice = mapped_column(sa.Numeric(10, 2))",
+        "code = mapped_column(sa.String(20))\nprice = mapped_column(sa.Numeric(12, 2))",
+        ["expand: type of t_widened.code and 1 more"],
+        refill="UPDATE t_widened SET code = left(code, 10)",
+        error="InvalidCachedStatementError",
+    ),
+    Case(
+        "rewritten",
+        "size: Mapped[int]",
+        "size: Mapped[int] = mapped_column(BigInteger)",
+        ["contract!: type of t_rewritten.size"],
+        in_use=False,
+    ),
+    Case(
+        "default_set",
+        "code: Mapped[str]",
+        "code: Mapped[str] = mapped_column(server_default='plain')",
+        ["expand: t_default_set.code with a default"],
+    ),
+    Case(
+        "default_changed",
+        "code: Mapped[str] = mapped_column(server_default='plain')",
+        "code: Mapped[str] = mapped_column(server_default='other')",
+        ["expand: t_default_changed.code with a default"],
+    ),
+    Case(
+        "default_removed",
+        "code: Mapped[str] = mapped_column(server_default='plain')",
+        "code: Mapped[str]",
+        ["contract: t_default_removed.code without a default"],
+    ),
+    Case(
+        "comment",
+        "code: Mapped[str]",
+        'code: Mapped[str] = mapped_column(comment="what it\'s called, 100%")',
+        ["expand: comment on t_comment.code"],
+    ),
+    Case(
+        "cast",
+        "code: Mapped[str] = mapped_column(server_default='1')",
+        "code: Mapped[int] = mapped_column(BigInteger, server_default='1')",
+        ["contract!: type of t_cast.code"],
+        in_use=False,
+    ),
+]
+CASES["drops"] = [
+    Case(
+        "drop_null",
+        "code: Mapped[str]\ngone: Mapped[str | None]",
+        "code: Mapped[str]",
+        ["contract!: drop t_drop_null.gone"],
+    ),
+    Case(
+        "drop_not_null",
+        "code: Mapped[str]\ngone: Mapped[str]",
+        "code: Mapped[str]",
+        ["expand: t_drop_not_null.gone may be null", "contract!: drop t_drop_not_null.gone"],
+        refill="UPDATE t_drop_not_null SET gone = '' WHERE gone IS NULL",
+    ),
+    Case(
+        "drop_index",
+        "code: Mapped[str]\ngone: Mapped[str | None] = mapped_column(index=True)",
+        "code: Mapped[str]",
+        ["contract: drop index ix_t_drop_index_gone", "contract!: drop t_drop_index.gone"],
+    ),
+    Case(
+        "drop_unique",
+        "code: Mapped[str]\ngone: Mapped[str | None] = mapped_column(unique=True)",
+        "code: Mapped[str]",
+        ["contract: drop uq_t_drop_unique_gone", "contract!: drop t_drop_unique.gone"],
+    ),
+    Case(
+        "drop_fk",
+        with_box(
+            "drop_fk",
+            "code: Mapped[str]\n"
+            "box_id: Mapped[int | None] = mapped_column(BigInteger, sa.ForeignKey('t_drop_fk_box.id'))",
+        ),
+        with_box("drop_fk", "code: Mapped[str]"),
+        ["contract: drop fk_t_drop_fk_box_id_t_drop_fk_box", "contract!: drop t_drop_fk.box_id"],
+    ),
+    Case(
+        "drop_table",
+        model("t_drop_table", "code: Mapped[str] = mapped_column(index=True)\nsize: Mapped[int]\nextra: Mapped[int]"),
+        "",
+        ["contract!: drop t_drop_table"],
+    ),
+    Case(
+        "drop_referred",
+        model("t_drop_referred_box", "label: Mapped[str]\nweight: Mapped[int]")
+        + model(
+            "t_drop_referred",
+            "code: Mapped[str]\n"
+            "box_id: Mapped[int | None] = mapped_column(BigInteger, sa.ForeignKey('t_drop_referred_box.id'))",
+        ),
+        model("t_drop_referred", "code: Mapped[str]"),
+        [
+            "contract: drop fk_t_drop_referred_box_id_t_drop_referred_box",
+            "contract!: drop t_drop_referred.box_id",
+            "contract!: drop t_drop_referred_box",
+        ],
+    ),
+    Case(
+        "rename_column",
+        "title: Mapped[str]",
+        "headline: Mapped[str]",
+        [
+            "expand!: add t_rename_column.headline",
+            "expand: t_rename_column.title may be null",
+            "contract <t_rename_column_headline: t_rename_column.headline not null, for new rows",
+            "contract: t_rename_column.headline not null, for all rows",
+            "contract: t_rename_column.headline not null",
+            "contract! <t_rename_column_headline: drop t_rename_column.title",
+        ],
+        refill="UPDATE t_rename_column SET title = '' WHERE title IS NULL",
+    ),
+    Case(
+        "rename_table",
+        model("t_rename_table_old", "a: Mapped[str]\nb: Mapped[str]\nc: Mapped[str]"),
+        model("t_rename_table_new", "a: Mapped[str]\nb: Mapped[str]\nc: Mapped[str]"),
+        ["expand!: create t_rename_table_new", "contract!: drop t_rename_table_old"],
+    ),
+    Case(
+        "quoted",
+        """
+class Quoted(Base):
+    __tablename__ = "t_quoted Order"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    user: Mapped[str] = mapped_column("user")
+    gone: Mapped[str] = mapped_column("Gone %", unique=True)
+""",
+        """
+class Quoted(Base):
+    __tablename__ = "t_quoted Order"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    user: Mapped[str | None] = mapped_column("user", index=True)
+    new: Mapped[str] = mapped_column("New %d \\"x\\"", unique=True)
+    box: Mapped[int | None] = mapped_column("Box:1", BigInteger, sa.ForeignKey('t_quoted Order.id'))
+    __table_args__ = (CheckConstraint("\\"user\\" <> '100%'", name="Full %"),)
+""",
+        [
+            'expand!: add t_quoted Order.New %d "x"',
+            "expand: add t_quoted Order.Box:1 and 2 more",
+            'expand: unique uq_t_quoted Order_New %d "x"',
+            "expand: index ix_t_quoted Order_user",
+            "expand: fk_t_quoted Order_Box:1_t_quoted Order, for new rows",
+            "expand: fk_t_quoted Order_Box:1_t_quoted Order, for all rows",
+            'contract <t_quoted_Order_New_d_x_: t_quoted Order.New %d "x" not null, for new rows and 1 more',
+            'contract: t_quoted Order.New %d "x" not null, for all rows and 1 more',
+            'contract: t_quoted Order.New %d "x" not null',
+            "contract: drop uq_t_quoted Order_Gone %",
+            "contract! <t_quoted_Order_New_d_x_: drop t_quoted Order.Gone %",
+        ],
+        values='{\'New %d "x"\': rows.c["id"].cast(sa.Text)}',
+        refill='UPDATE "t_quoted Order" SET "Gone %" = id::text, "user" = coalesce("user", \'\')',
+    ),
+]
+
+
+def enum(name: str, values: str, lines: str = "") -> str:
+    return f"code: Mapped[str]\nkind = mapped_column(sa.Enum({values}, name='t_{name}_kind'){lines})"
+
+
+CASES["enums"] = [
+    Case(
+        "enum_table",
+        "",
+        model("t_enum_table", enum("enum_table", "'a', 'b'")),
+        ["expand: create enum t_enum_table_kind and 1 more"],
+    ),
+    Case(
+        "enum_column",
+        "code: Mapped[str]",
+        enum("enum_column", "'a', 'b'"),
+        ["expand: create enum t_enum_column_kind and 1 more"],
+    ),
+    Case(
+        "enum_column_not_null",
+        "code: Mapped[str]",
+        enum("enum_column_not_null", "'a', 'b'", ", server_default='a', nullable=False"),
+        ["expand: create enum t_enum_column_not_null_kind and 1 more"],
+    ),
+    Case(
+        "enum_appended",
+        enum("enum_appended", "'a', 'b'"),
+        enum("enum_appended", "'a', 'b', 'c', 'd'"),
+        ["expand: values of t_enum_appended_kind"],
+    ),
+    Case(
+        "enum_middle",
+        enum("enum_middle", "'a', 'b'"),
+        enum("enum_middle", "'a', 'x', 'b'"),
+        ["expand: values of t_enum_middle_kind"],
+    ),
+    Case(
+        "enum_removed",
+        enum("enum_removed", "'a', 'b', 'c'"),
+        enum("enum_removed", "'a', 'b'"),
+        ["contract!: values of t_enum_removed_kind"],
+        in_use=False,
+    ),
+    Case(
+        "enum_dropped",
+        enum("enum_dropped", "'a', 'b'"),
+        "code: Mapped[str]",
+        ["contract!: drop t_enum_dropped.kind and 1 more"],
+    ),
+    Case(
+        "enum_to_text",
+        enum("enum_to_text", "'a', 'b'"),
+        "code: Mapped[str]\nkind: Mapped[str | None]",
+        ["contract!: type of t_enum_to_text.kind", "contract: drop enum t_enum_to_text_kind"],
+        in_use=False,
+    ),
+]
+
+
+def value(column: Column[Any], number: ColumnElement[int], known: frozenset[str]) -> ColumnElement[Any]:
+    """What code writes into a column; it leaves every second one empty, where it may."""
+    match column.type:
+        case sa.Enum():
+            found: ColumnElement[Any] = sa.literal(column.type.enums[0], column.type)
+        case sa.String():
+            text = sa.cast(number, sa.Text)
+            found = text if column.type.length is None else sa.func.left(sa.func.md5(text), column.type.length)
+        case sa.Integer() | sa.Numeric():
+            found = sa.cast(number % ROWS + 1, column.type)
+        case sa.Uuid():
+            found = sa.func.gen_random_uuid()
+        case sa.DateTime():
+            found = sa.func.clock_timestamp()
+        case _:
+            raise AssertionError(column.type)
+    if any(key.target_fullname.rpartition(".")[0] not in known for key in column.foreign_keys):
+        return sa.null()  # the table is new and empty
+    return sa.case((number % 2 == 0, found)) if column.nullable else found
+
+
+def row(table: Table, number: ColumnElement[int], known: frozenset[str]) -> dict[str, ColumnElement[Any]]:
+    """What code writes into a table: all but what PostgreSQL computes."""
+    own = (column for column in table.columns if column.identity is None and column.computed is None)
+    return {column.name: value(column, number, known) for column in own}
+
+
+def works(metadata: MetaData, known: frozenset[str], idle: set[str]) -> list[sa.Executable]:
+    """What code with these models does: it writes and reads all that it knows."""
+    number = sa.cast(sa.func.random() * 1e15, sa.BigInteger)
+
+    def of_table(table: Table) -> Iterator[sa.Executable]:
+        values = row(table, number, known)
+        yield sa.insert(table).values(values)
+        yield sa.update(table).where(table.c.id == 7).values({name: table.c[name] for name in values})
+        yield sa.select(table).where(table.c.id == 8)
+
+    return [work for table in metadata.sorted_tables if table.name not in idle for work in of_table(table)]
+
+
+def execute(url: URL, *statements: sa.Executable) -> None:
+    """Run statements, in one transaction."""
+
+    async def run() -> None:
+        async with connected(url, ENV_PREFIX) as connection:
+            for statement in statements:
+                await connection.execute(statement)
+            await connection.commit()
+
+    run_async(run())
+
+
+def seed(metadata: MetaData) -> list[sa.Executable]:
+    """Statements that fill the tables."""
+    numbers = sa.select(sa.func.generate_series(1, ROWS).label("number")).subquery()
+    known = frozenset(metadata.tables)
+
+    def fill(table: Table) -> sa.Executable:
+        values = row(table, numbers.c.number, known)
+        return sa.insert(table).from_select(list(values), sa.select(*values.values()))
+
+    return [fill(table) for table in metadata.sorted_tables]
+
+
+@pytest.fixture(params=[15, 16, 17, 18])
+def url(request: pytest.FixtureRequest, thorough: bool, new_database: NewDatabase) -> Iterator[URL]:
+    """An empty database of each version; the newest by default."""
+    if request.param == 18:
+        yield new_database()
+        return
+    if not thorough:
+        pytest.skip("the newest is enough: pdm run test-all")
+    try:
+        programs = find_programs(request.param, exactly=True)
+    except EmbeddedPostgresError as error:
+        pytest.skip(f"PostgreSQL {request.param} is not here: {error}")
+    with throw_away_cluster(programs) as cluster:
+        yield cluster.url()
+
+
+@pytest.mark.parametrize("group", list(CASES))
+def test_a_change(group: str, render: Render, url: URL) -> None:
+    """Written, linted, up while both releases work, down, and up again."""
+    cases = CASES[group]
+    before, after = ("".join(texts) for texts in zip(*(case.models() for case in cases), strict=True))
+    inside = Inside(render(), url)
+    old = inside.write_models(before)
+    first = inside.autogenerate("start")
+    assert inside.lint(first) == []
+    inside.alembic(command.upgrade, "head")
+    execute(url, *seed(old))
+    at_start = schema(url)
+    new = inside.write_models(after)
+    scripts = inside.autogenerate("change")
+    assert written(scripts, cases) == {case.name: list(case.revisions) for case in cases}
+
+    asked = [Path(script.path).name for script in scripts if unacknowledged(Path(script.path))]
+    findings = inside.lint(scripts)
+    assert [each.path.name for each in findings if each.rule.name == "unacknowledged"] == asked
+    assert {each.path.name for each in findings} == set(asked)
+    told, running = upgrade(inside, cases, old, new, scripts)
+    assert [each for each in told if each.endswith(".py")] == asked
+    assert max(running.longest.values()) < LONGEST_STALL
+    assert {(error, of_case(statement, cases)) for error, statement in running.errors} == {
+        (case.error, case.name) for case in cases if case.error
+    }
+    inside.alembic(command.check)
+    assert inside.lint(scripts) == []
+
+    at_head = schema(url)
+    downgrade(inside, first[-1].revision, cases)
+    left = schema(url) ^ at_start
+    assert {kind for _, _, kind in left} <= {"value"}, "the values of an enum stay, because PostgreSQL can't drop one"
+    inside.upgrade("head", lambda name: value_of(name, cases))
+    assert schema(url) == at_head
+    inside.alembic(command.check)
+
+
+def written(scripts: Sequence[Script], cases: Sequence[Case]) -> dict[str, list[str]]:
+    """What the revisions of each case declare and say."""
+    found: dict[str, list[str]] = {case.name: [] for case in cases}
+    for script in scripts:
+        danger = "!" if unacknowledged(Path(script.path)) else ""
+        needs = getattr(script.module, "requires_backfill", None)
+        title = (script.doc or "").removeprefix("change: ")
+        text = f"{phase_of(script)}{danger}{f' <{needs}' if needs else ''}: {title}"
+        found[of_case(title, cases)].append(text)
+    return found
+
+
+def of_case(text: str, cases: Sequence[Case]) -> str:
+    """The name of the case that a revision's title or file, or a statement, is about."""
+    return max((case.name for case in cases if re.search(rf"(\b|_)t_{case.name}", text)), key=len)
+
+
+def value_of(backfill: str, cases: Sequence[Case]) -> str:
+    """What a backfill fills in."""
+    name = of_case(backfill, cases)
+    return next(case.values for case in cases if case.name == name)
+
+
+def upgrade(
+    inside: Inside, cases: Sequence[Case], old: MetaData, new: MetaData, scripts: Sequence[Script]
+) -> tuple[list[str], Traffic]:
+    """As a release is rolled out: the old code, then the old and the new code beside each other, then the new code.
+
+    Returns:
+        What the runner has asked for, and what the code has met.
+    """
+    idle = {f"t_{case.name}" for case in cases if not case.in_use}
+    known = frozenset(old.tables)
+    old_code, new_code = (works(metadata, known, idle) for metadata in (old, new))
+    expand = [script.revision for script in scripts if phase_of(script) == EXPAND]
+    told = []
+    with traffic(inside.url, old_code) as running:
+        if expand:
+            told += inside.upgrade(expand[-1], lambda name: value_of(name, cases))
+            running.let_pass()
+        running.works = [*old_code, *new_code]
+        running.let_pass()
+        running.works = new_code
+        running.let_pass()
+        told += inside.upgrade("head", lambda name: value_of(name, cases))
+        running.let_pass()
+    return told, running
+
+
+def downgrade(inside: Inside, revision: str, cases: Sequence[Case]) -> None:
+    """Downgrade; where rows are in the way, make them fit."""
+    refills = {case.name: case.refill for case in cases if case.refill}
+    while True:
+        try:
+            inside.alembic(command.downgrade, revision, x=["yes"])
+            break
+        except MigrationError as error:
+            name = of_case(Path(str(error).partition(":")[0]).stem, cases)
+            if name not in refills:
+                raise
+            fetch(inside.url, refills.pop(name))
+    assert not refills, "rows were in the way of nothing"
+
+
+def test_no_change_writes_no_file(render: Render, database: URL, capsys: pytest.CaptureFixture[str]) -> None:
+    inside = Inside(render(), database)
+    inside.write_models(model("t_same", "code: Mapped[str] = mapped_column(index=True)"))
+    inside.autogenerate("start")
+    inside.alembic(command.upgrade, "head")
+    files = inside.service.revisions()
+    capsys.readouterr()
+    assert inside.autogenerate("nothing") == []
+    said = "The models and the database agree: there is nothing to migrate, and no file was written.\n"
+    assert capsys.readouterr().out == said
+    assert inside.service.revisions() == files
