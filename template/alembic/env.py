@@ -6,7 +6,7 @@ from alembic import context
 
 from config import ENV_PREFIX, load_settings
 from models_db import Base
-from safe_migrations import authoring, autogenerate, runner
+from safe_migrations import authoring, hooks, runner
 
 # On the command line only: an application that calls Alembic has logging of its own, which fileConfig would replace.
 if context.config.cmd_opts is not None and context.config.config_file_name is not None:
@@ -19,6 +19,7 @@ runner.run(
     target_metadata=Base.metadata,
     compare_type=True,
     compare_server_default=True,
-    autogenerate_plugins=autogenerate.PLUGINS,
-    process_revision_directives=autogenerate.write_series,
+    autogenerate_plugins=hooks.PLUGINS,
+    include_name=hooks.include_name,
+    process_revision_directives=hooks.write_series,
 )

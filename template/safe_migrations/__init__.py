@@ -19,6 +19,7 @@ the floors below its own, or from one that stands above it on the same floor:
               constraint_forms  … of indexes and constraints
               safe_forms    … of each change
               autogenerate  from the differences to a series of revisions
+              hooks         what env.py gives to autogenerate
               preview       the same, without writing a file
               history       which revisions are new, edited or deleted, and the file HEAD
               statements    what a statement does to which tables
@@ -33,9 +34,12 @@ the floors below its own, or from one that stands above it on the same floor:
               locks         who blocks whom
               report        the state of a database, for people and machines
               trace         what a revision does to the tables: locks, scans, rewrites
-              rehearsal     the pending revisions on a copy of the database
               deployment    state, backup, upgrade, verification
-              backfill      running a backfill, in batches
+              progress      how far a backfill is: a bar, or a line now and then
+              standbys      how far standbys are behind
+              batches       the batches of a backfill: planned, claimed, done
+              backfill      running a backfill, at a pace that others can bear
+              rehearsal     the pending revisions on a copy of the database
               seed          rows for the tables of a scratch database
               verdict       what a phase allows, compared with what a revision does
     floor 2   databases     creating and dropping databases

@@ -7,6 +7,9 @@ if __name__ == "__main__":
         from safe_migrations import quick
 
         sys.exit(quick.main())
-    from safe_migrations import cli
+    try:
+        from safe_migrations import cli
+    except ModuleNotFoundError as error:  # such as alembic.config, where only the folder alembic is found
+        sys.exit(f"{error}: run it in the service's environment, pdm run python -m safe_migrations …")
 
     cli.main()

@@ -28,6 +28,7 @@ from safe_migrations.catalog import Session, blockers
 from safe_migrations.connection import is_disconnect, reason, sqlstate
 from safe_migrations.errors import MigrationError
 from safe_migrations.operations import REPEATABLE
+from safe_migrations.phases import required_backfills
 from safe_migrations.policy import Policy, duration_text
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def refuse_unready(connection: Connection, step: RevisionStep) -> None:
     Raises:
         MigrationError: the backfill is not complete.
     """
-    if step.is_upgrade and getattr(step.revision.module, "requires_backfill", None):
+    if step.is_upgrade and required_backfills(step.revision):
         callers = connection.in_transaction()
         refuse_incomplete(connection, step.revision, Path(context.script.dir, "backfills"))
         if not callers:

@@ -24,7 +24,7 @@ class _NumberedFileTemplate(str):
     script: ScriptDirectory
 
     def __mod__(self, tokens: Any) -> str:
-        slug = tokens["slug"] or "empty_message"  # as Alembic has it in the file
+        slug = tokens["slug"].rstrip("_") or "empty_message"  # as Alembic has it in the file
         return str(self) % {**tokens, "slug": slug, "number": next_number(self.script)}
 
 
@@ -49,9 +49,22 @@ def next_number(script: ScriptDirectory) -> int:
     return 1 + max((int(number[1]) for name in names if (number := NUMBER.match(name))), default=0)
 
 
-@write_hooks.register("head")
-def keep_head(path: str, _options: Mapping[str, str]) -> None:
-    """The post-write hook of alembic.ini: the file HEAD names the new revision, so that two branches conflict in git.
+@write_hooks.register("head_and_ruff")
+def finish(path: str, _options: Mapping[str, str]) -> None:
+    """The post-write hook of alembic.ini: HEAD names the new revision, which is formatted.
+
+    Args:
+        path: the new revision file.
+
+    Raises:
+        CommandError: ruff is not installed, or can't read the file, which stays.
+    """
+    keep_head(path)
+    format_with_ruff(path)
+
+
+def keep_head(path: str) -> None:
+    """Let the file HEAD name the new revision, so that two branches conflict in git.
 
     The idea is django-linear-migrations', see https://github.com/adamchainz/django-linear-migrations
 
@@ -64,12 +77,11 @@ def keep_head(path: str, _options: Mapping[str, str]) -> None:
         file.with_name(HEAD).write_text(f"{revision[1]}\n")
 
 
-@write_hooks.register("ruff")
-def format_with_ruff(path: str, _options: Mapping[str, str]) -> None:
-    """The post-write hook of alembic.ini: sort the imports, drop those not used, format.
+def format_with_ruff(path: str) -> None:
+    """Sort the imports, drop those not used, format.
 
     Args:
-        path: the new revision file.
+        path: the new file.
 
     Raises:
         CommandError: ruff is not installed, or can't read the file, which stays.

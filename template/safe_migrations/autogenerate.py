@@ -3,18 +3,15 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from alembic.autogenerate import produce_migrations
 from alembic.config import Config
 from alembic.operations import MigrateOperation
 from alembic.operations.ops import DowngradeOps, MigrationScript, UpgradeOps
 from alembic.runtime.migration import MigrationContext
-from alembic.runtime.plugins import Plugin
 from alembic.util import rev_id
 from sqlalchemy import MetaData
 
-from safe_migrations import enum_changes
 from safe_migrations.authoring import format_with_ruff
 from safe_migrations.backfill_files import BackfillFile
 from safe_migrations.differences import Differences
@@ -22,16 +19,11 @@ from safe_migrations.enum_changes import managed_columns
 from safe_migrations.safe_forms import safe_pieces
 from safe_migrations.series import BY_HAND, Step, in_steps
 
-# Alembic's own; checks, by their names; enums.
-PLUGINS = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname", "safe_migrations.enums"]
 DECLARATIONS = "safe_migrations.declarations"  # in the attributes of Alembic's configuration, for script.py.mako
 
 
-Plugin.setup_plugin_from_module(enum_changes, PLUGINS[-1])
-
-
-def write_series(migration: MigrationContext, _revision: Any, directives: list[MigrationScript]) -> None:
-    """`process_revision_directives`: replace what autogenerate has found by revisions that are safe to run.
+def write_series(migration: MigrationContext, directives: list[MigrationScript]) -> None:
+    """Replace what autogenerate has found by revisions that are safe to run.
 
     Args:
         migration: the running command's.
@@ -54,7 +46,7 @@ def write_series(migration: MigrationContext, _revision: Any, directives: list[M
     context.config.attributes[DECLARATIONS] = declarations
     for backfill in backfills:
         path = backfill.write(Path(context.script.dir, "backfills"))
-        format_with_ruff(str(path), {})
+        format_with_ruff(str(path))
         advice = "" if backfill.value else f": write there what {backfill.table}.{backfill.column} becomes"
         print(f"Wrote {os.path.relpath(path)}{advice}")
 

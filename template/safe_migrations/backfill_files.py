@@ -1,5 +1,6 @@
 """The definition of a backfill, as autogenerate writes it: `alembic/backfills/NAME.py`."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,8 @@ class BackfillFile:
         key: the columns of its primary key.
         column: the one that gets a value where it has none.
         value: what it becomes, in Python; None where only a person can tell.
-        source: another column that `value` reads.
-        required: whether each row has to get a value, also one of which `source` has none.
+        where: the rows that get it, in Python.
+        source: another column that they read.
         reason: why it is needed, in a sentence.
     """
 
@@ -55,9 +56,9 @@ class BackfillFile:
     key: tuple[str, ...]
     column: str
     value: str | None
+    where: str
     reason: str
     source: str | None = None
-    required: bool = True
 
     @property
     def name(self) -> str:
@@ -72,7 +73,7 @@ class BackfillFile:
         """
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.name}.py"
-        path.write_text(self.text())
+        path.write_text(self.text(), encoding="utf-8")
         return path
 
     def text(self) -> str:
@@ -81,14 +82,11 @@ class BackfillFile:
         arguments = ", ".join([repr(self.table), *(f"sa.column({name!r})" for name in columns)])
         if self.schema:
             arguments += f", schema={self.schema!r}"
-        values = "{},  # write it, such as " + repr({self.column: "…"})
+        values = "{},  # write it, such as " + json.dumps({self.column: "…"}, ensure_ascii=False)
         if self.value is not None:
             values = "{" + f"{self.column!r}: {self.value}" + "},"
-        where = f"rows.c[{self.column!r}].is_(None)"
-        if self.source is not None and not self.required:
-            where += f" & rows.c[{self.source!r}].is_not(None)"
         return _FILE.format(
-            where=where,
+            where=self.where,
             reason=self.reason,
             name=self.name,
             arguments=arguments,

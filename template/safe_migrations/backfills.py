@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from alembic.script import Script
-from sqlalchemy import ColumnElement, Connection, Select, TableClause, exists, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Connection, TableClause, exists, func, literal_column, select, text, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 
 from safe_migrations.connection import reason, sqlstate
 from safe_migrations.errors import MigrationError
+from safe_migrations.phases import required_backfills
 
 SCHEMA = "safe_migrations"  # of the progress of backfills, apart from the service's own tables
 COMMAND = "python -m safe_migrations backfill"
@@ -63,6 +64,11 @@ class Backfill:
             raise MigrationError(f"sa.table has no sa.column for {', '.join(unnamed)}")
         if changed := [name for name in self.key if name in self.values]:
             raise MigrationError(f"values changes the key ({', '.join(changed)}), so that rows could be met twice")
+
+    @property
+    def matching(self) -> ColumnElement[bool]:
+        """What the rows that are to be changed have in common."""
+        return true() if self.where is None else self.where
 
 
 def backfill_names(folder: Path) -> list[str]:
@@ -142,18 +148,17 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
     Raises:
         NothingThereError: its table or a column does not exist.
     """
-    rows: Select[Any] = select(literal_column("1")).select_from(backfill.table)
     if backfill.where is None and _finished(connection, name):
         return True
-    rows = rows if backfill.where is None else rows.where(backfill.where)
     try:
-        return not connection.scalar(select(exists(rows)))
+        rows = exists(literal_column("1")).select_from(backfill.table).where(backfill.matching)
+        return not connection.scalar(select(rows))
     except DBAPIError as error:
         if sqlstate(error) not in MISSING:
             raise
         raise NothingThereError(
             f"The backfill {name} needs what the database does not have ({reason(error)}): run the revision that adds "
-            f"it first, or correct alembic/backfills/{name}.py."
+            f"it first, unless it has gone with a later one, or correct alembic/backfills/{name}.py."
         ) from error
 
 
@@ -168,9 +173,9 @@ def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> N
     Raises:
         MigrationError: a backfill is not complete, or can't be read.
     """
-    required = getattr(script.module, "requires_backfill", None) or ()
-    names = (required,) if isinstance(required, str) else tuple(required)
-    missing = [name for name in names if not is_complete(connection, load_backfill(folder, name), name)]
+    missing = [
+        name for name in required_backfills(script) if not is_complete(connection, load_backfill(folder, name), name)
+    ]
     if missing:
         which = (
             f"backfill {missing[0]}, which is" if len(missing) == 1 else f"backfills {', '.join(missing)}, which are"

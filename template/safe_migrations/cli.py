@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     quick = ("--quick", {"action": "store_true", "help": "at head or not, in a tenth of a second; alone"})
     pid = ("--terminate", {"type": int, "metavar": "PID", "help": "end the session with this pid, after asking"})
     no_backup = ("--without-backup", {"action": "store_true", "help": "make no backup"})
-    contract = ("--contract", {"action": "store_true", "help": "the new code runs everywhere: go on to head"})
+    contract = ("--contract", {"action": "store_true", "help": "the new code runs everywhere: go on"})
     name = ("name", {"nargs": "?", "help": "of its file; by default all that are not complete, in order"})
     pace = (
         ("--workers", {"type": _at_least(1, int), "default": 1, "help": "how many batches at the same time (1)"}),

@@ -7,11 +7,23 @@ every supported version of PostgreSQL.
 import re
 from typing import Any
 
-from sqlalchemy import Column, Connection, Identity, column, func, select, table, types
+from sqlalchemy import Column, Connection, Dialect, Identity, TypeDecorator, column, func, select, table, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
+_DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
 _PG_PROC = table("pg_proc", column("proname"), column("provolatile"))
+
+
+def plain_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type that a column has in the database, whatever Python makes of its values.
+
+    A revision names this one: it must not import models, which change.
+
+    Args:
+        type_: of the models.
+    """
+    return plain_type(type_.load_dialect_impl(_DIALECT)) if isinstance(type_, TypeDecorator) else type_
 
 
 def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
@@ -21,8 +33,10 @@ def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
         before: the column's type.
         after: the one that it is to have.
     """
+    before, after = plain_type(before), plain_type(after)
     if isinstance(before, types.String) and isinstance(after, types.String):
-        if any(isinstance(each, (types.CHAR, types.Enum)) for each in (before, after)):
+        native = [isinstance(each, types.Enum) and each.native_enum for each in (before, after)]
+        if any(native) or any(isinstance(each, types.CHAR) for each in (before, after)):
             return False
         return before.collation == after.collation and _at_least(before.length, after.length)
     if isinstance(before, types.Numeric) and isinstance(after, types.Numeric):

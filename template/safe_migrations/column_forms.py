@@ -29,12 +29,13 @@ def add_column(differences: Differences, operation: ops.AddColumnOp) -> Pieces:
     """
     table, column, name = table_of(operation), operation.column, operation.column.name
     default = default_text(differences.connection, column)
+    plain = operation if writes_rows(column) else _add(operation, column.nullable, column.server_default)
     piece = Piece(
         Stage.COLUMNS,
         table,
         f"add {table}.{name}",
         "A new column takes a moment: no row is written, and the code that runs does not see it.",
-        (operation,),
+        (plain,),
         (operation.reverse(),),
     )
     if writes_rows(column):
@@ -45,22 +46,25 @@ def add_column(differences: Differences, operation: ops.AddColumnOp) -> Pieces:
     alike = differences.alike(table, column)
     needs_value = not column.nullable and (default is None or volatile)
     if needs_value or volatile:
-        empty = ops.AddColumnOp(
-            operation.table_name,
-            Column(name, column.type, nullable=True, comment=column.comment),
-            schema=operation.schema,
-        )
         comment = "Added empty, because a value for each row would write the table anew, while nobody can use it."
-        piece = replace(piece, comment=comment, upgrade=(empty,))
+        piece = replace(piece, comment=comment, upgrade=(_add(operation, True, None),))
     if volatile:
         set_default = alter(operation, modify_server_default=column.server_default)
         piece = replace(piece, upgrade=(*piece.upgrade, set_default), title=f"{piece.title} with its default")
     backfill = None
     if needs_value or volatile or alike:
         backfill = _backfill(differences, operation, column, alike, default if volatile else None)
-    yield replace(piece, **_renamed_column(alike, operation, backfill)) if alike else piece
+    candidates = differences.candidates(table, column)
+    yield replace(piece, **_renamed_column(candidates, operation, backfill)) if candidates else piece
     if needs_value:
         yield from _set_not_null(differences, operation, column, backfill)
+
+
+def _add(operation: ops.AddColumnOp, nullable: bool | None, default: Any) -> ops.AddColumnOp:
+    """Add the column alone: its indexes and foreign keys are operations of their own."""
+    given = operation.column
+    column = Column(given.name, given.type, nullable=nullable, server_default=default, comment=given.comment)
+    return ops.AddColumnOp(operation.table_name, column, schema=operation.schema)
 
 
 def _backfill(
@@ -71,16 +75,20 @@ def _backfill(
     key = tuple(each.name for each in table.primary_key)
     if not key or column.name in key:
         return None
-    value, source = None, None
+    value, where = None, f"rows.c[{column.name!r}].is_(None)"
+    reason = f"{table_of(operation)}.{column.name} gets a value in each row that has none."
     if alike is not None:
-        value, source = f"rows.c[{alike!r}]", alike
+        value, old = f"rows.c[{alike!r}]", f"rows.c[{alike!r}]"
+        if column.server_default is not None:  # which rows have already
+            where = f"rows.c[{column.name!r}].is_distinct_from({old}) & {old}.is_not(None)"
+            reason = f"{table_of(operation)}.{column.name} gets what {alike} is, in place of its default."
+        elif column.nullable:
+            where += f" & {old}.is_not(None)"
     elif default is not None:
-        value = f"sa.text({default!r})"
+        value = f"sa.literal_column({default!r})"
     elif isinstance(own := getattr(column.default, "arg", None), _LITERALS):
         value = f"sa.literal({own!r})"
-    name = table_of(operation)
-    reason = f"{name}.{column.name} gets a value in each row that has none."
-    file = BackfillFile(table.name, table.schema, key, column.name, value, reason, source, not column.nullable)
+    file = BackfillFile(table.name, table.schema, key, column.name, value, where, reason, alike)
     differences.backfills.append(file)
     return file
 
@@ -90,7 +98,7 @@ def _set_not_null(
 ) -> Pieces:
     table, name = table_of(operation), column.name
     check = conv(f"ck_{operation.table_name}_{name}_not_null"[:LONGEST_NAME])
-    quoted = differences.connection.dialect.identifier_preparer.quote(name)
+    quoted = differences.connection.dialect.identifier_preparer.quote(name).replace(":", r"\:")
     create = ops.CreateCheckConstraintOp(
         check,
         operation.table_name,
@@ -212,22 +220,27 @@ def alter_column(differences: Differences, operation: ops.AlterColumnOp) -> Piec
         )
 
 
-def _renamed_column(before: str, operation: ops.AddColumnOp, backfill: BackfillFile | None) -> dict[str, Any]:
+def _renamed_column(candidates: list[str], operation: ops.AddColumnOp, backfill: BackfillFile | None) -> dict[str, Any]:
     table, after = table_of(operation), operation.column.name
     schema = f", schema={operation.schema!r}" if operation.schema else ""
-    rename = f'op.alter_column("{operation.table_name}", "{before}", new_column_name="{after}"{schema})'
-    file = f"alembic/backfills/{backfill.name}.py" if backfill else "a backfill"
+    rename = f'op.alter_column("{operation.table_name}", "{candidates[0]}", new_column_name="{after}"{schema})'
+    copies = "the values are copied by a backfill"
+    if backfill is not None:
+        file = f"alembic/backfills/{backfill.name}.py"
+        copies = f"{file} copies the values" if backfill.source else f"write into {file} which values it copies"
+    going = ", ".join(f"{table}.{name}" for name in candidates)
     return {
         "stage": Stage.RENAMES,
         "alone": True,
         "question": (
-            f"{table}.{before} goes and {table}.{after} comes, of the same type: is it a rename?",
+            f"{table}.{after} comes, and what goes is of the same type ({going}): is it a rename?",
             f"- Yes, and no code that runs uses it: put {rename} here,",
-            "  the other way round in downgrade(); delete the files of this change that come after this one, and the",
-            "  backfill; upgrade, and run migrate-revision again for what is left of the change.",
-            f"- Yes, and code uses it: keep this. {file} copies the values; the new code writes both columns until the",
-            "  old one goes.",
-            f"- No: correct {file}, or delete it together with each requires_backfill that names it.",
+            "  with `safe: contract-in-expand because no code uses it` in a comment above, and the other way round in",
+            "  downgrade(); delete the files of this change that come after this one, and the backfill; then",
+            "  migrate-rebase, which corrects HEAD, migrate-upgrade, and migrate-revision for the rest.",
+            f"- Yes, and code uses it: keep this; {copies}. Until the old column goes, the new code has to write",
+            "  both, or the backfill overwrites what it has written.",
+            "- No: correct the backfill, or delete it together with each requires_backfill that names it.",
         ),
-        "danger": f"{table}.{before} is dropped at the end of this series, and {table}.{after} has only what is copied",
+        "danger": f"{going} will be dropped in this series, and {table}.{after} has only what is copied",
     }

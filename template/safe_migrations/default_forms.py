@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import DefaultClause, func, select, text
+from sqlalchemy import ColumnElement, DefaultClause, column, func, select, table, text
 
 from safe_migrations.column_changes import is_identity
 from safe_migrations.differences import Differences, alter, table_of
@@ -20,14 +20,14 @@ def change_default(differences: Differences, operation: ops.AlterColumnOp) -> Pi
         differences: all of them.
         operation: what Alembic would do.
     """
-    table, name = table_of(operation), operation.column_name
+    subject = f"{table_of(operation)}.{operation.column_name}"
     before, after = operation.existing_server_default or None, operation.modify_server_default
     if is_identity(before) or is_identity(after):
         return _change_identity(differences, operation, before, after)
     piece = Piece(
         Stage.COLUMNS,
-        table,
-        f"{table}.{name} with{'' if after else 'out'} a default",
+        table_of(operation),
+        f"{subject} with{'' if after else 'out'} a default",
         "It takes a moment: only rows to come have another default.",
         (alter(operation, modify_server_default=after),),
         (alter(operation, modify_server_default=before),),
@@ -40,54 +40,61 @@ def change_default(differences: Differences, operation: ops.AlterColumnOp) -> Pi
 
 def _change_identity(differences: Differences, operation: ops.AlterColumnOp, before: Any, after: Any) -> Piece:
     """What was there goes first: PostgreSQL has no default beside an identity."""
-    table, name = table_of(operation), operation.column_name
     serial = _serial(differences, operation)
+    sql = _Statements(differences, operation)
     return Piece(
         Stage.COLUMNS,
-        table,
-        f"{table}.{name} counts in another way",
-        "It takes a moment. PostgreSQL counts from 1 unless told: Identity(start=…), beyond what is there.",
-        (*_without(differences, operation, before, serial), *_with(differences, operation, after, None)),
-        (*_without(differences, operation, after, None), *_with(differences, operation, before, serial)),
+        table_of(operation),
+        f"{table_of(operation)}.{operation.column_name} counts in another way",
+        "It takes a moment, and counting goes on after the highest value, which the index tells.",
+        (*sql.without(before, serial), *sql.counting(after, None)),
+        (*sql.without(after, None), *sql.counting(before, serial)),
         phase=CONTRACT,
         alone=True,
-        danger=f"{table}.{name} counts from another start: without the right one, inserts fail",
     )
 
 
-def _without(
-    differences: Differences, operation: ops.AlterColumnOp, default: Any, serial: str | None
-) -> tuple[MigrateOperation, ...]:
-    if is_identity(default):
-        return _execute("ALTER TABLE {table} ALTER COLUMN {column} DROP IDENTITY", differences, operation)
-    drop = alter(operation, modify_server_default=None)
-    return (drop, *_execute(f"DROP SEQUENCE {serial}", differences, operation)) if serial else (drop,)
+class _Statements:
+    """What Alembic has no operation for, as SQL for one column."""
 
+    def __init__(self, differences: Differences, operation: ops.AlterColumnOp) -> None:
+        self.operation = operation
+        self.dialect = differences.connection.dialect
+        quote = self.dialect.identifier_preparer.quote
+        self.table = ".".join(quote(part) for part in (operation.schema, operation.table_name) if part)
+        self.column = quote(operation.column_name)
 
-def _with(
-    differences: Differences, operation: ops.AlterColumnOp, default: Any, serial: str | None
-) -> tuple[MigrateOperation, ...]:
-    if serial is not None:
-        create = _execute(f"CREATE SEQUENCE {serial} OWNED BY {{table}}.{{column}}", differences, operation)
-        return *create, alter(operation, modify_server_default=DefaultClause(text(f"nextval('{serial}')")))
-    return (alter(operation, modify_server_default=default),) if default is not None else ()
+    def without(self, default: Any, serial: str | None) -> tuple[MigrateOperation, ...]:
+        """Drop what the column counts with."""
+        if is_identity(default):
+            return self._execute(f"ALTER TABLE {self.table} ALTER COLUMN {self.column} DROP IDENTITY")
+        drop = alter(self.operation, modify_server_default=None)
+        return (drop, *self._execute(f"DROP SEQUENCE {serial}")) if serial else (drop,)
 
+    def counting(self, default: Any, serial: str | None) -> tuple[MigrateOperation, ...]:
+        """Let it count with an identity, or with the sequence of a serial, from the highest value on."""
+        create: tuple[MigrateOperation, ...] = ()
+        if serial is not None:
+            create = self._execute(f"CREATE SEQUENCE {serial} OWNED BY {self.table}.{self.column}")
+            default = DefaultClause(text(f"nextval('{serial}')"))
+        if default is None:
+            return ()
+        return *create, alter(self.operation, modify_server_default=default), *self._go_on()
 
-def _execute(statement: str, differences: Differences, operation: ops.AlterColumnOp) -> tuple[MigrateOperation, ...]:
-    names = {"table": _quoted(differences, operation), "column": _quote(differences, operation.column_name)}
-    return Comment("Alembic renders no operation that does it."), ops.ExecuteSQLOp(statement.format(**names))
+    def _go_on(self) -> tuple[MigrateOperation, ...]:
+        name = self.operation.column_name
+        following: ColumnElement[int] = func.coalesce(func.max(column(name)), 0) + 1
+        go_on = select(func.setval(func.pg_get_serial_sequence(self.table, name), following, False))
+        rows = go_on.select_from(table(self.operation.table_name, schema=self.operation.schema))
+        sql = str(rows.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True}))
+        return self._execute(sql.replace("\n", ""))
+
+    def _execute(self, statement: str) -> tuple[MigrateOperation, ...]:
+        return Comment("Alembic has no operation that does it."), ops.ExecuteSQLOp(statement.replace(":", r"\:"))
 
 
 def _serial(differences: Differences, operation: ops.AlterColumnOp) -> str | None:
     """The sequence of a serial column, which Alembic does not see."""
-    sequence = func.pg_get_serial_sequence(_quoted(differences, operation), operation.column_name)
+    sequence = func.pg_get_serial_sequence(_Statements(differences, operation).table, operation.column_name)
     name: str | None = differences.connection.scalar(select(sequence))
     return name if not is_identity(operation.existing_server_default) else None
-
-
-def _quoted(differences: Differences, operation: ops.AlterColumnOp) -> str:
-    return ".".join(_quote(differences, part) for part in (operation.schema, operation.table_name) if part)
-
-
-def _quote(differences: Differences, name: str) -> str:
-    return differences.connection.dialect.identifier_preparer.quote(name)

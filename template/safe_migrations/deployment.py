@@ -7,14 +7,15 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
 from sqlalchemy import URL
 
+from safe_migrations.backfills import refuse_incomplete
 from safe_migrations.backup import backup
-from safe_migrations.connection import run_async
+from safe_migrations.connection import connected, run_async
 from safe_migrations.errors import MigrationError, RefusedError
-from safe_migrations.phases import CONTRACT, up_to_contract
+from safe_migrations.phases import CONTRACT, refuse_unacknowledged, up_to_contract
 from safe_migrations.report import Report, read_report
 from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH
 
@@ -52,10 +53,13 @@ def deploy(
     if before.state not in (FRESH, BEHIND):
         raise RefusedError(f"{before.found} Nothing was changed. {before.next}", before.exit_status)
     script = ScriptDirectory.from_config(config)
-    targets = _targets(script, before, contract=contract)
-    if not targets:
+    ready = _ready(script, before, contract=contract)
+    if not ready:
         tell(_waiting(before))
         return before
+    refuse_unacknowledged(ready)
+    if before.state != FRESH:
+        run_async(_refuse_incomplete(url, env_prefix, ready[0], Path(script.dir, "backfills")))
     if backup_file is not None and before.state != FRESH:
         run_async(backup(url, env_prefix, backup_file))
         tell(f"Backup: {backup_file}")
@@ -63,7 +67,7 @@ def deploy(
         backup_file = None
         tell("Backup: none, because the database is empty." if before.state == FRESH else "Backup: none, as you said.")
     try:
-        for target in targets:
+        for target in _last(ready):
             command.upgrade(config, target)
         after = read_report(config, env_prefix)
     except KeyboardInterrupt:
@@ -73,20 +77,30 @@ def deploy(
         raise RefusedError(
             f"{error} {_way_back(config, env_prefix, before, backup_file)}", error.exit_status
         ) from error
-    tell(f"Verified: {after.as_text()}")
     if after.state == BEHIND:
+        tell(f"Verified: {after.found}")
         tell(_waiting(after))
-    elif after.state != AT_HEAD:
+        return after
+    tell(f"Verified: {after.as_text()}")
+    if after.state != AT_HEAD:
         tell(_way_back(config, env_prefix, before, backup_file))
     return after
 
 
-def _targets(script: ScriptDirectory, before: Report, *, contract: bool) -> list[str]:
-    """What to upgrade to; a database without any revision has no code that could depend on it."""
-    if before.state == FRESH:
-        return ["head"]
-    pending = script.get_revisions([str(each["revision"]) for each in before.pending])
-    ready = up_to_contract(pending, contract=contract)
+def _ready(script: ScriptDirectory, before: Report, *, contract: bool) -> list[Script]:
+    """The revisions to run now; a database without any revision has no code that could depend on it."""
+    pending = list(script.get_revisions([str(each["revision"]) for each in before.pending]))
+    return pending if before.state == FRESH else up_to_contract(pending, contract=contract)
+
+
+async def _refuse_incomplete(url: URL, env_prefix: str, first: Script, folder: Path) -> None:
+    """Before a backup is made for nothing; of later revisions only the upgrade can tell."""
+    async with connected(url, env_prefix) as connection:
+        await connection.run_sync(refuse_incomplete, first, folder)
+
+
+def _last(ready: list[Script]) -> list[str]:
+    """Those that none of the others follows."""
     followed = {revision for each in ready for revision in to_tuple(each.down_revision, default=())}
     return [each.revision for each in ready if each.revision not in followed]
 
@@ -108,10 +122,7 @@ def _waiting(report: Report) -> str:
             "release runs everywhere: python -m safe_migrations deploy --contract; then deploy the new code. "
             f"Until then these wait: {waiting}"
         )
-    return (
-        "Deploy the new code now. When it runs everywhere: python -m safe_migrations deploy --contract. "
-        f"Until then these wait: {waiting}"
-    )
+    return f"Deploy the new code now. {report.next} Until then these wait: {waiting}"
 
 
 def _way_back(config: Config, env_prefix: str, before: Report, backup_file: Path | None) -> str:

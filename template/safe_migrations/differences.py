@@ -77,15 +77,17 @@ class Differences:
             related |= more
         return min(related)
 
+    def candidates(self, table: str, column: Column[Any]) -> list[str]:
+        """The columns of its table and type that go: it may be one of them under another name."""
+        text = type_text(column)
+        return [name for (of, name), each in self.removed.items() if of == table and type_text(each) == text]
+
     def alike(self, table: str, column: Column[Any]) -> str | None:
         """The column that this one may be another name for: the only one of its type that goes, as it comes."""
 
-        def same(columns: dict[tuple[str, str], Column[Any]]) -> list[str]:
-            return [
-                name for (of, name), each in columns.items() if of == table and type_text(each) == type_text(column)
-            ]
-
-        going, coming = same(self.removed), same(self.added)
+        text = type_text(column)
+        coming = [name for (of, name), each in self.added.items() if of == table and type_text(each) == text]
+        going = self.candidates(table, column)
         return going[0] if len(going) == len(coming) == 1 else None
 
     def relaxing(self, operation: MigrateOperation, columns: Any) -> str:

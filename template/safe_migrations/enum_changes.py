@@ -12,14 +12,13 @@ from typing import Any, NamedTuple, cast
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, ops
-from alembic.runtime.plugins import Plugin
-from alembic.util import DispatchPriority, PriorityDispatchResult
-from sqlalchemy import ARRAY, Column, Connection, MetaData, TypeDecorator, text
+from alembic.util import PriorityDispatchResult
+from sqlalchemy import ARRAY, Column, Connection, MetaData, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import DefaultClause
 from sqlalchemy.types import TypeEngine
 
-from safe_migrations.column_changes import default_text
+from safe_migrations.column_changes import default_text, plain_type
 from safe_migrations.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.errors import MigrationError
 
@@ -92,26 +91,36 @@ class EnumChangeOp(MigrateOperation):
         return self
 
 
-def setup(plugin: Plugin) -> None:
-    """Let autogenerate, and `alembic check`, compare enums as well; called by Alembic.
+def compare_enums(context: AutogenContext, upgrade_ops: ops.UpgradeOps) -> PriorityDispatchResult:
+    """Let autogenerate, and `alembic check`, compare enums as well.
 
     Args:
-        plugin: Alembic's.
+        context: with the models, the filters and the connection.
+        upgrade_ops: what has been found, to which the changes are added.
     """
-    plugin.add_autogenerate_comparator(_compare, "autogenerate", "enums", priority=DispatchPriority.LAST)
-    plugin.add_autogenerate_comparator(_compare_default, "column", "server_default", priority=DispatchPriority.FIRST)
-
-
-def _compare(context: AutogenContext, upgrade_ops: ops.UpgradeOps) -> PriorityDispatchResult:
     upgrade_ops.ops.extend(EnumChangeOp(change) for change in enum_changes(context, list(upgrade_ops.ops)))
     return PriorityDispatchResult.CONTINUE
 
 
-def _compare_default(context: AutogenContext, operation: ops.AlterColumnOp, *names: Any) -> PriorityDispatchResult:
-    """Compare the default of an enum column here: the server, which Alembic asks, knows no value yet to come."""
-    *_, found, column = names
+def compare_default(
+    context: AutogenContext,
+    operation: ops.AlterColumnOp,
+    _schema: str | None,
+    _table: str,
+    _name: str,
+    found: Column[Any],
+    column: Column[Any],
+) -> PriorityDispatchResult:
+    """Compare the default of an enum column here: the server, which Alembic asks, knows no value yet to come.
+
+    Args:
+        context: with the connection.
+        operation: is told what differs.
+        found: the column of the database.
+        column: of the models.
+    """
     before, after = found.server_default, column.server_default
-    if enum_of(column.type) is None or not all(isinstance(each, DefaultClause) for each in (before, after)):
+    if enum_of(column.type) is None or not isinstance(before, DefaultClause) or not isinstance(after, DefaultClause):
         return PriorityDispatchResult.CONTINUE
     text = default_text(cast(Connection, context.connection), column)
     if str(before.arg).partition("::")[0] != str(text).partition("::")[0]:
@@ -186,13 +195,12 @@ def _managed_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
         return postgresql.ENUM(*native.enums, name=native.name, schema=native.schema, create_type=False)
     if isinstance(native, ARRAY) and enum_of(native) is not None:
         return postgresql.ARRAY(_managed_type(native.item_type), dimensions=native.dimensions)
-    return type_
+    return plain_type(type_)
 
 
 def _native(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """What it is on PostgreSQL."""
-    native = type_.dialect_impl(_DIALECT)
-    return _native(native.load_dialect_impl(_DIALECT)) if isinstance(native, TypeDecorator) else native
+    return plain_type(type_).dialect_impl(_DIALECT)
 
 
 def enum_changes(context: AutogenContext, operations: Iterable[MigrateOperation]) -> list[EnumChange]:

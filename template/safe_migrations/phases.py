@@ -36,6 +36,16 @@ def phase_of(script: Script) -> str | None:
     return phase
 
 
+def required_backfills(script: Script) -> tuple[str, ...]:
+    """The backfills that have to be complete before a revision runs; it declares a name, or several.
+
+    Args:
+        script: the revision.
+    """
+    names: str | Iterable[str] = getattr(script.module, "requires_backfill", None) or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def up_to_contract(pending: Iterable[Script], *, contract: bool = False) -> list[Script]:
     """The revisions that may run while the code is what it is: those before the next contract revision.
 
@@ -57,7 +67,7 @@ def unacknowledged(path: Path) -> tuple[int, str] | None:
     Args:
         path: the revision file.
     """
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     line = _UNACKNOWLEDGED.search(text)
     return (text.count("\n", 0, line.start()) + 1, line[2]) if line else None
 

@@ -51,7 +51,6 @@ def read_preview(config: Config, env_prefix: str) -> list[Preview]:
     """
     previews: list[Preview] = []
     script = ScriptDirectory.from_config(config)
-    logging.getLogger("alembic.autogenerate").setLevel(logging.WARNING)  # the preview tells it all
 
     def read(_revision: Any, migration: MigrationContext) -> list[Any]:
         if migration.connection is None:
@@ -59,6 +58,7 @@ def read_preview(config: Config, env_prefix: str) -> list[Preview]:
         state = read_state(migration.connection, script, migration.opts)
         if state.name != AT_HEAD:
             raise refusal(state, env_prefix)
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # the preview tells it all
         steps, _ = safe_series(migration, find_differences(migration))
         previews.extend(_preview(step) for step in steps)
         return []

@@ -13,15 +13,19 @@ from tempfile import TemporaryDirectory
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, func, select
 
 from safe_migrations.apply import REPORT
+from safe_migrations.backfill import Pace, run_backfill
+from safe_migrations.backfills import load_backfill
 from safe_migrations.backup import backup, restore
 from safe_migrations.catalog import find_table
 from safe_migrations.connection import connected, reason
 from safe_migrations.databases import drop_database
 from safe_migrations.errors import MigrationError
+from safe_migrations.phases import required_backfills
 from safe_migrations.policy import duration_text
 from safe_migrations.trace import tracing
 
@@ -61,10 +65,12 @@ async def rehearse(
         done: takes what each revision did, also where a later one fails.
 
     Raises:
-        MigrationError: the database can't be copied, or a revision failed on the copy.
+        MigrationError: the database can't be copied, or a backfill or a revision failed on the copy.
     """
+    directory = ScriptDirectory.from_config(Config(config_file))
     async with _copy(url, server, env_prefix) as copy:
         for revision in revisions:
+            await complete_backfills(directory, directory.get_revision(revision), copy, env_prefix)
             done.append(await _run(config_file, revision, copy, env_prefix))
 
 
@@ -114,6 +120,23 @@ async def _progress(revision: str) -> None:
     while True:
         log.info("%s has been running for %s", revision, duration_text(time.monotonic() - begun))
         await asyncio.sleep(REPORT)
+
+
+async def complete_backfills(directory: ScriptDirectory, script: Script, url: URL, env_prefix: str) -> None:
+    """Run the backfills that a revision needs, on a database that nobody else uses.
+
+    Args:
+        directory: of the revisions.
+        script: the revision.
+        url: of the database.
+        env_prefix: prefix of the service's environment variables.
+
+    Raises:
+        MigrationError: a backfill can't be run, for instance because nobody has written its values yet.
+    """
+    folder = Path(directory.dir, "backfills")
+    for name in required_backfills(script):
+        await run_backfill(url, env_prefix, folder, name, load_backfill(folder, name), Pace(nice_ratio=0))
 
 
 def upgrade(connection: Connection, config_file: Path, revision: str) -> None:

@@ -3,8 +3,9 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from safe_migrations.errors import MigrationError
@@ -16,7 +17,6 @@ _MAIN = (
     "refs/heads/main",
     "refs/heads/master",
 )
-_PARENT = "HEAD^1"
 # Git sets them for its hooks; they would lead us to another index, or to another worktree.
 _OF_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
 INCOMPLETE = (
@@ -32,12 +32,12 @@ class Published:
     Attributes:
         where: the commit's name for a person, such as "origin/main" or "tag v1.2".
         files: the id of the contents, by the file's name.
-        required: those that the checked-out commit has had: if one is missing now, it was deleted.
+        is_ours: whether the checked-out commit comes after it: a file that is missing now was deleted.
     """
 
     where: str
     files: Mapping[str, str]
-    required: frozenset[str] = frozenset()
+    is_ours: bool = False
 
     def has(self, name: str, contents: str) -> bool:
         """Whether a file is among them.
@@ -79,123 +79,103 @@ class Repository:
         """
         try:
             found = _git(folder, "rev-parse", "--is-shallow-repository", "--show-toplevel", "--show-prefix")
-            form = "--format=%(refname) %(symref)"
-            listed = _git(folder, "for-each-ref", "--sort=-creatordate", form, "refs/tags", *_MAIN)
-        except FileNotFoundError:
-            return None
-        except MigrationError as error:
-            if "not a git repository" in str(error):
+        except (FileNotFoundError, MigrationError) as error:
+            if isinstance(error, FileNotFoundError) or "not a git repository" in str(error):
                 return None
             raise
         shallow, root, prefix = os.fsdecode(found).splitlines()
+        form = "--format=%(refname) %(symref)"
+        listed = _git(folder, "for-each-ref", "--sort=-creatordate", form, "refs/tags", *_MAIN)
         refs = dict(line.split(" ") for line in os.fsdecode(listed).splitlines())
         main = next((refs[ref] or ref for ref in _MAIN if ref in refs), None)
         tags = tuple(ref for ref in refs if ref.startswith("refs/tags/"))
-        return cls(Path(root), prefix.rstrip("/"), shallow == "true", main, tags)
+        return cls(Path(root), prefix, shallow == "true", main, tags)
 
-    def base(self) -> Published | None:
-        """What new revisions are compared with: the main branch, or on its tip the first parent.
+    def of_main(self) -> list[Published]:
+        """What main has got since this branch left it, and what both have; then, on main, what was there before.
 
-        Raises:
-            MigrationError: the clone is too shallow to tell.
-        """
-        tip, parent, main = self._commits("HEAD", _PARENT, str(self.main))
-        if self.main and main != tip:
-            return self._published(self.main)[0]
-        if self.shallow and not (self.main and parent):
-            raise MigrationError(INCOMPLETE)
-        return self._published(_PARENT)[0] if self.main and parent else None
-
-    def releases(self) -> list[Published]:
-        """What the main branch, which comes first if there is one, and every tag have."""
-        return self._published(*([self.main] if self.main else []), *self.tags)
-
-    def frozen(self) -> list[Published]:
-        """What must not change: of the main branch, of the commit before its tip if that is here, of every tag.
+        Before a merge that is what all parents have: after a fast-forward the first one was never on main.
 
         Raises:
             MigrationError: the clone is shallow.
         """
         if self.shallow:
             raise MigrationError(INCOMPLETE)
-        tip, parent, main = self._commits("HEAD", _PARENT, str(self.main))
-        if not tip:
+        if self.main is None:
             return []
-        found = [self._main_since_fork(self.main)] if self.main else []
-        if main == tip and parent:
-            found += [_required(each) for each in self._published(_PARENT)]
-        merged = set(self._lines("for-each-ref", "--merged=HEAD", "--format=%(refname)", "refs/tags"))
-        tags = zip(self.tags, self._published(*self.tags), strict=True)
-        return [*found, *(_required(each) if tag in merged else each for tag, each in tags)]
+        name, fork = _shown(self.main), self._words("merge-base", "HEAD", self.main)
+        *ours, now = self._files([*fork, self.main])
+        had = ours[0] if ours else {}
+        since = {file: id_ for file, id_ in now.items() if file not in had}
+        found = [Published(name, since), Published(name, had, True)]
+        commit, *parents = self._words("rev-list", "--no-walk", "--parents", "HEAD") or [""]
+        if fork == [commit]:
+            before = [set(files.items()) for files in self._files(parents)]
+            common = dict(set.intersection(*before)) if before else {}
+            found.append(Published(f"{name} before this commit", common, True))
+        return found
 
-    def contents_ids(self, paths: Iterable[Path]) -> dict[str, str]:
+    def at(self, refs: Collection[str]) -> list[Published]:
+        """What branches and tags have.
+
+        Args:
+            refs: their full names.
+        """
+        ours = self._words("for-each-ref", "--merged=HEAD", "--format=%(refname)", "refs/tags")
+        return [Published(_shown(ref), files, ref in ours) for ref, files in zip(refs, self._files(refs), strict=True)]
+
+    def contents_ids(self, names: Collection[str]) -> dict[str, str]:
         """The ids that the contents of files have in git, by the files' names.
 
         Args:
-            paths: files in the folder of the revision files.
+            names: of files in the folder of the revision files.
         """
-        names = [path.name for path in paths]
-        given = [f"{self.prefix}/{name}" for name in names]
-        return dict(zip(names, self._lines("hash-object", "--stdin-paths", given=given), strict=True))
+        ids = _git(self.root, "hash-object", "--stdin-paths", given=(self.prefix + name for name in names))
+        return dict(zip(names, ids.decode().split(), strict=True))
 
-    def objects(self, ids: Iterable[str]) -> dict[str, bytes]:
+    def contents(self, ids: Collection[str]) -> dict[str, bytes]:
         """Contents by their ids.
 
         Args:
-            ids: of files or folders.
+            ids: of files.
 
         Raises:
             MigrationError: one is missing, as in a partial clone.
         """
-        found, start = {}, 0
-        wanted = list(dict.fromkeys(ids))
-        output = _git(self.root, "cat-file", "--batch", given=wanted) if wanted else b""
-        for each in wanted:
-            header, _, _ = output[start:].partition(b"\n")
-            if header.endswith(b" missing"):
-                raise MigrationError(INCOMPLETE)
-            start += len(header) + 1
-            size = int(header.rpartition(b" ")[2])
-            found[each] = output[start : start + size]
-            start += size + 1
+        found = self._objects(ids)
+        if len(found) < len(ids):
+            raise MigrationError(INCOMPLETE)
+        return {id_: contents for id_, (_, contents) in found.items()}
+
+    def _files(self, commits: Collection[str]) -> list[dict[str, str]]:
+        """The revision files of commits: the ids of their contents, by name."""
+        folders = [f"{commit}:{self.prefix}" for commit in commits]
+        trees = self._objects(folders)
+        return [_entries(*trees[folder]) if folder in trees else {} for folder in folders]
+
+    def _objects(self, names: Collection[str]) -> dict[str, tuple[str, bytes]]:
+        """Id and contents of those objects that are there."""
+        found = {}
+        output = BytesIO(_git(self.root, "cat-file", "--batch", given=names) if names else b"")
+        for name in names:
+            *header, last = output.readline().split()  # ID TYPE SIZE, or NAME missing
+            if last != b"missing":
+                found[name] = header[0].decode(), output.read(int(last))
+                output.read(1)
         return found
 
-    def _main_since_fork(self, main: str) -> Published:
-        """The main branch's files, as the checked-out branch has got them: it may be behind."""
-        fork = self._lines("merge-base", "HEAD", main, may_fail=True)
-        now, *before = self._published(main, *fork)
-        got = before[0].files if before else {}
-        files = {name: got.get(name, contents) for name, contents in now.files.items()}
-        return Published(now.where, files, frozenset(files.keys() & got.keys()))
-
-    def _published(self, *commits: str) -> list[Published]:
-        trees = self._ids(*(f"{commit}:{self.prefix}" for commit in commits))
-        files = {tree: _entries(source, len(tree) // 2) for tree, source in self.objects(filter(None, trees)).items()}
-        return [Published(self._shown(each), files.get(tree, {})) for each, tree in zip(commits, trees, strict=True)]
-
-    def _commits(self, *names: str) -> list[str]:
-        return self._ids(*(name + "^{commit}" for name in names))
-
-    def _ids(self, *names: str) -> list[str]:
-        """The ids of what these names stand for, each empty where there is nothing."""
-        lines = self._lines("cat-file", "--batch-check=%(objectname)", given=names)
-        return [line if re.fullmatch("[0-9a-f]{40,64}", line) else "" for line in lines]
-
-    def _lines(self, *arguments: str, given: Iterable[str] = (), may_fail: bool = False) -> list[str]:
-        return os.fsdecode(_git(self.root, *arguments, given=given, may_fail=may_fail)).splitlines()
-
-    def _shown(self, commit: str) -> str:
-        if commit == _PARENT:
-            return f"the commit before the tip of {self._shown(str(self.main))}"
-        return re.sub("^refs/(heads|remotes|(tag)s)/", lambda match: f"{match[2]} " if match[2] else "", commit)
+    def _words(self, *arguments: str) -> list[str]:
+        """What git prints; nothing if it can't, as where there is no commit yet."""
+        return os.fsdecode(_git(self.root, *arguments, may_fail=True)).split()
 
 
-def _required(published: Published) -> Published:
-    return replace(published, required=frozenset(published.files))
+def _shown(ref: str) -> str:
+    return re.sub("^refs/(heads|remotes)/", "", ref).replace("refs/tags/", "tag ")
 
 
-def _entries(tree: bytes, size: int) -> dict[str, str]:
+def _entries(id_: str, tree: bytes) -> dict[str, str]:
     """The files in a folder, as git keeps it: `MODE NAME`, a zero byte, and the bytes of the id, again and again."""
+    size = len(id_) // 2  # SHA-1 or SHA-256
     entries = re.findall(rb"\d+ ([^\0]+)\0(" + rb"." * size + rb")", tree, re.DOTALL)
     return {os.fsdecode(name): contents.hex() for name, contents in entries if name.endswith(b".py")}
 

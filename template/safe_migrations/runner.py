@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, func, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safe_migrations import constraints, enums  # noqa: F401  # revision files use their operations
 from safe_migrations.apply import Application, refuse_unready, run_migrations
 from safe_migrations.connection import connected, explain, pooler_refused, run_async
 from safe_migrations.environment import read_env_files
@@ -29,7 +30,7 @@ from safe_migrations.errors import INTERRUPTED, MigrationError, RefusedError
 from safe_migrations.lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.losses import confirm_losses
 from safe_migrations.operations import ddl
-from safe_migrations.phases import refuse_unacknowledged
+from safe_migrations.phases import refuse_unacknowledged, required_backfills
 from safe_migrations.policy import Policy, load_policy
 from safe_migrations.state import (
     AT_HEAD,
@@ -130,8 +131,8 @@ def _told_of_backfills(function: Callable[..., Iterable[RevisionStep]], heads: A
     steps = list(function(heads, migration))
     _refuse_unacknowledged(steps)
     for step in steps:
-        if needed := getattr(step.revision.module, "requires_backfill", None):
-            migration.impl.static_output(f"-- Only if this is complete: python -m safe_migrations backfill {needed}")
+        for name in required_backfills(step.revision):
+            migration.impl.static_output(f"-- Only if this is complete: python -m safe_migrations backfill {name}")
         yield step
 
 

@@ -51,7 +51,8 @@ def _safe_form(differences: Differences, operation: MigrateOperation) -> Pieces:
 def _as_it_is(_differences: Differences, operation: Any) -> Pieces:
     """A change that takes a moment, such as a comment's."""
     table = table_of(operation)
-    title = f"{type(operation).__name__.removesuffix('Op')} {table}"
+    comments = (ops.CreateTableCommentOp, ops.DropTableCommentOp)
+    title = f"{'comment on' if isinstance(operation, comments) else 'change'} {table}"
     comment = "It takes a moment: no row is read or written."
     yield Piece(Stage.COLUMNS, table, title, comment, (operation,), (operation.reverse(),))
 

@@ -25,34 +25,24 @@ from sqlalchemy import (
     select,
     table,
     text,
-    true,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.types import UserDefinedType
 
 from safe_migrations.connection import reason
 from safe_migrations.errors import MigrationError
+from safe_migrations.operations import ddl
 
 TRIES = 500  # combinations of values, for a constraint of several columns
 
 # N stands for the row's number, which has three digits; these are a hundred rows.
 _N, _ROWS = "<n>", func.generate_series(100, 199).table_valued("n", name="rows").render_derived()
 _VALUES = (
-    *(
-        "<n>",
-        "a<n>",
-        "0.<n>",
-        "0",
-        "2<n>-01-01",
-        "1<n>-01-01",
-        "12:00",
-        "{}",
-        "00000000-0000-0000-0000-000000000<n>",
-        "10.0.0.<n>",
-    ),
-    *("a<n>@example.com", "https://example.com/<n>", "empty", "(<n>,<n>)", "08:00:2b:01:02:03", "AA", "AAA"),
+    *("<n>", "a<n>", "0.<n>", "0", "2<n>-01-01", "1<n>-01-01", "12:00", "{}", "10.0.0.<n>", "empty", "(<n>,<n>)"),
+    *("00000000-0000-0000-0000-000000000<n>", "a<n>@example.com", "https://example.com/<n>", "08:00:2b:01:02:03"),
+    *("AA", "AAA"),
 )
+_DEFAULTS = "INSERT INTO %(name)s SELECT FROM generate_series(100, 199) ON CONFLICT DO NOTHING"
 _LITERAL = re.compile(r"'((?:[^']|'')*)'|(?<![\w.])-?\d+(?:\.\d+)?")
 
 _TABLES = text("""
@@ -79,18 +69,6 @@ _CONSTRAINTS = text("""
     FROM pg_constraint WHERE contype IN ('c', 'f') AND conparentid = 0 AND conrelid = ANY(CAST(:oids AS oid[]))
     ORDER BY oid
 """)
-
-
-class _Type(UserDefinedType[Any]):
-    """A type by its name in SQL."""
-
-    cache_ok = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def get_col_spec(self, **_: Any) -> str:
-        return self.name
 
 
 @dataclass
@@ -120,7 +98,7 @@ def seed(connection: Connection) -> list[str]:
     return [
         f"The table {each.row.label} stays empty: {problem}."
         for each in _parents_first(tables)
-        if connection.execute(select(each.clause).limit(1)).first() is None
+        if connection.scalar(select(literal_column("1")).select_from(each.clause).limit(1)) is None
         and (problem := _fill(connection, each, tables))
     ]
 
@@ -151,10 +129,11 @@ def _fill(connection: Connection, filled: _Table, tables: dict[int, _Table]) -> 
     own = {number: each for number, each in filled.columns.items() if number not in values and not each.computed}
     try:
         values |= _choose(connection, own, filled.checks)
-        values |= _self_references(filled, values)
         names = [filled.columns[number].name for number in values]
         rows = select(*values.values()).select_from(source)
-        inserted = connection.execute(insert(filled.clause).from_select(names, rows).on_conflict_do_nothing())
+        into = insert(filled.clause).from_select(names, rows).on_conflict_do_nothing()
+        # SQLAlchemy can't insert rows of no columns: all of them have their values from PostgreSQL.
+        inserted = connection.execute(into if names else ddl(_DEFAULTS, name=filled.row.label))
     except (DBAPIError, MigrationError) as error:
         return reason(error)
     return None if inserted.rowcount else "all rows conflict"
@@ -166,6 +145,8 @@ def _references(filled: _Table, tables: dict[int, _Table]) -> tuple[dict[int, Co
     source: FromClause = _ROWS
     for index, key in enumerate(filled.foreign_keys):
         parent = tables.get(key.parent)
+        if parent is filled:  # to none; where it has to be one, to itself: columns of one type get the same value
+            values |= {number: null() for number in key.numbers if not filled.columns[number].required}
         if parent is None or parent is filled:
             continue
         names = [parent.columns[number].name for number in key.referred]
@@ -174,16 +155,6 @@ def _references(filled: _Table, tables: dict[int, _Table]) -> tuple[dict[int, Co
         source = source.outerjoin(rows, rows.c.place == _ROWS.c.n % rows.c.total)
         values |= {number: rows.c[name] for number, name in zip(key.numbers, names, strict=True)}
     return values, source
-
-
-def _self_references(filled: _Table, values: dict[int, ColumnElement[Any]]) -> dict[int, ColumnElement[Any]]:
-    """Rows that refer to none, or else to themselves."""
-    found: dict[int, ColumnElement[Any]] = {}
-    for key in filled.foreign_keys:
-        for number, referred in zip(key.numbers, key.referred, strict=True):
-            if key.parent == filled.row.oid and number not in key.referred:
-                found[number] = values.get(referred, null()) if filled.columns[number].required else null()
-    return found
 
 
 def _choose(
@@ -217,7 +188,7 @@ def _values(of: Row[Any], conditions: list[str]) -> Iterator[ColumnElement[Any]]
     found = [match for each in [*conditions, of.condition or ""] for match in _LITERAL.finditer(each)]
     literals = [value for match in found for value in ([match[1]] if match[1] else [match[0], match[0] + _N])]
     for value in dict.fromkeys([*([of.label] if of.label else []), *_VALUES, *literals]):
-        yield cast(func.replace(value, _N, cast(_ROWS.c.n, String)), _Type(of.type))
+        yield func.replace(value, _N, cast(_ROWS.c.n, String)).op("::")(literal_column(of.type))
     if not of.required:
         yield null()
 
@@ -225,9 +196,9 @@ def _values(of: Row[Any], conditions: list[str]) -> Iterator[ColumnElement[Any]]
 def _holds(connection: Connection, values: dict[str, ColumnElement[Any]], conditions: list[str]) -> bool:
     """Whether PostgreSQL can compute these values, and all rows meet the conditions."""
     rows = select(*(value.label(name) for name, value in values.items())).select_from(_ROWS).subquery()
-    met = [func.bool_and(func.coalesce(literal_column(condition), true())) for condition in conditions]
+    met = [func.bool_and(literal_column(condition)) for condition in conditions]
     try:
         found = connection.execute(select(*met, *(func.count(each) for each in rows.c))).one()
     except DBAPIError:
         return False
-    return all(found[: len(met)])
+    return False not in found[: len(met)]  # what is NULL is met

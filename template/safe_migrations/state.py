@@ -17,7 +17,7 @@ from safe_migrations.catalog import InvalidIndex, invalid_indexes, own_relations
 from safe_migrations.connection import reason
 from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.operations import CONCURRENT_OPERATIONS
-from safe_migrations.phases import up_to_contract
+from safe_migrations.phases import required_backfills, up_to_contract
 
 SEVERAL_HEADS = "several heads"
 UNKNOWN_REVISION = "unknown revision"
@@ -224,11 +224,21 @@ def explain_state(state: State, env_prefix: str) -> tuple[str, str]:
         found = f"The database {database} is at revision {state.revisions}; revisions to run: {len(state.pending)}."
         if len(up_to_contract(state.pending)) == len(state.pending):
             return found, "Run them: alembic upgrade head"
-        return found, (
-            "Before the new code is deployed: python -m safe_migrations deploy. When it runs everywhere: "
-            "python -m safe_migrations deploy --contract. All at once: alembic upgrade head"
-        )
+        return found, _next_phase(state.pending)
     return f"The database {database} is at head ({state.revisions}).", "There is nothing to do."
+
+
+def _next_phase(pending: Sequence[Script]) -> str:
+    """What to run before and after the new code is deployed."""
+    names = {name for script in pending for name in required_backfills(script)}
+    expands = bool(up_to_contract(pending))
+    ways = ["Before the new code is deployed: python -m safe_migrations deploy."] if expands else []
+    ways.append("When it runs everywhere:")
+    ways.extend(f"python -m safe_migrations backfill {name};" for name in sorted(names))
+    ways.append("python -m safe_migrations deploy --contract.")
+    if expands and not names:
+        ways.append("All at once: alembic upgrade head")
+    return " ".join(ways)
 
 
 def _is_known(script: ScriptDirectory, revision: str) -> bool:

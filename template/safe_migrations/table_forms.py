@@ -5,7 +5,7 @@ from typing import Any
 
 from alembic.operations import ops
 
-from safe_migrations.differences import Differences, shape, table_of
+from safe_migrations.differences import Differences, referred, shape, table_of
 from safe_migrations.phases import CONTRACT
 from safe_migrations.series import Piece, Pieces, Stage
 
@@ -19,11 +19,13 @@ def create_table(differences: Differences, operation: ops.CreateTableOp) -> Piec
     """
     name = table_of(operation)
     indexes = [each for each in differences.of(ops.CreateIndexOp) if table_of(each) == name]
+    used = referred(operation.to_table()) - differences.created.keys()
     piece = Piece(
         Stage.TABLES,
         differences.related(name),
         f"create {name}",
-        "A new table: nobody waits for its locks.",
+        "A new table: nobody waits for its locks."
+        + (f" {', '.join(sorted(used))} can't be written for the moment that the foreign key takes." if used else ""),
         (operation, *indexes),
         (operation.reverse(),),
     )
@@ -61,8 +63,9 @@ def _renamed_table(old: str, operation: ops.CreateTableOp) -> dict[str, Any]:
         "question": (
             f"{old} goes and {new} comes, with the same columns: is it a rename?",
             f"- Yes, and no code that runs uses it: put {rename} here,",
-            "  the other way round in downgrade(); delete the files of this change that come after this one; upgrade,",
-            "  and run migrate-revision again for what is left of the change.",
+            "  with `safe: contract-in-expand because no code uses it` in a comment above, and the other way round in",
+            "  downgrade(); delete the files of this change that come after this one; then",
+            "  migrate-rebase, which corrects HEAD, migrate-upgrade, and migrate-revision for what is left.",
             "- Yes, and code uses it: keep this, let the new code write both, and copy the rows (INSERT … SELECT, some",
             "  thousand at a time) before the old table goes.",
             "- No: nothing is to be done.",

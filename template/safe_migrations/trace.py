@@ -28,6 +28,7 @@ MODES = (  # from the weakest
     "ExclusiveLock",
     "AccessExclusiveLock",
 )
+_STOP_WRITERS = MODES[MODES.index("ShareLock") :]
 
 # Also those that it waits for, because it will have them.
 _LOCKS = text("""
@@ -53,10 +54,8 @@ _COLUMNS = text("""
       atthasdef OR attidentity <> '' AS filled
     FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid = ANY(CAST(:oids AS oid[]))
 """)
-_FOREIGN_KEYS = text("""
-    SELECT oid::bigint AS oid, conrelid::bigint AS owner, confrelid::bigint AS referred
-    FROM pg_constraint WHERE contype = 'f'
-""")
+_FOREIGN_KEYS = text("SELECT oid::bigint, conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f'")
+_CHILDREN = text("SELECT inhrelid::bigint, inhparent::bigint FROM pg_inherits")  # also of indexes
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,8 @@ class Trace:
         scans: the tables that were read as a whole meanwhile.
         rewritten: the tables that were written anew.
         broken: what code may miss that runs already, such as `drops the column item.name`.
-        joined: pairs of tables whose foreign key was made or dropped; one of them may be new.
+        joined: pairs of tables that can't be had apart, of which one may be new: their foreign key was made or dropped,
+            or one is a partition or a child of the other.
     """
 
     locks: dict[str, list[str]] = field(default_factory=dict)
@@ -103,7 +103,8 @@ class _Schema:
 
     tables: dict[int, Row[Any]]
     columns: dict[tuple[int, int], Row[Any]]
-    foreign_keys: dict[int, tuple[int, int]]
+    foreign_keys: set[tuple[int, ...]]
+    children: set[tuple[int, ...]]
 
     @classmethod
     def read(cls, connection: Connection) -> "_Schema":
@@ -112,7 +113,8 @@ class _Schema:
         return cls(
             tables,
             {(row.oid, row.number): row for row in columns},
-            {row.oid: (row.owner, row.referred) for row in connection.execute(_FOREIGN_KEYS)},
+            {tuple(row) for row in connection.execute(_FOREIGN_KEYS)},
+            {tuple(row) for row in connection.execute(_CHILDREN)},
         )
 
 
@@ -125,7 +127,6 @@ class _Tracer:
         self._before = before
         self._oids = list(before.tables)
         self._scans: dict[int, int] = {}
-        self._reading = False
 
     def note_locks(self, connection: Connection) -> dict[str, str]:
         """Note the locks that the session holds now.
@@ -144,16 +145,14 @@ class _Tracer:
             held[name] = max(held.get(name, row.mode), row.mode, key=MODES.index)
         return held
 
-    def note_statement(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    def note_statement(
+        self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
+    ) -> None:
         """Note what a statement of the session has done, on the session itself: nobody else can tell before it ends."""
-        if self._reading:
+        if any(context.invoked_statement is own for own in (_SCANS, _LOCKS)):
             return
-        self._reading = True
-        try:
-            scanned = self.count_scans(connection)
-            strong = {name: mode for name, mode in self.note_locks(connection).items() if _stops_writers(mode)}
-        finally:
-            self._reading = False
+        scanned = self.count_scans(connection)
+        strong = {name: mode for name, mode in self.note_locks(connection).items() if mode in _STOP_WRITERS}
         self.trace.together = max(self.trace.together, strong, key=len)
         for table in scanned:
             for locked in [table] if table in strong else strong:
@@ -174,8 +173,8 @@ class _Tracer:
         self.trace.rewritten = sorted(row.name for row in changed if row.kind == "r")
         self.trace.broken = sorted([*_broken_tables(before, after), *_broken_columns(before, after)])
         names = {oid: row.name for oid, row in (after.tables | before.tables).items()}
-        pairs = dict(before.foreign_keys.items() ^ after.foreign_keys.items()).values()
-        self.trace.joined = sorted((names[owner], names[referred]) for owner, referred in pairs)
+        pairs = {key[1:] for key in before.foreign_keys ^ after.foreign_keys} | before.children | after.children
+        self.trace.joined = sorted((names[one], names[other]) for one, other in pairs if {one, other} <= names.keys())
 
 
 @asynccontextmanager
@@ -222,10 +221,6 @@ async def _sample(tracer: _Tracer, sampler: AsyncConnection, pid: int, done: asy
             await sampler.rollback()
         with suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), INTERVAL)
-
-
-def _stops_writers(mode: str) -> bool:
-    return MODES.index(mode) >= MODES.index("ShareLock")
 
 
 def _broken_tables(before: _Schema, after: _Schema) -> Iterator[str]:

@@ -1,13 +1,13 @@
 """The safe form of a column's new type: in place where the rows stay as they are, and else for somebody to decide."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from alembic.operations import MigrateOperation, ops
 from sqlalchemy import types
 from sqlalchemy.types import TypeEngine
 
-from safe_migrations.column_changes import is_identity, keeps_rows
+from safe_migrations.column_changes import is_identity, keeps_rows, plain_type
 from safe_migrations.differences import Differences, alter, table_of
 from safe_migrations.enum_changes import enum_of
 from safe_migrations.phases import CONTRACT
@@ -23,7 +23,7 @@ def change_type(differences: Differences, operation: ops.AlterColumnOp) -> Piece
         operation: what Alembic would do.
     """
     table, name = table_of(operation), operation.column_name
-    before, after = cast("TypeEngine[Any]", operation.existing_type), cast("TypeEngine[Any]", operation.modify_type)
+    before, after = plain_type(operation.existing_type), plain_type(operation.modify_type)  # type: ignore[arg-type]
     piece = Piece(
         Stage.COLUMNS,
         table,

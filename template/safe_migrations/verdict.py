@@ -11,17 +11,24 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.backfill import Pace, run_backfill
-from safe_migrations.backfills import load_backfill
 from safe_migrations.connection import connected, reason
 from safe_migrations.errors import MigrationError
 from safe_migrations.history import new_revisions
 from safe_migrations.operations import ddl
 from safe_migrations.phases import CONTRACT, EXPAND, phase_of
-from safe_migrations.rehearsal import upgrade
+from safe_migrations.rehearsal import complete_backfills, upgrade
 from safe_migrations.seed import seed
-from safe_migrations.trace import MODES, Scan, Trace, tracing
+from safe_migrations.trace import MODES, Trace, tracing
 
+# What to do instead; the first that the statement has in it.
+_INSTEAD = {
+    r"\bCREATE (UNIQUE )?INDEX\b|\bREINDEX\b": "build the index by op.create_index_concurrently",
+    r"\bALTER\b.*\b(UNIQUE|PRIMARY KEY)\b": "build the index by op.create_index_concurrently, then "
+    "op.create_unique_constraint_using_index",
+    r"\bALTER\b": "add the constraint (for SET NOT NULL: a CHECK that it is not null) with postgresql_not_valid=True, "
+    "and check the rows by op.validate_constraint in the next revision",
+    "": "change data in a revision of its own, or by a backfill",
+}
 _AGREE = 'if that is wanted, let the revision say so: acknowledged = "<what is lost or locked>"'
 
 
@@ -40,7 +47,6 @@ async def judge(config_file: Path, url: URL, env_prefix: str) -> list[str]:
         MigrationError: a revision failed, or was refused.
     """
     directory = ScriptDirectory.from_config(Config(config_file))
-    backfills = Path(directory.dir, "backfills")
     async with connected(url, env_prefix, isolation_level="AUTOCOMMIT") as connection:
         # With few rows PostgreSQL reads a whole table where it would use the index of a big one.
         name = connection.dialect.identifier_preparer.quote(url.database or "")
@@ -51,7 +57,8 @@ async def judge(config_file: Path, url: URL, env_prefix: str) -> list[str]:
         async with connected(url, env_prefix) as connection:
             for revision in {*to_tuple(script.down_revision, default=())} - done:
                 await _upgrade(connection, config_file, revision)
-            await _fill(backfills, script, url, env_prefix)
+            await _fill(script, url, env_prefix)
+            await complete_backfills(directory, script, url, env_prefix)
             async with tracing(connection, url, env_prefix) as trace:
                 await _upgrade(connection, config_file, script.revision)
         done.add(script.revision)
@@ -59,13 +66,10 @@ async def judge(config_file: Path, url: URL, env_prefix: str) -> list[str]:
     return sentences
 
 
-async def _fill(backfills: Path, script: Script, url: URL, env_prefix: str) -> None:
-    """Put rows into the tables, and complete the backfills that a revision needs."""
+async def _fill(script: Script, url: URL, env_prefix: str) -> None:
     async with connected(url, env_prefix, isolation_level="AUTOCOMMIT") as connection:
         for sentence in await connection.run_sync(seed):
             print(f"{_file(script)}: {sentence}")
-    for name in to_tuple(getattr(script.module, "requires_backfill", None), default=()):
-        await run_backfill(url, env_prefix, backfills, name, load_backfill(backfills, name), Pace(nice_ratio=0))
 
 
 async def _upgrade(connection: AsyncConnection, config_file: Path, revision: str) -> None:
@@ -111,22 +115,13 @@ def _scans(trace: Trace) -> list[str]:
     scans = dict.fromkeys(scan for scan in trace.scans if scan.table not in trace.rewritten)
     return [
         f"reads the whole table {scan.table} ({scan.statement}) while it holds {_name(scan.mode)} on {scan.locked}, "
-        f"which stops {_stopped(scan.mode)} for as long as that takes: {_instead(scan)}; or, {_AGREE}."
+        f"which stops {_stopped(scan.mode)} for as long as that takes: {_instead(scan.statement)}; or, {_AGREE}."
         for scan in scans
     ]
 
 
-def _instead(scan: Scan) -> str:
-    if scan.mode == "ShareLock":
-        return "build the index by op.create_index_concurrently"
-    if re.search(r"\b(UNIQUE|PRIMARY KEY)\b", scan.statement, re.IGNORECASE):
-        return "build the index by op.create_index_concurrently, then op.create_unique_constraint_using_index"
-    if re.match(r"ALTER", scan.statement, re.IGNORECASE):
-        return (
-            "add the constraint (for SET NOT NULL: a CHECK that it is not null) with postgresql_not_valid=True, and "
-            "check the rows by op.validate_constraint in the next revision"
-        )
-    return "change data in a revision of its own, or by a backfill"
+def _instead(statement: str) -> str:
+    return next(advice for pattern, advice in _INSTEAD.items() if re.search(pattern, statement, re.IGNORECASE))
 
 
 def _several(trace: Trace) -> list[str]:

@@ -4,7 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
 from sqlalchemy import URL
 
 from support import Render, Service, fetch, tables
@@ -86,8 +85,15 @@ def test_from_conflict_to_one_line(service: Service, database: URL) -> None:
     assert service.revisions() == before
     assert "<<<<<<<" in head(service)
 
-    assert f"alembic downgrade {base}, then python -m safe_migrations rebase" in sentence
+    assert 'alembic merge -m "merge heads" heads' in sentence, "one way out"
+    service.succeed("alembic", "merge", "-m", "merge heads", "heads")
+    assert [head(service).strip()] == heads(service)
+    service.succeed("alembic", "upgrade", "head")
+    assert tables(database) == {"alembic_version", "item", "mine", "theirs"}
+
+    assert f"alembic downgrade {base}, then python -m safe_migrations rebase" in sentence, "the other one"
     service.succeed("alembic", "downgrade", base)
+    (service.versions / service.revisions()[-1]).unlink()
     said = service.succeed(*REBASE)
     assert f"From {base} to {theirs}, {before[2]}:\n  {before[1]} is now {before[1][:9]}0003_mine.py\n" in said
     assert head(service) == f"{mine}\n"
@@ -95,21 +101,6 @@ def test_from_conflict_to_one_line(service: Service, database: URL) -> None:
     assert tables(database) == {"alembic_version", "item", "mine", "theirs"}
     commit(service)
     assert "There is one head" in service.succeed(*REBASE)
-
-
-def test_the_other_way_out(service: Service, database: URL, thorough: bool) -> None:
-    if not thorough:
-        pytest.skip("the unit tests know the sentence")
-    put_into_git(service, service.folder)
-    service.succeed("alembic", "upgrade", "head")
-    mine, _ = meet(service, "mine", "theirs")
-    fetch(database, "CREATE TABLE mine ()")
-    fetch(database, "UPDATE alembic_version SET version_num = :mine", mine=mine)
-    assert 'alembic merge -m "merge heads" heads' in service.fail(*REBASE)
-    service.succeed("alembic", "merge", "-m", "merge heads", "heads")
-    assert [head(service).strip()] == heads(service)
-    service.succeed("alembic", "upgrade", "head")
-    assert tables(database) == {"alembic_version", "item", "mine", "theirs"}
 
 
 def test_without_a_database_it_says_so(service: Service) -> None:
@@ -121,38 +112,28 @@ def test_without_a_database_it_says_so(service: Service) -> None:
     assert " is now " in said
 
 
-@pytest.mark.parametrize("layout", ["standalone", "monorepo"])
-def test_hooks_of_a_commit(
-    render: Render, layout: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, thorough: bool
-) -> None:
-    if not thorough:
-        pytest.skip("test_delivery runs the hooks by themselves")
+def test_hook_of_a_commit(render: Render, tmp_path: Path) -> None:
+    """Git sets GIT_DIR and more for it; what else the hooks catch is in test_delivery."""
     root = tmp_path / "root"
-    service = render(root if layout == "standalone" else root / "services" / "orders", layout=layout)
+    service = render(root / "services" / "orders", layout="monorepo")
     service.environment |= {
         "VIRTUAL_ENV": sys.prefix,
         "PDM_IGNORE_SAVED_PYTHON": "1",
-        "PRE_COMMIT_HOME": str(tmp_path_factory.getbasetemp() / "pre-commit"),
-        "SKIP": "ruff,mypy",
+        "PRE_COMMIT_HOME": str(tmp_path / "pre-commit"),
+        "SKIP": "conflict-markers,ruff,mypy,revisions",
     }
     put_into_git(service, root)
-    config = str((service.folder / ".pre-commit-config.yaml").relative_to(root))
-    service.succeed("pre-commit", "install", "--config", config, folder=root)
+    service.succeed("pre-commit", "install", "--config", "services/orders/.pre-commit-config.yaml", folder=root)
     service.succeed("git", "checkout", "--quiet", "-b", "mine")
-    service.succeed("git", "commit", "--quiet", "--allow-empty", "--message", "empty")
     (baseline,) = service.versions.glob("*_0001_baseline.py")
-    text = baseline.read_text()
-    for path, content, found in [
-        (service.versions / "HEAD", "<<<<<<< a\nb\n=======\nc\n>>>>>>> d\n", "Merge conflict string"),
-        (service.versions / "HEAD", "other\n", "head-file"),
-        (baseline, text.replace('op.drop_table("item")', 'op.drop_table("items")'), "edited-revision"),
-    ]:
-        before = path.read_text()
-        path.write_text(content)
-        service.succeed("git", "add", "--all")
-        process = service.run("git", "commit", "--message", "refused")
-        assert process.returncode == 1, process.stderr
-        assert found in process.stderr
-        path.write_text(before)
+    text, newest = baseline.read_text(), head(service)
+    baseline.write_text(text.replace('op.drop_table("item")', 'op.drop_table("items")'))
+    (service.versions / "HEAD").write_text("other\n")
+    service.succeed("git", "add", "--all")
+    process = service.run("git", "commit", "--message", "refused")
+    assert process.returncode == 1, process.stderr
+    assert "head-file" in process.stderr
+    assert "edited-revision: not as in main" in process.stderr
     baseline.write_text(text.replace('"""baseline', '"""The baseline'))
+    (service.versions / "HEAD").write_text(newest)
     commit(service)

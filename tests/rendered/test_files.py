@@ -105,7 +105,7 @@ def test_alembic_ini_has_no_url_and_what_the_standard_says(render: Render) -> No
     assert "sqlalchemy.url" not in alembic
     assert alembic["prepend_sys_path"] == "."
     assert alembic["path_separator"] == "os"
-    assert parser.get("post_write_hooks", "hooks") == "head, ruff"
+    assert parser.get("post_write_hooks", "hooks") == "head_and_ruff"
     assert parser.get("handler_console", "args") == "(sys.stderr,)"
 
 

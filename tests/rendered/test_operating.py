@@ -18,6 +18,13 @@ SAFE = ("python", "-m", "safe_migrations")
 COLUMN = ('op.add_column("item", sa.Column("note", sa.Text()))', 'op.drop_column("item", "note")')
 INDEX = ('op.create_index_concurrently("ix_item_note", "item", ["note"])', 'op.drop_index_concurrently("ix_item_note")')
 REWRITE = 'op.execute("ALTER TABLE item ALTER COLUMN note TYPE varchar(10)")'
+BACKFILL = """
+import sqlalchemy as sa
+from safe_migrations.backfills import Backfill
+
+item = sa.table("item", sa.column("id"), sa.column("name"), sa.column("note"))
+backfill = Backfill(table=item, key=("id",), where=item.c.note.is_(None), values={values})
+"""
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 DATABASES = "SELECT datname FROM pg_database WHERE datname LIKE :pattern"
 
@@ -143,6 +150,25 @@ def test_a_rehearsal_that_fails_says_where_and_leaves_nothing(
     assert sentence.startswith("On the copy of the database, the revision 0005_bad failed: check constraint")
     assert "The database itself is as it was" in sentence
     assert fetch(server, DATABASES, pattern="%rehearsal%") == []
+
+
+def test_a_rehearsal_runs_the_backfills_that_a_revision_needs(filled: Service, database: URL) -> None:
+    filled.add_revision("note", *COLUMN, declarations='phase = "expand"')
+    filled.add_revision(
+        "enforce",
+        'op.alter_column("item", "note", nullable=False)',
+        declarations='phase = "contract"\nrequires_backfill = "item_note"',
+    )
+    folder = filled.folder / "alembic" / "backfills"
+    folder.mkdir(exist_ok=True)
+    folder.joinpath("item_note.py").write_text(BACKFILL.format(values="{}"))
+    sentence = filled.fail(*SAFE, "rehearse", "--json")
+    assert sentence.startswith("Nothing was changed: write what item.note becomes in alembic/backfills/item_note.py:6 ")
+    assert "rehearse" not in sentence, "one next step"
+    folder.joinpath("item_note.py").write_text(BACKFILL.format(values='{"note": item.c.name}'))
+    revisions = json.loads(filled.succeed(*SAFE, "rehearse", "--json"))
+    assert [each["revision"] for each in revisions] == ["0002_note", "0003_enforce"]
+    assert "note" not in str(fetch(database, "SELECT column_name FROM information_schema.columns"))
 
 
 def test_without_pending_revisions_there_is_nothing_to_rehearse(filled: Service) -> None:

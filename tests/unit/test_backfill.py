@@ -18,14 +18,17 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, MetaData, text
 
 from gate import wait_for
-from safe_migrations import backfill
-from safe_migrations.backfill import Done, Pace, Progress, run_backfill
+from safe_migrations import backfill, progress
+from safe_migrations.backfill import Done, Pace, run_backfill
 from safe_migrations.backfills import backfill_names, is_complete, load_backfill, refuse_incomplete
+from safe_migrations.batches import Batches
 from safe_migrations.catalog import own_relations
 from safe_migrations.connection import client_environment, connected, run_async
 from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
 from safe_migrations.errors import MigrationError
-from support import ENV_PREFIX, fetch
+from safe_migrations.progress import Progress
+from safe_migrations.standbys import Lag
+from support import ENV_PREFIX, NewRole, fetch
 
 FAST = Pace(nice_ratio=0)
 EMPTY_COLUMN = """
@@ -174,13 +177,13 @@ def test_keys_of_any_type(database: URL, folder: Path, kind: str) -> None:
 
 def test_keys_of_several_columns_and_names_to_quote(database: URL, folder: Path) -> None:
     fetch(database, 'CREATE SCHEMA "S s"')
-    fetch(database, 'CREATE TABLE "S s"."T t" ("A a" text, b int, price int DEFAULT 0, PRIMARY KEY ("A a", b))')
-    fetch(database, """INSERT INTO "S s"."T t" SELECT chr(65 + n % 5), n FROM generate_series(1, 100) n""")
-    columns = 'sa.column("A a"), sa.column("b"), sa.column("price"), schema="S s")'
-    definition = INCREMENT.replace('"item", sa.column("id"), sa.column("price"))', f'"T t", {columns}')
-    write(folder, definition.replace('("id",)', '("A a", "b")'))
+    fetch(database, 'CREATE TABLE "S s"."T %" ("A %s" text, b int, price int DEFAULT 0, PRIMARY KEY ("A %s", b))')
+    fetch(database, """INSERT INTO "S s"."T %" SELECT chr(65 + n % 5), n FROM generate_series(1, 100) n""")
+    columns = 'sa.column("A %s"), sa.column("b"), sa.column("price"), schema="S s")'
+    definition = INCREMENT.replace('"item", sa.column("id"), sa.column("price"))', f'"T %", {columns}')
+    write(folder, definition.replace('("id",)', '("A %s", "b")'))
     run(database, folder, pace=Pace(2, 0))
-    assert rows(database, 'SELECT DISTINCT price FROM "S s"."T t"') == [(1,)]
+    assert rows(database, 'SELECT DISTINCT price FROM "S s"."T %"') == [(1,)]
 
 
 def test_without_where_the_progress_tells(item: URL, folder: Path) -> None:
@@ -218,9 +221,9 @@ def test_old_code_that_goes_on_writing(item: URL, folder: Path) -> None:
 def test_values_that_leave_rows_as_they_match_are_told(item: URL, folder: Path) -> None:
     write(folder, EMPTY_COLUMN.replace('sa.func.concat("sku-", item.c.id)', "sa.null()"))
     assert refusal(run, item, folder) == (
-        "The backfill item_sku has gone over the table 5 times, and there are still rows that match: the code that "
-        "runs goes on writing them, or the values leave them as they match. See to that, then run python -m "
-        "safe_migrations backfill item_sku again."
+        "The values of the backfill item_sku leave rows as its where matches them, so that it would never end: nothing "
+        "of this batch was changed. Correct alembic/backfills/item_sku.py, then run python -m safe_migrations backfill "
+        "item_sku again."
     )
     write(folder, EMPTY_COLUMN)
     run(item, folder)
@@ -287,6 +290,46 @@ def test_a_worker_that_waits_does_not_stop_the_others(item: URL, folder: Path) -
     assert rows(item, "SELECT price, count(*) FROM item GROUP BY 1") == [(1, 100)]
 
 
+def test_it_pauses_for_a_multiple_of_what_a_batch_took(item: URL, folder: Path) -> None:
+    fetch(
+        item,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END'",
+    )
+    fetch(item, "CREATE TRIGGER slow AFTER UPDATE ON item EXECUTE FUNCTION slow()")
+    write(folder, INCREMENT.replace("batch_size=7", "batch_size=25"))
+    assert run(item, folder, pace=Pace(nice_ratio=4)).seconds > 4 * 0.05 * (1 + 4)
+
+
+def test_a_connection_that_is_lost(item: URL, folder: Path) -> None:
+    write(folder, INCREMENT)
+
+    async def meanwhile() -> None:
+        async with connected(item, ENV_PREFIX) as somebody:
+            await somebody.exec_driver_sql("UPDATE item SET price = price WHERE id = 50")
+            definition = load_backfill(folder, "item_sku")
+            task = asyncio.create_task(run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, Pace(2, 0)))
+            waits = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            (pid,) = await asyncio.to_thread(wait_for, item, waits)
+            await asyncio.to_thread(fetch, item, "SELECT pg_terminate_backend(:pid)", pid=pid)
+            await task
+
+    sentence = refusal(lambda: run_async(meanwhile()))
+    assert re.match(
+        r"The connection to PostgreSQL at \S+ was lost \(.+\): what was not committed is rolled back\.", sentence
+    )
+    run(item, folder)
+    assert rows(item, "SELECT price, count(*) FROM item GROUP BY 1") == [(1, 100)]
+
+
+def test_a_user_who_may_not(item: URL, folder: Path, new_role: NewRole) -> None:
+    write(folder, INCREMENT)
+    role = new_role("LOGIN", "secret")
+    fetch(item, f'GRANT SELECT ON item TO "{role}"')
+    assert refusal(run, item.set(username=role, password="secret"), folder).startswith(
+        f"The user {role!r} may not do this (permission denied for database {item.database}): grant it what it needs"
+    )
+
+
 def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_path: Path) -> None:
     write(folder, EMPTY_COLUMN)
     write(folder, INCREMENT, "item_price")
@@ -310,7 +353,7 @@ def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_pat
     fetch(item, "DROP TABLE item")
     assert refusal(ask, item, require("item_sku")) == (
         'The backfill item_sku needs what the database does not have (relation "item" does not exist): run the '
-        "revision that adds it first, or correct alembic/backfills/item_sku.py."
+        "revision that adds it first, unless it has gone with a later one, or correct alembic/backfills/item_sku.py."
     )
 
 
@@ -353,7 +396,9 @@ def test_what_a_person_still_has_to_write(item: URL, folder: Path) -> None:
     assert run(item, folder).already_complete
 
 
-@pytest.mark.parametrize("key", ["id int UNIQUE", "id int NOT NULL", "other int PRIMARY KEY"])
+@pytest.mark.parametrize(
+    "key", ["id int UNIQUE", "id int NOT NULL", "id int NOT NULL, other int PRIMARY KEY DEFAULT 1"]
+)
 def test_a_key_that_would_leave_rows_out_or_read_all_of_them(database: URL, folder: Path, key: str) -> None:
     fetch(database, f"CREATE TABLE item ({key}, sku text)")
     fetch(database, "INSERT INTO item VALUES (1)")
@@ -374,6 +419,13 @@ def test_a_name_that_is_used_again_for_something_else(item: URL, folder: Path) -
     assert rows(item, "SELECT count(sku), min(key) FROM item, safe_migrations.backfill") == [(100, "item (id)")]
 
 
+def test_one_that_another_process_has_just_finished_is_not_begun_again(item: URL, folder: Path) -> None:
+    run(item, folder, write(folder, INCREMENT))
+    late = Batches("item_sku", load_backfill(folder, "item_sku"))
+    # It has found rows to change, before the other one came to its end.
+    assert ask(item, lambda connection: (late.begin(connection), late.step(connection))) == (100, "finished")
+
+
 def test_its_tables_are_none_of_the_service(item: URL, folder: Path) -> None:
     run(item, folder, write(folder, EMPTY_COLUMN))
 
@@ -386,21 +438,21 @@ def test_its_tables_are_none_of_the_service(item: URL, folder: Path) -> None:
 
 def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    progress = Progress("item_sku", stream)
-    progress.begin(1000, 3000)
-    progress.add(2000)
+    progress = Progress("item_sku", stream, 1000, 4000)
+    progress.show(2000)
     assert stream.getvalue() == ""
     assert (
-        progress.line(10) == "item_sku [############------------] 50 % 2,000 of about 4,000 rows, 100 rows/s, 20 s left"
+        progress.line(2000, 10)
+        == "item_sku [############------------] 50 %, 100 rows/s, 20 s left, 2,000 of about 4,000 rows"
     )
     clock = [progress._begun + 10]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    progress.add(3000)
+    progress.show(3000)
     clock[0] += 5
-    progress.add(3500)
+    progress.show(3500)
     progress.clear()
     assert stream.getvalue() == (
-        "item_sku [##################------] 75 % 3,000 of about 4,000 rows, 200 rows/s, 5 s left\n"
+        "item_sku [##################------] 75 %, 200 rows/s, 5 s left, 3,000 of about 4,000 rows\n"
     )
 
 
@@ -408,22 +460,22 @@ def test_a_bar_on_a_terminal() -> None:
     reading, writing = os.openpty()
     with os.fdopen(writing, "w") as stream:
         progress = Progress("item_sku", stream)
-        progress.begin(0, None)
-        time.sleep(0.11)
-        progress.add(2000)
+        progress.show(2000)
         progress.clear()
         shown = ""
         while "\x1b[K" not in shown:
             shown += os.read(reading, 1000).decode()
     os.close(reading)
-    assert shown.startswith("\ritem_sku 2,000 rows, ")
+    assert shown.startswith("\ritem_sku: 2,000 rows, ")
     assert shown.endswith("\r\x1b[K")
     assert "\n" not in shown
 
 
 @pytest.fixture
-def replicated() -> Iterator[tuple[URL, URL]]:
-    """A server with one row in 100 to fill, and its standby."""
+def replicated(thorough: bool) -> Iterator[tuple[URL, URL]]:
+    """A server with a table of 100 rows, and its standby."""
+    if not thorough:
+        pytest.skip("two servers take seconds: --thorough")
     with ExitStack() as stack:
         cluster = stack.enter_context(throw_away_cluster(find_programs(18)))
         port = cluster.url().port
@@ -443,13 +495,62 @@ def replicated() -> Iterator[tuple[URL, URL]]:
         yield cluster.url(), standby.url()
 
 
+@pytest.fixture
+def told(item: URL) -> URL:
+    """A database in which a table stands for PostgreSQL's view of standbys."""
+    fetch(item, "CREATE SCHEMA told")
+    fetch(item, "CREATE TABLE told.pg_stat_replication AS SELECT * FROM pg_stat_replication")
+    path = "EXECUTE format('ALTER DATABASE %I SET search_path = told, pg_catalog, public', current_database())"
+    fetch(item, f"DO $$ BEGIN {path}; END $$")
+    return item
+
+
+def tell(database: URL, values: str) -> None:
+    """One more standby."""
+    columns = "application_name, state, replay_lsn, replay_lag"
+    fetch(database, f"INSERT INTO told.pg_stat_replication ({columns}) VALUES ({values})")  # noqa: S608
+
+
+def test_the_slowest_standby_counts(told: URL) -> None:
+    assert ask(told, Lag().measure) == ("", 0)
+    tell(told, "'quick', 'streaming', 'FFFFFFFF/0', '2 h'")
+    tell(told, "'archive', 'streaming', NULL, NULL")
+    assert ask(told, Lag().measure) == ("", 0)
+    tell(told, "'slow', 'streaming', '0/1', '1 h'")
+    assert ask(told, Lag().measure) == ("slow", 3600)
+
+
+def test_a_standby_that_has_stopped_is_waited_for(
+    told: URL, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder, INCREMENT)
+    tell(told, "'slow', 'streaming', '0/1', NULL")
+    tell(told, "NULL, NULL, NULL, NULL")
+    monkeypatch.setattr(backfill, "WATCH", 0.05)
+    monkeypatch.setattr(progress, "REPORT", 0.2)
+
+    async def meanwhile() -> Done:
+        definition, pace = load_backfill(folder, "item_sku"), Pace(nice_ratio=0, max_lag=0)
+        task = asyncio.create_task(run_backfill(told, ENV_PREFIX, folder, "item_sku", definition, pace))
+        await asyncio.to_thread(wait_for, told, "SELECT 1 FROM pg_class WHERE relname = 'backfill_batch'")
+        await asyncio.sleep(0.6)
+        assert await asyncio.to_thread(fetch, told, "SELECT 1 FROM item WHERE price = 1") == []
+        await asyncio.to_thread(fetch, told, "UPDATE told.pg_stat_replication SET replay_lsn = 'FFFFFFFF/0'")
+        return await task
+
+    assert run_async(meanwhile()).rows == 100
+    said = capsys.readouterr().err
+    assert re.search(r"rows/s.*; waits, because the standby slow is 0\.[2-9]\d* s behind$", said, re.M)
+    assert said.splitlines().count(backfill.HIDDEN) == 1
+
+
 def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
     replicated: tuple[URL, URL], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     primary, standby = replicated
     write(folder, INCREMENT)
     monkeypatch.setattr(backfill, "WATCH", 0.05)
-    monkeypatch.setattr(backfill, "REPORT", 0.1)
+    monkeypatch.setattr(progress, "REPORT", 0.1)
     done = "SELECT count(*) FROM item WHERE price = 1"
 
     async def run_while_paused() -> tuple[list[int], Done]:
@@ -478,7 +579,4 @@ def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
     fetch(primary, "GRANT CREATE ON DATABASE postgres TO somebody")
     fetch(primary, "DROP SCHEMA safe_migrations CASCADE")
     run(primary.set(username="somebody", password="secret"), folder)
-    hidden = (
-        "How far standbys are behind is hidden from this user, so that --max-lag has no effect: grant it pg_monitor."
-    )
-    assert capsys.readouterr().err.splitlines().count(hidden) == 1
+    assert capsys.readouterr().err.splitlines().count(backfill.HIDDEN) == 1

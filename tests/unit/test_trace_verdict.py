@@ -112,6 +112,18 @@ CASES = {
         "op.add_column('$', sa.Column('a', sa.Text()))\nop.execute(\"UPDATE other_$ SET name = 'x'\")",
         r"reads the whole table other_$ \(UPDATE .*\) while it holds ACCESS EXCLUSIVE on $",
     ),
+    "data_beside_an_index": unsafe(
+        "op.create_index('ix_$', '$', ['sku'])\nop.execute(\"UPDATE $ SET sku = 'x'\")",
+        r"reads the whole table $ \(UPDATE .* SHARE on .* takes: change data in a revision of its own",
+    ),
+    "index_beside_a_column": unsafe(
+        "op.add_column('$', sa.Column('a', sa.Text()))\nop.create_index('ix_$', '$', ['sku'])",
+        reads("ACCESS EXCLUSIVE", "op.create_index_concurrently"),
+    ),
+    "two_partitioned_tables": unsafe(
+        "op.add_column('part_$', sa.Column('a', sa.Text()))\nop.add_column('$', sa.Column('a', sa.Text()))",
+        r"locks several tables in one transaction, part_$ .*, part_$_1 .*, $ \(ACCESS EXCLUSIVE\): ",
+    ),
     "drop_column": unsafe("op.drop_column('$', 'sku')", r"drops the column $.sku, .*phase = \"contract\""),
     "drop_table": unsafe("op.drop_table('$')", r"drops the table $, "),
     "rename_column": unsafe("op.alter_column('$', 'sku', new_column_name='s')", r"renames the column $.sku to s, "),
@@ -134,6 +146,8 @@ CASES = {
         op.alter_column('$', 'code', type_=sa.String(20))
         """
     ),
+    "partitions": safe("op.add_column('part_$', sa.Column('a', sa.Text()))"),
+    "children": safe("op.add_column('parent_$', sa.Column('a', sa.Text()))"),
     "index_concurrently": safe(
         "op.create_index_concurrently('ix_$', '$', ['sku'])", "op.drop_index_concurrently('ix_$', '$')"
     ),
@@ -195,9 +209,17 @@ CASES = {
     "drop_in_contract": safe("op.drop_column('$', 'sku')", declared=CONTRACT),
     "rewrite_acknowledged": safe("op.alter_column('$', 'qty', type_=sa.BigInteger())", declared=ACKNOWLEDGED),
 }
+PARTITIONED = (
+    "CREATE TABLE part_$ (id int) PARTITION BY RANGE (id)",
+    "CREATE TABLE part_$_1 PARTITION OF part_$ FOR VALUES FROM (0) TO (150)",
+    "CREATE TABLE part_$_2 PARTITION OF part_$ DEFAULT",
+)
 SETUP = {
-    "primary_key": "CREATE TABLE without_$ (n int)",
-    "required": "CREATE TABLE hard_$ (s text NOT NULL CHECK (md5(s) = 'x'))",
+    "primary_key": ("CREATE TABLE without_$ (n int)",),
+    "required": ("CREATE TABLE hard_$ (s text NOT NULL CHECK (md5(s) = 'x'))",),
+    "partitions": PARTITIONED,
+    "two_partitioned_tables": PARTITIONED,
+    "children": ("CREATE TABLE parent_$ (id int)", "CREATE TABLE child_$ () INHERITS (parent_$)"),
 }
 BACKFILL = """
 import sqlalchemy as sa
@@ -246,8 +268,8 @@ class History:
 
 def tables() -> Iterator[str]:
     for name, case in CASES.items():
-        needed = [TABLE, SETUP.get(name, ""), OTHER if "other_$" in "".join(case.upgrade) else ""]
-        yield from (each.replace("$", name) for each in needed if each)
+        needed = [TABLE, *SETUP.get(name, ()), *([OTHER] if "other_$" in "".join(case.upgrade) else [])]
+        yield from (each.replace("$", name) for each in needed)
 
 
 @pytest.fixture(scope="module", params=[18, 15])
@@ -373,6 +395,9 @@ ALTER TABLE hen ADD FOREIGN KEY (egg) REFERENCES egg;
 CREATE TABLE flag (flag boolean UNIQUE NOT NULL);
 CREATE TABLE part (id int, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
 CREATE TABLE part_default PARTITION OF part DEFAULT;
+CREATE TABLE bare (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+CREATE TABLE below (id int PRIMARY KEY, bare int NOT NULL REFERENCES bare);
+CREATE TABLE nothing ();
 CREATE SCHEMA apart;
 CREATE TABLE apart.thing (id uuid DEFAULT gen_random_uuid() PRIMARY KEY, customer bigint REFERENCES customer);
 CREATE SCHEMA safe_migrations;
@@ -397,7 +422,7 @@ def test_rows_for_any_table(database: URL) -> None:
         "The table impossible stays empty: no value is known for the column text (text).",
         "The table never stays empty: no value is known for the column id (integer).",
     ]
-    full = ["customer", '"Order Line"', "link", "note", "hen", "egg", "part", "apart.thing"]
+    full = ["customer", '"Order Line"', "link", "note", "hen", "egg", "part", "bare", "below", "nothing", "apart.thing"]
     expected = dict.fromkeys(full, 100) | {"flag": 1, "alembic_version": 0, "safe_migrations.backfill": 0}
     rows = {table: fetch(database, f"SELECT count(*) FROM {table}")[0][0] for table in expected}  # noqa: S608
     assert rows == expected
