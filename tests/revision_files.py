@@ -74,7 +74,7 @@ class Versions:
         (self.folder / "versions").mkdir(exist_ok=True)
         first = ["op.create_enum('used', ['good'])"]
         first += [f"op.create_table('{name}', sa.Column('id', sa.BigInteger()))" for name in ("item", "box", "shop")]
-        self.add("0001", written("\n".join(first), message="baseline"))
+        self.add("0001", written("\n".join(first), "op.drop_enum('used')", message="baseline"))
 
     def add(self, revision: str, text: str) -> Path:
         """Write a revision, the newest: 0002 follows 0001."""

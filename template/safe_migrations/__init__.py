@@ -12,11 +12,11 @@ the floors below its own, or from one that stands above it on the same floor:
               backfill_files  the file of a backfill, as autogenerate writes it
               series        the revisions of one change, in order
               differences   what autogenerate has found, seen as a whole
+              constraint_forms  … of indexes and constraints
               table_forms   the safe form of tables that come and go
               default_forms  … of a column's new default
               type_forms    … of a column's new type
               column_forms  … of a change of columns
-              constraint_forms  … of indexes and constraints
               safe_forms    … of each change
               autogenerate  from the differences to a series of revisions
               hooks         what env.py gives to autogenerate

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE = "55P03", "40P01", "40001"
 QUERY_CANCELED, INSUFFICIENT_PRIVILEGE, READ_ONLY = "57014", "42501", "25006"
+VIOLATIONS = ("23502", "23503", "23505", "23514")  # NOT NULL, foreign key, unique, check
 LONGEST_PAUSE = 10.0  # seconds between two tries
 REPORT = 10.0  # seconds between two reports of a revision that runs; the first one comes after a second
 _RANDOM = random.SystemRandom()
@@ -223,6 +224,7 @@ class Application:
             READ_ONLY: f"Migrate on the server that accepts writes ({self._env_prefix}_MIGRATION_DATABASE_URL)",
             QUERY_CANCELED: "If it took longer than MIGRATION_STATEMENT_TIMEOUT "
             f"({duration_text(self._policy.statement_timeout)}), raise that, or give it less to do",
+            **dict.fromkeys(VIOLATIONS, "Put the rows right that are in the way"),
         }.get(sqlstate(error) or "", "Correct the revision" if self._running else "Put that right")
         where = _place(step, error) if self._running else "The look at Alembic's version table"
         return (

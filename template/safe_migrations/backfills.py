@@ -57,6 +57,8 @@ class Backfill:
 
     def __post_init__(self) -> None:
         """Refuse what can't work."""
+        if self.where is not None and not isinstance(self.where, ColumnElement):
+            raise MigrationError("where is no expression of SQL: write item.c.sku.is_(None), not item.c.sku is None")
         unnamed = [name for name in (*self.key, *self.values) if name not in self.table.c]
         if isinstance(self.key, str) or not self.key or self.batch_size < 1:
             raise MigrationError('a key is a tuple of names, such as ("id",), and a batch_size is at least 1')
@@ -173,9 +175,11 @@ def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> N
     Raises:
         MigrationError: a backfill is not complete, or can't be read.
     """
-    missing = [
-        name for name in required_backfills(script) if not is_complete(connection, load_backfill(folder, name), name)
-    ]
+    try:
+        backfills = {name: load_backfill(folder, name) for name in required_backfills(script)}
+    except MigrationError as error:
+        raise MigrationError(f"{os.path.relpath(script.path)} needs a backfill. {error}") from error
+    missing = [name for name, backfill in backfills.items() if not is_complete(connection, backfill, name)]
     if missing:
         which = (
             f"backfill {missing[0]}, which is" if len(missing) == 1 else f"backfills {', '.join(missing)}, which are"

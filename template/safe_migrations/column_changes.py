@@ -5,7 +5,7 @@ every supported version of PostgreSQL.
 """
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Column, Connection, Dialect, Identity, TypeDecorator, column, func, select, table, types
 from sqlalchemy.dialects import postgresql
@@ -23,7 +23,8 @@ def plain_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     Args:
         type_: of the models.
     """
-    return plain_type(type_.load_dialect_impl(_DIALECT)) if isinstance(type_, TypeDecorator) else type_
+    own = isinstance(type_, TypeDecorator) and not type(type_).__module__.startswith("sqlalchemy.")
+    return plain_type(cast("TypeDecorator[Any]", type_).load_dialect_impl(_DIALECT)) if own else type_
 
 
 def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:

@@ -237,7 +237,7 @@ def _renamed_column(candidates: list[str], operation: ops.AddColumnOp, backfill:
             f"- Yes, and no code that runs uses it: put {rename} here,",
             "  with `safe: contract-in-expand because no code uses it` in a comment above, and the other way round in",
             "  downgrade(); delete the files of this change that come after this one, and the backfill; then",
-            "  migrate-rebase, which corrects HEAD, migrate-upgrade, and migrate-revision for the rest.",
+            "  correct the message; migrate-rebase corrects HEAD; migrate-upgrade, and migrate-revision for the rest.",
             f"- Yes, and code uses it: keep this; {copies}. Until the old column goes, the new code has to write",
             "  both, or the backfill overwrites what it has written.",
             "- No: correct the backfill, or delete it together with each requires_backfill that names it.",

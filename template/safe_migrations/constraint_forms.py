@@ -1,9 +1,9 @@
 """The safe form of indexes and constraints: built and checked while others read and write."""
 
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy.schema import ColumnCollectionConstraint
 from sqlalchemy.sql.elements import conv
 
 from safe_migrations.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
@@ -89,16 +89,19 @@ def drop_index(differences: Differences, operation: ops.DropIndexOp) -> Pieces:
     if table_of(operation) in differences.dropped or name_of(operation) in differences.replaced:
         return
     index = operation.reverse()
+    relaxes = index.unique and not _has_successor(differences, index)
+    phase = differences.relaxing(operation, index.to_index().columns.keys()) if relaxes else CONTRACT
     yield Piece(
-        Stage.DROP_CONSTRAINTS if not index.unique else Stage.UNIQUE,
+        Stage.UNIQUE if phase == EXPAND else Stage.DROP_CONSTRAINTS,
         table_of(operation),
         f"drop index {operation.index_name}",
         "CONCURRENTLY, so that nobody waits."
-        + ("" if index.unique else " The code that runs may still need it, so it goes afterwards."),
+        + ("" if phase == EXPAND else " The code that runs may still need it, so it goes afterwards."),
         (_remove(index),),
         (_build(index),),
-        phase=differences.relaxing(operation, index.to_index().columns) if index.unique else CONTRACT,
+        phase=phase,
         alone=True,
+        danger=_without_unique(index.columns, operation.index_name) if phase == EXPAND else None,
     )
 
 
@@ -114,8 +117,8 @@ def create_unique(differences: Differences, operation: ops.CreateUniqueConstrain
         Stage.UNIQUE,
         table_of(operation),
         f"unique {operation.constraint_name}",
-        "Others write while the index is built CONCURRENTLY; the constraint then takes it over in a moment. It comes "
-        "first, because the new code may rely on it (ON CONFLICT); from now on duplicates fail.",
+        "Others write while the index is built CONCURRENTLY; the constraint then takes it over in a moment, and "
+        "duplicates fail. It comes as early as it can, because the new code may rely on it (ON CONFLICT).",
         _unique(operation, old.reverse() if old is not None else None),
         _unique(old.reverse(), operation) if old is not None else (operation.reverse(),),
         phase=differences.building(operation, operation.to_constraint().columns),
@@ -136,7 +139,9 @@ def create_constraint(
     old = differences.replaced.get(name_of(operation))
     create, drop = _not_valid(operation), operation.reverse()
     columns = operation.local_cols if isinstance(operation, ops.CreateForeignKeyOp) else []
-    new = bool(columns) and all((table, column) in differences.added for column in columns)
+    new = table in differences.created or (
+        bool(columns) and all((table, column) in differences.added for column in columns)
+    )
     phase = EXPAND if new and old is None else CONTRACT
     referred = operation.referent_table if isinstance(operation, ops.CreateForeignKeyOp) else ""
     yield Piece(
@@ -170,13 +175,10 @@ def drop_constraint(differences: Differences, operation: ops.DropConstraintOp) -
     """
     if name_of(operation) in differences.replaced:
         return
-    create = operation.reverse()
+    create: Any = operation.reverse()
     unique = isinstance(create, ops.CreateUniqueConstraintOp)
-    phase = (
-        CONTRACT
-        if _has_successor(differences, create)
-        else differences.relaxing(operation, cast("ColumnCollectionConstraint", create.to_constraint()).columns)
-    )
+    columns = create.to_constraint().columns.keys()
+    phase = CONTRACT if _has_successor(differences, create) else differences.relaxing(operation, columns)
     yield Piece(
         (Stage.UNIQUE if unique else Stage.COLUMNS) if phase == EXPAND else Stage.DROP_CONSTRAINTS,
         table_of(operation),
@@ -187,15 +189,31 @@ def drop_constraint(differences: Differences, operation: ops.DropConstraintOp) -
         _unique(create, None) if unique else (create,),
         phase=phase,
         alone=unique,
+        danger=_without_unique(create.columns, operation.constraint_name) if unique and phase == EXPAND else None,
     )
 
 
-def _has_successor(differences: Differences, old: MigrateOperation) -> bool:
-    """Whether a foreign key goes because another one comes for its column: then it stays until that one is valid."""
-    return isinstance(old, ops.CreateForeignKeyOp) and any(
-        table_of(new) == table_of(old) and new.local_cols[0] == old.local_cols[0]
-        for new in differences.of(ops.CreateForeignKeyOp)
-    )
+def _has_successor(differences: Differences, old: Any) -> bool:
+    """Whether another rule of this kind comes for the same columns: then the old one stays until that one holds."""
+    if isinstance(old, ops.CreateForeignKeyOp):
+        new = [each for each in differences.of(ops.CreateForeignKeyOp) if each.local_cols[0] == old.local_cols[0]]
+    elif isinstance(old, (ops.CreateUniqueConstraintOp, ops.CreateIndexOp)):
+        kinds = differences.of(ops.CreateUniqueConstraintOp, ops.CreateIndexOp)
+        new = [each for each in kinds if _unique_columns(each) == _unique_columns(old)]
+    else:
+        return False
+    return any(table_of(each) == table_of(old) for each in new)
+
+
+def _unique_columns(operation: Any) -> list[str] | None:
+    if isinstance(operation, ops.CreateIndexOp):
+        return list(operation.to_index().columns.keys()) if operation.unique else None
+    return list(operation.columns)
+
+
+def _without_unique(columns: Iterable[Any], name: Any) -> str:
+    names = ", ".join(str(getattr(each, "name", each)) for each in columns)
+    return f"nothing forbids duplicates of {names} any more, and INSERT … ON CONFLICT ({names}) fails without {name}"
 
 
 def _build(index: ops.CreateIndexOp, name: str | None = None) -> CreateIndexConcurrentlyOp:

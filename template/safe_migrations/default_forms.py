@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, DefaultClause, column, func, select, table
 
 from safe_migrations.column_changes import is_identity
 from safe_migrations.differences import Differences, alter, table_of
+from safe_migrations.enum_changes import VALUES_ADDED, EnumChangeOp, enum_of
 from safe_migrations.phases import CONTRACT
 from safe_migrations.rendering import Comment
 from safe_migrations.series import Piece, Stage
@@ -32,10 +33,18 @@ def change_default(differences: Differences, operation: ops.AlterColumnOp) -> Pi
         (alter(operation, modify_server_default=after),),
         (alter(operation, modify_server_default=before),),
     )
-    if after is not None:
+    if after is not None and not _names_new_value(differences, operation):
         return piece
-    comment = f"{piece.comment} The code that runs may still rely on it, so it goes afterwards."
+    reason = "may still rely on it" if after is None else "does not know the value that it names"
+    comment = f"{piece.comment} The code that runs {reason}, so it {'goes' if after is None else 'comes'} afterwards."
     return replace(piece, phase=CONTRACT, comment=comment)
+
+
+def _names_new_value(differences: Differences, operation: ops.AlterColumnOp) -> bool:
+    """Whether the default may be a value that this change adds to the column's enum."""
+    enum = enum_of(differences.model(operation).c[operation.column_name].type)
+    changes = [each.change for each in differences.of(EnumChangeOp)]
+    return enum is not None and any(each.name == enum.name and each.kind == VALUES_ADDED for each in changes)
 
 
 def _change_identity(differences: Differences, operation: ops.AlterColumnOp, before: Any, after: Any) -> Piece:

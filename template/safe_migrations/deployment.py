@@ -122,7 +122,7 @@ def _waiting(report: Report) -> str:
             "release runs everywhere: python -m safe_migrations deploy --contract; then deploy the new code. "
             f"Until then these wait: {waiting}"
         )
-    return f"Deploy the new code now. {report.next} Until then these wait: {waiting}"
+    return f"Now deploy the new code. {report.next} Until then these wait: {waiting}"
 
 
 def _way_back(config: Config, env_prefix: str, before: Report, backup_file: Path | None) -> str:

@@ -92,7 +92,7 @@ class Differences:
 
     def relaxing(self, operation: MigrateOperation, columns: Any) -> str:
         """The phase in which a rule goes: first, because the new code may break it, unless its column goes as well."""
-        going = any((table_of(operation), column.name) in self.removed for column in columns)
+        going = any((table_of(operation), column) in self.removed for column in columns)
         return CONTRACT if going else EXPAND
 
     def building(self, operation: MigrateOperation, columns: Any) -> str:

@@ -105,7 +105,8 @@ def _summary(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
     others = sorted(path.name for path in files.difference(revisions))
     if not findings:
         return f"{_counted(len(revisions), 'revision')}, no findings"
-    places = [f"{len(files) - len(others)} of {_counted(len(revisions), 'revision')}", *others]
+    inside = len(files) - len(others)
+    places = [*([f"{inside} of {_counted(len(revisions), 'revision')}"] if inside else []), *others]
     return f"{_counted(len(findings), 'finding')} in {', '.join(places)}"
 
 

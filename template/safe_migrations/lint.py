@@ -5,7 +5,7 @@ Each revision is read as a file and as the SQL that it would run; no database is
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, partial, reduce
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from safe_migrations.history import edited_revisions, head_file_problem, new_rev
 from safe_migrations.revisions import Revision, run_offline
 from safe_migrations.rules import RULES, broken
 from safe_migrations.squawk import run_squawk
-from safe_migrations.statements import types_after
+from safe_migrations.statements import ANY, Types, types_after
 
 _SAFE = re.compile(r"#\s*safe:\s*(?P<rule>[\w-]*)(?P<reason>\s+because\s+\S.*)?")
 
@@ -70,7 +70,8 @@ def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[
 def _own(revision: Revision) -> Iterator[Finding]:
     yield from broken(revision)
     for problem in revision.problems:
-        yield Finding(revision.path, problem.line, RULES["needs-database"], problem.reason)
+        name = "python-error" if problem.is_mistake else "needs-database"
+        yield Finding(revision.path, problem.line, RULES[name], problem.reason)
 
 
 def _of_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
@@ -82,17 +83,17 @@ def _of_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
         yield Finding(edited.path, edited.line, rule, what, edited.difference.rstrip())
 
 
-def _types(script_directory: ScriptDirectory) -> Callable[[str], set[str]]:
+def _types(script_directory: ScriptDirectory) -> Callable[[str], Types]:
     """A function that tells the types that exist before a revision; it reads the history when it is first called."""
 
     @cache
-    def before() -> dict[str, set[str]]:
-        types: set[str] = set()
+    def before() -> dict[str, Types]:
+        types: Types = {}
         found = {}
         for script in reversed(list(script_directory.walk_revisions())):
             found[script.revision] = types
-            for statement in run_offline(script, "upgrade")[0]:
-                types = types_after(types, statement)
+            statements, problem = run_offline(script, "upgrade")
+            types = reduce(types_after, statements, types | ({ANY: ""} if problem else {}))
         return found
 
     return lambda revision: before()[revision]

@@ -12,9 +12,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from safe_migrations.autogenerate import find_differences, safe_series
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.series import Step
-from safe_migrations.state import AT_HEAD, read_state, refusal
+from safe_migrations.state import AT_HEAD, BEHIND, EXIT_STATUS, explain_state, read_state
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ def read_preview(config: Config, env_prefix: str) -> list[Preview]:
             raise MigrationError("This needs a database: leave out --sql.")
         state = read_state(migration.connection, script, migration.opts)
         if state.name != AT_HEAD:
-            raise refusal(state, env_prefix)
+            found, following = explain_state(state, env_prefix)
+            if state.name == BEHIND:
+                following = "Only at head can it be compared with the models: alembic upgrade head, then again."
+            raise RefusedError(f"{found} {following}", EXIT_STATUS[state.name])
         logging.getLogger("alembic").setLevel(logging.WARNING)  # the preview tells it all
         steps, _ = safe_series(migration, find_differences(migration))
         previews.extend(_preview(step) for step in steps)

@@ -4,31 +4,37 @@ import ast
 import io
 import sys
 import tokenize
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 
 from alembic.operations import MigrateOperation, Operations
+from alembic.operations.ops import ExecuteSQLOp
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
+from sqlalchemy import ClauseElement
+from sqlalchemy.exc import CompileError
 
 from safe_migrations import constraints as constraints  # revisions call their operations, …
 from safe_migrations import enums as enums  # … which exist once these are imported
 from safe_migrations.phases import unacknowledged
-from safe_migrations.statements import CREATE_TABLE, Statement, bare, split
+from safe_migrations.statements import CREATED, DIALECT, Statement, Types, bare, split, types_after
 
 _EXECUTING = ("execute", "exec_driver_sql", "scalar", "scalars", "bulk_insert")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Where a revision could not go on without a database, and why."""
+    """Where a revision could not go on without a database, and why; with one neither, where it is a mistake."""
 
     line: int
     reason: str
+    is_mistake: bool
 
 
 class Revision:
@@ -36,10 +42,10 @@ class Revision:
 
     Args:
         script: Alembic's.
-        types_before: tells the types that exist before it; called only if it creates one.
+        types_before: tells the types that exist before it; called only if it creates or uses one.
     """
 
-    def __init__(self, script: Script, types_before: Callable[[], set[str]] = set) -> None:
+    def __init__(self, script: Script, types_before: Callable[[], Types] = dict) -> None:
         self.script = script
         self.types_before = types_before
         self.path = Path(script.path)
@@ -56,8 +62,8 @@ class Revision:
 
     @cached_property
     def created(self) -> set[str]:
-        """The tables that its upgrade creates: nobody else uses them yet."""
-        found = (CREATE_TABLE.match(statement.plain) for statement in self.upgrade)
+        """The tables and materialized views that its upgrade creates: nobody else uses them yet."""
+        found = (CREATED.match(statement.plain) for statement in self.upgrade)
         return {bare(match[1]) for match in found if match}
 
     @cached_property
@@ -74,6 +80,11 @@ class Revision:
     def functions(self) -> dict[str, ast.FunctionDef]:
         """The functions of the file."""
         return {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
+
+    def types_at(self, statement: Statement) -> Types:
+        """The types that exist when a statement of the upgrade runs."""
+        before = takewhile(lambda each: each is not statement, self.upgrade)
+        return reduce(types_after, before, self.types_before())
 
     def is_empty(self, name: str) -> bool:
         """Whether a function is missing, does nothing, or refuses to do it."""
@@ -173,7 +184,8 @@ def run_offline(script: Script, function: str) -> tuple[list[Statement], Problem
         with Operations.context(migration_context), redirect_stdout(sys.stderr):
             getattr(script.module, function, lambda: None)()
     except Exception as error:  # whatever it is that a revision expected of a database
-        problem = Problem(_line_of_error(error, script.path), f"{type(error).__name__}: {error}".splitlines()[0])
+        problem = _problem(error, script.path)
+        recorder.write_without_values(error, problem.line)
     recorder.write("COMMIT")
     return recorder.statements, problem
 
@@ -199,6 +211,17 @@ class _Recorder(io.StringIO):
             self.statements.append(Statement(sql, plain, line, operation, self.transaction))
         return len(text)
 
+    def write_without_values(self, error: Exception, line: int) -> None:
+        """The statement in which a value could not be written: what it does to the rows can be told without it."""
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            operation = frame.f_locals.get("operation")
+            if isinstance(operation, ExecuteSQLOp) and isinstance(operation.sqltext, ClauseElement):
+                with suppress(CompileError):
+                    text = str(operation.sqltext.compile(dialect=DIALECT))
+                    found = (Statement(*each, line, operation, self.transaction) for each in split(text))
+                    self.statements.extend(found)
+                return
+
     def _origin(self, frame: FrameType | None) -> tuple[int, MigrateOperation | None]:
         """The line in the revision's file, and the operation called there: Alembic hands it on as `operation`."""
         operation = None
@@ -207,6 +230,14 @@ class _Recorder(io.StringIO):
             operation = found if isinstance(found, MigrateOperation) else operation
             frame = frame.f_back
         return (frame.f_lineno, operation) if frame is not None else (0, None)
+
+
+def _problem(error: Exception, path: str) -> Problem:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    # What Alembic has in place of a connection, or what that returns, where a database would have given more.
+    is_offline = "'MockConnection'" in reason or "NoneType" in reason
+    is_mistake = isinstance(error, AttributeError | NameError | TypeError) and not is_offline
+    return Problem(_line_of_error(error, path), reason, is_mistake)
 
 
 def _line_of_error(error: Exception, path: str) -> int:

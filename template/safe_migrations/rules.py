@@ -8,20 +8,25 @@ text beside the code.
 import ast
 import re
 from collections.abc import Callable, Iterator
+from functools import reduce
 from itertools import chain
 
+from safe_migrations.backfills import load_backfill
 from safe_migrations.enums import ReplaceEnumOp
+from safe_migrations.errors import MigrationError
 from safe_migrations.findings import Finding, Rule
-from safe_migrations.phases import CONTRACT, EXPAND
+from safe_migrations.phases import CONTRACT, EXPAND, required_backfills
 from safe_migrations.revisions import Revision
 from safe_migrations.squawk import SQUAWK_RULES
 from safe_migrations.statements import (
     ALTER_TABLE,
+    ANY,
     CREATE_TYPE,
     DATA,
     DROP_COLUMN,
     READ,
     Statement,
+    Types,
     bare,
     levels,
     losses,
@@ -30,6 +35,7 @@ from safe_migrations.statements import (
     stopped_tables,
     touched_tables,
     types_after,
+    types_used,
 )
 
 Place = tuple[int, str]  # a line, and what is there; empty where the line alone tells it
@@ -80,11 +86,76 @@ op.alter_column("item", "code", server_default=sa.text("gen_random_uuid()"))  # 
     by_acknowledged=True,
 )
 def rewriting_column(revision: Revision) -> Iterator[Place]:
-    """Serial columns; squawk knows of volatile defaults, of identity and of stored expressions."""
-    serial = pattern(r"\bADD (?:COLUMN )?(?:IF NOT EXISTS )?(<name>) (?:BIG|SMALL)?SERIAL[248]?\b")
+    """Serial columns and domains; squawk knows of volatile defaults, of identity and of stored expressions."""
+    added = pattern(r"\bADD (?:COLUMN )?(?:IF NOT EXISTS )?(<name>) (<name>)")
+    serial, limited = re.compile(r"(?:big|small)?serial[248]?"), pattern(r"\b(?:CHECK|NOT NULL)\b")
     for statement, table, action in _altered(revision):
-        if match := serial.search(action):
-            yield statement.line, f"{table}.{bare(match[1])}"
+        for column, type_ in added.findall(action):
+            if serial.fullmatch(bare(type_)) or limited.search(revision.types_at(statement).get(bare(type_), "")):
+                yield statement.line, f"{table}.{bare(column)}"
+
+
+@rule(
+    "table-rewrite",
+    hurts="ACCESS EXCLUSIVE stops readers and writers while every row and index is written anew",
+    instead="""\
+with op.get_context().autocommit_block():  # alone in its revision
+    # the reason for SQL: VACUUM makes room for new rows, and can't run in a transaction
+    op.execute("VACUUM item")
+# the reason for SQL: Alembic has no operation for it; with a unique index, readers go on
+op.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY item_count")
+# or, for a small table: acknowledged = "item is locked while its rows are written anew\"""",
+    by_acknowledged=True,
+)
+def table_rewrite(revision: Revision) -> Iterator[Place]:
+    whole = pattern(
+        r"(?:VACUUM (?:FULL\b|\([^)]*\bFULL\b[^)]*\))(?: (?:FREEZE|VERBOSE|ANALYZE)\b)*|"
+        r"CLUSTER\b(?: VERBOSE\b| \([^)]*\))?|REFRESH MATERIALIZED VIEW\b(?! CONCURRENTLY\b))(?: (<name>))?"
+    )
+    for statement in revision.upgrade:
+        match = whole.match(statement.plain)
+        if match and bare(match[1] or "") not in revision.created:
+            yield statement.line, bare(match[1] or "")
+    for statement, table, action in _altered(revision):
+        if re.search(r"\bSET (?:(?:UN)?LOGGED|TABLESPACE|ACCESS METHOD)\b", action, re.IGNORECASE):
+            yield statement.line, table
+
+
+@rule(
+    "attaching-partition",
+    hurts="ACCESS EXCLUSIVE on the partition stops its readers and writers while every row is checked for its bound",
+    instead="""\
+op.create_check_constraint("bound", "item_2020", "id IS NOT NULL AND id >= 0 AND id < 9", postgresql_not_valid=True)
+# in a second revision
+op.validate_constraint("bound", "item_2020")
+# in a third one, which says again that the check is valid
+op.validate_constraint("bound", "item_2020")
+# the reason for SQL: Alembic has no operation for partitions
+op.execute("ALTER TABLE item ATTACH PARTITION item_2020 FOR VALUES FROM (0) TO (9)")""",
+)
+def attaching_partition(revision: Revision) -> Iterator[Place]:
+    attached, empty_or_checked = pattern(r"ATTACH PARTITION (<name>)"), set(revision.created)
+    for statement in revision.upgrade:
+        match = ALTER_TABLE.match(statement.plain)
+        if match and match[2].upper().startswith("VALIDATE CONSTRAINT "):
+            empty_or_checked.add(bare(match[1]))
+        partition = attached.match(match[2]) if match else None
+        if partition and bare(partition[1]) not in empty_or_checked:
+            yield statement.line, bare(partition[1])
+
+
+@rule(
+    "explicit-lock",
+    hurts="it stops writers, in its usual mode readers too, until the commit, longer than a change needs it",
+    instead="nothing: each change takes the lock that it needs; for rows, SELECT … FOR UPDATE",
+)
+def explicit_lock(revision: Revision) -> Iterator[Place]:
+    """The modes that go together with reading and writing are left alone."""
+    lock = pattern(r"LOCK (?!.* IN (?:ROW|ACCESS SHARE|SHARE UPDATE) )(?:TABLE )?(?:ONLY )?<names>")
+    for statement in revision.upgrade:
+        match = lock.match(statement.plain)
+        if match and (tables := names_in(match[1]) - revision.created):
+            yield statement.line, ", ".join(sorted(tables))
 
 
 @rule(
@@ -94,9 +165,10 @@ def rewriting_column(revision: Revision) -> Iterator[Place]:
 )
 def update_without_where(revision: Revision) -> Iterator[Place]:
     verb = pattern(r"\b(?:UPDATE (?:ONLY )?(?=.* SET )|DELETE FROM (?:ONLY )?)(<name>)")
-    where = pattern(r"\bWHERE (?!TRUE\b|1 = 1\b)")
+    true = r"(?:TRUE|(?P<side>[\w.']+) ?= ?(?P=side))"  # as it stands for "all of them"
+    where, in_parentheses = pattern(rf"\bWHERE (?! ?{true} *(?:RETURNING\b|$))"), pattern(rf"\( ?({true}) ?\)")
     for statement in chain(revision.upgrade, revision.downgrade):
-        for level in levels(statement.data):
+        for level in levels(in_parentheses.sub(r"\1", statement.data)):
             match = verb.search(level)
             if match and bare(match[1]) not in revision.created and not where.search(level, match.end()):
                 yield statement.line, bare(match[1])
@@ -134,7 +206,7 @@ def row_by_row(revision: Revision) -> Iterator[Place]:
 )
 def do_block(revision: Revision) -> Iterator[Place]:
     for statement in chain(revision.upgrade, revision.downgrade):
-        if re.match(r"DO\b", statement.plain, re.IGNORECASE) and not statement.is_own:
+        if statement.is_program:
             yield statement.line, ""
 
 
@@ -221,7 +293,9 @@ def concurrently_after_changes(revision: Revision) -> Iterator[Place]:
 @rule(
     "unacknowledged",
     hurts="nobody has agreed to it yet, and what is lost with the commit no downgrade brings back",
-    instead='acknowledged = "the column item.sku and its data are lost"  # uncommented, below depends_on',
+    instead="""\
+# below depends_on; where the line is there in a comment, take the comment's sign away
+acknowledged = "the column … and its data are lost\"""",
 )
 def unacknowledged_loss(revision: Revision) -> Iterator[Place]:
     if revision.asked is not None:
@@ -230,6 +304,25 @@ def unacknowledged_loss(revision: Revision) -> Iterator[Place]:
         for statement in revision.upgrade:
             for lost in losses(statement, revision.created):
                 yield statement.line, lost
+
+
+@rule(
+    "unwritten-backfill",
+    hurts="the upgrade stops here and can't go on, also from base, before somebody has written it",
+    instead="""\
+# alembic/backfills/item_sku.py
+backfill = Backfill(table=item, key=("id",), where=item.c.sku.is_(None), values={"sku": item.c.name})""",
+)
+def unwritten_backfill(revision: Revision) -> Iterator[Place]:
+    folder = revision.path.parent.parent / "backfills"
+    for name in required_backfills(revision.script):
+        try:
+            written = bool(load_backfill(folder, name).values)
+        except MigrationError as error:
+            yield revision.line_of("requires_backfill"), str(error)
+            continue
+        if not written:
+            yield revision.line_of("requires_backfill"), f"values is empty in alembic/backfills/{name}.py"
 
 
 @rule(
@@ -255,8 +348,9 @@ def contract_in_expand(revision: Revision) -> Iterator[Place]:
     instead='phase = "expand"  # safe before the new code is deployed; or "contract": only after it',
 )
 def missing_phase(revision: Revision) -> Iterator[Place]:
-    if revision.value("phase") not in (EXPAND, CONTRACT):
-        yield revision.line_of("phase"), ""
+    phase = revision.value("phase")
+    if phase not in (EXPAND, CONTRACT):
+        yield revision.line_of("phase"), "" if phase is None else f"phase = {phase!r}"
 
 
 # Types
@@ -289,7 +383,7 @@ op.replace_enum("status", ["new", "paid"], columns=[("item", "status")])
 def enum_replacement(revision: Revision) -> Iterator[Place]:
     renamed = pattern(r"(?:ALTER TYPE (?=.* RENAME TO )|DROP TYPE (?:IF EXISTS )?(?=.* CASCADE$))(<name>)")
     converted = pattern(r"ALTER TABLE .*\bALTER (?:COLUMN )?<name> (?:SET DATA )?TYPE (<name>)(?: |\[\]).*USING\b")
-    created: set[str] = set()
+    created: Types = {}
     told = False  # what follows a new name belongs to it
     for statement in revision.upgrade:
         created = types_after(created, statement)
@@ -305,19 +399,36 @@ def enum_replacement(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "duplicate-type",
-    hurts="type already exists: the upgrade fails",
+    hurts="type already exists: the upgrade fails; or the next one does, after a downgrade that leaves it",
     instead="""\
 op.create_enum("status", ["new", "paid"])  # once, in the revision that needs it first; then
-sa.Column("status", postgresql.ENUM("new", "paid", name="status", create_type=False))""",
+sa.Column("status", postgresql.ENUM("new", "paid", name="status", create_type=False))
+# in its downgrade(), at the end: op.drop_table and op.drop_column leave the type
+op.drop_enum("status")""",
 )
 def duplicate_type(revision: Revision) -> Iterator[Place]:
-    if not any(CREATE_TYPE.match(statement.plain) for statement in revision.upgrade):
-        return
-    types = revision.types_before()
+    created = [(statement, match[1]) for statement in revision.upgrade if (match := CREATE_TYPE.match(statement.plain))]
+    left = _left_types(revision) if created else set()
+    for statement, name in created:
+        if bare(name) in revision.types_at(statement):
+            yield statement.line, bare(name)
+        elif bare(name) in left:
+            yield statement.line, f"downgrade() leaves {bare(name)}"
+
+
+@rule(
+    "missing-type",
+    hurts="type does not exist: the upgrade fails; only op.create_table creates the types of its columns by itself",
+    instead="""\
+op.create_enum("status", ["new", "paid"])  # and op.drop_enum("status") at the end of downgrade()
+op.add_column("item", sa.Column("status", postgresql.ENUM("new", "paid", name="status", create_type=False)))""",
+)
+def missing_type(revision: Revision) -> Iterator[Place]:
     for statement in revision.upgrade:
-        if (match := CREATE_TYPE.match(statement.plain)) and bare(match[1]) in types:
-            yield statement.line, bare(match[1])
-        types = types_after(types, statement)
+        if used := types_used(statement):
+            types = revision.types_at(statement)
+            missing = set() if ANY in types else used - types.keys()
+            yield from ((statement.line, name) for name in sorted(missing))
 
 
 # What makes a revision hard to read, to undo, or to run again
@@ -355,8 +466,8 @@ def unrelated_changes(revision: Revision) -> Iterator[Place]:
         near = [group for group in groups if group & tables]
         groups = [*(group for group in groups if not group & tables), *([tables.union(*near)] if tables else [])]
     if len(groups) > 1:
-        first = {min(lines[table] for table in group): group for group in groups}
-        yield sorted(first)[1], ", ".join(sorted(min(group) for group in groups))
+        lines_of_groups = sorted(min(lines[table] for table in group) for group in groups)
+        yield lines_of_groups[1], ", ".join(sorted(min(group) for group in groups))
 
 
 @rule(
@@ -418,6 +529,11 @@ for _rule in (
         "statements that say it all: WHERE, IF EXISTS, types of columns; a backfill for what goes through rows",
     ),
     Rule(
+        "python-error",
+        "it fails with a database as well: the upgrade, or the downgrade when it is needed most",
+        "correct it: names and arguments as Alembic, SQLAlchemy and safe_migrations/operations.py have them",
+    ),
+    Rule(
         "unused-acknowledgement",
         "it hides the next finding on this line, which nobody has looked at",
         "remove it; one that is needed names rule and reason: # safe: several-tables because nobody uses them yet",
@@ -446,6 +562,14 @@ _SAYS_NOTHING = re.compile(
     r"fix|fixed|fixes|for|generated|indexes|initial|message|migrations?|minor|misc|models?|modify|my|new|of|revision|"
     r"schema|some|something|stuff|tables?|temp|test|the|tmp|todo|updated?|updates|various|wip|xxx)\b[\W_]*)+"
 )
+
+
+def _left_types(revision: Revision) -> set[str]:
+    """The types that an upgrade and its downgrade leave, as far as the downgrade can be read."""
+    if revision.problems or revision.is_empty("downgrade") or any(each.is_program for each in revision.downgrade):
+        return set()
+    before = revision.types_before()
+    return reduce(types_after, chain(revision.upgrade, revision.downgrade), before).keys() - before.keys()
 
 
 def _altered(revision: Revision) -> Iterator[tuple[Statement, str, str]]:

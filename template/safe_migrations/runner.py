@@ -195,8 +195,14 @@ def _read(connection: Connection, env_prefix: str, options: dict[str, Any]) -> N
         run_migrations(connection=connection, **options)
     except CommandError as error:
         state = read_state(connection, context.script, options)
-        if state.unknown or "not up to date" in str(error):
+        if state.unknown:
             raise refusal(state, env_prefix) from error
+        if "not up to date" in str(error):
+            found, _ = explain_state(state, env_prefix)
+            following = (
+                "Only at head can models be compared with it: alembic upgrade head, then the same command again."
+            )
+            raise RefusedError(f"{found} Nothing was changed. {following}", EXIT_STATUS[state.name]) from error
         raise
 
 

@@ -25,6 +25,7 @@ from safe_migrations.statements import Statement
 
 # Its name for what `rewriting-column` in `rules` tells.
 REWRITING = "adding-field-with-default"
+SYNTAX = "syntax-error"
 
 SQUAWK_RULES = (
     Rule(
@@ -171,9 +172,9 @@ with op.get_context().autocommit_block():
         'op.rebuild_index_concurrently("ix_item_sku")  # alone in its revision',
     ),
     Rule(
-        "syntax-error",
+        SYNTAX,
         "PostgreSQL, or the version of it that this service is made for, can't read this: the upgrade fails",
-        "correct the SQL; the operations of Alembic write it themselves",
+        "correct the SQL at the place that is named; the operations of Alembic write it themselves",
     ),
 )
 
@@ -237,15 +238,18 @@ def run_squawk(revisions: Sequence[Revision], rules: dict[str, Rule], postgres_v
             Path(file).write_text("".join(map(_as_sql, revision.upgrade)), encoding="utf-8")
         found = _call(folder, list(files), postgres_version) if files else []
     for file, revision in files.items():
+        lines = "".join(map(_as_sql, revision.upgrade)).split("\n")
         ends = list(accumulate(_as_sql(statement).count("\n") for statement in revision.upgrade))
         here = [(revision.upgrade[bisect_right(ends, each["line"])], each) for each in found if each["file"] == file]
+        first = {(id(statement), each["rule_name"]): (statement, each) for statement, each in reversed(here)}
         exact = {id(statement) for statement, each in here if each["rule_name"] in _EXACT}
-        for statement, each in here:
+        for statement, each in first.values():
             if each["rule_name"] == _GENERAL and id(statement) in exact:
                 continue
             if each["rule_name"] == "changing-column-type" and _keeps_rows(statement):
                 continue
-            yield Finding(revision.path, statement.line, _rule(each, rules))
+            what = _said(each, lines[each["line"]]) if each["rule_name"] == SYNTAX else ""
+            yield Finding(revision.path, statement.line, _rule(each, rules), what)
 
 
 def _as_sql(statement: Statement) -> str:
@@ -256,6 +260,12 @@ def _as_sql(statement: Statement) -> str:
 def _rule(found: dict[str, Any], rules: dict[str, Rule]) -> Rule:
     name = "rewriting-column" if found["rule_name"] == REWRITING else found["rule_name"]
     return rules.get(name) or Rule(name, found["message"], found["help"] or "see https://squawkhq.com/docs/rules")
+
+
+def _said(found: dict[str, Any], line: str) -> str:
+    """What squawk says, and of what."""
+    rest = line[found["column"] :].strip()
+    return f"{found['message']} at {rest[:40]!r}" if rest.strip(";") else f"{found['message']} at the end"
 
 
 def _keeps_rows(statement: Statement) -> bool:

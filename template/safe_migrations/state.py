@@ -2,7 +2,9 @@
 
 import ast
 import os
+import re
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +108,9 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
         MigrationError: names the one that can't be imported.
     """
     try:
-        script_directory.get_heads()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* is not present")  # below, with what to do
+            script_directory.get_heads()
     except CommandError:
         raise
     except Exception as error:
@@ -115,9 +119,24 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
             frames.append((error.filename or "", error.lineno))
         versions = script_directory.versions
         files = [f"{os.path.relpath(file)}:{line}" for file, line in frames if file.startswith(versions)]
+        if isinstance(error, KeyError) and not files:
+            raise _missing(Path(versions), str(error.args[0])) from error
         place = files[-1] if files else "A revision file"
         message = f"{place} can't be read ({reason(error)}): correct it, then run the same command again."
         raise MigrationError(message) from error
+
+
+def _missing(folder: Path, revision: str) -> MigrationError:
+    """The error of a revision that another one follows, and that no file has."""
+    names = re.compile(rf"^(?:down_revision|depends_on)\b.*['\"]{re.escape(revision)}['\"]", re.MULTILINE)
+    files = sorted(folder.glob("*.py"))
+    following = [os.path.relpath(file) for file in files if names.search(file.read_text(errors="replace"))]
+    where = os.path.relpath(folder)
+    return MigrationError(
+        f"{' and '.join(following) or 'A revision'} follows revision {revision}, and no file in {where} has that one: "
+        "it was deleted, or its id was changed. Databases may have run it: restore its file "
+        f"(git log --all --oneline -S {revision} -- {where} finds it), then run the same command again."
+    )
 
 
 def read_state(connection: Connection, script: ScriptDirectory, options: dict[str, Any]) -> State:
@@ -233,7 +252,7 @@ def _next_phase(pending: Sequence[Script]) -> str:
     names = {name for script in pending for name in required_backfills(script)}
     expands = bool(up_to_contract(pending))
     ways = ["Before the new code is deployed: python -m safe_migrations deploy."] if expands else []
-    ways.append("When it runs everywhere:")
+    ways.append(f"When {'it' if expands else 'the new code'} runs everywhere:")
     ways.extend(f"python -m safe_migrations backfill {name};" for name in sorted(names))
     ways.append("python -m safe_migrations deploy --contract.")
     if expands and not names:

@@ -4,8 +4,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from alembic.operations import MigrateOperation
-from alembic.operations.ops import DropIndexOp, ExecuteSQLOp
+from alembic.operations.ops import AddColumnOp, AlterColumnOp, CreateTableOp, DropIndexOp, ExecuteSQLOp
+from sqlalchemy import Dialect
+from sqlalchemy.dialects import postgresql
+
+Types = dict[str, str]  # what CREATE TYPE and CREATE DOMAIN say of each, by name
+DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+ANY = "*"  # among types: a program, or what needs a database, may have created others
 
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 NAME = rf"(?:{_PART}(?:\.{_PART})?)"
@@ -28,16 +35,17 @@ def pattern(text: str) -> re.Pattern[str]:
 
 
 CREATE_TABLE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
-CREATE_TYPE = pattern(r"CREATE TYPE (<name>)")
+CREATED = pattern(r"CREATE (?:\w+ ){0,2}(?:TABLE|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(<name>)")
+CREATE_TYPE = pattern(r"CREATE (?:TYPE|DOMAIN) (<name>)")
 ALTER_TABLE = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
 # Drops no more than a limit or a default, or drops a column.
 DROP_COLUMN = pattern(r"\bDROP (?!(?:CONSTRAINT|DEFAULT|NOT|IDENTITY|EXPRESSION)\b)(?:COLUMN )?(?:IF EXISTS )?(<name>)")
 DATA = pattern(r"\b(?:INSERT INTO|UPDATE(?: ONLY)?|DELETE FROM(?: ONLY)?|MERGE INTO|COPY) (<name>)")
 READ = pattern(r"\b(?:FROM|JOIN) (<name>)(?![\w$.]| ?\()")
 
-_DROP_TYPE = pattern(r"DROP TYPE (?:IF EXISTS )?(<name>)")
-_RENAME_TYPE = pattern(r"ALTER TYPE (<name>) RENAME TO (<name>)")
-_REFERENCES = pattern(r"\bREFERENCES (<name>)")
+_DROP_TYPE = pattern(r"DROP (?:TYPE|DOMAIN) (?:IF EXISTS )?<names>")
+_RENAME_TYPE = pattern(r"ALTER (?:TYPE|DOMAIN) (<name>) RENAME TO (<name>)")
+_REFERENCES = pattern(r"\b(?:REFERENCES|(?:AT|DE)TACH PARTITION) (<name>)")
 # Writers go on meanwhile.
 _WEAK = pattern(
     r"(?:VALIDATE CONSTRAINT|ATTACH PARTITION|DETACH PARTITION .*CONCURRENTLY|CLUSTER ON|SET \(|RESET \(|"
@@ -80,6 +88,11 @@ class Statement:
     def is_raw(self) -> bool:
         """Whether it was written as SQL, or as an expression of SQLAlchemy."""
         return isinstance(self.operation, ExecuteSQLOp)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a program of the revision's own, of which nothing can be told."""
+        return bool(re.match(r"DO\b", self.plain, re.IGNORECASE)) and not self.is_own
 
     @property
     def is_schema(self) -> bool:
@@ -186,7 +199,7 @@ def losses(statement: Statement, created: set[str]) -> Iterator[str]:
         yield match[0]
 
 
-def types_after(types: set[str], statement: Statement) -> set[str]:
+def types_after(types: Types, statement: Statement) -> Types:
     """The types that exist after a statement.
 
     Args:
@@ -194,12 +207,36 @@ def types_after(types: set[str], statement: Statement) -> set[str]:
         statement: any.
     """
     if match := CREATE_TYPE.match(statement.plain):
-        return types | {bare(match[1])}
+        return {**types, bare(match[1]): statement.plain[match.end() :]}
     if match := _DROP_TYPE.match(statement.plain):
-        return types - {bare(match[1])}
+        return {name: types[name] for name in types.keys() - names_in(match[1])}
     if match := _RENAME_TYPE.match(statement.plain):
-        return types - {bare(match[1])} | {bare(match[2])}
-    return types
+        old, new = bare(match[1]), bare(match[2])
+        return {**{name: types[name] for name in types.keys() - {old}}, new: types.get(old, "")}
+    return {**types, ANY: ""} if statement.is_program else types
+
+
+def types_used(statement: Statement) -> set[str]:
+    """The enums and domains that the columns of an operation have, by name.
+
+    Args:
+        statement: any; what is written as SQL names types of extensions as well, which can't be told apart.
+    """
+    match statement.operation if CREATE_TABLE.match(statement.plain) or ALTER_TABLE.match(statement.plain) else None:
+        case CreateTableOp(columns=items):
+            used = [item.type for item in items if isinstance(item, sa.Column)]
+        case AddColumnOp(column=column):
+            used = [column.type]
+        case AlterColumnOp(modify_type=sa.types.TypeEngine() as changed):
+            used = [changed]
+        case _:
+            used = []
+    elements = [getattr(each, "item_type", each) for each in used]  # of arrays
+    return {
+        bare(each.compile(dialect=DIALECT))
+        for each in elements
+        if isinstance(each, postgresql.DOMAIN) or (isinstance(each, sa.Enum) and each.native_enum)
+    }
 
 
 def _mask(match: re.Match[str]) -> str:

@@ -4,7 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from alembic.operations import ops
+from sqlalchemy import ForeignKeyConstraint
 
+from safe_migrations.constraint_forms import create_constraint
 from safe_migrations.differences import Differences, referred, shape, table_of
 from safe_migrations.phases import CONTRACT
 from safe_migrations.series import Piece, Pieces, Stage
@@ -18,6 +20,12 @@ def create_table(differences: Differences, operation: ops.CreateTableOp) -> Piec
         operation: what Alembic would do.
     """
     name = table_of(operation)
+    later = [each for each in operation.columns if isinstance(each, ForeignKeyConstraint) and each.use_alter]
+    operation.columns = [each for each in operation.columns if not any(each is other for other in later)]
+    for constraint in later:  # of tables that refer to each other: it comes when both are there
+        create = ops.CreateForeignKeyOp.from_constraint(constraint)
+        create.kw.pop("use_alter", None)
+        yield from create_constraint(differences, create)
     indexes = [each for each in differences.of(ops.CreateIndexOp) if table_of(each) == name]
     used = referred(operation.to_table()) - differences.created.keys()
     piece = Piece(

@@ -52,7 +52,8 @@ def change_type(differences: Differences, operation: ops.AlterColumnOp) -> Piece
             "let the code write both, fill it by a backfill, let the code read it, and drop the old one.",
         ),
         comment=comment,
-        danger=f"{table} is written anew while nobody can read or write it, because {name} gets another type",
+        danger=f"{table} is written anew while nobody can read or write it, because {name} gets another type, and code "
+        "that expects the one type fails with the other: stop the service, or go by a new column",
     )
 
 

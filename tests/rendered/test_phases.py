@@ -57,7 +57,7 @@ def test_deploy_stops_before_the_first_contract_revision_and_goes_on_when_told(f
     said = filled.succeed(*SAFE, "deploy")
     assert ran(database) == {"first"}
     waiting = f"python -m safe_migrations deploy --contract. Until then these wait: {second}, {third}"
-    assert said.endswith(f"Deploy the new code now. When it runs everywhere: {waiting}\n")
+    assert said.endswith(f"Now deploy the new code. When the new code runs everywhere: {waiting}\n")
     assert waiting in filled.succeed(*SAFE, "deploy")  # again: nothing to do before that
     assert ran(database) == {"first"}
 

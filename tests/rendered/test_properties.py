@@ -82,7 +82,7 @@ def test_there_and_back(seed: int, render: Render, database: URL, thorough: bool
         scripts = inside.autogenerate(f"models {number}")
         inside.upgrade("head", lambda name: "{}")
         inside.alembic(command.check)
-        assert inside.lint(scripts) == []
+        assert {each.rule.name for each in inside.lint(scripts)} <= {"unwritten-backfill"}
         schemas.append(schema(database))
     assert schemas[0] == schemas[2]
     inside.alembic(command.downgrade, "base", x=["yes"])

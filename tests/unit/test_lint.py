@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def test_attribute_agrees_to_what_the_table_says(versions: Versions) -> None:
     body = f"op.alter_column('item', 'sku', type_=sa.Integer())\nop.drop_column('item', 'id')\n{JSON}"
     versions.add("0002", written(body, acknowledged=""))
     assert versions.found("0002") == [(29, "json-type")]
-    agreed = {"ban-truncate-cascade", "changing-column-type", "renaming-column", "renaming-table", "rewriting-column"}
+    agreed = {"ban-truncate-cascade", "changing-column-type", "renaming-column", "renaming-table"}
+    agreed |= {"rewriting-column", "table-rewrite"}
     assert {rule.name for rule in RULES.values() if rule.by_acknowledged} == agreed
 
 
@@ -156,6 +158,46 @@ def test_what_a_revision_prints_does_not_mix_with_the_findings(
     assert capsys.readouterr() == ("", "hello\n")
 
 
+def test_deleted_revision_that_another_one_follows(versions: Versions) -> None:
+    versions.add("0002", written("")).unlink()
+    versions.add("0003", written(""))
+    found = r"^\S*0003\.py follows revision 0002, and no file in .* has that one: .*git log --all --oneline -S 0002 -- "
+    with warnings.catch_warnings(), pytest.raises(MigrationError, match=found):
+        warnings.simplefilter("error")
+        load_revisions(versions.script_directory)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("op.add_colum('item')", "AttributeError: module 'alembic.op' has no attribute 'add_colum'"),
+        ("op.drop_index_concurrently()", "TypeError: "),
+        ("op.add_column('item', colum)", "NameError: name 'colum' is not defined"),
+    ],
+)
+def test_mistake_in_python(versions: Versions, body: str, reason: str) -> None:
+    versions.add("0002", written(body))
+    (found,) = versions.lint("0002")
+    assert (found.line, found.rule.name) == (27, "python-error")
+    assert found.what.startswith(reason)
+
+
+def test_statement_whose_values_can_not_be_written(versions: Versions) -> None:
+    untyped = "item = sa.table('item', sa.column('qty'))\n# safe: needs-database because of types\nop.execute({})"
+    versions.add("0002", written(untyped.format("sa.update(item).values(qty=0)")))
+    assert versions.found("0002") == [(29, "update-without-where")]
+    versions.add("0002", written(untyped.format("sa.update(item).where(item.c.qty == 1).values(qty=0)")))
+    assert versions.found("0002") == []
+
+
+def test_what_is_wrong_is_quoted(versions: Versions) -> None:
+    versions.add("0002", written("# why\nop.execute('SELEC 1')", phase="later"))
+    assert {finding.rule.name: finding.what for finding in versions.lint("0002")} == {
+        "missing-phase": "phase = 'later'",
+        "syntax-error": "expected command, found IDENT at 'SELEC 1'",
+    }
+
+
 def test_statements_of_one_text() -> None:
     text = """UPDATE item SET sku = 'a;b', "x;y" = E'\\';' -- one; two
     WHERE id = 1; /* ; */ SELECT $f$ ; $f$;"""
@@ -189,9 +231,56 @@ def test_downgrade_is_read(versions: Versions, back: str, rule: str) -> None:
 
 def test_types_of_earlier_revisions(versions: Versions) -> None:
     versions.add("0002", written("op.drop_enum('used')"))
-    versions.add("0003", written("op.create_enum('used', ['bad'])"))
-    versions.add("0004", written("op.create_enum('used', ['bad'])"))
+    versions.add("0003", written("op.create_enum('used', ['bad'])", "op.drop_enum('used')"))
+    versions.add("0004", written("op.create_enum('used', ['bad'])", "op.drop_enum('used')"))
     assert [(finding.path.stem, finding.rule.name) for finding in versions.lint()] == [("0004", "duplicate-type")]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "column", "rules"),
+    [
+        ("op.create_enum('kind', ['a'])", "sa.Column('a', sa.Enum('a', name='kind'))", []),
+        ("op.create_table('t', sa.Column('a', sa.Enum('a', name='kind')))", "sa.Column('a', sa.Enum(name='kind'))", []),
+        ("op.create_enum('kind', ['a'])", "sa.Column('a', sa.Enum('a', name='Kind'))", ["missing-type"]),
+        ("op.drop_enum('used')", "sa.Column('a', sa.ARRAY(sa.Enum('a', name='used')))", ["missing-type"]),
+        ("sa.Enum(name='kind').create(op.get_bind())", "sa.Column('a', sa.Enum('a', name='kind'))", []),
+        ("op.get_bind().scalar(sa.select(1))", "sa.Column('a', sa.Enum('a', name='kind'))", []),
+        ("op.execute(\"DO 'BEGIN END'\")", "sa.Column('a', sa.Enum('a', name='kind'))", []),
+        ("op.create_enum('kind', ['a'])", "sa.Column('a', sa.Enum('a', name='x', native_enum=False))", []),
+        (
+            "op.execute('CREATE DOMAIN d AS int CHECK (value > 0)')",
+            "sa.Column('a', postgresql.DOMAIN('d', sa.Integer()))",
+            ["rewriting-column"],
+        ),
+        (
+            "op.execute('CREATE DOMAIN d AS int CHECK (value > 0)')\nop.execute('ALTER DOMAIN d RENAME TO e')",
+            "sa.Column('a', postgresql.DOMAIN('e', sa.Integer()))",
+            ["rewriting-column"],
+        ),
+        ("op.execute('CREATE DOMAIN d AS int')", "sa.Column('a', postgresql.DOMAIN('d', sa.Integer()))", []),
+    ],
+)
+def test_columns_of_types_of_earlier_revisions(versions: Versions, earlier: str, column: str, rules: list[str]) -> None:
+    versions.add("0002", written(earlier))
+    versions.add("0003", written(f"op.add_column('item', {column})"))
+    assert [name for _, name in versions.found("0003")] == rules
+
+
+@pytest.mark.parametrize(
+    ("back", "left"),
+    [
+        ("op.drop_table('t')", ["duplicate-type"]),
+        ("op.drop_table('t')\nop.drop_enum('kind')", []),
+        ("op.drop_table('t')\n# why\nop.execute('DROP TYPE IF EXISTS other, Kind')", []),
+        ("op.drop_table('t')\nsa.Enum(name='kind').drop(op.get_bind())", []),
+        ("op.get_bind().scalar(sa.select(1))", ["needs-database"]),
+        ("# why\nop.execute(\"DO 'BEGIN END'\")", ["do-block"]),
+        ("raise NotImplementedError", ["empty-downgrade"]),
+    ],
+)
+def test_type_that_a_downgrade_leaves(versions: Versions, back: str, left: list[str]) -> None:
+    versions.add("0002", written("op.create_table('t', sa.Column('a', sa.Enum('b', name='kind')))", back))
+    assert [name for _, name in versions.found("0002")] == left
 
 
 def test_hundred_revisions_are_read_by_one_squawk(versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +317,7 @@ def test_head_file(versions: Versions) -> None:
     versions.folder.joinpath("versions", "HEAD").write_text("0000\n")
     (found,) = versions.lint()
     assert (found.path.name, found.line, found.rule.name) == ("HEAD", 1, "head-file")
-    assert as_text([found], [versions.path("0001")]).endswith("\n1 finding in 0 of 1 revision, HEAD")
+    assert as_text([found], [versions.path("0001")]).endswith("\n\n1 finding in HEAD")
 
 
 def test_edited_revision(versions: Versions) -> None:

@@ -47,6 +47,7 @@ SCHEMA = (
 WITHOUT_HARM = {
     "meaningless-message": "nothing happens in the database: people search the history in vain",
     "raw-sql-without-reason": "nothing happens in the database: a reviewer can't tell what the statement is for",
+    "unwritten-backfill": "nothing happens in the database: the upgrade stops (test_phases)",
     "unused-acknowledgement": "nothing happens in the database: a later finding on that line would go unseen",
 }
 
@@ -134,6 +135,58 @@ def test_rewriting_column(bench: Bench) -> None:
         assert bench.effect(f"ALTER TABLE item ADD COLUMN {column}") == SHORT_LOCK, column
     bench.run("ALTER TABLE item ADD COLUMN x uuid")
     assert bench.effect("ALTER TABLE item ALTER COLUMN x SET DEFAULT gen_random_uuid()") == SHORT_LOCK
+
+
+def test_table_rewrite(bench: Bench) -> None:
+    """The table is written anew under ACCESS EXCLUSIVE, by VACUUM FULL as well; a view's readers wait for REFRESH.
+
+    After VACUUM it is the same file; CONCURRENTLY the view's readers go on.
+    """
+    bench.run("CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler")
+    assert bench.effect("ALTER TABLE item SET UNLOGGED") == REWRITE
+    for change in ("ALTER TABLE item SET ACCESS METHOD other", "CLUSTER item USING item_pkey"):
+        found = bench.effect(change)
+        assert (found.lock, found.stops, found.rewrites) == (ACCESS_EXCLUSIVE, EVERYBODY, True), change
+    bench.run("DROP ACCESS METHOD other")
+
+    file = "SELECT pg_relation_filenode('item')"
+    files = [bench.run(change, file) for change in ("VACUUM item", "VACUUM item", "VACUUM FULL item")]
+    assert files[0] == files[1] != files[2]
+    with bench.behind("SELECT 1 FROM item", "VACUUM FULL item"):
+        assert bench.stopped("item") == EVERYBODY
+
+    bench.run("CREATE MATERIALIZED VIEW v AS SELECT id FROM item", "CREATE UNIQUE INDEX ON v (id)")
+    for concurrently, waits in (("", True), ("CONCURRENTLY", False)):
+        with bench.open(f"REFRESH MATERIALIZED VIEW {concurrently} v"):
+            assert bench.stops("SELECT id FROM v") == waits
+
+
+def test_attaching_partition(bench: Bench) -> None:
+    """ACCESS EXCLUSIVE on the partition while all its rows are read.
+
+    After a validated CHECK of its bound no row is read; others use the table all the time.
+    """
+    bench.run(
+        "ALTER TABLE item ALTER COLUMN id DROP IDENTITY", "CREATE TABLE whole (LIKE item) PARTITION BY RANGE (price)"
+    )
+    attach = "ALTER TABLE whole ATTACH PARTITION item FOR VALUES FROM (0) TO (9)"
+    assert bench.effect(attach) == SCAN
+    assert bench.effect(attach, table="whole") == Effect(SHARE_UPDATE_EXCLUSIVE)
+    bench.run("ALTER TABLE item ADD CONSTRAINT bound CHECK (price IS NOT NULL AND price >= 0 AND price < 9)")
+    assert bench.effect(attach) == SHORT_LOCK
+
+
+def test_explicit_lock(bench: Bench) -> None:
+    """Until the commit nobody reads or writes; in SHARE MODE nobody writes.
+
+    With the rows that are meant, locked by SELECT … FOR UPDATE, others do both.
+    """
+    assert bench.effect("LOCK TABLE item") == SHORT_LOCK
+    assert bench.effect("LOCK TABLE item IN SHARE MODE").stops == {WRITERS}
+    for mode in ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE"):
+        assert bench.effect(f"LOCK TABLE item IN {mode} MODE").stops == NOBODY, mode
+    with bench.open("SELECT 1 FROM item WHERE id = 1 FOR UPDATE"):
+        assert bench.stopped("item") == NOBODY
 
 
 def test_adding_foreign_key_constraint(bench: Bench) -> None:
@@ -692,7 +745,7 @@ def test_empty_downgrade(empty: Bench, history: History) -> None:
 def test_duplicate_type(empty: Bench, history: History) -> None:
     """The second CREATE TYPE fails ("already exists").
 
-    With create_type=False, up, down, up works.
+    With create_type=False, and a downgrade that drops it, up, down, up works; without that, the second up fails.
     """
     column = 'op.create_table("x", sa.Column("kind", {}))'
     create = "op.execute(\"CREATE TYPE kind AS ENUM ('a')\")\n"
@@ -706,6 +759,46 @@ def test_duplicate_type(empty: Bench, history: History) -> None:
     history.downgrade()
     history.upgrade()
     assert empty.schema() == once != []
+    history.downgrade()
+    history.add("a", column.format('sa.Enum("a", name="kind")'), 'op.drop_table("x")')
+    history.upgrade()
+    history.downgrade()
+    with pytest.raises(DBAPIError, match='type "kind" already exists'):
+        history.upgrade()
+
+
+def test_missing_type(empty: Bench, history: History) -> None:
+    """op.add_column does not create the type: it fails ("does not exist").
+
+    After op.create_enum it works, and so does up, down, up.
+    """
+    add = 'op.add_column("x", sa.Column("kind", sa.Enum("a", name="kind")))'
+    empty.run("CREATE TABLE x (id int)")
+    history.add("a", "pass")
+    history.upgrade()
+    history.add("b", add, after="a")
+    with pytest.raises(DBAPIError, match='type "kind" does not exist'):
+        history.upgrade()
+    create = 'from safe_migrations import enums\nop.create_enum("kind", ["a"])\n'
+    history.add("b", create + add, 'op.drop_column("x", "kind")\nop.drop_enum("kind")', after="a")
+    history.upgrade()
+    once = empty.schema()
+    history.downgrade("a")
+    history.upgrade()
+    assert empty.schema() == once
+
+
+def test_python_error(empty: Bench, history: History) -> None:
+    """With a database it fails as well (AttributeError).
+
+    With the right name it works.
+    """
+    history.add("a", 'op.create_tabl("x")')
+    with pytest.raises(AttributeError, match="create_tabl"):
+        history.upgrade()
+    history.add("a", 'op.create_table("x")')
+    history.upgrade()
+    assert empty.run("SELECT to_regclass('x') IS NOT NULL") == [(True,)]
 
 
 def test_edited_revision(new_database: NewDatabase, tmp_path: Path) -> None:

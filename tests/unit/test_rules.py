@@ -72,6 +72,7 @@ CASES = [
         "ban-create-domain-with-constraint",
         "# why\nop.execute(\"CREATE DOMAIN sku AS text CHECK (value <> '')\")  «",
         "# why\nop.execute('CREATE DOMAIN sku AS text')",
+        downgrade="# why\nop.execute('DROP DOMAIN sku')",
     ),
     case(
         "ban-duplicate-column-assignments",
@@ -188,6 +189,55 @@ CASES = [
         "op.add_column('item', sa.Column('a', sa.DateTime(True), server_default=sa.text('CURRENT_TIMESTAMP')))",
     ),
     case(
+        "rewriting-column",
+        "# why\n# safe: ban-create-domain-with-constraint because it is shown\n"
+        "op.execute('CREATE DOMAIN d AS int CHECK (value > 0)')\n"
+        "# why\nop.execute('ALTER TABLE item ADD a d')  «",
+        "# why\nop.execute('CREATE DOMAIN d AS int')\n# why\nop.execute('ALTER TABLE item ADD a d')",
+        downgrade="# why\nop.execute('DROP DOMAIN d')",
+    ),
+    *(
+        Case("table-rewrite", written(f"op.execute('{unsafe}')  # why  «"), written(f"op.execute('{safe}')  # why"))
+        for unsafe, safe in [
+            ("VACUUM FULL item", "VACUUM (FREEZE) item"),
+            ("VACUUM (FREEZE, FULL) item", "VACUUM item"),
+            ("CLUSTER item USING ix", "ALTER TABLE item CLUSTER ON ix"),
+            ("ALTER TABLE item SET UNLOGGED", "CREATE UNLOGGED TABLE new (id int)"),
+            ("ALTER TABLE item SET LOGGED", "ALTER TABLE item SET (fillfactor = 50)"),
+            ("ALTER TABLE item SET TABLESPACE fast", "CREATE TABLE new (id int) TABLESPACE fast"),
+            ("ALTER TABLE item SET ACCESS METHOD other", "CREATE TABLE new (id int) USING other"),
+            ("REFRESH MATERIALIZED VIEW v", "REFRESH MATERIALIZED VIEW CONCURRENTLY v"),
+        ]
+    ),
+    case(
+        "table-rewrite",
+        "# why\nop.execute('REFRESH MATERIALIZED VIEW v')  «",
+        "# why\nop.execute('CREATE MATERIALIZED VIEW v AS SELECT id FROM item WITH NO DATA')\n"
+        "# why\nop.execute('REFRESH MATERIALIZED VIEW v')",
+    ),
+    case(
+        "attaching-partition",
+        "# why\nop.execute('ALTER TABLE item ATTACH PARTITION box FOR VALUES FROM (0) TO (9)')  «",
+        "op.validate_constraint('bound', 'box')\n"
+        "# why\nop.execute('ALTER TABLE item ATTACH PARTITION box FOR VALUES FROM (0) TO (9)')",
+    ),
+    case(
+        "attaching-partition",
+        "# why\nop.execute('ALTER TABLE ONLY item ATTACH PARTITION box DEFAULT')  «",
+        "op.create_table('new', sa.Column('id', sa.BigInteger()))\n"
+        "# why\nop.execute('ALTER TABLE item ATTACH PARTITION new DEFAULT')",
+    ),
+    *(
+        Case(
+            "explicit-lock", written(f"op.execute('LOCK {unsafe}')  # why  «"), written(f"op.execute('{safe}')  # why")
+        )
+        for unsafe, safe in [
+            ("TABLE item", "LOCK TABLE item IN ROW EXCLUSIVE MODE"),
+            ("ONLY item IN SHARE MODE", "LOCK item IN ACCESS SHARE MODE"),
+            ("item IN SHARE ROW EXCLUSIVE MODE NOWAIT", "LOCK TABLE item IN SHARE UPDATE EXCLUSIVE MODE"),
+        ]
+    ),
+    case(
         "update-without-where",
         "op.execute(sa.update(ITEM).values(sku='WHERE'))  «",
         "op.execute(sa.update(ITEM).where(ITEM.c.id == 3).values(sku=''))",
@@ -206,6 +256,16 @@ CASES = [
         "update-without-where",
         "# why\nop.execute('UPDATE item SET sku = 1 WHERE true')  «",
         "# why\nop.execute(\"COMMENT ON TABLE item IS 'UPDATE item SET sku = 1; DELETE FROM item'\")",
+    ),
+    *(
+        case("update-without-where", f"op.execute({unsafe})  # why  «", f"op.execute({safe})  # why")
+        for unsafe, safe in [
+            ("'DELETE FROM item WHERE 1=1'", "'DELETE FROM item WHERE 1 = 1 AND id = 3'"),
+            ("'DELETE FROM item WHERE (true)'", "'DELETE FROM item WHERE (true) AND id = 3'"),
+            ("'DELETE FROM item WHERE id = id RETURNING id'", "'DELETE FROM item WHERE id = id_of_box'"),
+            ("sa.delete(ITEM).where(sa.true())", "sa.delete(ITEM).where(ITEM.c.id == 3, sa.true())"),
+            ("sa.delete(ITEM).where(sa.text('1 = 1'))", "sa.delete(ITEM).where(ITEM.c.sku == '')"),
+        ]
     ),
     case(
         "row-by-row",
@@ -256,8 +316,8 @@ CASES = [
     ),
     case(
         "several-tables",
-        "# why\nop.execute('LOCK TABLE item, public.box')  «",
-        "# why\nop.execute('LOCK TABLE item, public.item')",
+        "# why\nop.execute('LOCK TABLE item, public.box')  « explicit-lock",
+        "# why\n# safe: explicit-lock because it is shown\nop.execute('LOCK TABLE item, public.item')",
     ),
     case(
         "index-if-not-exists",
@@ -343,6 +403,13 @@ CASES = [
     ),
     Case("missing-phase", written("").replace('phase = "contract"', ""), written("", phase="expand")),
     Case("missing-phase", written("", phase='later"  «').replace('«"', "«"), written("", phase="contract")),
+    Case(
+        "unwritten-backfill",
+        written("op.alter_column('item', 'sku', nullable=True)").replace(
+            'phase = "contract"', 'phase = "contract"\nrequires_backfill = ("gone",)  «'
+        ),
+        written("op.alter_column('item', 'sku', nullable=True)"),
+    ),
     # types
     case(
         "json-type",
@@ -370,6 +437,7 @@ CASES = [
         "# why\nop.execute('ALTER TYPE mood RENAME TO old')  «\nop.create_enum('mood', ['good'])\n"
         "# why\nop.execute('ALTER TABLE item ALTER mood TYPE mood USING mood::text::mood')",
         "op.add_enum_value('mood', 'best', before='good')",
+        downgrade="op.drop_enum('mood')",
         acknowledged="",
     ),
     case(
@@ -378,6 +446,7 @@ CASES = [
         "# why\nop.execute('ALTER TABLE item ALTER COLUMN mood TYPE state USING mood::text::state')  «",
         "op.create_enum('state', ['good'])\n"
         "op.add_column('item', sa.Column('state', postgresql.ENUM(name='state', create_type=False)))",
+        downgrade="op.drop_enum('state')",
         acknowledged="",
     ),
     case(
@@ -390,6 +459,31 @@ CASES = [
         "duplicate-type",
         "op.create_enum('state', ['a'])\nop.create_table('new', sa.Column('s', sa.Enum('a', name='state')))  «",
         "op.create_table('new', sa.Column('s', sa.Enum('a', name='state')))",
+        downgrade="op.drop_enum('state')",
+    ),
+    *(
+        Case("duplicate-type", written(f"{code}  «", "op.drop_table('new')"), written(code, f"{back}\n{drop}"))
+        for code, back, drop in [
+            ("op.create_table('new', sa.Column('s', sa.Enum('a', name='state')))", "", "op.drop_enum('state')"),
+            ("op.execute(\"CREATE TYPE State AS ENUM ('a')\")  # why", "# why", "op.execute('DROP TYPE state')"),
+        ]
+    ),
+    case(
+        "missing-type",
+        "op.add_column('item', sa.Column('s', sa.Enum('a', name='state')))  «",
+        "op.create_enum('state', ['a'])\nop.add_column('item', sa.Column('s', sa.Enum('a', name='state')))",
+        downgrade="op.drop_enum('state')",
+    ),
+    case(
+        "missing-type",
+        "op.create_table('new', sa.Column('s', postgresql.ENUM(name='used', schema='box', create_type=False)))  «",
+        "op.create_table('new', sa.Column('s', postgresql.ENUM(name='used', create_type=False)))",
+    ),
+    case(
+        "missing-type",
+        "op.alter_column('item', 's', type_=sa.Enum('a', name='state'), postgresql_using='s::state')  «",
+        "op.alter_column('item', 's', type_=sa.Enum('a', name='used'), postgresql_using='s::used')",
+        acknowledged="",
     ),
     case(
         "duplicate-type",
@@ -475,6 +569,7 @@ CASES = [
         "op.get_bind().execute(sa.select(1)).scalar_one()  «",
         "op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))",
     ),
+    case("python-error", "op.add_colum('item', sa.Column('a', sa.Text()))  «", "op.get_context()"),
     case(
         "ban-drop-database",
         "with op.get_context().autocommit_block():\n    # why\n    op.execute('DROP DATABASE other')  «",
