@@ -5,6 +5,7 @@ See https://squawkhq.com/docs/rules. What it knows better than a regular express
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -26,6 +27,37 @@ from safe_migrations.statements import Statement
 # Its name for what `rewriting-column` in `rules` tells.
 REWRITING = "adding-field-with-default"
 SYNTAX = "syntax-error"
+# Functions of PostgreSQL that are not volatile, as far as they are usual in defaults.
+STEADY = {
+    "array",
+    "coalesce",
+    "concat",
+    "current_setting",
+    "date",
+    "date_trunc",
+    "extract",
+    "json_build_array",
+    "json_build_object",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "left",
+    "length",
+    "lower",
+    "make_interval",
+    "md5",
+    "now",
+    "nullif",
+    "numeric",
+    "right",
+    "round",
+    "statement_timestamp",
+    "timezone",
+    "to_char",
+    "to_timestamp",
+    "transaction_timestamp",
+    "upper",
+    "varchar",
+}
 
 SQUAWK_RULES = (
     Rule(
@@ -248,6 +280,8 @@ def run_squawk(revisions: Sequence[Revision], rules: dict[str, Rule], postgres_v
                 continue
             if each["rule_name"] == "changing-column-type" and _keeps_rows(statement):
                 continue
+            if each["rule_name"] == REWRITING and _has_steady_default(statement):
+                continue
             what = _said(each, lines[each["line"]]) if each["rule_name"] == SYNTAX else ""
             yield Finding(revision.path, statement.line, _rule(each, rules), what)
 
@@ -278,6 +312,13 @@ def _keeps_rows(statement: Statement) -> bool:
         and "postgresql_using" not in operation.kw
         and keeps_rows(operation.existing_type, operation.modify_type)
     )
+
+
+def _has_steady_default(statement: Statement) -> bool:
+    """Whether a column's default is the same for all rows: squawk takes each expression for a volatile one."""
+    _, _, default = statement.plain.lower().partition(" default ")
+    functions = set(re.findall(r"(\w+)\s*\(", default))
+    return bool(default) and " generated " not in statement.plain.lower() and functions <= STEADY
 
 
 def _call(folder: Path, files: list[str], postgres_version: int) -> list[dict[str, Any]]:

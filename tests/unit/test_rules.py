@@ -410,6 +410,18 @@ CASES = [
         ),
         written("op.alter_column('item', 'sku', nullable=True)"),
     ),
+    *(
+        case(
+            "rewriting-column",
+            f"op.add_column('item', sa.Column('at', sa.Text(), server_default=sa.text({volatile!r})))  «",
+            f"op.add_column('item', sa.Column('at', sa.Text(), server_default=sa.text({steady!r})))",
+        )
+        for volatile, steady in (
+            ("random()::text", "CURRENT_USER"),
+            ("own_function()", "upper('x')"),
+            ("clock_timestamp()::text", "date_trunc('day', now() + interval '1 day')::text"),
+        )
+    ),
     # types
     case(
         "json-type",
