@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL in the process that starts the workers, which read its URL from the environment."""
+    config.addinivalue_line("markers", "thorough: runs with --thorough only")
     if SERVER_URL in os.environ or config.option.collectonly:
         return
     stack = ExitStack()
@@ -43,12 +44,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A long test at the head of each half: two workers begin with one each, and share out the rest."""
-    journeys = [item for item in items if "user_journey" in item.nodeid]
-    others = [item for item in items if "user_journey" not in item.nodeid]
-    half = len(items) // 2
-    items[:] = [*journeys[:1], *others[:half], *journeys[1:], *others[half:]]
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest test comes first: the workers share out the rest beside it. What is thorough is left out, or not."""
+    items.sort(key=lambda item: "test_readme_then_a_change" not in item.nodeid)
+    if not config.option.thorough:
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="others look at most of it: pdm run test-all"))
 
 
 @pytest.fixture(scope="session")

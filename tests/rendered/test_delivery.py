@@ -120,6 +120,7 @@ def test_pre_commit_passes_and_catches(repository: Service) -> None:
     assert [name.partition(" ")[0] for name in failed] == ["No", "Style", "Types"]
 
 
+@pytest.mark.thorough
 def test_pre_commit_catches_two_heads(repository: Service) -> None:
     first = repository.succeed("alembic", "heads").split()[0]
     for branch in ("left", "right"):

@@ -98,6 +98,7 @@ def test_an_env_file_above_is_read_and_never_written(render: Render, tmp_path: P
     assert stat.S_IMODE(shared.stat().st_mode) == 0o644
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
 def test_root_stops_the_server_of_another_user(service: Service) -> None:
     service.succeed(*SAFE_MIGRATIONS, "db-up")
@@ -120,6 +121,7 @@ def test_a_port_that_is_taken(service: Service) -> None:
     assert not (service.folder / ".env").exists()
 
 
+@pytest.mark.thorough
 def test_another_port_after_all(service: Service) -> None:
     """What the message about a taken port advises, when .env has the URL already."""
     service.succeed(*SAFE_MIGRATIONS, "db-up")
@@ -132,6 +134,7 @@ def test_another_port_after_all(service: Service) -> None:
     service.succeed("alembic", "upgrade", "head")
 
 
+@pytest.mark.thorough
 def test_data_of_a_version_that_is_gone(service: Service) -> None:
     service.succeed(*SAFE_MIGRATIONS, "db-up")
     service.succeed(*SAFE_MIGRATIONS, "db-down")

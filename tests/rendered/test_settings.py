@@ -31,7 +31,7 @@ def roles(new_role: NewRole) -> dict[str, str]:
     return {password: new_role("LOGIN SUPERUSER", password) for password in PASSWORDS}
 
 
-@pytest.mark.parametrize("source", [".env", "url"])
+@pytest.mark.parametrize("source", [pytest.param(".env", marks=pytest.mark.thorough), "url"])
 def test_any_password(service: Service, database: URL, roles: dict[str, str], source: str) -> None:
     place = {
         "ORDERS_DB_HOST": str(database.host),
