@@ -17,6 +17,7 @@ from sqlalchemy import URL, make_url
 from safe_migrations.connection import run_async
 from safe_migrations.databases import create_database, drop_database
 from safe_migrations.embedded import find_programs, throw_away_cluster
+from safe_migrations.errors import EmbeddedPostgresError
 from support import ENV_PREFIX, ROOT, NewDatabase, NewRole, Render, Service, fetch
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.
@@ -84,6 +85,22 @@ def new_database(server: URL) -> Iterator[NewDatabase]:
 def database(new_database: NewDatabase) -> URL:
     """An empty database."""
     return new_database()
+
+
+@pytest.fixture(params=[15, 16, 17, 18])
+def url_of_each_version(request: pytest.FixtureRequest, thorough: bool, database: URL) -> Iterator[URL]:
+    """An empty database of each version; of the newest alone by default."""
+    if request.param == 18:
+        yield database
+        return
+    if not thorough:
+        pytest.skip("the newest is enough: pdm run test-all")
+    try:
+        programs = find_programs(request.param, exactly=True)
+    except EmbeddedPostgresError as error:
+        pytest.skip(f"PostgreSQL {request.param} is not here: {error}")
+    with throw_away_cluster(programs) as cluster:
+        yield cluster.url()
 
 
 @pytest.fixture(scope="session")

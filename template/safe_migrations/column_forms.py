@@ -155,15 +155,7 @@ def drop_column(differences: Differences, operation: ops.DropColumnOp) -> Pieces
     restored: MigrateOperation = operation.reverse()
     fill = ""
     if not column.nullable and column.server_default is None and column.identity is None:
-        yield Piece(
-            Stage.COLUMNS,
-            table,
-            f"{table}.{name} may be null",
-            "The new code does not know the column, so its rows have no value there.",
-            (alter(operation, modify_nullable=True),),
-            (alter(operation, modify_nullable=False),),
-            f"Rows without a value have to get one before: UPDATE {table} …",
-        )
+        yield _may_be_null(operation, "The new code does not know the column, so its rows have no value there.")
         empty = Column(name, column.type, nullable=True, comment=column.comment)
         restored = ops.AddColumnOp(operation.table_name, empty, schema=operation.schema)
         fill = " Fill it before the column is made NOT NULL again, which the next downgrade does."
@@ -184,6 +176,19 @@ def drop_column(differences: Differences, operation: ops.DropColumnOp) -> Pieces
     )
 
 
+def _may_be_null(operation: ops.DropColumnOp | ops.AlterColumnOp, comment: str) -> Piece:
+    table, name = table_of(operation), operation.column_name
+    return Piece(
+        Stage.COLUMNS,
+        table,
+        f"{table}.{name} may be null",
+        comment,
+        (alter(operation, modify_nullable=True),),
+        (alter(operation, modify_nullable=False),),
+        f"Rows without a value have to get one before: UPDATE {table} …",
+    )
+
+
 def alter_column(differences: Differences, operation: ops.AlterColumnOp) -> Pieces:
     """Change type, default, comment, and whether it may be null, each as it is safe.
 
@@ -196,15 +201,7 @@ def alter_column(differences: Differences, operation: ops.AlterColumnOp) -> Piec
     if operation.modify_type is not None:
         yield change_type(differences, operation)
     if operation.modify_nullable is True:
-        yield Piece(
-            Stage.COLUMNS,
-            table,
-            f"{table}.{name} may be null",
-            "It takes a moment, and comes first, because the new code may leave the column empty.",
-            (alter(operation, modify_nullable=True),),
-            (alter(operation, modify_nullable=False),),
-            f"Rows without a value have to get one before: UPDATE {table} …",
-        )
+        yield _may_be_null(operation, "It takes a moment, and comes first: the new code may leave the column empty.")
     if operation.modify_server_default is not False and (not converted or is_identity(operation.modify_server_default)):
         yield change_default(differences, operation)
     if operation.modify_comment is not False:

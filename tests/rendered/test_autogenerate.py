@@ -15,10 +15,9 @@ from sqlalchemy import URL, Column, ColumnElement, MetaData, Table
 
 from inside import Inside, schema
 from safe_migrations.connection import connected, run_async
-from safe_migrations.embedded import find_programs, throw_away_cluster
-from safe_migrations.errors import EmbeddedPostgresError, MigrationError
+from safe_migrations.errors import MigrationError
 from safe_migrations.phases import EXPAND, phase_of, unacknowledged
-from support import ENV_PREFIX, NewDatabase, Render, fetch
+from support import ENV_PREFIX, Render, fetch
 from traffic import LONGEST_STALL, Traffic, traffic
 
 ROWS = 2000  # in each table
@@ -662,26 +661,10 @@ def seed(metadata: MetaData) -> list[sa.Executable]:
     return [fill(table) for table in metadata.sorted_tables]
 
 
-@pytest.fixture(params=[15, 16, 17, 18])
-def url(request: pytest.FixtureRequest, thorough: bool, new_database: NewDatabase) -> Iterator[URL]:
-    """An empty database of each version; the newest by default."""
-    if request.param == 18:
-        yield new_database()
-        return
-    if not thorough:
-        pytest.skip("the newest is enough: pdm run test-all")
-    try:
-        programs = find_programs(request.param, exactly=True)
-    except EmbeddedPostgresError as error:
-        pytest.skip(f"PostgreSQL {request.param} is not here: {error}")
-    with throw_away_cluster(programs) as cluster:
-        yield cluster.url()
-
-
 @pytest.mark.parametrize("group", list(CASES))
-def test_a_change(group: str, render: Render, url: URL) -> None:
+def test_a_change(group: str, render: Render, url_of_each_version: URL) -> None:
     """Written, linted, up while both releases work, down, and up again."""
-    cases = CASES[group]
+    cases, url = CASES[group], url_of_each_version
     before, after = ("".join(texts) for texts in zip(*(case.models() for case in cases), strict=True))
     inside = Inside(render(), url)
     old = inside.write_models(before)

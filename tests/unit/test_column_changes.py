@@ -1,6 +1,6 @@
 """What PostgreSQL does to the rows when a column changes: `column_changes` tells it before, and each is traced here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
@@ -15,8 +15,6 @@ from sqlalchemy.types import TypeEngine
 
 from safe_migrations.column_changes import default_text, is_volatile, keeps_rows, writes_rows
 from safe_migrations.connection import connected, run_async
-from safe_migrations.embedded import find_programs, throw_away_cluster
-from safe_migrations.errors import EmbeddedPostgresError
 from support import ENV_PREFIX
 
 # Several of each family, with and without what they can have.
@@ -106,22 +104,6 @@ CAREFUL = {
 FILES = "SELECT relname AS name, relfilenode AS file FROM pg_class WHERE relname IN ('row', 'row_value', 'row_id')"
 
 
-@pytest.fixture(params=[15, 16, 17, 18])
-def url(request: pytest.FixtureRequest, thorough: bool, database: URL) -> Iterator[URL]:
-    """A database of each version; the newest by default."""
-    if request.param == 18:
-        yield database
-        return
-    if not thorough:
-        pytest.skip("the newest is enough: pdm run test-all")
-    try:
-        programs = find_programs(request.param, exactly=True)
-    except EmbeddedPostgresError as error:
-        pytest.skip(f"PostgreSQL {request.param} is not here: {error}")
-    with throw_away_cluster(programs) as cluster:
-        yield cluster.url()
-
-
 def on(url: URL, function: Any, *arguments: Any) -> Any:
     """Call a function with a connection in AUTOCOMMIT, on which the types and functions exist."""
 
@@ -169,9 +151,9 @@ def disagreements(connection: Connection, types: Sequence[TypeEngine[Any]]) -> s
 
 
 @pytest.mark.parametrize("family", list(TYPES))
-def test_a_change_of_type_keeps_the_rows(url: URL, family: str) -> None:
+def test_a_change_of_type_keeps_the_rows(url_of_each_version: URL, family: str) -> None:
     """Of all pairs of types; the function may be more careful than PostgreSQL, in rare cases."""
-    assert on(url, disagreements, TYPES[family]) == CAREFUL.get(family, set())
+    assert on(url_of_each_version, disagreements, TYPES[family]) == CAREFUL.get(family, set())
 
 
 def new_column(connection: Connection, column: Column[Any]) -> tuple[bool, bool]:
@@ -226,7 +208,7 @@ WRITE = {
 }
 
 
-def test_new_columns(url: URL) -> None:
+def test_new_columns(url_of_each_version: URL) -> None:
     """Which of them write the rows, and that each is told before."""
 
     def trace(connection: Connection) -> list[str]:
@@ -237,7 +219,7 @@ def test_new_columns(url: URL) -> None:
             if new_column(connection, each._copy()) != (writes, writes)
         ]
 
-    assert on(url, trace) == []
+    assert on(url_of_each_version, trace) == []
 
 
 def test_a_virtual_column(database: URL) -> None:
