@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -18,23 +18,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 import config
-from safe_migrations import (
-    backfill,
-    backup,
-    deployment,
-    development,
-    findings,
-    lint,
-    locks,
-    preview,
-    rebase,
-    rehearsal,
-    report,
-)
+from safe_migrations import backup, deployment, development, locks, report
 from safe_migrations.backfills import NothingThereError, backfill_names, load_backfill
 from safe_migrations.connection import connected, explain, run_async
 from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationError, RefusedError
 from safe_migrations.state import AT_HEAD, BEHIND, DRIFT, FRESH, load_revisions
+
+if TYPE_CHECKING:
+    from safe_migrations.rehearsal import Rehearsed
 
 Result = TypeVar("Result")
 Number = TypeVar("Number", int, float)
@@ -126,6 +117,8 @@ def state(arguments: argparse.Namespace) -> int:
 
 def show_preview(arguments: argparse.Namespace) -> int:
     """Show what `revision --autogenerate` would write."""
+    from safe_migrations import preview
+
     found = preview.read_preview(_alembic(), config.ENV_PREFIX)
     if arguments.json:
         print(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False))
@@ -137,6 +130,8 @@ def show_preview(arguments: argparse.Namespace) -> int:
 
 def lint_revisions(arguments: argparse.Namespace) -> int:
     """Tell what would hurt when revisions run under traffic."""
+    from safe_migrations import findings, lint  # takes its time to import, as below
+
     if arguments.json and arguments.github:
         print("lint: --json or --github, not both", file=sys.stderr)
         return 2
@@ -199,13 +194,15 @@ def restore_backup(arguments: argparse.Namespace) -> int:
 
 def rehearse(arguments: argparse.Namespace) -> int:
     """Run the pending revisions on a copy of the database."""
+    from safe_migrations import rehearsal
+
     found = report.read_report(_alembic(), config.ENV_PREFIX)
     if found.state not in (FRESH, BEHIND, AT_HEAD, DRIFT):
         raise RefusedError(f"{found.found} {found.next}", found.exit_status)
     settings = config.load_settings()
     url, server = settings.migration_database_url, settings.rehearsal_database_url
     revisions = [str(each["revision"]) for each in found.pending]
-    done: list[rehearsal.Rehearsed] = []
+    done: list[Rehearsed] = []
     try:
         if revisions:
             run_async(rehearsal.rehearse(ALEMBIC_INI, revisions, url, server, config.ENV_PREFIX, done))
@@ -237,6 +234,8 @@ def deploy(arguments: argparse.Namespace) -> int:
 
 def run_backfills(arguments: argparse.Namespace) -> int:
     """Run one backfill, or all that are not complete."""
+    from safe_migrations import backfill
+
     folder = config.SERVICE_FOLDER / "alembic" / "backfills"
     names = [arguments.name] if arguments.name else backfill_names(folder)
     definitions = {name: load_backfill(folder, name) for name in names}
@@ -264,6 +263,8 @@ def run_backfills(arguments: argparse.Namespace) -> int:
 
 def move_branch(arguments: argparse.Namespace) -> int:
     """Move the unapplied revisions of a branch behind the other head."""
+    from safe_migrations import rebase
+
     script_directory = ScriptDirectory.from_config(_alembic())
     move = rebase.plan(script_directory, arguments.revision)
     if move is None:
@@ -348,7 +349,7 @@ def _on_database(function: Callable[[Connection], Result]) -> Result:
         raise MigrationError(explain(error, url, config.ENV_PREFIX)) from error
 
 
-def _cells(rehearsed: rehearsal.Rehearsed) -> tuple[str, ...]:
+def _cells(rehearsed: "Rehearsed") -> tuple[str, ...]:
     locks = "; ".join(f"{table}: {modes[-1]}" for table, modes in rehearsed.locks.items())
     rows = "; ".join(f"{table}: {count:,}" for table, count in rehearsed.rows.items())
     return (
