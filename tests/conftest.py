@@ -42,8 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, because tests wait a good deal for servers and locks."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are cores, because tests wait a good deal for servers and locks."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from subprocess import Popen
 
+import pytest
 from sqlalchemy import URL
 
 from gate import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
@@ -67,6 +68,7 @@ def test_all_starters_end_well_and_each_revision_is_applied_once(
         service.succeed("alembic", "-x", "yes", "downgrade", "base")
 
 
+@pytest.mark.thorough
 def test_stock_alembic_fails_where_several_start(service: Service, database: URL) -> None:
     """The trap is real."""
     service.use_stock_environment()

@@ -82,6 +82,7 @@ def test_migrations_that_go_elsewhere_are_told(service: Service) -> None:
     assert "Next:" not in said
 
 
+@pytest.mark.thorough
 def test_an_env_file_above_is_read_and_never_written(render: Render, tmp_path: Path) -> None:
     """A monorepo's shared login is for other databases; the development database gets a URL of the service's own."""
     shared = tmp_path / "repository" / ".env"

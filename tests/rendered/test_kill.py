@@ -323,6 +323,7 @@ def test_an_interrupt_of_a_waiting_run_leaves_the_other_one_alone(service: Servi
     assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
 
 
+@pytest.mark.thorough
 def test_a_server_that_stops_is_one_sentence_and_the_next_run_goes_on(render: Render) -> None:
     service = render()
     service.add_revision("tables", FEW_ROWS)

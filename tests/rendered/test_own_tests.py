@@ -24,6 +24,7 @@ def test_they_start_an_embedded_server_and_leave_nothing(render: Render) -> None
     assert list(temporary.iterdir()) == [], "the embedded server and its folder are gone"
 
 
+@pytest.mark.thorough
 def test_they_do_not_touch_the_configured_database(service: Service) -> None:
     (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://user:secret@127.0.0.1:1/production\n")
     service.environment.clear()
@@ -62,8 +63,13 @@ def test_they_do_not_touch_the_configured_database(service: Service) -> None:
             "test_any_password",
             marks=pytest.mark.thorough,
         ),
-        ("config.py", "if self.migration_url is None:", "if True:", "test_migrations_may_have_a_url"),
-        ("database.py", "if current == heads:", "if True:", "test_not_ready_behind"),
+        pytest.param(
+            *("config.py", "if self.migration_url is None:", "if True:", "test_migrations_may_have_a_url"),
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
+            *("database.py", "if current == heads:", "if True:", "test_not_ready_behind"), marks=pytest.mark.thorough
+        ),
         pytest.param(
             "database.py",
             "if current - known:",

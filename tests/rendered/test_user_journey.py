@@ -116,9 +116,8 @@ def test_readme_then_a_change_then_an_image_then_the_tutorial(run: Run) -> None:
     assert " passed" in tutorial
 
 
-def test_lowest_versions(run: Run, thorough: bool) -> None:
-    if not thorough:
-        pytest.skip("takes more than a minute: pdm run test-all")
+@pytest.mark.thorough
+def test_lowest_versions(run: Run) -> None:
     lowest = "pdm lock --strategy direct_minimal_versions && pdm install --frozen-lockfile"
     script = new_service_of_readme().replace("install copier", "install copier==9.17.0").replace("pdm install", lowest)
     said = run(f"{script}\ncopier --version\npdm list --csv{JOURNEY}pdm run format\npdm run typecheck")
@@ -128,6 +127,7 @@ def test_lowest_versions(run: Run, thorough: bool) -> None:
     assert " passed" in said
 
 
+@pytest.mark.thorough
 def test_demo_shows_tables_and_revision_each_time() -> None:
     said = subprocess.run([sys.executable, "demo.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"tables: +(.*)", said) == [
