@@ -1,5 +1,6 @@
 """Revision files of tests of lint, and the history that they are in."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
@@ -81,6 +82,7 @@ class Versions:
         path = self.path(revision)
         down = repr(f"{int(revision) - 1:04d}") if revision != "0001" else None
         path.write_text(text.replace("{revision}", revision).replace("{down}", str(down)))
+        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)  # of a text of this length and this second
         self.folder.joinpath("versions", "HEAD").write_text(f"{revision}\n")
         return path
 

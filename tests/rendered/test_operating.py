@@ -58,17 +58,17 @@ async def traffic_jam(database: URL) -> AsyncIterator[tuple[int, int]]:
 
 
 def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
-    quiet = filled.succeed(*SAFE, "locks")  # here; other tests use other databases of this server
-    assert quiet == "Nobody waits for a lock, and nobody has left a transaction open.\n" or "another database" in quiet
-    if "another database" not in quiet:
-        assert json.loads(filled.succeed(*SAFE, "locks", "--json")) == []
+    quiet = filled.succeed(*SAFE, "locks")
+    nobody = "Nobody waits for a lock, and nobody has left a transaction open.\n"
+    assert quiet == nobody or "application holder" not in quiet  # other tests use other databases of this server
 
     async def look() -> None:
         async with traffic_jam(database) as (holding, waiting):
             tree, told = filled.succeed(*SAFE, "locks"), filled.succeed(*SAFE, "locks", "--json")
             refused = filled.fail(*SAFE, "locks", "--terminate", str(holding))
             ended = filled.run(*SAFE, "locks", "--terminate", str(holding), "--yes")
-        first, second = tree.splitlines()
+        ours = (f"pid {holding} ", f"pid {waiting} ")  # other tests use other databases of this server
+        first, second = (line for line in tree.splitlines() if any(pid in line for pid in ours))
         assert re.match(
             rf"pid {holding} \(user postgres, application holder at 127.0.0.1, idle in transaction for .* s\): SELECT",
             first,
@@ -76,7 +76,7 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
         assert second.startswith(f"└─ pid {waiting} (user postgres, application waiter at 127.0.0.1, active for ")
         assert second.endswith("waits for AccessExclusiveLock on item")
         assert "hunter2" not in tree + told
-        (root,) = json.loads(told)
+        (root,) = (each for each in json.loads(told) if each["session"]["pid"] == holding)
         assert (root["session"]["pid"], root["waiting"][0]["session"]["pid"]) == (holding, waiting)
         assert refused.startswith(f"This ends pid {holding} ")
         assert refused.endswith("Nothing was changed: nobody can answer here. To agree, add --yes.")
