@@ -13,8 +13,8 @@ from safe_migrations.squawk import SWITCHED_OFF  # noqa: E402
 PAGE = """\
 # Rules of lint
 
-`pdm run migrate-lint` looks for these. This page is written by `pdm run docs` from the table in
-`safe_migrations/rules.py` and `safe_migrations/squawk.py`; a test on PostgreSQL shows the harm of each. A comment
+`pdm run migrate-lint` looks for these. This page is written by `pdm run docs` from the table of
+`safe_migrations/rules.py`; a test on PostgreSQL shows the harm of each. A comment
 `# safe: RULE because …` on the line, or right above it, acknowledges one finding. A revision's `acknowledged = "…"`
 agrees to those marked with † as well.
 

@@ -15,7 +15,7 @@ from sqlalchemy import MetaData
 from safe_migrations.authoring import format_with_ruff
 from safe_migrations.backfill_files import BackfillFile
 from safe_migrations.differences import Differences
-from safe_migrations.enum_changes import managed_columns
+from safe_migrations.enum_types import managed_columns
 from safe_migrations.safe_forms import safe_pieces
 from safe_migrations.series import BY_HAND, Step, in_steps
 

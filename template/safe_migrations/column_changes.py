@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, Dialect, Identity, TypeDecorator, col
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-_DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
+DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
 _PG_PROC = table("pg_proc", column("proname"), column("provolatile"))
 
 
@@ -24,7 +24,7 @@ def plain_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
         type_: of the models.
     """
     own = isinstance(type_, TypeDecorator) and not type(type_).__module__.startswith("sqlalchemy.")
-    return plain_type(cast("TypeDecorator[Any]", type_).load_dialect_impl(_DIALECT)) if own else type_
+    return plain_type(cast("TypeDecorator[Any]", type_).load_dialect_impl(DIALECT)) if own else type_
 
 
 def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:

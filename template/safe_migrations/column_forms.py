@@ -9,10 +9,11 @@ from sqlalchemy.sql.elements import conv
 
 from safe_migrations.backfill_files import BackfillFile, backfill_name
 from safe_migrations.column_changes import default_text, is_identity, is_volatile, writes_rows
+from safe_migrations.constraint_forms import in_two_steps
 from safe_migrations.constraints import ValidateConstraintOp
 from safe_migrations.default_forms import change_default
 from safe_migrations.differences import Differences, alter, table_of
-from safe_migrations.operations import LONGEST_NAME
+from safe_migrations.operations import LONGEST_NAME, qualified
 from safe_migrations.phases import CONTRACT
 from safe_migrations.series import Piece, Pieces, Stage
 from safe_migrations.type_forms import change_type
@@ -98,7 +99,7 @@ def _set_not_null(
 ) -> Pieces:
     table, name = table_of(operation), column.name
     check = conv(f"ck_{operation.table_name}_{name}_not_null"[:LONGEST_NAME])
-    quoted = differences.connection.dialect.identifier_preparer.quote(name).replace(":", r"\:")
+    quoted = qualified(differences.connection.dialect, name).replace(":", r"\:")
     create = ops.CreateCheckConstraintOp(
         check,
         operation.table_name,
@@ -109,27 +110,18 @@ def _set_not_null(
     drop = ops.DropConstraintOp(check, operation.table_name, type_="check", schema=operation.schema)
     validate = ValidateConstraintOp(check, operation.table_name, operation.schema)
     subject = f"{table}.{name} not null"
-    yield Piece(
+    rows_to_come = Piece(
         Stage.NOT_VALID,
         table,
-        f"{subject}, for new rows",
-        "NOT VALID: only what is written from now on is checked, so no row is read under the lock.",
+        subject,
+        "",
         (create,),
         (drop,),
         phase=CONTRACT,
         backfill=backfill.name if backfill else None,
         danger=None if backfill else f"{table} has no primary key for a backfill: fill {name} in all rows before",
     )
-    yield Piece(
-        Stage.VALIDATE,
-        table,
-        f"{subject}, for all rows",
-        "Reads all rows while others read and write; in a transaction of its own, so no stronger lock is held.",
-        (validate,),
-        (drop, create),
-        "Not valid again: PostgreSQL can't take a validation back otherwise.",
-        phase=CONTRACT,
-    )
+    yield from in_two_steps(rows_to_come, validate, table, (drop, create))
     yield Piece(
         Stage.ENFORCE,
         table,

@@ -1,6 +1,7 @@
 """The safe form of indexes and constraints: built and checked while others read and write."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
@@ -8,7 +9,7 @@ from sqlalchemy.sql.elements import conv
 
 from safe_migrations.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
 from safe_migrations.differences import Differences, name_of, names_of, table_of
-from safe_migrations.operations import LONGEST_NAME, CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+from safe_migrations.operations import LONGEST_NAME, CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp, qualified
 from safe_migrations.phases import CONTRACT, EXPAND
 from safe_migrations.rendering import Comment
 from safe_migrations.series import Piece, Pieces, Stage
@@ -73,9 +74,9 @@ def _replace_index(differences: Differences, new: ops.CreateIndexOp, old: ops.Cr
 def _rename_index(
     differences: Differences, operation: ops.CreateIndexOp, before: str, after: str
 ) -> tuple[MigrateOperation, ...]:
-    quote = differences.connection.dialect.identifier_preparer.quote
-    qualified = ".".join(quote(part) for part in (operation.schema, before) if part)
-    rename = ops.ExecuteSQLOp(f"ALTER INDEX {qualified} RENAME TO {quote(after)}")
+    dialect = differences.connection.dialect
+    index = qualified(dialect, operation.schema, before)
+    rename = ops.ExecuteSQLOp(f"ALTER INDEX {index} RENAME TO {qualified(dialect, after)}")
     return Comment("Alembic has no operation that renames an index."), rename
 
 
@@ -144,25 +145,45 @@ def create_constraint(
     )
     phase = EXPAND if new and old is None else CONTRACT
     referred = operation.referent_table if isinstance(operation, ops.CreateForeignKeyOp) else ""
-    yield Piece(
+    locks = f"{table} {referred}" if referred not in ("", names_of(operation)[0]) else table
+    rows_to_come = Piece(
         Stage.NOT_VALID,
-        f"{table} {referred}" if referred not in ("", names_of(operation)[0]) else table,
-        f"{name}, for new rows",
-        "NOT VALID: only what is written from now on is checked, so no row is read under the lock."
-        + ("" if new else " The code that runs may still write what it forbids, so it comes afterwards."),
+        locks,
+        str(name),
+        "" if new else "The code that runs may still write what it forbids, so it comes afterwards.",
         (old, create) if old is not None else (create,),
         (drop, old.reverse()) if old is not None else (drop,),
         phase=phase,
     )
+    yield from in_two_steps(rows_to_come, ValidateConstraintOp(name, *names_of(operation)), table, (drop, create))
+
+
+def in_two_steps(
+    first: Piece, validate: ValidateConstraintOp, table: str, again: tuple[MigrateOperation, ...]
+) -> Pieces:
+    """A constraint for rows to come, and for those that are there in a transaction of its own.
+
+    Args:
+        first: adds it NOT VALID; its title is the constraint's, its comment what there is to say besides.
+        validate: checks the rows that are there.
+        table: the one that they are in.
+        again: makes the constraint not valid once more.
+    """
+    yield replace(
+        first,
+        title=f"{first.title}, for new rows",
+        comment="NOT VALID: only what is written from now on is checked, so no row is read under the lock."
+        + (f" {first.comment}" if first.comment else ""),
+    )
     yield Piece(
         Stage.VALIDATE,
         table,
-        f"{name}, for all rows",
+        f"{first.title}, for all rows",
         "Reads all rows while others read and write; in a transaction of its own, so no stronger lock is held.",
-        (ValidateConstraintOp(name, *names_of(operation)),),
-        (drop, create),
+        (validate,),
+        again,
         "Not valid again: PostgreSQL can't take a validation back otherwise.",
-        phase=phase,
+        phase=first.phase,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import DDL
 
-from safe_migrations.operations import ddl
+from safe_migrations.operations import ddl, qualified
 
 
 class _ConstraintOperation(MigrateOperation):
@@ -91,7 +91,9 @@ def _create_using_index(operations: Operations, operation: CreateUniqueConstrain
 
 
 def _alter_table(operations: Operations, operation: _ConstraintOperation, action: str, **names: str) -> DDL:
-    quote = operations.get_context().dialect.identifier_preparer.quote
-    names = {name: quote(value) for name, value in (names | {"constraint": operation.constraint_name}).items()}
-    table = ".".join(quote(part) for part in (operation.schema, operation.table_name) if part)
-    return ddl(f"ALTER TABLE %(table)s {action}", table=table, **names)
+    dialect = operations.get_context().dialect
+    names |= {"constraint": operation.constraint_name}
+    table = qualified(dialect, operation.schema, operation.table_name)
+    return ddl(
+        f"ALTER TABLE %(table)s {action}", table=table, **{key: qualified(dialect, name) for key, name in names.items()}
+    )

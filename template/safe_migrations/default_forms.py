@@ -8,7 +8,9 @@ from sqlalchemy import ColumnElement, DefaultClause, column, func, select, table
 
 from safe_migrations.column_changes import is_identity
 from safe_migrations.differences import Differences, alter, table_of
-from safe_migrations.enum_changes import VALUES_ADDED, EnumChangeOp, enum_of
+from safe_migrations.enum_changes import VALUES_ADDED, EnumChangeOp
+from safe_migrations.enum_types import enum_of
+from safe_migrations.operations import qualified
 from safe_migrations.phases import CONTRACT
 from safe_migrations.rendering import Comment
 from safe_migrations.series import Piece, Stage
@@ -69,9 +71,8 @@ class _Statements:
     def __init__(self, differences: Differences, operation: ops.AlterColumnOp) -> None:
         self.operation = operation
         self.dialect = differences.connection.dialect
-        quote = self.dialect.identifier_preparer.quote
-        self.table = ".".join(quote(part) for part in (operation.schema, operation.table_name) if part)
-        self.column = quote(operation.column_name)
+        self.table = qualified(self.dialect, operation.schema, operation.table_name)
+        self.column = qualified(self.dialect, operation.column_name)
 
     def without(self, default: Any, serial: str | None) -> tuple[MigrateOperation, ...]:
         """Drop what the column counts with."""

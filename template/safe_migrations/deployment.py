@@ -10,10 +10,11 @@ from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
 from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.backfills import refuse_incomplete
 from safe_migrations.backup import backup
-from safe_migrations.connection import connected, run_async
+from safe_migrations.connection import connected, explain, run_async
 from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.phases import CONTRACT, refuse_unacknowledged, up_to_contract
 from safe_migrations.report import Report, read_report
@@ -95,8 +96,11 @@ def _ready(script: ScriptDirectory, before: Report, *, contract: bool) -> list[S
 
 async def _refuse_incomplete(url: URL, env_prefix: str, first: Script, folder: Path) -> None:
     """Before a backup is made for nothing; of later revisions only the upgrade can tell."""
-    async with connected(url, env_prefix) as connection:
-        await connection.run_sync(refuse_incomplete, first, folder)
+    try:
+        async with connected(url, env_prefix) as connection:
+            await connection.run_sync(refuse_incomplete, first, folder)
+    except DBAPIError as error:
+        raise MigrationError(explain(error, url, env_prefix)) from error
 
 
 def _last(ready: list[Script]) -> list[str]:

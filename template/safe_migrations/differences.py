@@ -5,15 +5,12 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import Column, Connection, Dialect, MetaData, Table
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Column, Connection, MetaData, Table
 from sqlalchemy.types import NullType
 
 from safe_migrations.backfill_files import BackfillFile
-from safe_migrations.column_changes import keeps_rows
+from safe_migrations.column_changes import DIALECT, keeps_rows
 from safe_migrations.phases import CONTRACT, EXPAND
-
-_DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
 
 
 class Differences:
@@ -151,7 +148,7 @@ def name_of(operation: Any) -> tuple[str, str]:
 
 
 def type_text(column: Column[Any]) -> str | None:
-    return None if isinstance(column.type, NullType) else column.type.compile(dialect=_DIALECT)
+    return None if isinstance(column.type, NullType) else column.type.compile(dialect=DIALECT)
 
 
 def shape(operation: Any) -> set[tuple[str, str | None]]:

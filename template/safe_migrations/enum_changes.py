@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, ops
 from alembic.util import PriorityDispatchResult
-from sqlalchemy import ARRAY, Column, Connection, MetaData, text
+from sqlalchemy import Column, Connection, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import DefaultClause
 from sqlalchemy.types import TypeEngine
 
-from safe_migrations.column_changes import default_text, plain_type
+from safe_migrations.column_changes import default_text
+from safe_migrations.enum_types import enum_of
 from safe_migrations.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.errors import MigrationError
 
@@ -26,8 +26,6 @@ CREATED = "created"
 VALUES_ADDED = "values added"
 REPLACED = "replaced"
 DROPPED = "dropped"
-
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
 
 _ENUMS = text("""
     SELECT n.nspname AS schema, t.typname AS name, pg_type_is_visible(t.oid) AS visible,
@@ -128,18 +126,6 @@ def compare_default(
     return PriorityDispatchResult.STOP
 
 
-def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:
-    """The enum of a column's type, or of what its array holds; None for other types.
-
-    Args:
-        type_: of the models, or of the database.
-    """
-    native = _native(type_)
-    if isinstance(native, ARRAY):
-        native = _native(native.item_type)
-    return native if isinstance(native, postgresql.ENUM) else None
-
-
 class _Name(NamedTuple):
     schema: str
     name: str
@@ -155,52 +141,6 @@ class _ColumnName(NamedTuple):
 class _Wanted:
     schema: str | None
     values: list[str]
-
-
-def managed_columns(operation: MigrateOperation) -> None:
-    """Let columns name their enums without creating them, which is done once, by an operation of its own.
-
-    The models' columns stay as they are: the operation gets copies.
-
-    Args:
-        operation: of autogenerate; a container stands for all that it holds.
-    """
-    match operation:
-        case ops.OpContainer():
-            for each in operation.ops:
-                managed_columns(each)
-        case ops.CreateTableOp():
-            operation.columns = [_managed(each) if isinstance(each, Column) else each for each in operation.columns]
-        case ops.AddColumnOp():
-            operation.column = _managed(operation.column)
-        case ops.AlterColumnOp():
-            operation.existing_type = operation.existing_type and _managed_type(operation.existing_type)
-            operation.modify_type = operation.modify_type and _managed_type(operation.modify_type)
-        case ops.DropTableOp() | ops.DropColumnOp() if operation._reverse is not None:
-            managed_columns(operation._reverse)
-
-
-def _managed(column: Column[Any]) -> Column[Any]:
-    type_ = _managed_type(column.type)
-    if type_ is column.type:
-        return column
-    copy = column._copy(_to_metadata=MetaData())  # else the type's copy would be registered with the models
-    copy.type = type_
-    return copy._copy()  # the first copy's table would still create the type that the column had
-
-
-def _managed_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    native = _native(type_)
-    if isinstance(native, postgresql.ENUM):
-        return postgresql.ENUM(*native.enums, name=native.name, schema=native.schema, create_type=False)
-    if isinstance(native, ARRAY) and enum_of(native) is not None:
-        return postgresql.ARRAY(_managed_type(native.item_type), dimensions=native.dimensions)
-    return plain_type(type_)
-
-
-def _native(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """What it is on PostgreSQL."""
-    return plain_type(type_).dialect_impl(_DIALECT)
 
 
 def enum_changes(context: AutogenContext, operations: Iterable[MigrateOperation]) -> list[EnumChange]:
@@ -236,7 +176,7 @@ class _Comparison:
             )
         self.wanted = self._of_models(context)
         self.lost: set[_Name] = set()
-        for operation in _leaves(operations):
+        for operation in operations:
             self._follow(operation)
 
     def _of_models(self, context: AutogenContext) -> dict[_Name, _Wanted]:
@@ -265,6 +205,9 @@ class _Comparison:
     def _follow(self, operation: MigrateOperation) -> None:
         """Let `uses` be as it is after this operation, and remember whose columns went."""
         match operation:
+            case ops.OpContainer():
+                for each in operation.ops:
+                    self._follow(each)
             case ops.CreateTableOp():
                 for column in operation.columns:
                     if isinstance(column, Column):
@@ -339,14 +282,6 @@ class _Comparison:
         return column.table if column.schema == self.default_schema else f"{column.schema}.{column.table}"
 
 
-def _leaves(operations: Iterable[MigrateOperation]) -> Iterator[MigrateOperation]:
-    for operation in operations:
-        if isinstance(operation, ops.OpContainer):
-            yield from _leaves(operation.ops)
-        else:
-            yield operation
-
-
 def _create(name: str, wanted: _Wanted) -> EnumChange:
     operation = CreateEnumOp(name, wanted.values, wanted.schema)
     comment = f"Creates the enum {name} once, for every column that uses it."
@@ -409,31 +344,3 @@ def _renaming(name: str, found: list[str], wanted: list[str]) -> str:
 
 def _listed(values: Sequence[str]) -> str:
     return ", ".join(f"'{value}'" for value in values)
-
-
-@renderers.dispatch_for(CreateEnumOp)
-def _render_create(context: AutogenContext, operation: CreateEnumOp) -> str:
-    return _call(context, "create_enum", operation.name, operation.values, schema=operation.schema)
-
-
-@renderers.dispatch_for(DropEnumOp)
-def _render_drop(context: AutogenContext, operation: DropEnumOp) -> str:
-    return _call(context, "drop_enum", operation.name, schema=operation.schema)
-
-
-@renderers.dispatch_for(AddEnumValueOp)
-def _render_add_value(context: AutogenContext, operation: AddEnumValueOp) -> str:
-    places = {"before": operation.before, "after": operation.after, "schema": operation.schema}
-    return _call(context, "add_enum_value", operation.name, operation.value, **places)
-
-
-@renderers.dispatch_for(ReplaceEnumOp)
-def _render_replace(context: AutogenContext, operation: ReplaceEnumOp) -> str:
-    options = {"columns": operation.columns, "schema": operation.schema}
-    return _call(context, "replace_enum", operation.name, operation.values, **options)
-
-
-def _call(context: AutogenContext, function: str, *arguments: object, **options: object) -> str:
-    given = [repr(each) for each in arguments]
-    given += [f"{name}={value!r}" for name, value in options.items() if value is not None]
-    return f"{context.opts['alembic_module_prefix']}{function}({', '.join(given)})"

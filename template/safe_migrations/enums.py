@@ -10,7 +10,7 @@ from typing import Any
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy.dialects.postgresql import ENUM, CreateEnumType, DropEnumType
 
-from safe_migrations.operations import ddl
+from safe_migrations.operations import ddl, qualified
 
 
 class EnumOperation(MigrateOperation):
@@ -180,7 +180,7 @@ def _add_value(operations: Operations, operation: AddEnumValueOp) -> None:
     if neighbour is not None:
         statement += f" {'BEFORE' if operation.before else 'AFTER'} %(neighbour)s"
     names = {"value": _literal(operation.value), "neighbour": _literal(neighbour or "")}
-    operations.execute(ddl(statement, type=_quoted(operations, operation.schema, operation.name), **names))
+    operations.execute(ddl(statement, type=_name_of(operations, operation), **names))
 
 
 # A default, a check or an index that names a value of the old type would not fit the new one: each is dropped and made
@@ -239,9 +239,9 @@ $replace_enum$
 
 @Operations.implementation_for(ReplaceEnumOp)
 def _replace(operations: Operations, operation: ReplaceEnumOp) -> None:
-    name = _quoted(operations, operation.schema, operation.name)
+    name, dialect = _name_of(operations, operation), operations.get_context().dialect
     columns = [
-        f"({_literal(_quoted(operations, *table.split('.')))}::regclass, {_literal(column)})"
+        f"({_literal(qualified(dialect, *table.split('.')))}::regclass, {_literal(column)})"
         for table, column in operation.columns
     ]
     names = {
@@ -253,9 +253,8 @@ def _replace(operations: Operations, operation: ReplaceEnumOp) -> None:
     operations.execute(ddl(_REPLACE, **names))
 
 
-def _quoted(operations: Operations, *parts: str | None) -> str:
-    quote = operations.get_context().dialect.identifier_preparer.quote
-    return ".".join(quote(part) for part in parts if part)
+def _name_of(operations: Operations, operation: EnumOperation) -> str:
+    return qualified(operations.get_context().dialect, operation.schema, operation.name)
 
 
 def _literal(value: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import alembic.op
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
-from sqlalchemy import DDL, text
+from sqlalchemy import DDL, Dialect, text
 
 from safe_migrations.errors import MigrationError
 from safe_migrations.policy import load_policy, milliseconds
@@ -206,15 +206,12 @@ class _Index:
 
     @property
     def name(self) -> str:
-        return self._qualified(self.operation.index_name)
+        return qualified(self.operations.get_context().dialect, self.schema, self.operation.index_name)
 
     @property
     def table(self) -> str | None:
-        return self._qualified(self.operation.table_name) if self.operation.table_name else None
-
-    def _qualified(self, name: str) -> str:
-        quote = self.operations.get_context().dialect.identifier_preparer.quote
-        return ".".join(quote(part) for part in (self.schema, name) if part)
+        name = self.operation.table_name
+        return qualified(self.operations.get_context().dialect, self.schema, name) if name else None
 
     def is_valid(self) -> bool | None:
         """Whether queries can use it; None where it does not exist."""
@@ -307,6 +304,16 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
 def _set(operations: Operations, settings: dict[str, str]) -> None:
     for name, value in settings.items():
         operations.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
+
+
+def qualified(dialect: Dialect, *names: str | None) -> str:
+    """A name in SQL, quoted where necessary.
+
+    Args:
+        dialect: which knows the words that need it.
+        names: its parts, such as a schema and a table; those that are missing are left out.
+    """
+    return ".".join(dialect.identifier_preparer.quote(name) for name in names if name)
 
 
 def ddl(statement: str, **names: str) -> DDL:

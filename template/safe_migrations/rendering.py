@@ -6,6 +6,7 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp
 
 from safe_migrations.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
+from safe_migrations.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.operations import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 
 
@@ -63,11 +64,37 @@ def _render_conversion(context: AutogenContext, operation: ConvertColumnOp) -> s
 @renderers.dispatch_for(ValidateConstraintOp)
 @renderers.dispatch_for(CreateUniqueConstraintUsingIndexOp)
 def _render_constraint(
-    _context: AutogenContext, operation: ValidateConstraintOp | CreateUniqueConstraintUsingIndexOp
+    context: AutogenContext, operation: ValidateConstraintOp | CreateUniqueConstraintUsingIndexOp
 ) -> str:
     options = {"schema": operation.schema, **operation.options}
     if options.get("index_name") == operation.constraint_name:
         del options["index_name"]
-    keywords = [f"{name}={value!r}" for name, value in options.items() if value is not None]
-    names = [repr(str(operation.constraint_name)), repr(str(operation.table_name))]
-    return f"op.{operation.operation}({', '.join([*names, *keywords])})"
+    return _call(context, operation.operation, str(operation.constraint_name), str(operation.table_name), **options)
+
+
+@renderers.dispatch_for(CreateEnumOp)
+def _render_create(context: AutogenContext, operation: CreateEnumOp) -> str:
+    return _call(context, "create_enum", operation.name, operation.values, schema=operation.schema)
+
+
+@renderers.dispatch_for(DropEnumOp)
+def _render_drop(context: AutogenContext, operation: DropEnumOp) -> str:
+    return _call(context, "drop_enum", operation.name, schema=operation.schema)
+
+
+@renderers.dispatch_for(AddEnumValueOp)
+def _render_add_value(context: AutogenContext, operation: AddEnumValueOp) -> str:
+    places = {"before": operation.before, "after": operation.after, "schema": operation.schema}
+    return _call(context, "add_enum_value", operation.name, operation.value, **places)
+
+
+@renderers.dispatch_for(ReplaceEnumOp)
+def _render_replace(context: AutogenContext, operation: ReplaceEnumOp) -> str:
+    options = {"columns": operation.columns, "schema": operation.schema}
+    return _call(context, "replace_enum", operation.name, operation.values, **options)
+
+
+def _call(context: AutogenContext, function: str, *arguments: object, **options: object) -> str:
+    given = [repr(each) for each in arguments]
+    given += [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    return f"{context.opts['alembic_module_prefix']}{function}({', '.join(given)})"

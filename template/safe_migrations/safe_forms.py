@@ -12,7 +12,8 @@ from alembic.operations import MigrateOperation, ops
 
 from safe_migrations import column_forms, constraint_forms, table_forms
 from safe_migrations.differences import Differences, table_of
-from safe_migrations.enum_changes import CREATED, DROPPED, REPLACED, EnumChange, EnumChangeOp, enum_of
+from safe_migrations.enum_changes import CREATED, DROPPED, REPLACED, EnumChange, EnumChangeOp
+from safe_migrations.enum_types import enum_of
 from safe_migrations.phases import CONTRACT, EXPAND
 from safe_migrations.series import Piece, Pieces, Stage, in_order
 

@@ -9,7 +9,8 @@ from sqlalchemy.types import TypeEngine
 
 from safe_migrations.column_changes import is_identity, keeps_rows, plain_type
 from safe_migrations.differences import Differences, alter, table_of
-from safe_migrations.enum_changes import enum_of
+from safe_migrations.enum_types import enum_of
+from safe_migrations.operations import qualified
 from safe_migrations.phases import CONTRACT
 from safe_migrations.rendering import ConvertColumnOp
 from safe_migrations.series import Piece, Stage
@@ -88,7 +89,7 @@ def _using(differences: Differences, column: str, before: TypeEngine[Any], after
     A cast to a length would cut off what is too long, where the assignment, which comes after it, fails.
     """
     dialect = differences.connection.dialect
-    quoted = dialect.identifier_preparer.quote(column)
+    quoted = qualified(dialect, column)
     if _changes_zone(before, after):
         return f"{quoted} AT TIME ZONE 'UTC'"
     if any(enum_of(each) is not None for each in (before, after)):

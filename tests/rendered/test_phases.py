@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from support import Service, fetch, tables
+from support import NewRole, Service, fetch, tables
 
 SAFE = ("python", "-m", "safe_migrations")
 EXPAND, CONTRACT = 'phase = "expand"', 'phase = "contract"'
@@ -151,6 +151,35 @@ def test_a_contract_revision_waits_for_its_backfill(filled: Service, database: U
     assert [row.note for row in fetch(database, "SELECT note FROM item")] == ["none"]
     filled.succeed("alembic", "-x", "yes", "downgrade", "base")
     filled.succeed("alembic", "upgrade", "head")  # of a table without rows
+
+
+def test_deploy_makes_no_backup_before_a_refusal(filled: Service, database: URL) -> None:
+    filled.add_revision("drop", 'op.drop_table("item")', "pass", f"{CONTRACT}\n{ASKED}")
+    assert "nobody has acknowledged" in filled.fail(*SAFE, "deploy", "--contract")
+    uncomment(filled.versions / filled.revisions()[-1])
+
+    folder = filled.folder / "alembic" / "backfills"
+    folder.mkdir()
+    folder.joinpath("item_note.py").write_text(BACKFILL.replace("c.note.is_(None)", "c.id > 0").replace("note", "name"))
+    file = filled.versions / filled.revisions()[-1]
+    file.write_text(file.read_text().replace("acknowledged", 'requires_backfill = "item_note"\nacknowledged'))
+    assert "needs the backfill item_note" in filled.fail(*SAFE, "deploy", "--contract")
+    assert not list(filled.folder.glob("*.dump"))
+
+
+def test_a_backfill_that_the_user_may_not_read_is_one_sentence(
+    filled: Service, database: URL, new_role: NewRole
+) -> None:
+    folder = filled.folder / "alembic" / "backfills"
+    folder.mkdir()
+    folder.joinpath("item_note.py").write_text(BACKFILL.replace("note", "name"))
+    filled.add_revision("late", "pass", "pass", f'{CONTRACT}\nrequires_backfill = "item_note"')
+    role = new_role("LOGIN", "secret")
+    fetch(database, f"GRANT SELECT ON alembic_version TO {role}")
+    filled.configure(database.set(username=role, password="secret"))
+    said = filled.fail(*SAFE, "deploy", "--contract")
+    assert "permission denied for table item" in said
+    assert "secret" not in said
 
 
 def uncomment(file: Path) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Column, Connection, Enum, Integer, MetaData, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations import enums
+from safe_migrations import enums, rendering
 from safe_migrations.connection import connected, run_async
 from safe_migrations.enum_changes import (
     CREATED,
@@ -25,12 +25,12 @@ from safe_migrations.enum_changes import (
     VALUES_ADDED,
     EnumChange,
     enum_changes,
-    managed_columns,
 )
+from safe_migrations.enum_types import managed_columns
 from safe_migrations.errors import MigrationError
 from support import ENV_PREFIX, fetch
 
-assert enums, "its operations are known to Alembic"
+assert enums and rendering, "the operations, and their form in a file, are known to Alembic"
 
 VALUES = "SELECT enumlabel FROM pg_enum WHERE enumtypid = CAST(:name AS regtype) ORDER BY enumsortorder"
 TYPES = "SELECT oid::regtype::text FROM pg_type WHERE typtype = 'e' ORDER BY 1"
