@@ -1,11 +1,12 @@
 """One PostgreSQL for the whole run, and `render`: a service of given answers."""
 
 import compileall
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from safe_migrations.connection import run_async
 from safe_migrations.databases import create_database, drop_database
 from safe_migrations.embedded import find_programs, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
-from support import ENV_PREFIX, ROOT, NewDatabase, NewRole, Render, Service, fetch
+from support import ENV_PREFIX, ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, fetch, tables
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.
 SERVER_URL = "TEST_SERVER_URL"
@@ -164,9 +165,18 @@ def render(template: Path, rendered: Callable[[str], Path], tmp_path: Path) -> R
 
 
 @pytest.fixture(scope="session")
-def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One cache for a worker's renderings: what they have in common, the libraries, is checked once."""
-    return os.fspath(tmp_path_factory.mktemp("mypy"))
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> MypyCache:
+    """One cache for all renderings, one user at a time: what they have in common, the libraries, is checked once."""
+    of_worker = tmp_path_factory.getbasetemp()
+    cache = (of_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_worker) / "mypy"
+
+    @contextmanager
+    def alone() -> Iterator[str]:
+        with cache.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield os.fspath(cache)
+
+    return alone
 
 
 @pytest.fixture
@@ -174,4 +184,43 @@ def service(render: Render, database: URL) -> Service:
     """A service with the default answers, configured for an empty database."""
     service = render()
     service.configure(database)
+    return service
+
+
+@pytest.fixture(scope="session")
+def heads(server: URL) -> Iterator[dict[str, str]]:
+    """The names of databases to be copied, by the revisions at whose head they are."""
+    names: dict[str, str] = {}
+    yield names
+    for name in names.values():
+        run_async(drop_database(server, ENV_PREFIX, name))
+
+
+@pytest.fixture
+def to_head(service: Service, server: URL, database: URL, heads: dict[str, str]) -> ToHead:
+    """Brings an empty database to head: `alembic upgrade head` for a worker's first test, then a copy, which is faster.
+
+    For tests that begin there. What an upgrade does, or says, is seen where the command itself is run.
+    """
+    name = str(database.database)
+
+    def to_head() -> None:
+        revisions = "".join(service.versions.joinpath(file).read_text() for file in service.revisions())
+        assert tables(database) == set()
+        if revisions in heads:
+            run_async(drop_database(server, ENV_PREFIX, name))
+            run_async(create_database(server, ENV_PREFIX, name, template=heads[revisions]))
+        else:
+            service.succeed("alembic", "upgrade", "head")
+            copy = f"head_{uuid4().hex}"
+            run_async(create_database(server, ENV_PREFIX, copy, template=name))
+            heads[revisions] = copy
+
+    return to_head
+
+
+@pytest.fixture
+def at_head(service: Service, to_head: ToHead) -> Service:
+    """A service with the default answers, whose database is at head."""
+    to_head()
     return service

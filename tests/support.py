@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent, indent
@@ -172,6 +173,8 @@ class Render(Protocol):
 
 NewDatabase = Callable[[], URL]
 NewRole = Callable[[str, str], str]
+ToHead = Callable[[], None]
+MypyCache = Callable[[], AbstractContextManager[str]]
 
 
 def fetch(url: URL, statement: str, /, **parameters: Any) -> Sequence[Row[Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from support import Render, Service, fetch, tables
+from support import Render, Service, ToHead, fetch, tables
 
 IDENTITY = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 REBASE = ("python", "-m", "safe_migrations", "rebase")
@@ -55,10 +55,10 @@ def meet(service: Service, mine: str, theirs: str) -> tuple[str, str]:
     return revisions[0], revisions[1]
 
 
-def test_every_command_that_writes_a_revision_keeps_head(service: Service) -> None:
+def test_every_command_that_writes_a_revision_keeps_head(service: Service, to_head: ToHead) -> None:
     (first,) = heads(service)
     assert head(service) == f"{first}\n", "the baseline's"
-    service.succeed("alembic", "upgrade", "head")
+    to_head()
     models = service.folder / "models_db.py"
     models.write_text(models.read_text() + "    note: Mapped[str | None]\n")
     service.succeed("alembic", "revision", "--autogenerate", "-m", "add a note to items")
@@ -70,9 +70,9 @@ def test_every_command_that_writes_a_revision_keeps_head(service: Service) -> No
     assert [head(service).strip()] == heads(service)
 
 
-def test_from_conflict_to_one_line(service: Service, database: URL) -> None:
+def test_from_conflict_to_one_line(service: Service, database: URL, to_head: ToHead) -> None:
     put_into_git(service, service.folder)
-    service.succeed("alembic", "upgrade", "head")
+    to_head()
     ((base,),) = fetch(database, "SELECT version_num FROM alembic_version")
     mine, theirs = meet(service, "mine", "theirs")
 

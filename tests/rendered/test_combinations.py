@@ -7,7 +7,7 @@ import yaml
 from allpairspy import AllPairs
 from sqlalchemy import URL
 
-from support import Render, check_file, tables
+from support import MypyCache, Render, check_file, tables
 
 ANSWERS: dict[str, list[Any]] = {
     "python_version": ["3.11", "3.12", "3.13", "3.14"],
@@ -39,7 +39,9 @@ command.downgrade(alembic, "base")
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=range(len(COMBINATIONS)))
-def test_combination(render: Render, database: URL, mypy_cache: str, thorough: bool, answers: dict[str, Any]) -> None:
+def test_combination(
+    render: Render, database: URL, mypy_cache: MypyCache, thorough: bool, answers: dict[str, Any]
+) -> None:
     if not thorough and COMBINATIONS.index(answers) >= FIRST:
         pytest.skip("each answer once is enough: pdm run test-all")
     if answers["layout"] == "standalone":
@@ -56,7 +58,8 @@ def test_combination(render: Render, database: URL, mypy_cache: str, thorough: b
     service.succeed("ruff", "check", ".")
     service.succeed("ruff", "format", "--check", ".")
     if thorough:  # the journeys check types as well
-        service.succeed("mypy", "--cache-dir", mypy_cache, ".")
+        with mypy_cache() as cache:
+            service.succeed("mypy", "--cache-dir", cache, ".")
 
     service.succeed("python", "-c", UP_AND_DOWN)
     assert tables(database) == {"alembic_version"}

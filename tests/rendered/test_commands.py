@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from support import Service, bare_python, fetch, tables
+from support import MypyCache, Service, bare_python, fetch, tables
 
 
 def revision_of(database: URL) -> list[str]:
@@ -47,36 +47,34 @@ def test_stamp_and_check(service: Service, database: URL) -> None:
 
 
 @pytest.mark.parametrize("module", ["alembic", "pytest"])
-def test_run_as_a_module(service: Service, module: str) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    assert not (service.folder / "alembic" / "__init__.py").exists()
+def test_run_as_a_module(at_head: Service, module: str) -> None:
+    assert not (at_head.folder / "alembic" / "__init__.py").exists()
     arguments = {"alembic": ["current"], "pytest": ["--quiet", "tests/test_revisions.py"]}[module]
-    assert {"alembic": "(head)", "pytest": "3 passed"}[module] in service.succeed("python", "-m", module, *arguments)
+    assert {"alembic": "(head)", "pytest": "3 passed"}[module] in at_head.succeed("python", "-m", module, *arguments)
 
 
-def test_autogenerate_numbers_types_and_formats(service: Service, mypy_cache: str) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    models = service.folder / "models_db.py"
+def test_autogenerate_numbers_types_and_formats(at_head: Service, mypy_cache: MypyCache) -> None:
+    models = at_head.folder / "models_db.py"
     models.write_text(models.read_text() + "    note: Mapped[str | None]\n")
-    service.succeed("alembic", "revision", "--autogenerate", "-m", 'Add a "note" to items')
-    assert re.fullmatch(r"\d{8}_0002_add_a_note_to_items\.py", service.revisions()[1])
-    text = (service.folder / "alembic" / "versions" / service.revisions()[1]).read_text()
+    at_head.succeed("alembic", "revision", "--autogenerate", "-m", 'Add a "note" to items')
+    assert re.fullmatch(r"\d{8}_0002_add_a_note_to_items\.py", at_head.revisions()[1])
+    text = (at_head.folder / "alembic" / "versions" / at_head.revisions()[1]).read_text()
     assert text.startswith('"""Add a "note" to items\n')
     assert "\ndown_revision: str | Sequence[str] | None = " in text
     assert re.search(r'^revision: str = "[0-9a-f]{12}"$', text, re.MULTILINE)
-    service.succeed("ruff", "check", ".")
-    service.succeed("ruff", "format", "--check", ".")
-    service.succeed("mypy", "--cache-dir", mypy_cache, ".")
-    service.succeed("alembic", "upgrade", "head")
-    service.succeed("alembic", "check")
-    service.succeed("alembic", "downgrade", "-1")
+    at_head.succeed("ruff", "check", ".")
+    at_head.succeed("ruff", "format", "--check", ".")
+    with mypy_cache() as cache:
+        at_head.succeed("mypy", "--cache-dir", cache, ".")
+    at_head.succeed("alembic", "upgrade", "head")
+    at_head.succeed("alembic", "check")
+    at_head.succeed("alembic", "downgrade", "-1")
 
 
-def test_autogenerate_without_a_change_writes_no_file(service: Service) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    said = service.succeed("alembic", "revision", "--autogenerate", "-m", "nothing")
+def test_autogenerate_without_a_change_writes_no_file(at_head: Service) -> None:
+    said = at_head.succeed("alembic", "revision", "--autogenerate", "-m", "nothing")
     assert "no file was written" in said
-    assert len(service.revisions()) == 1
+    assert len(at_head.revisions()) == 1
 
 
 @pytest.mark.parametrize("message", ['three """ quotes', r"a \n backslash \x", "ends with a \\"])
@@ -85,11 +83,10 @@ def test_any_message_gives_a_file_that_runs(service: Service, message: str) -> N
     service.succeed("alembic", "upgrade", "head")
 
 
-def test_a_default_that_differs_is_seen(service: Service) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    models = service.folder / "models_db.py"
+def test_a_default_that_differs_is_seen(at_head: Service) -> None:
+    models = at_head.folder / "models_db.py"
     models.write_text(models.read_text().replace("server_default=func.now(), on", "server_default='epoch', on"))
-    process = service.run("alembic", "check")
+    process = at_head.run("alembic", "check")
     assert process.returncode != 0
     assert "modify_default" in process.stdout
 
@@ -100,20 +97,19 @@ def test_a_file_without_a_message_has_a_name(service: Service, message: list[str
     assert service.revisions()[1].endswith("_0002_empty_message.py")
 
 
-def test_merge_is_numbered_and_needs_no_database(service: Service) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    first = service.succeed("alembic", "heads").split()[0]
+def test_merge_is_numbered_and_needs_no_database(at_head: Service) -> None:
+    first = at_head.succeed("alembic", "heads").split()[0]
     for branch in ("left", "right"):
-        service.succeed("alembic", "revision", "--splice", "--head", first, "-m", branch)
-    service.environment.clear()
-    service.succeed("alembic", "merge", "-m", "join", "heads")
-    assert [name.split("_", 1)[1] for name in service.revisions()] == [
+        at_head.succeed("alembic", "revision", "--splice", "--head", first, "-m", branch)
+    at_head.environment.clear()
+    at_head.succeed("alembic", "merge", "-m", "join", "heads")
+    assert [name.split("_", 1)[1] for name in at_head.revisions()] == [
         "0001_baseline.py",
         "0002_left.py",
         "0003_right.py",
         "0004_join.py",
     ]
-    assert len(service.succeed("alembic", "heads").splitlines()) == 1
+    assert len(at_head.succeed("alembic", "heads").splitlines()) == 1
 
 
 def test_missing_ruff_says_what_to_run(service: Service) -> None:
@@ -232,16 +228,16 @@ def test_one_sentence_for_an_env_file_that_can_not_be_read(service: Service) -> 
     assert f"{service.folder / '.env'} can't be read" in service.fail("alembic", "current")
 
 
-def test_an_empty_revision_keeps_what_its_author_will_need(service: Service, mypy_cache: str) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    service.succeed("alembic", "revision", "-m", "index by hand")
-    path = service.versions / service.revisions()[-1]
+def test_an_empty_revision_keeps_what_its_author_will_need(at_head: Service, mypy_cache: MypyCache) -> None:
+    at_head.succeed("alembic", "revision", "-m", "index by hand")
+    path = at_head.versions / at_head.revisions()[-1]
     create = 'op.create_index_concurrently("ix_item_updated_at", "item", ["updated_at"])'
     drop = 'op.drop_index_concurrently("ix_item_updated_at", table_name="item")'
     upgrade, _, downgrade = path.read_text().replace("pass", create, 1).partition("def downgrade")
     path.write_text(f"{upgrade}def downgrade{downgrade.replace('pass', drop)}")
-    service.succeed("ruff", "check", "--fix-only", "alembic")
-    service.succeed("ruff", "check", ".")
-    service.succeed("mypy", "--cache-dir", mypy_cache, ".")
-    service.succeed("alembic", "upgrade", "head")
-    service.succeed("alembic", "downgrade", "-1")
+    at_head.succeed("ruff", "check", "--fix-only", "alembic")
+    at_head.succeed("ruff", "check", ".")
+    with mypy_cache() as cache:
+        at_head.succeed("mypy", "--cache-dir", cache, ".")
+    at_head.succeed("alembic", "upgrade", "head")
+    at_head.succeed("alembic", "downgrade", "-1")

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import URL
 
 from gate import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
-from support import Service, fetch
+from support import Service, ToHead, fetch
 
 STARTERS = 16
 ROWS = 100_000
@@ -80,9 +80,11 @@ def test_stock_alembic_fails_where_several_start(service: Service, database: URL
     assert not all(process.returncode for process in processes)
 
 
-def test_a_waiting_starter_names_who_is_running_and_gives_up_in_time(service: Service, database: URL) -> None:
+def test_a_waiting_starter_names_who_is_running_and_gives_up_in_time(
+    service: Service, database: URL, to_head: ToHead
+) -> None:
     before = service.add_revision("tables", TABLES.format(rows=1))
-    service.succeed("alembic", "upgrade", "head")
+    to_head()
     head = service.add_revision("slow", GATE + DATA.format(name="slow"))
     (first,) = start(service)
     wait_for(database, AT_THE_GATE)
@@ -110,10 +112,12 @@ def test_a_waiting_starter_names_who_is_running_and_gives_up_in_time(service: Se
     assert (revision(database), applied(database)) == (head, ["slow"])
 
 
-def test_no_waiting_starter_is_in_the_way_of_a_concurrent_index(service: Service, database: URL) -> None:
+def test_no_waiting_starter_is_in_the_way_of_a_concurrent_index(
+    service: Service, database: URL, to_head: ToHead
+) -> None:
     """One that waits inside pg_advisory_lock() has a snapshot, for which the index's build waits: a deadlock."""
     service.add_revision("tables", TABLES.format(rows=ROWS))
-    service.succeed("alembic", "upgrade", "head")
+    to_head()
     service.add_revision("gate", GATE)
     head = service.add_revision("index", INDEX)
     (first,) = start(service)
@@ -129,9 +133,11 @@ def test_no_waiting_starter_is_in_the_way_of_a_concurrent_index(service: Service
     assert fetch(database, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_entry_word'::regclass") == [(True,)]
 
 
-def test_a_relative_upgrade_counts_from_where_the_database_was(service: Service, database: URL) -> None:
+def test_a_relative_upgrade_counts_from_where_the_database_was(
+    service: Service, database: URL, to_head: ToHead
+) -> None:
     service.add_revision("tables", TABLES.format(rows=1))
-    service.succeed("alembic", "upgrade", "head")
+    to_head()
     target = service.add_revision("first", GATE)
     service.add_revision("second", "pass")
     (first,) = start(service, target="+1")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support import ROOT, Render, Service, bare_environment
+from support import ROOT, MypyCache, Render, Service, bare_environment
 
 
 def load(path: Path) -> Any:
@@ -87,9 +87,11 @@ def test_image_holds_no_secret_and_no_development_file(render: Render) -> None:
     assert {".*", "tests"} <= set(ignored), "hidden files: .env, .git, .postgres, .venv"
 
 
-def pre_commit(service: Service) -> subprocess.CompletedProcess[str]:
+def pre_commit(service: Service, mypy_cache: MypyCache) -> subprocess.CompletedProcess[str]:
     service.run("git", "add", "--all")
-    return service.run("pre-commit", "run", "--all-files", "--color=never")
+    with mypy_cache() as cache:
+        service.environment["MYPY_CACHE_DIR"] = cache
+        return service.run("pre-commit", "run", "--all-files", "--color=never")
 
 
 @pytest.fixture
@@ -105,8 +107,8 @@ def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Serv
     return service
 
 
-def test_pre_commit_passes_and_catches(repository: Service) -> None:
-    process = pre_commit(repository)
+def test_pre_commit_passes_and_catches(repository: Service, mypy_cache: MypyCache) -> None:
+    process = pre_commit(repository, mypy_cache)
     assert process.returncode == 0, process.stdout
     assert process.stdout.count("Passed") == 5
 
@@ -114,17 +116,17 @@ def test_pre_commit_passes_and_catches(repository: Service) -> None:
     text, code = readme.read_text(), models.read_text()
     readme.write_text(f"<<<<<<< before updating\n{text}=======\nother\n>>>>>>> after updating\n")
     models.write_text(code + "\nunused: int = 'text'\n\n\n\n")
-    process = pre_commit(repository)
+    process = pre_commit(repository, mypy_cache)
     assert process.returncode == 1
     failed = [line.partition("...")[0] for line in process.stdout.splitlines() if line.endswith("Failed")]
     assert [name.partition(" ")[0] for name in failed] == ["No", "Style", "Types"]
 
 
 @pytest.mark.thorough
-def test_pre_commit_catches_two_heads(repository: Service) -> None:
+def test_pre_commit_catches_two_heads(repository: Service, mypy_cache: MypyCache) -> None:
     first = repository.succeed("alembic", "heads").split()[0]
     for branch in ("left", "right"):
         repository.succeed("alembic", "revision", "--splice", "--head", first, "-m", branch)
-    process = pre_commit(repository)
+    process = pre_commit(repository, mypy_cache)
     assert process.returncode == 1
     assert "several heads" in process.stdout

@@ -154,8 +154,3 @@ def test_git_ignores_it_all(service: Service) -> None:
     assert ".env.example" in said
     assert " .env\n" not in said
     assert ".postgres" not in said
-
-
-def test_wrong_usage(service: Service) -> None:
-    assert service.run(*SAFE_MIGRATIONS, "db-sideways").returncode == 2
-    assert service.run(*SAFE_MIGRATIONS).returncode == 2

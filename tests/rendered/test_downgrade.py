@@ -20,11 +20,10 @@ LOCKS = """
 
 
 @pytest.fixture
-def filled(service: Service, database: URL) -> Service:
+def filled(at_head: Service, database: URL) -> Service:
     """A service at head, with an item."""
-    service.succeed("alembic", "upgrade", "head")
     fetch(database, "INSERT INTO item (name) VALUES ('a')")
-    return service
+    return at_head
 
 
 def test_rows_are_lost_only_if_somebody_agrees(filled: Service, database: URL) -> None:
@@ -38,9 +37,8 @@ def test_rows_are_lost_only_if_somebody_agrees(filled: Service, database: URL) -
     assert tables(database) == {"alembic_version"}
 
 
-def test_with_nothing_to_lose_it_goes_ahead(service: Service, database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    service.succeed("alembic", "downgrade", "base")
+def test_with_nothing_to_lose_it_goes_ahead(at_head: Service, database: URL) -> None:
+    at_head.succeed("alembic", "downgrade", "base")
     assert tables(database) == {"alembic_version"}
 
 

@@ -22,18 +22,6 @@ def call(service: Service, code: str, **variables: str) -> str:
     return service.succeed("python", "-c", CALL_ALEMBIC + textwrap.dedent(code))
 
 
-def add_revision(service: Service, upgrade: str, message: str = "added") -> None:
-    """Write a revision by hand."""
-    service.succeed("alembic", "revision", "-m", message)
-    path = service.folder / "alembic" / "versions" / service.revisions()[-1]
-    before, _, _ = path.read_text().partition("\n\ndef upgrade()")
-    before = before.replace(
-        "from collections.abc import Sequence\n", "from collections.abc import Sequence\n\nfrom alembic import op\n"
-    )
-    body = textwrap.indent(upgrade, "    ")
-    path.write_text(f"{before}\n\ndef upgrade() -> None:\n{body}\n\n\ndef downgrade() -> None:\n    pass\n")
-
-
 def test_inside_a_running_loop(service: Service, database: URL) -> None:
     call(
         service,
@@ -108,39 +96,38 @@ def test_logging_of_the_application_goes_on(service: Service) -> None:
 
 def test_session_settings_commit_and_do_not_leak(service: Service, database: URL) -> None:
     """A SET before the migrations would begin a transaction that nobody commits; one in a block would stay."""
-    add_revision(
-        service,
+    service.add_revision(
+        "added",
         "with op.get_context().autocommit_block():\n"
         "    op.execute('CREATE TABLE seen AS SELECT current_setting($$lock_timeout$$) AS lock_timeout')\n"
         "    op.execute('CREATE INDEX CONCURRENTLY ix_seen ON seen (lock_timeout)')",
     )
-    add_revision(service, "op.execute('INSERT INTO seen SELECT current_setting($$lock_timeout$$)')", "next")
+    service.add_revision("next", "op.execute('INSERT INTO seen SELECT current_setting($$lock_timeout$$)')")
     service.succeed("alembic", "upgrade", "head")
     assert fetch(database, "SELECT lock_timeout FROM seen") == [("1s",), ("1s",)]
     assert {"item", "seen"} <= tables(database)
 
 
 def test_each_revision_has_a_transaction_of_its_own(service: Service, database: URL) -> None:
-    add_revision(service, "op.execute('CREATE TABLE good ()')", "good")
-    add_revision(service, "op.execute('CREATE TABLE half ()')\nop.execute('SELECT 1 / 0')", "bad")
+    service.add_revision("good", "op.execute('CREATE TABLE good ()')")
+    service.add_revision("bad", "op.execute('CREATE TABLE half ()')\nop.execute('SELECT 1 / 0')")
     process = service.run("alembic", "upgrade", "head")
     assert process.returncode != 0
     assert "division by zero" in process.stderr
     assert tables(database) == {"alembic_version", "item", "good"}
 
 
-def test_a_lock_that_is_not_free_is_one_sentence(service: Service, database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    service.environment |= {"MIGRATION_LOCK_TIMEOUT": "100ms", "MIGRATION_RETRY_WINDOW": "0s"}
+def test_a_lock_that_is_not_free_is_one_sentence(at_head: Service, database: URL) -> None:
+    at_head.environment |= {"MIGRATION_LOCK_TIMEOUT": "100ms", "MIGRATION_RETRY_WINDOW": "0s"}
 
     async def downgrade_while_somebody_reads() -> str:
         async with connected(database, ENV_PREFIX) as other:
             await other.execute(text("SELECT * FROM item"))
-            return service.fail("alembic", "downgrade", "base")
+            return at_head.fail("alembic", "downgrade", "base")
 
     assert "did not get its locks (tries: 1, each of 0.1 s at most" in run_async(downgrade_while_somebody_reads())
     assert "item" in tables(database)
-    service.succeed("alembic", "downgrade", "base")
+    at_head.succeed("alembic", "downgrade", "base")
 
 
 def test_a_role_that_may_not_migrate_is_one_sentence(service: Service, database: URL, new_role: NewRole) -> None:
@@ -151,10 +138,9 @@ def test_a_role_that_may_not_migrate_is_one_sentence(service: Service, database:
 
 
 def test_values_of_a_failing_statement_are_not_shown(service: Service) -> None:
-    add_revision(
-        service,
-        "import sqlalchemy as sa\nop.get_bind().execute(sa.text('SELECT 1 / :zero, :secret'), "
-        "{'zero': 0, 'secret': 'pass' + 'word'})",
+    service.add_revision(
+        "added",
+        "op.get_bind().execute(sa.text('SELECT 1 / :zero, :secret'), {'zero': 0, 'secret': 'pass' + 'word'})",
     )
     process = service.run("alembic", "upgrade", "head")
     assert process.returncode != 0
@@ -196,11 +182,10 @@ def test_production_path_imports_no_development_tool(service: Service) -> None:
         assert f"'{name}'" not in said
 
 
-def test_rows_and_secrets_of_an_error_are_not_shown(service: Service, database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
+def test_rows_and_secrets_of_an_error_are_not_shown(at_head: Service, database: URL) -> None:
     fetch(database, "INSERT INTO item (name) VALUES ('hunter2')")
-    service.add_revision("twice", "op.execute(\"INSERT INTO item (name) VALUES ('hunter2')\")")
-    sentence = service.fail("alembic", "upgrade", "head")
+    at_head.add_revision("twice", "op.execute(\"INSERT INTO item (name) VALUES ('hunter2')\")")
+    sentence = at_head.fail("alembic", "upgrade", "head")
     assert 'duplicate key value violates unique constraint "uq_item_name"' in sentence
     assert "hunter2" not in sentence
 
@@ -215,12 +200,10 @@ def test_rows_and_secrets_of_an_error_are_not_shown(service: Service, database: 
         ("raise ValueError('no')", "ValueError: no. Nothing ran before it. Correct the revision, then run"),
     ],
 )
-def test_an_error_of_python_is_one_sentence(service: Service, body: str, said: str) -> None:
-    service.add_revision("python", body)
-    service.succeed("alembic", "upgrade", "+1")
-    for command in (("alembic", "upgrade", "head"), ("python", "-m", "safe_migrations", "rehearse")):
-        assert said.partition(". ")[0] in service.fail(*command)
-    assert said in service.fail("alembic", "upgrade", "head")
+def test_an_error_of_python_is_one_sentence(at_head: Service, body: str, said: str) -> None:
+    at_head.add_revision("python", body)
+    assert said.partition(". ")[0] in at_head.fail("python", "-m", "safe_migrations", "rehearse")
+    assert said in at_head.fail("alembic", "upgrade", "head")
 
 
 def test_injected_connections_exclude_others_however_they_connect(service: Service, database: URL) -> None:

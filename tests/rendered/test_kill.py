@@ -21,7 +21,7 @@ from gate import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from safe_migrations.connection import client_environment, run_async
 from safe_migrations.databases import create_database, drop_database
 from safe_migrations.embedded import find_programs, throw_away_cluster
-from support import ENV_PREFIX, Render, Service, as_text, bare_environment, fetch
+from support import ENV_PREFIX, Render, Service, ToHead, as_text, bare_environment, fetch
 
 PROGRAMS = find_programs(18)
 
@@ -130,6 +130,14 @@ def outcome(database: URL) -> tuple[Any, ...]:
 
 
 @pytest.fixture
+def prepared(service: Service, to_head: ToHead) -> Service:
+    """A service whose database has the tables, with few rows."""
+    service.add_revision("tables", FEW_ROWS)
+    to_head()
+    return service
+
+
+@pytest.fixture
 def copies(service: Service, server: URL, database: URL) -> Iterator[Callable[[], URL]]:
     """Databases in the state before the history of the kills, and the service configured for the last one."""
     service.add_revision("tables", TABLES)
@@ -193,16 +201,14 @@ def test_a_run_after_a_kill_ends_as_a_clean_run(
     print(f"{rounds} kills in {duration:.2f} s of a run; the database was at {places}")
 
 
-def test_a_run_waits_for_the_statement_that_a_killed_one_has_begun(service: Service, database: URL) -> None:
+def test_a_run_waits_for_the_statement_that_a_killed_one_has_begun(prepared: Service, database: URL) -> None:
     """The server finishes it, and meanwhile the lock of the killed run's other connection is free."""
-    service.add_revision("tables", FEW_ROWS)
-    service.succeed(*UPGRADE)
     # Without this the server would notice within a second that nobody waits for its answer.
-    service.add_revision("gate", 'op.execute("SET LOCAL client_connection_check_interval = 0")\n' + GATE)
-    process = service.start(*UPGRADE)
+    prepared.add_revision("gate", 'op.execute("SET LOCAL client_connection_check_interval = 0")\n' + GATE)
+    process = prepared.start(*UPGRADE)
     killed = wait_for(database, AT_THE_GATE)
     kill(process)
-    process = service.start(*UPGRADE)
+    process = prepared.start(*UPGRADE)
     waiting = wait_for(database, WAITING_FOR_THE_LOCK)
     assert fetch(database, AT_THE_GATE) == [(killed[0],)]
     assert waiting != killed
@@ -213,16 +219,14 @@ def test_a_run_waits_for_the_statement_that_a_killed_one_has_begun(service: Serv
     assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
 
 
-def test_a_run_does_not_repeat_what_a_killed_one_was_about_to_commit(service: Service, database: URL) -> None:
+def test_a_run_does_not_repeat_what_a_killed_one_was_about_to_commit(prepared: Service, database: URL) -> None:
     """It must look at the database when the killed one's last statement has ended, not before."""
-    service.add_revision("tables", FEW_ROWS)
-    service.succeed(*UPGRADE)
-    service.add_revision("commit", GATE_AT_COMMIT)
-    head = service.add_revision("next", 'op.add_column("entry", sa.Column("note", sa.Text()))')
-    process = service.start(*UPGRADE)
+    prepared.add_revision("commit", GATE_AT_COMMIT)
+    head = prepared.add_revision("next", 'op.add_column("entry", sa.Column("note", sa.Text()))')
+    process = prepared.start(*UPGRADE)
     wait_for(database, COMMITTING)
     kill(process)
-    process = service.start(*UPGRADE)
+    process = prepared.start(*UPGRADE)
     wait_for(database, WAITING_FOR_THE_LOCK)
     open_gate(database)
     _, stderr = process.communicate(timeout=60)
@@ -231,15 +235,13 @@ def test_a_run_does_not_repeat_what_a_killed_one_was_about_to_commit(service: Se
     assert fetch(database, "SELECT revision FROM applied") == [("commit",)]
 
 
-def test_a_run_that_loses_one_lock_is_kept_alone_by_the_other(service: Service, database: URL) -> None:
-    service.add_revision("tables", FEW_ROWS)
-    service.succeed(*UPGRADE)
-    head = service.add_revision("gate", GATE)
-    process = service.start(*UPGRADE)
+def test_a_run_that_loses_one_lock_is_kept_alone_by_the_other(prepared: Service, database: URL) -> None:
+    head = prepared.add_revision("gate", GATE)
+    process = prepared.start(*UPGRADE)
     (migrating,) = wait_for(database, AT_THE_GATE)
     fetch(database, f"{TERMINATE} AND pid <> {migrating}")
     time.sleep(1.5)  # until the run, which looks every half second who is in its way, has found out
-    other = service.start(*UPGRADE)
+    other = prepared.start(*UPGRADE)
     wait_for(database, WAITING_FOR_THE_LOCK)
     open_gate(database)
     for starter in (process, other):
@@ -250,30 +252,26 @@ def test_a_run_that_loses_one_lock_is_kept_alone_by_the_other(service: Service, 
     assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
 
 
-def test_the_server_notices_a_killed_client_while_it_works_for_it(service: Service, database: URL) -> None:
+def test_the_server_notices_a_killed_client_while_it_works_for_it(prepared: Service, database: URL) -> None:
     """Or an abandoned statement of hours would hold its locks to its end."""
-    service.add_revision("tables", FEW_ROWS)
-    service.succeed(*UPGRADE)
-    service.add_revision("gate", GATE)
-    process = service.start(*UPGRADE)
+    prepared.add_revision("gate", GATE)
+    process = prepared.start(*UPGRADE)
     wait_for(database, AT_THE_GATE)
     kill(process)
     wait_for(database, AT_THE_GATE, count=0)  # though nobody has opened the gate
 
 
-def test_a_run_puts_right_what_a_kill_has_left_of_an_index(service: Service, database: URL) -> None:
-    service.add_revision("tables", FEW_ROWS)
-    service.succeed(*UPGRADE)
+def test_a_run_puts_right_what_a_kill_has_left_of_an_index(prepared: Service, database: URL) -> None:
     left: list[Any] = []
     for slug in ("create", "rebuild", "drop"):
-        service.add_revision(slug, HISTORY[slug])
+        prepared.add_revision(slug, HISTORY[slug])
         with session(database, SOMEBODY):
-            process = service.start(*UPGRADE)
+            process = prepared.start(*UPGRADE)
             wait_for(database, WAITS_FOR_SOMEBODY)
             kill(process)
             wait_for(database, OTHERS_THAN_SOMEBODY, count=0)
         left += fetch(database, INVALID)
-        service.succeed(*UPGRADE)
+        prepared.succeed(*UPGRADE)
         assert fetch(database, INVALID) == []
     assert left == [("ix_entry_word",), ("ix_entry_number_ccnew",), ("ix_entry_old",)]
     indexes = fetch(database, "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'entry'::regclass")
@@ -291,30 +289,26 @@ def test_a_run_puts_right_what_a_kill_has_left_of_an_index(service: Service, dat
     ids=["statement", "autocommit block", "concurrent index", "pause between two tries"],
 )
 def test_an_interrupt_is_one_sentence_and_the_next_run_goes_on(
-    service: Service, database: URL, body: str, somebody: str | None, reached: dict[str, int]
+    prepared: Service, database: URL, body: str, somebody: str | None, reached: dict[str, int]
 ) -> None:
-    service.add_revision("tables", FEW_ROWS)
-    service.succeed(*UPGRADE)
-    head = service.add_revision("interrupted", body)
+    head = prepared.add_revision("interrupted", body)
     with session(database, somebody or "SELECT 1"):
-        process = service.start(*UPGRADE)
+        process = prepared.start(*UPGRADE)
         for query, count in reached.items():
             wait_for(database, query, count=count)
         assert interrupt(process) == INTERRUPTED
     open_gate(database)
-    service.succeed(*UPGRADE)
+    prepared.succeed(*UPGRADE)
     assert fetch(database, "SELECT version_num FROM alembic_version") == [(head,)]
     assert len(fetch(database, "SELECT revision FROM applied")) == body.count("applied")
     assert fetch(database, INVALID) == []
 
 
-def test_an_interrupt_of_a_waiting_run_leaves_the_other_one_alone(service: Service, database: URL) -> None:
-    service.add_revision("tables", FEW_ROWS)
-    service.succeed(*UPGRADE)
-    service.add_revision("gate", GATE)
-    running = service.start(*UPGRADE)
+def test_an_interrupt_of_a_waiting_run_leaves_the_other_one_alone(prepared: Service, database: URL) -> None:
+    prepared.add_revision("gate", GATE)
+    running = prepared.start(*UPGRADE)
     wait_for(database, AT_THE_GATE)
-    waiting = service.start(*UPGRADE)
+    waiting = prepared.start(*UPGRADE)
     wait_for(database, WAITING_FOR_THE_LOCK)
     assert interrupt(waiting) == INTERRUPTED
     open_gate(database)

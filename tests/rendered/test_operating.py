@@ -30,11 +30,10 @@ DATABASES = "SELECT datname FROM pg_database WHERE datname LIKE :pattern"
 
 
 @pytest.fixture
-def filled(service: Service, database: URL) -> Service:
+def filled(at_head: Service, database: URL) -> Service:
     """A service at head, with three items."""
-    service.succeed("alembic", "upgrade", "head")
     fetch(database, "INSERT INTO item (name) VALUES ('a'), ('b'), ('c')")
-    return service
+    return at_head
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from support import Service, fetch
+from support import MypyCache, Service, fetch
 
 CREATE = 'op.create_index_concurrently("ix_item_stamp", "item", ["created_at"], unique=True)'
 DROP = 'op.drop_index_concurrently("ix_item_stamp", table_name="item")'
@@ -26,20 +26,20 @@ def indexes(database: URL) -> list[tuple[str, bool]]:
 
 
 @pytest.fixture
-def migrated(service: Service, database: URL) -> Service:
+def migrated(at_head: Service, database: URL) -> Service:
     """A service at head, with two items of the same time."""
-    service.succeed("alembic", "upgrade", "head")
     fetch(database, "INSERT INTO item (name, created_at) VALUES ('a', '2026-01-01'), ('b', '2026-01-01')")
-    return service
+    return at_head
 
 
-def test_create_and_drop(migrated: Service, database: URL, mypy_cache: str) -> None:
+def test_create_and_drop(migrated: Service, database: URL, mypy_cache: MypyCache) -> None:
     migrated.add_revision("stamp", CREATE.replace(", unique=True", ', postgresql_where=sa.text("id > 1")'), DROP)
     migrated.succeed("alembic", "upgrade", "head")
     assert indexes(database) == [("ix_item_stamp", True), *OWN]
     migrated.succeed("alembic", "downgrade", "-1")
     assert indexes(database) == OWN
-    migrated.succeed("mypy", "--cache-dir", mypy_cache, ".")
+    with mypy_cache() as cache:
+        migrated.succeed("mypy", "--cache-dir", cache, ".")
 
 
 def test_a_build_that_fails_leaves_nothing_and_the_next_one_goes_on(migrated: Service, database: URL) -> None:

@@ -81,9 +81,10 @@ def test_they_do_not_touch_the_configured_database(service: Service) -> None:
     ids=["models", "downgrade", "commit", "offline", "eager", "interpolation", "migration-url", "readiness", "newer"],
 )
 def test_they_fail_when_what_they_guard_is_broken(
-    render: Render, file: str, old: str, new: str, caught_by: str
+    render: Render, server: URL, file: str, old: str, new: str, caught_by: str
 ) -> None:
     service = render()
+    service.environment["ORDERS_TEST_DATABASE_URL"] = as_text(server)
     path = service.folder / file
     (path,) = path.glob("*.py") if path.is_dir() else [path]
     assert old in path.read_text()

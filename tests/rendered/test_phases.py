@@ -33,11 +33,10 @@ def ran(database: URL) -> set[str]:
 
 
 @pytest.fixture
-def filled(service: Service, database: URL) -> Service:
+def filled(at_head: Service, database: URL) -> Service:
     """A service at head, with an item."""
-    service.succeed("alembic", "upgrade", "head")
     fetch(database, "INSERT INTO item (name) VALUES ('a')")
-    return service
+    return at_head
 
 
 def test_deploy_stops_before_the_first_contract_revision_and_goes_on_when_told(filled: Service, database: URL) -> None:

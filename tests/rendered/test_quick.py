@@ -7,7 +7,7 @@ import textwrap
 from dotenv import set_key
 from sqlalchemy import URL
 
-from support import NewRole, Service, fetch
+from support import NewRole, Service, ToHead, fetch
 
 PASSWORDS = ["per%cent", "at@co:lon/slash#hash?", "a space + plus", "'single' \"double\"", "${HOME}[", "é"]
 
@@ -91,11 +91,11 @@ def add_revision(service: Service, revision: str, assignments: str) -> None:
     (service.folder / "alembic" / "versions" / f"20990101_0001_{revision}.py").write_text(text)
 
 
-def test_each_answer(service: Service, database: URL) -> None:
+def test_each_answer(service: Service, database: URL, to_head: ToHead) -> None:
     status, said = ask(service)
     assert (status, "has no revision yet" in said) == (3, True)
 
-    service.succeed("alembic", "upgrade", "head")
+    to_head()
     status, said = ask(service, "--quick", "state")
     assert (status, "is at head" in said) == (0, True)
 

@@ -93,10 +93,9 @@ def test_empty_means_not_set(service: Service) -> None:
     assert service.succeed("python", "-c", SHOW_USER).strip() == "from_file"
 
 
-def test_readiness_of_a_role_that_may_not_read_the_revision(service: Service, database: URL, new_role: NewRole) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    service.configure(database.set(username=new_role("LOGIN", "secret"), password="secret"))
-    process = service.run("python", "-m", "database")
+def test_readiness_of_a_role_that_may_not_read_the_revision(at_head: Service, database: URL, new_role: NewRole) -> None:
+    at_head.configure(database.set(username=new_role("LOGIN", "secret"), password="secret"))
+    process = at_head.run("python", "-m", "database")
     assert process.returncode == 1
     assert "may not do this (permission denied for table alembic_version): grant it what it needs" in process.stdout
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.connection import client_environment, connected, run_async
 from safe_migrations.embedded import find_programs
-from support import ENV_PREFIX, Service, fetch
+from support import ENV_PREFIX, Service, ToHead, fetch
 
 STATE = ("python", "-m", "safe_migrations", "state")
 DEFINITION = "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 'ix_item_name'::regclass"
@@ -37,21 +37,15 @@ def leave_invalid_index(database: URL, name: str = "ix_item_updated_at") -> None
         fetch(database, statements[name])
 
 
-def fresh(_service: Service, _database: URL) -> None:
+def as_it_is(_service: Service, _database: URL) -> None:
     pass
 
 
-def at_head(service: Service, _database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
-
-
 def behind(service: Service, _database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
     service.add_revision("note", COLUMN)
 
 
-def drift(service: Service, database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
+def drift(_service: Service, database: URL) -> None:
     fetch(database, "ALTER TABLE item ADD COLUMN note text, ALTER COLUMN name TYPE varchar(9)")
     fetch(database, "CREATE INDEX ix_item_note ON item (note)")
 
@@ -60,13 +54,11 @@ def untracked(_service: Service, database: URL) -> None:
     fetch(database, "CREATE TABLE customer (id int)")
 
 
-def unknown_revision(service: Service, database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
+def unknown_revision(_service: Service, database: URL) -> None:
     fetch(database, "UPDATE alembic_version SET version_num = 'abc'")
 
 
 def several_heads(service: Service, _database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
     path = service.versions / service.revisions()[0]
     service.add_revision("one", COLUMN)
     (baseline,) = (line for line in path.read_text().splitlines() if line.startswith("revision: str"))
@@ -76,14 +68,13 @@ def several_heads(service: Service, _database: URL) -> None:
     other.write_text(one.read_text().replace('"0002_one"', '"0002_two"'))
 
 
-def invalid_objects(service: Service, database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
+def invalid_objects(_service: Service, database: URL) -> None:
     leave_invalid_index(database)
 
 
 STATES: dict[str, tuple[Callable[[Service, URL], None], int, str, str]] = {
-    "fresh": (fresh, 3, "is empty", "alembic upgrade head"),
-    "at head": (at_head, 0, "is at head", "nothing to do"),
+    "fresh": (as_it_is, 3, "is empty", "alembic upgrade head"),
+    "at head": (as_it_is, 0, "is at head", "nothing to do"),
     "behind": (behind, 4, "revisions to run: 1", "alembic upgrade head"),
     "drift": (drift, 8, "not as the models have it", "pdm run migrate-revision"),
     "untracked": (untracked, 5, "has tables but no revision (1: public.customer)", "alembic stamp "),
@@ -91,12 +82,15 @@ STATES: dict[str, tuple[Callable[[Service, URL], None], int, str, str]] = {
     "several heads": (several_heads, 7, "0002_one, 0002_two", "python -m safe_migrations rebase"),
     "invalid objects": (invalid_objects, 9, "ix_item_updated_at on item", "REINDEX INDEX CONCURRENTLY"),
 }
+FROM_EMPTY = ("fresh", "untracked")  # the others begin at head
 REFUSED = ("untracked", "unknown revision", "several heads", "invalid objects")
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_each_state_is_told_apart(service: Service, database: URL, name: str) -> None:
+def test_each_state_is_told_apart(service: Service, database: URL, to_head: ToHead, name: str) -> None:
     prepare, status, found, following = STATES[name]
+    if name not in FROM_EMPTY:
+        to_head()
     prepare(service, database)
     before = dump(database)
     process = service.run(*STATE)
@@ -128,14 +122,14 @@ def test_a_database_out_of_reach_is_a_state_too(service: Service, database: URL)
     assert "does not answer" in answer["next"]
 
 
-def test_what_state_tells_in_detail(service: Service, database: URL) -> None:
-    drift(service, database)
+def test_what_state_tells_in_detail(at_head: Service, database: URL) -> None:
+    drift(at_head, database)
     secret = "hunter2"
 
     async def ask_beside_an_open_transaction() -> str:
         async with connected(database, ENV_PREFIX) as other:
             await other.exec_driver_sql(f"UPDATE item SET name = '{secret}'")  # noqa: S608
-            return service.run(*STATE, "--json").stdout
+            return at_head.run(*STATE, "--json").stdout
 
     said = run_async(ask_beside_an_open_transaction())
     answer = json.loads(said)
@@ -147,25 +141,23 @@ def test_what_state_tells_in_detail(service: Service, database: URL) -> None:
     (blocker,) = answer["blockers"]
     assert (blocker["state"], blocker["query"]) == ("idle in transaction", "UPDATE item SET name = '…'")
     assert secret not in said
-    assert service.run(*STATE, "--json", "--quick").returncode == 2
+    assert at_head.run(*STATE, "--json", "--quick").returncode == 2
 
 
-def test_pending_revisions_have_a_phase(service: Service) -> None:
-    service.succeed("alembic", "upgrade", "head")
-    one = service.add_revision("one", "pass")
-    two = service.add_revision("two", "pass")
-    path = service.versions / "20300101_0003_two.py"
+def test_pending_revisions_have_a_phase(at_head: Service) -> None:
+    one = at_head.add_revision("one", "pass")
+    two = at_head.add_revision("two", "pass")
+    path = at_head.versions / "20300101_0003_two.py"
     path.write_text(path.read_text().replace("branch_labels = None", 'branch_labels = None\nphase = "contract"'))
-    answer = json.loads(service.run(*STATE, "--json").stdout)
+    answer = json.loads(at_head.run(*STATE, "--json").stdout)
     assert answer["pending"] == [{"revision": one, "phase": None}, {"revision": two, "phase": "contract"}]
     assert answer["drift"] is None
 
 
-def test_an_invalid_index_that_a_pending_revision_builds_is_no_obstacle(service: Service, database: URL) -> None:
-    service.succeed("alembic", "upgrade", "head")
+def test_an_invalid_index_that_a_pending_revision_builds_is_no_obstacle(at_head: Service, database: URL) -> None:
     leave_invalid_index(database, "ix_item_name")
-    service.add_revision("index", 'op.create_index_concurrently("ix_item_name", "item", ["created_at"])')
-    service.succeed("alembic", "upgrade", "head")
+    at_head.add_revision("index", 'op.create_index_concurrently("ix_item_name", "item", ["created_at"])')
+    at_head.succeed("alembic", "upgrade", "head")
     (index,) = fetch(database, DEFINITION)
     assert tuple(index) == ("CREATE INDEX ix_item_name ON public.item USING btree (created_at)", True)
 
@@ -176,9 +168,9 @@ def test_tables_of_an_extension_do_not_count(service: Service, database: URL) ->
 
 
 @pytest.mark.parametrize("command", [("current",), ("check",), ("stamp", "head")])
-def test_other_commands_tell_an_unknown_revision(service: Service, database: URL, command: tuple[str, ...]) -> None:
-    unknown_revision(service, database)
-    process = service.run("alembic", *command)
+def test_other_commands_tell_an_unknown_revision(at_head: Service, database: URL, command: tuple[str, ...]) -> None:
+    unknown_revision(at_head, database)
+    process = at_head.run("alembic", *command)
     assert process.returncode == 6
     assert "newer than this code" in process.stderr
     assert "Traceback" not in process.stderr
@@ -193,7 +185,7 @@ def test_stock_alembic_hurts_where_this_refuses(service: Service, database: URL)
     service.succeed("alembic", "upgrade", "head")
 
 
-def test_stamp_purge_is_the_way_out_of_an_unknown_revision(service: Service, database: URL) -> None:
-    unknown_revision(service, database)
-    service.succeed("alembic", "stamp", "--purge", "head")
-    service.succeed(*STATE)
+def test_stamp_purge_is_the_way_out_of_an_unknown_revision(at_head: Service, database: URL) -> None:
+    unknown_revision(at_head, database)
+    at_head.succeed("alembic", "stamp", "--purge", "head")
+    at_head.succeed(*STATE)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import URL, text
 
 from gate import AT_THE_GATE, GATE, open_gate, wait_for
-from support import Service, as_text, fetch, tables
+from support import Service, ToHead, as_text, fetch, tables
 from traffic import LONGEST_STALL, traffic
 
 HELD = 6.0  # seconds for which a transaction keeps a lock; well above LONGEST_STALL
@@ -32,6 +32,10 @@ COLUMN = 'op.add_column("entry", sa.Column("{name}", sa.Text()))'
 WAITING_FOR_A_LOCK = """
     SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE NOT l.granted AND l.relation = 'entry'::regclass AND a.query LIKE 'ALTER TABLE%'
+"""
+WAITING_FOR_ANY_LOCK = """
+    SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE NOT l.granted AND a.datname = current_database()
 """
 UPGRADE = ("alembic", "upgrade", "head")
 
@@ -88,10 +92,10 @@ def holding(database: URL, statement: str = "SELECT * FROM entry LIMIT 1") -> It
 
 
 @pytest.fixture
-def prepared(service: Service, database: URL) -> Service:
+def prepared(service: Service, to_head: ToHead) -> Service:
     """A service whose database has the tables."""
     service.add_revision("tables", TABLES)
-    service.succeed(*UPGRADE)
+    to_head()
     return service
 
 
@@ -238,8 +242,8 @@ def test_a_version_table_that_somebody_locks_is_waited_for(service: Service, dat
     process = None
     with holding(database, "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL)"):
         process = service.start(*UPGRADE)
-        wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted")
-        wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted", count=0)
+        wait_for(database, WAITING_FOR_ANY_LOCK)
+        wait_for(database, WAITING_FOR_ANY_LOCK, count=0)
     assert "did not get a lock (try 1)" in end(process)
     assert "item" in tables(database)
 
