@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL in the process that starts the workers, which read its URL from the environment."""
-    config.addinivalue_line("markers", "thorough: runs with --thorough only")
+    config.addinivalue_line("markers", "thorough(reason): runs with --thorough only; what covers it by default")
     if SERVER_URL in os.environ or config.option.collectonly:
         return
     stack = ExitStack()
@@ -52,8 +52,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: "test_readme_then_a_change" not in item.nodeid)
     if not config.option.thorough:
         for item in items:
-            if item.get_closest_marker("thorough"):
-                item.add_marker(pytest.mark.skip(reason="others look at most of it: pdm run test-all"))
+            for mark in item.iter_markers("thorough"):
+                if reason := covered_by_default(mark):
+                    item.add_marker(pytest.mark.skip(reason=f"{reason}: pdm run test-all"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A mark that does not say why its test may be left out is an error."""
+    if not all(covered_by_default(mark) for mark in item.iter_markers("thorough")):
+        pytest.fail('say what covers it by default: @pytest.mark.thorough("…")', pytrace=False)
+
+
+def covered_by_default(mark: pytest.Mark) -> str | None:
+    """Why a thorough test may be left out."""
+    return mark.args[0] if len(mark.args) == 1 and isinstance(mark.args[0], str) and not mark.kwargs else None
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,7 @@ def test_all_that_are_not_complete_in_order(numbers: Service, database: URL) -> 
     assert numbers.run("python", "-m", "safe_migrations", "state").stdout.startswith("fresh: ")
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("test_phases does it with a revision that deploy meets as well")
 def test_a_contract_revision_waits_for_its_backfill(service: Service, database: URL) -> None:
     write(service, FILL)
     service.add_revision("number", 'op.execute("CREATE TABLE number (id bigint PRIMARY KEY, value bigint)")')

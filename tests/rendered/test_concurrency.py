@@ -68,7 +68,7 @@ def test_all_starters_end_well_and_each_revision_is_applied_once(
         service.succeed("alembic", "-x", "yes", "downgrade", "base")
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("it looks at stock Alembic, and the test before it at ours")
 def test_stock_alembic_fails_where_several_start(service: Service, database: URL) -> None:
     """The trap is real."""
     service.use_stock_environment()

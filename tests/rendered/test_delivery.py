@@ -122,7 +122,7 @@ def test_pre_commit_passes_and_catches(repository: Service, mypy_cache: MypyCach
     assert [name.partition(" ")[0] for name in failed] == ["No", "Style", "Types"]
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("the same hook passes on one head, and test_state refuses two")
 def test_pre_commit_catches_two_heads(repository: Service, mypy_cache: MypyCache) -> None:
     first = repository.succeed("alembic", "heads").split()[0]
     for branch in ("left", "right"):

@@ -82,7 +82,7 @@ def test_migrations_that_go_elsewhere_are_told(service: Service) -> None:
     assert "Next:" not in said
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("test_settings reads one above, and another test here writes beside what is there")
 def test_an_env_file_above_is_read_and_never_written(render: Render, tmp_path: Path) -> None:
     """A monorepo's shared login is for other databases; the development database gets a URL of the service's own."""
     shared = tmp_path / "repository" / ".env"
@@ -99,7 +99,7 @@ def test_an_env_file_above_is_read_and_never_written(render: Render, tmp_path: P
     assert stat.S_IMODE(shared.stat().st_mode) == 0o644
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("test_embedded looks whom root runs a server as")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
 def test_root_stops_the_server_of_another_user(service: Service) -> None:
     service.succeed(*SAFE_MIGRATIONS, "db-up")
@@ -122,7 +122,7 @@ def test_a_port_that_is_taken(service: Service) -> None:
     assert not (service.folder / ".env").exists()
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("another test here sees what is said of a taken port")
 def test_another_port_after_all(service: Service) -> None:
     """What the message about a taken port advises, when .env has the URL already."""
     service.succeed(*SAFE_MIGRATIONS, "db-up")
@@ -135,7 +135,7 @@ def test_another_port_after_all(service: Service) -> None:
     service.succeed("alembic", "upgrade", "head")
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("test_embedded meets data that its programs can not read")
 def test_data_of_a_version_that_is_gone(service: Service) -> None:
     service.succeed(*SAFE_MIGRATIONS, "db-up")
     service.succeed(*SAFE_MIGRATIONS, "db-down")

@@ -317,7 +317,7 @@ def test_an_interrupt_of_a_waiting_run_leaves_the_other_one_alone(prepared: Serv
     assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("every second kill here ends the sessions on the server as well")
 def test_a_server_that_stops_is_one_sentence_and_the_next_run_goes_on(render: Render) -> None:
     service = render()
     service.add_revision("tables", FEW_ROWS)

@@ -31,7 +31,12 @@ def roles(new_role: NewRole) -> dict[str, str]:
     return {password: new_role("LOGIN SUPERUSER", password) for password in PASSWORDS}
 
 
-@pytest.mark.parametrize("source", [pytest.param(".env", marks=pytest.mark.thorough), "url"])
+IN_A_FILE = pytest.param(
+    ".env", marks=pytest.mark.thorough("test_quick reads these from a file, as the service's own tests do")
+)
+
+
+@pytest.mark.parametrize("source", [IN_A_FILE, "url"])
 def test_any_password(service: Service, database: URL, roles: dict[str, str], source: str) -> None:
     place = {
         "ORDERS_DB_HOST": str(database.host),

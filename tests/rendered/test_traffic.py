@@ -117,7 +117,7 @@ def test_nobody_waits_for_long_while_a_migration_waits_for_a_lock(prepared: Serv
     assert "hush" not in stderr
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("it looks at stock Alembic, and the test before it at ours")
 def test_on_stock_alembic_everybody_waits_as_long_as_the_migration(prepared: Service, database: URL) -> None:
     """The trap is real."""
     prepared.use_stock_environment()

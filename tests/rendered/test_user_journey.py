@@ -121,7 +121,7 @@ def test_readme_then_a_change_then_an_image_then_the_tutorial(run: Run) -> None:
     assert " passed" in tutorial
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("all other tests run with the locked versions, whose lower bounds test_files compares")
 def test_lowest_versions(run: Run) -> None:
     lowest = "pdm lock --strategy direct_minimal_versions && pdm install --frozen-lockfile"
     script = new_service_of_readme().replace("install copier", "install copier==9.17.0").replace("pdm install", lowest)
@@ -132,7 +132,7 @@ def test_lowest_versions(run: Run) -> None:
     assert " passed" in said
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough(".ci/run runs the demo before the tests")
 def test_demo_shows_tables_and_revision_each_time() -> None:
     said = subprocess.run([sys.executable, "demo.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"tables: +(.*)", said) == [

@@ -475,7 +475,7 @@ def test_a_bar_on_a_terminal() -> None:
 def replicated(thorough: bool) -> Iterator[tuple[URL, URL]]:
     """A server with a table of 100 rows, and its standby."""
     if not thorough:
-        pytest.skip("two servers take seconds: --thorough")
+        pytest.skip("other tests here put a table in the place of what two servers tell: pdm run test-all")
     with ExitStack() as stack:
         cluster = stack.enter_context(throw_away_cluster(find_programs(18)))
         port = cluster.url().port

@@ -150,7 +150,7 @@ def disagreements(connection: Connection, types: Sequence[TypeEngine[Any]]) -> s
     return found
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("test_autogenerate changes some types in both ways, beside code that goes on")
 @pytest.mark.parametrize("family", list(TYPES))
 def test_a_change_of_type_keeps_the_rows(url_of_each_version: URL, family: str) -> None:
     """Of all pairs of types; the function may be more careful than PostgreSQL, in rare cases."""
