@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -123,6 +124,24 @@ CASES["indexes"] = [
         ["expand: unique uq_t_unique_changed"],
     ),
     Case(
+        "unique_to_index",  # no successor: an index that is not unique forbids nothing
+        "code: Mapped[str] = mapped_column(unique=True)",
+        "code: Mapped[str] = mapped_column(index=True)",
+        ["expand!: drop uq_t_unique_to_index_code", "expand: index ix_t_unique_to_index_code"],
+    ),
+    Case(
+        "unique_moved",  # no successor: it is another column's
+        "code: Mapped[str] = mapped_column(unique=True)\nother: Mapped[str]",
+        "code: Mapped[str]\nother: Mapped[str] = mapped_column(unique=True)",
+        ["expand!: drop uq_t_unique_moved_code", "expand: unique uq_t_unique_moved_other"],
+    ),
+    Case(
+        "unique_by_constraint",
+        "code: Mapped[str] = mapped_column(index=True, unique=True)",
+        "code: Mapped[str] = mapped_column(unique=True)",
+        ["expand: unique uq_t_unique_by_constraint_code", "contract: drop index ix_t_unique_by_constraint_code"],
+    ),
+    Case(
         "unique_dropped",
         "code: Mapped[str] = mapped_column(unique=True)",
         "code: Mapped[str]",
@@ -224,6 +243,24 @@ CASES["constraints"] = [
             "contract: fk_t_fk_renamed_two, for new rows",
             "contract: fk_t_fk_renamed_two, for all rows",
             "contract: drop fk_t_fk_renamed_one",
+        ],
+    ),
+    Case(
+        "fk_moved",  # no successor: it is another column's
+        with_box(
+            "fk_moved",
+            "one_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_moved_box.id'))\n"
+            "two_id: Mapped[int] = mapped_column(BigInteger)",
+        ),
+        with_box(
+            "fk_moved",
+            "one_id: Mapped[int] = mapped_column(BigInteger)\n"
+            "two_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_moved_box.id'))",
+        ),
+        [
+            "expand: drop fk_t_fk_moved_one_id_t_fk_moved_box",
+            "contract: fk_t_fk_moved_two_id_t_fk_moved_box, for new rows",
+            "contract: fk_t_fk_moved_two_id_t_fk_moved_box, for all rows",
         ],
     ),
     Case(
@@ -379,6 +416,13 @@ CASES["types"] = [
         "data = mapped_column(sa.dialects.postgresql.JSONB, server_default='{}', nullable=False)\n"
         "__table_args__ = (sa.Index('ix_t_jsonb_data', 'data', postgresql_using='gin'),)",
         ["contract!: type of t_jsonb.data", "contract: index ix_t_jsonb_data"],
+        in_use=False,
+    ),
+    Case(
+        "truth",
+        "flag: Mapped[bool]",
+        "flag: Mapped[int]",
+        ["contract!: type of t_truth.flag"],
         in_use=False,
     ),
     Case(
@@ -569,6 +613,12 @@ CASES["enums"] = [
         ["expand: values of t_enum_default_kind", "contract: t_enum_default.kind with a default"],
     ),
     Case(
+        "enum_other_default",  # no new value, though other enums get some
+        enum("enum_other_default", "'a', 'b'", ", server_default='a'"),
+        enum("enum_other_default", "'a', 'b'", ", server_default='b'"),
+        ["expand: t_enum_other_default.kind with a default"],
+    ),
+    Case(
         "enum_middle",
         enum("enum_middle", "'a', 'b'"),
         enum("enum_middle", "'a', 'x', 'b'"),
@@ -607,6 +657,8 @@ def value(column: Column[Any], number: ColumnElement[int], known: frozenset[str]
             found = text if column.type.length is None else sa.func.left(sa.func.md5(text), column.type.length)
         case sa.Integer() | sa.Numeric():
             found = sa.cast(number % ROWS + 1, column.type)
+        case sa.Boolean():
+            found = number % 3 == 0
         case sa.Uuid():
             found = sa.func.gen_random_uuid()
         case sa.DateTime():
@@ -795,6 +847,7 @@ def test_tables_that_refer_to_each_other(render: Render, database: URL) -> None:
     inside.write_models(one + two)
     scripts = inside.autogenerate("start")
     assert inside.lint(scripts) == []
+    assert not [script for script in scripts if "use_alter" in Path(script.path).read_text()], "it is done once"
     for _ in range(2):
         inside.alembic(command.upgrade, "head")
         inside.alembic(command.check)
@@ -811,15 +864,41 @@ def test_uniqueness_is_never_given_up_while_another_form_of_it_comes(render: Ren
     assert said == [("expand", "change: index ix_t_form_code"), ("contract", "change: drop uq_t_form_code")]
 
 
+OWN_TYPES = """
+
+class Email(sa.TypeDecorator):
+    impl = sa.String
+    cache_ok = True
+
+
+class Address(sa.TypeDecorator):
+    impl = Email
+    cache_ok = True
+
+
+class Document(sa.TypeDecorator):
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect):
+        return postgresql.JSONB()
+"""
+
+
 def test_a_revision_names_the_type_of_the_database_not_a_models_own(render: Render, database: URL) -> None:
+    """Though it may be in two wrappers, or PostgreSQL's alone; a type of SQLAlchemy stays that one."""
     inside = Inside(render(), database)
-    own = "class Email(sa.TypeDecorator):\n    impl = sa.String\n    cache_ok = True\n\n\n"
-    inside.write_models(own + model("t_own", "mail = mapped_column(Email(20))"))
+    inside.write_models(OWN_TYPES + model("t_own", "mail = mapped_column(Email(20))"))
     inside.autogenerate("start")
     inside.alembic(command.upgrade, "head")
-    inside.write_models(own + model("t_own", "mail = mapped_column(Email(30))"))
-    (widened,) = inside.autogenerate("change")
-    assert "type_=sa.String(length=30)" in Path(widened.path).read_text()
+    lines = "data = mapped_column(Document)\nwait = mapped_column(sa.Interval)"
+    wider = f"mail = mapped_column(Address(30), server_default='a@b')\n{lines}"
+    inside.write_models(OWN_TYPES + model("t_own", wider))
+    scripts = inside.autogenerate("change")
+    text = "".join(Path(script.path).read_text() for script in scripts)
+    for named in ("type_=sa.String(length=30)", "postgresql.JSONB(", "sa.Interval()"):
+        assert named in text
+    assert {phase_of(script) for script in scripts} == {EXPAND}
     inside.alembic(command.upgrade, "head")
     inside.alembic(command.check)
 
@@ -840,17 +919,57 @@ def test_a_rename_keeps_the_values(render: Render, database: URL, after: str) ->
     assert [tuple(row) for row in fetch(database, kept)] == [(2500,)]
 
 
-def test_a_shorter_type_fails_on_what_is_too_long_and_cuts_nothing_off(render: Render, database: URL) -> None:
+def test_a_copy_takes_what_is_there_and_leaves_the_default_elsewhere(render: Render, database: URL) -> None:
     inside = Inside(render(), database)
-    inside.write_models(model("t_long", "code = mapped_column(sa.String(50))"))
+    inside.write_models(model("t_copied", "title: Mapped[str | None]"))
     inside.autogenerate("start")
     inside.alembic(command.upgrade, "head")
-    fetch(database, "INSERT INTO t_long (code) VALUES (repeat('a', 41))")
-    inside.write_models(model("t_long", "code = mapped_column(sa.String(40))"))
+    fetch(database, "INSERT INTO t_copied (title) VALUES ('old'), (NULL), ('emptied')")
+    inside.write_models(model("t_copied", "headline: Mapped[str | None] = mapped_column(server_default='x')"))
+    first, *_ = inside.autogenerate("change")
+    inside.upgrade(first.revision, lambda name: name)
+    fetch(database, "UPDATE t_copied SET headline = NULL WHERE title = 'emptied'")
+    inside.upgrade("head", lambda name: name)
+    kept = fetch(database, "SELECT headline FROM t_copied ORDER BY id")
+    assert [row.headline for row in kept] == ["old", "x", "emptied"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value"),
+    [
+        ("sa.String(5)", "sa.String(2)", "long"),
+        ("sa.Boolean", "sa.String(2)", "true"),
+        ("sa.Enum('long', name='kind')", "sa.String(2)", "long"),
+    ],
+)
+def test_a_shorter_type_fails_on_what_is_too_long_and_cuts_nothing_off(
+    render: Render, database: URL, before: str, after: str, value: str
+) -> None:
+    inside = Inside(render(), database)
+    inside.write_models(model("t_long", f"code = mapped_column({before})"))
+    inside.autogenerate("start")
+    inside.alembic(command.upgrade, "head")
+    fetch(database, f"INSERT INTO t_long (code) VALUES ('{value}')")  # noqa: S608
+    inside.write_models(model("t_long", f"code = mapped_column({after})"))
     inside.autogenerate("change")
     with pytest.raises(AssertionError, match="value too long"):  # nothing that the runner would know what to do about
         inside.upgrade("head", lambda name: name)
-    assert [tuple(row) for row in fetch(database, "SELECT length(code) FROM t_long")] == [(41,)]
+    assert [tuple(row) for row in fetch(database, "SELECT code::text FROM t_long")] == [(value,)]
+
+
+def test_a_time_without_a_zone_is_utc_and_not_the_session_s(render: Render, database: URL) -> None:
+    fetch(database, f"ALTER DATABASE {database.database} SET timezone = 'Asia/Tokyo'")
+    inside = Inside(render(), database)
+    inside.write_models(model("t_moment", "at = mapped_column(sa.DateTime)"))
+    inside.autogenerate("start")
+    inside.alembic(command.upgrade, "head")
+    fetch(database, "INSERT INTO t_moment (at) VALUES ('2026-01-01 12:00')")
+    inside.write_models(model("t_moment", "at = mapped_column(sa.DateTime(timezone=True))"))
+    inside.autogenerate("change")
+    inside.upgrade("head", lambda name: name)
+    assert [row.at for row in fetch(database, "SELECT at FROM t_moment")] == [datetime(2026, 1, 1, 12, tzinfo=UTC)]
+    inside.alembic(command.downgrade, "-1", x=["yes"])
+    assert [row.at for row in fetch(database, "SELECT at FROM t_moment")] == [datetime(2026, 1, 1, 12)]
 
 
 def test_an_identity_goes_on_where_a_serial_ended_and_back(render: Render, database: URL) -> None:

@@ -218,13 +218,15 @@ def test_old_code_that_goes_on_writing(item: URL, folder: Path) -> None:
     assert rows(item, "SELECT count(*), count(sku), sum(price) FROM item") == [(2060, 2060, 60)]
 
 
-def test_values_that_leave_rows_as_they_match_are_told(item: URL, folder: Path) -> None:
-    write(folder, EMPTY_COLUMN.replace('sa.func.concat("sku-", item.c.id)', "sa.null()"))
+@pytest.mark.parametrize("values", ["sa.null()", 'sa.case((item.c.id != 3, "sku"))'], ids=["all", "one"])
+def test_values_that_leave_rows_as_they_match_are_told(item: URL, folder: Path, values: str) -> None:
+    write(folder, EMPTY_COLUMN.replace('sa.func.concat("sku-", item.c.id)', values))
     assert refusal(run, item, folder) == (
         "The values of the backfill item_sku leave rows as its where matches them, so that it would never end: nothing "
         "of this batch was changed. Correct alembic/backfills/item_sku.py, then run python -m safe_migrations backfill "
         "item_sku again."
     )
+    assert rows(item, "SELECT count(sku) FROM item WHERE id <= 7") == [(0,)]
     write(folder, EMPTY_COLUMN)
     run(item, folder)
     assert rows(item, "SELECT count(sku) FROM item") == [(100,)]
