@@ -24,7 +24,15 @@ def plain_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
         type_: of the models.
     """
     own = isinstance(type_, TypeDecorator) and not type(type_).__module__.startswith("sqlalchemy.")
-    return plain_type(cast("TypeDecorator[Any]", type_).load_dialect_impl(DIALECT)) if own else type_
+    return _public(plain_type(cast("TypeDecorator[Any]", type_).load_dialect_impl(DIALECT))) if own else type_
+
+
+def _public(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type without what a driver adds to it: dialect.type_descriptor(), which decorators call, gives its class."""
+    for class_ in type(type_).__mro__:
+        if class_ in (getattr(types, class_.__name__, None), getattr(postgresql, class_.__name__, None)):
+            return type_ if class_ is type(type_) else type_.adapt(class_)
+    return type_
 
 
 def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:

@@ -882,7 +882,28 @@ class Document(sa.TypeDecorator):
 
     def load_dialect_impl(self, dialect):
         return postgresql.JSONB()
+
+
+class Described(sa.TypeDecorator):
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, type_):
+        super().__init__()
+        self.type_ = type_
+
+    def load_dialect_impl(self, dialect):
+        return dialect.type_descriptor(self.type_)
 """
+# dialect.type_descriptor() gives classes of the driver; what a revision names instead.
+DESCRIBED = {
+    "postgresql.JSONB()": "postgresql.JSONB(astext_type=sa.Text())",
+    "sa.Uuid()": "sa.UUID()",
+    "sa.String(9)": "sa.String(length=9)",
+    "sa.DateTime(timezone=True)": "sa.DateTime(timezone=True)",
+    "sa.Numeric(8, 2)": "sa.Numeric(precision=8, scale=2)",
+    "postgresql.ARRAY(sa.Integer())": "postgresql.ARRAY(sa.Integer())",
+}
 
 
 def test_a_revision_names_the_type_of_the_database_not_a_models_own(render: Render, database: URL) -> None:
@@ -891,12 +912,14 @@ def test_a_revision_names_the_type_of_the_database_not_a_models_own(render: Rend
     inside.write_models(OWN_TYPES + model("t_own", "mail = mapped_column(Email(20))"))
     inside.autogenerate("start")
     inside.alembic(command.upgrade, "head")
-    lines = "data = mapped_column(Document)\nwait = mapped_column(sa.Interval)"
+    lines = "data = mapped_column(Document)\nwait = mapped_column(sa.Interval)\n" + "\n".join(
+        f"c{number} = mapped_column(Described({type_}))" for number, type_ in enumerate(DESCRIBED)
+    )
     wider = f"mail = mapped_column(Address(30), server_default='a@b')\n{lines}"
     inside.write_models(OWN_TYPES + model("t_own", wider))
     scripts = inside.autogenerate("change")
     text = "".join(Path(script.path).read_text() for script in scripts)
-    for named in ("type_=sa.String(length=30)", "postgresql.JSONB(", "sa.Interval()"):
+    for named in ("type_=sa.String(length=30)", "postgresql.JSONB(", "sa.Interval()", *DESCRIBED.values()):
         assert named in text
     assert {phase_of(script) for script in scripts} == {EXPAND}
     inside.alembic(command.upgrade, "head")
