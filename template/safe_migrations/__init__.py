@@ -1,10 +1,11 @@
 """Safe migrations for this service: what `alembic` and `pdm run migrate-*` do, and how.
 
-The template owns this folder, and `copier update` replaces it: put your own code elsewhere. A module imports only from
-the floors below its own, or from one that stands above it on the same floor:
+The template owns this folder, and `pdm run template-update` replaces it: put your own code elsewhere. A module imports
+only from the floors below its own, or from one that stands above it on the same floor:
 
     roof      cli               python -m safe_migrations …
               quick             state --quick, without libraries that take long to import
+              template_cli      template-check and template-update, without the settings
     wings     authoring         how a new revision file is named and formatted
               column_changes    what a change of a column does to the rows
               enum_types        which column types are enums
@@ -47,6 +48,8 @@ the floors below its own, or from one that stands above it on the same floor:
               rehearsal         the pending revisions on a copy of the database
               seed              rows for the tables of a scratch database
               verdict           what a phase allows, compared with what a revision does
+              releases          what the template has released since this service was made or updated
+              template_update   the newest of them, brought into the service without losing an edit
     floor 2   databases         creating and dropping databases
               runner            the one way in for every Alembic command that runs env.py
     floor 1   connection        connecting, and a sentence for each way in which that fails

@@ -7,6 +7,13 @@ if __name__ == "__main__":
         from safe_migrations import quick
 
         sys.exit(quick.main())
+    if sys.argv[1:2] in (
+        ["template-check"],
+        ["template-update"],
+    ):  # config.py may have a conflict
+        from safe_migrations import template_cli
+
+        template_cli.main(sys.argv[1], sys.argv[2:])
     try:
         from safe_migrations import cli
     except ModuleNotFoundError as error:  # such as alembic.config, where only the folder alembic is found

@@ -54,7 +54,8 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m safe_migrations")
+    others = "template-check and template-update, which need no settings: see the --help of each"
+    parser = argparse.ArgumentParser(prog="python -m safe_migrations", epilog=others)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, function: Callable[[argparse.Namespace], int], help: str, *options: tuple[str, Any]) -> None:
@@ -161,10 +162,7 @@ def show_locks(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(tree) for tree in trees], indent=2, ensure_ascii=False))
     else:
-        print(
-            "\n".join(line for tree in trees for line in tree.lines())
-            or "Nobody waits for a lock, and nobody has left a transaction open."
-        )
+        print("\n".join(line for tree in trees for line in tree.lines()) or NOBODY)
     return 0
 
 

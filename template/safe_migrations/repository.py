@@ -19,6 +19,20 @@ _MAIN = (
 )
 # Git sets them for its hooks; they would lead us to another index, or to another worktree.
 _OF_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
+# A person may have told git to print something else, to call programs, or to change lines of a merge.
+_SETTINGS = {
+    "apply.ignoreWhitespace": "no",
+    "apply.whitespace": "nowarn",
+    "color.ui": "never",
+    "commit.gpgSign": "false",
+    "core.attributesFile": os.devnull,
+    "core.hooksPath": os.devnull,
+    "core.quotePath": "true",
+    "diff.mnemonicPrefix": "false",
+    "diff.noprefix": "false",
+    "status.branch": "false",
+    "status.showUntrackedFiles": "normal",
+}
 INCOMPLETE = (
     "This clone lacks a part of the history, so git can't tell which revisions are new or released. Fetch it: "
     "git fetch --unshallow --tags (in GitHub Actions: fetch-depth: 0 for actions/checkout; in GitLab CI: GIT_DEPTH: 0)."
@@ -78,14 +92,14 @@ class Repository:
             MigrationError: git refuses to read it.
         """
         try:
-            found = _git(folder, "rev-parse", "--is-shallow-repository", "--show-toplevel", "--show-prefix")
+            found = git(folder, "rev-parse", "--is-shallow-repository", "--show-toplevel", "--show-prefix")
         except (FileNotFoundError, MigrationError) as error:
             if isinstance(error, FileNotFoundError) or "not a git repository" in str(error):
                 return None
             raise
         shallow, root, prefix = os.fsdecode(found).splitlines()
         form = "--format=%(refname) %(symref)"
-        listed = _git(folder, "for-each-ref", "--sort=-creatordate", form, "refs/tags", *_MAIN)
+        listed = git(folder, "for-each-ref", "--sort=-creatordate", form, "refs/tags", *_MAIN)
         refs = dict(line.split(" ") for line in os.fsdecode(listed).splitlines())
         main = next((refs[ref] or ref for ref in _MAIN if ref in refs), None)
         tags = tuple(ref for ref in refs if ref.startswith("refs/tags/"))
@@ -130,7 +144,7 @@ class Repository:
         Args:
             names: of files in the folder of the revision files.
         """
-        ids = _git(self.root, "hash-object", "--stdin-paths", given=(self.prefix + name for name in names))
+        ids = git(self.root, "hash-object", "--stdin-paths", given=(self.prefix + name for name in names))
         return dict(zip(names, ids.decode().split(), strict=True))
 
     def contents(self, ids: Collection[str]) -> dict[str, bytes]:
@@ -156,7 +170,7 @@ class Repository:
     def _objects(self, names: Collection[str]) -> dict[str, tuple[str, bytes]]:
         """Id and contents of those objects that are there."""
         found = {}
-        output = BytesIO(_git(self.root, "cat-file", "--batch", given=names) if names else b"")
+        output = BytesIO(git(self.root, "cat-file", "--batch", given=names) if names else b"")
         for name in names:
             *header, last = output.readline().split()  # ID TYPE SIZE, or NAME missing
             if last != b"missing":
@@ -166,7 +180,7 @@ class Repository:
 
     def _words(self, *arguments: str) -> list[str]:
         """What git prints; nothing if it can't, as where there is no commit yet."""
-        return os.fsdecode(_git(self.root, *arguments, may_fail=True)).split()
+        return os.fsdecode(git(self.root, *arguments, may_fail=True)).split()
 
 
 def _shown(ref: str) -> str:
@@ -180,22 +194,48 @@ def _entries(id_: str, tree: bytes) -> dict[str, str]:
     return {os.fsdecode(name): contents.hex() for name, contents in entries if name.endswith(b".py")}
 
 
-def _git(folder: Path, *arguments: str, given: Iterable[str] = (), may_fail: bool = False) -> bytes:
-    """Run git, which asks nothing and fetches nothing, and return what it prints.
+def environment_of_git() -> dict[str, str]:
+    """The environment for git, which is not to ask, and to do the same whoever calls it, and be it in a hook.
+
+    See https://git-scm.com/docs/git-config#ENVIRONMENT.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_HOOKS}
+    given = int(kept.get("GIT_CONFIG_COUNT") or 0)
+    for number, (name, value) in enumerate(_SETTINGS.items(), given):
+        kept |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return kept | {"GIT_CONFIG_COUNT": str(given + len(_SETTINGS)), "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+
+
+def without_login(text: str) -> str:
+    """A text whose URLs have lost their user and password.
+
+    Args:
+        text: such as what git says.
+    """
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
+
+
+def git(folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fail: bool = False) -> bytes:
+    """Run git, which asks nothing and fetches nothing unbidden, and return what it prints.
+
+    Args:
+        folder: where.
+        arguments: its command and options.
+        given: what its standard input gets, or the lines of it.
+        may_fail: whether to return what it has printed even if it fails.
 
     Raises:
         FileNotFoundError: git is not installed.
         MigrationError: git refuses.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in _OF_HOOKS}
     process = subprocess.run(
         ["git", *arguments],  # noqa: S607
         cwd=folder,
-        env=kept | {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"},
-        input=b"".join(os.fsencode(f"{line}\n") for line in given),
+        env=environment_of_git() | {"GIT_NO_LAZY_FETCH": "1"},
+        input=given if isinstance(given, bytes) else b"".join(os.fsencode(f"{line}\n") for line in given),
         capture_output=True,
     )
     if process.returncode != 0 and not may_fail:
-        said = " ".join(os.fsdecode(process.stderr).split())
+        said = without_login(" ".join(os.fsdecode(process.stderr).split()))
         raise MigrationError(f"git {arguments[0]} failed ({said}): put that right, then run the same command again.")
     return process.stdout
