@@ -9,7 +9,8 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from sqlalchemy import URL
 # As pytest's pythonpath; at the end, because template/ has a folder alembic, too.
 sys.path.extend(str(Path(__file__).parent.parent / folder) for folder in ("template", "tests"))
 
+from releases import VERSIONS, Releases, commit, git
 from safe_migrations.connection import run_async
 from safe_migrations.databases import create_database
 from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
@@ -37,10 +39,21 @@ UPGRADE = ("alembic", "upgrade", "head")
 CURRENT = ("alembic", "current")
 QUICK = ("python", "-m", "safe_migrations", "state", "--quick")
 
+COPIER_UPDATE = ("copier", "update", "--defaults", "--skip-answered", "--quiet")
+# `pdm run template-update`, without the checks that follow.
+TEMPLATE_UPDATE = (
+    "python",
+    "-c",
+    "from pathlib import Path; from safe_migrations import releases, template_update; "
+    "template_update.update(Path.cwd(), releases.read_news(Path.cwd()))",
+)
+
 NO_OP_ROUNDS = 15
 STARTERS = 16
 STARTER_ROUNDS = 3
 IDLE = 15.0  # seconds that a transaction stays idle while it holds a lock on the table
+UPDATE_ROUNDS = 3
+SERVICES = 10
 HISTORIES = {10: (7, 9), 100: (7, 9), 1000: (3, 7)}  # revisions: rounds of the full upgrade, and of the no-op
 
 NO_OP_GOAL = "at most 1.15 x"
@@ -191,13 +204,26 @@ class Bench:
             self.row(f"{length:,} revisions, from an empty database", full)
             self.row(f"{length:,} revisions, nothing to do", no_op, NO_OP_GOAL)
 
+    def updates(self) -> None:
+        """The next release, brought into a service and into ten of a monorepo; stock is `copier update` alone."""
+        root = self.folder / "monorepo"
+        services = monorepo(Releases(self.folder), root)
+        for title, some, goal in (
+            ("an update of a service", services[:1], "at most 5 s"),
+            (f"an update of {SERVICES}, two at a time", services, "at most 20 s"),
+        ):
+            times = Times()
+            for _ in range(UPDATE_ROUNDS):
+                times.add(title, *(at_a_time(2, some, command, root) for command in (TEMPLATE_UPDATE, COPIER_UPDATE)))
+            self.row(title, times, goal)
+
 
 def main() -> None:
     """Measure everything, and print the table."""
     begun = time.perf_counter()
     with TemporaryDirectory(prefix="bench-") as folder, throw_away_cluster(find_programs(18, exactly=True)) as cluster:
         bench = Bench(cluster, Path(folder))
-        for measure in (bench.no_ops, bench.starters, bench.stall, bench.histories):
+        for measure in (bench.no_ops, bench.starters, bench.stall, bench.histories, bench.updates):
             with section(measure):
                 measure()
     console = Console(highlight=False)
@@ -244,6 +270,29 @@ def start_at_once(service: Service, number: int) -> tuple[int, float]:
     for starter in starters:
         starter.communicate()
     return sum(starter.returncode == 0 for starter in starters), time.perf_counter() - begun
+
+
+def monorepo(releases: Releases, root: Path) -> list[Service]:
+    """Services of the first release, committed."""
+    services = []
+    for number in range(SERVICES):
+        service = releases.service(root / "services" / f"orders_{number}", VERSIONS[0], layout="monorepo")
+        shutil.rmtree(service.folder / ".git")
+        services.append(service)
+    git(root, "init", "--quiet")
+    commit(root)
+    return services
+
+
+def at_a_time(number: int, services: Sequence[Service], command: Sequence[str], root: Path) -> float:
+    """Run a command in each service, so many side by side; how long all takes, in seconds. Then undo it."""
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(number) as pool:
+        list(pool.map(lambda service: service.succeed(*command), services))
+    seconds = time.perf_counter() - begun
+    git(root, "checkout", "--quiet", "HEAD", ".")
+    git(root, "clean", "-fdq", ".")
+    return seconds
 
 
 def schema(database: URL) -> tuple[set[str], list[str]]:

@@ -16,6 +16,7 @@ import pytest
 from copier import run_copy
 from sqlalchemy import URL, make_url
 
+from releases import Releases
 from safe_migrations.connection import run_async
 from safe_migrations.databases import create_database, drop_database
 from safe_migrations.embedded import find_programs, throw_away_cluster
@@ -49,7 +50,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest test comes first: the workers share out the rest beside it. What is thorough is left out, or not."""
-    items.sort(key=lambda item: "test_readme_then_a_change" not in item.nodeid)
+    items.sort(key=lambda item: "test_readme_with_its_update" not in item.nodeid)
     if not config.option.thorough:
         for item in items:
             for mark in item.iter_markers("thorough"):
@@ -158,6 +159,12 @@ def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         return folder
 
     return render
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """All released versions, and the working tree as the next one; once for each worker."""
+    return Releases(tmp_path_factory.mktemp("releases"))
 
 
 @pytest.fixture

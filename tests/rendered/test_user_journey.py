@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from releases import IDENTITY, NEXT, VERSIONS, clone_with_releases
 from safe_migrations.embedded import free_port
 from support import ROOT, bare_environment
 
 URL = "https://git.example.com/platform/copier-postgres-service.git"
+
+UPDATED = """
+test -z "$(git status --porcelain)"
+pdm run template-check
+"""
 
 JOURNEY = """
 pdm run migrate-check
@@ -56,6 +62,12 @@ def commands(document: str) -> str:
     return "\n".join(re.findall(r"^```sh\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL))
 
 
+def section(document: str, title: str) -> str:
+    """The `sh` blocks of a section."""
+    _, _, text = (ROOT / document).read_text().partition(f"## {title}\n")
+    return "\n".join(re.findall(r"^```sh\n(.*?)^```", text.partition("\n## ")[0], re.MULTILINE | re.DOTALL))
+
+
 def new_service_of_readme() -> str:
     """The README's first block, with the answers that Copier offers."""
     return commands("README.md").partition("python3 -m pip install 'pdm[locked]' && ")[0].replace("copy", "copy -l", 1)
@@ -63,16 +75,9 @@ def new_service_of_readme() -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The template as somebody would clone it: its files as they are now, committed and tagged."""
+    """The template as somebody would clone it: its releases, and its files as they are now, tagged."""
     clone = tmp_path / "copier-postgres-service.git"
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
-        if (ROOT / name).is_file():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            (clone / name).write_bytes((ROOT / name).read_bytes())
-    commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", "all"]
-    for command in (["init", "--quiet"], ["add", "--all"], commit, ["tag", "1.0.0"]):
-        subprocess.run(["git", *command], cwd=clone, check=True)
+    clone_with_releases(clone)
     return clone
 
 
@@ -89,6 +94,7 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
         PDM_CACHE_DIR=str(cache / "pdm"),
         MY_SERVICE_DB_PORT=str(free_port()),
         ORDERS_DB_PORT=str(free_port()),
+        **IDENTITY,
         GIT_CONFIG_COUNT="1",
         GIT_CONFIG_KEY_0=f"url.{clone}.insteadOf",
         GIT_CONFIG_VALUE_0=URL,
@@ -103,13 +109,19 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
     yield run
 
 
-def test_readme_then_a_change_then_an_image_then_the_tutorial(run: Run) -> None:
-    first = new_service_of_readme() + JOURNEY + IMAGE + "pdm run db-down\ncd ..\n"
+def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(run: Run) -> None:
+    new = new_service_of_readme().replace("copy -l", f"copy -l --vcs-ref {VERSIONS[0]}")
+    update = f"git add --all && git commit --quiet --message new\n{section('README.md', 'Update a service')}{UPDATED}"
     # The same dependencies are locked once.
     install = re.compile(r"(?<=\W)pdm install$", re.MULTILINE)
     tutorial, times = install.subn("cp ../my_service/pdm.lock . && pdm install", commands("docs/tutorial.md"))
     assert times == 1
-    said = run(first + tutorial)
+    said = run(new + update + JOURNEY + IMAGE + "pdm run db-down\ncd ..\n" + tutorial)
+
+    updated, _, said = said.partition(f"Up to date: the newest release of the template is {NEXT}.")
+    assert f"The template has released {NEXT}; this service has {VERSIONS[0]}." in updated
+    assert "$ pdm install\n" in updated, "a dependency is new since then"
+    assert re.search(r" \d+ passed(?s:.)+Everything passes", updated)
     said, _, tutorial = said.partition("as this code expects")
     assert "ADD COLUMN note" in said
     assert re.search(r"\(head\), add a column", said)

@@ -1,0 +1,120 @@
+"""Where service and template have changed the same lines, a person decides: nothing is lost or overlooked."""
+
+from pathlib import Path
+
+import pytest
+
+from releases import NEXT, VERSIONS, Releases, commit, git, template_file
+from support import Service
+
+# A line of each file that is both's: as it is, as the service wants it, and as a later release has it.
+LINES = {
+    "alembic/env.py": ("target_metadata=Base.metadata,", "target_metadata=ours,", "target_metadata=theirs,"),
+    "alembic.ini": ("prepend_sys_path = .", "prepend_sys_path = ours", "prepend_sys_path = theirs"),
+    "config.py": (
+        "host: str = Field(default=",
+        "host: str = Field(min_length=1, default=",
+        "host: str = Field(0, default=",
+    ),
+    "pyproject.toml": ('"asyncpg>=0.31.0"', '"asyncpg>=0.31.6"', '"asyncpg>=0.31.7"'),
+    ".github/workflows/ci.yml": ("timeout-minutes: 15", "timeout-minutes: 16", "timeout-minutes: 17"),
+    ".pre-commit-config.yaml": ("id: ruff", "id: ours", "id: theirs"),
+    "Dockerfile": ("USER 10001", "USER ours", "USER theirs"),
+}
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def theirs(template: Path) -> None:
+    """What the later release changes; it brings a file as well."""
+    (template / "template" / "later.txt").write_text("theirs\n")
+    change(template_file(template, "database.py"), '"""', '"""Theirs. ')
+    for name, (old, _, new) in LINES.items():
+        change(template_file(template, name), old, new)
+
+
+@pytest.fixture(scope="module")
+def later(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with a later release that changes these lines."""
+    return releases.with_later(tmp_path_factory.mktemp("later") / "template.git", theirs)
+
+
+@pytest.fixture(params=[*VERSIONS, NEXT])
+def service(request: pytest.FixtureRequest, releases: Releases, later: Path, tmp_path: Path) -> Service:
+    """A service of each version that has changed the same lines."""
+    service = releases.service(tmp_path / "orders", request.param, template=later)
+    for name, (old, new, _) in LINES.items():
+        change(service.folder / name, old, new)
+    git(service.folder, "config", "color.ui", "always")
+    commit(service.folder)
+    return service
+
+
+def test_both_texts_stay_and_nobody_lets_them_pass(service: Service) -> None:
+    process = service.run("python", "-m", "safe_migrations", "template-update")
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert "\x1b" not in process.stderr, "no colour, whatever git is told"
+    for name, (_, ours, theirs) in LINES.items():
+        assert f"  {name}: both have changed it; solve the conflict, then git add\n" in process.stderr
+        text = (service.folder / name).read_text()
+        assert text.index("<<<<<<< before updating") < text.index(ours) < text.index("=======") < text.index(theirs)
+    assert set(git(service.folder, "diff", "--name-only", "--diff-filter=U").split()) == set(LINES)
+
+    assert service.run("git", "commit", "--message", "unseen").returncode != 0, "git refuses what is unmerged"
+    again = service.run("python", "-m", "safe_migrations", "template-update")
+    assert again.returncode == 1
+    assert again.stderr.startswith("Something is left to decide first; nothing was changed:\n  .github/")
+    git(service.folder, "checkout", "--ours", ".")
+    git(service.folder, "checkout", "--merge", "Dockerfile")
+    git(service.folder, "add", "--all")
+    process = service.run("python", "-m", "pytest", "tests/test_template.py")
+    assert process.returncode == 1
+    assert "Dockerfile: both have changed it" in process.stdout, "CI finds it even if git was told that all is well"
+
+
+@pytest.mark.parametrize("service", [NEXT], indirect=True)
+def test_whatever_a_person_has_told_git(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "hooks").mkdir()
+    for name in ("pre-commit", "post-checkout"):
+        hook = tmp_path / "hooks" / name
+        hook.write_text("#!/bin/sh\nexit 1\n")
+        hook.chmod(0o755)
+    (tmp_path / "attributes").write_text("*.py -diff\n* text eol=crlf\n")
+    file = service.folder / "database.py"
+    file.write_text(file.read_text() + "# of our own   \n")
+    service.folder.joinpath("größe.txt").write_text("x\n")
+    commit(service.folder)
+    settings = {
+        "apply.whitespace": "fix",
+        "core.attributesFile": str(tmp_path / "attributes"),
+        "core.hooksPath": str(tmp_path / "hooks"),
+        "core.quotePath": "false",
+        "diff.noprefix": "true",
+        "status.branch": "true",
+        "status.showUntrackedFiles": "no",
+    }
+    for name, value in settings.items():
+        git(tmp_path, "config", "--file", str(tmp_path / "gitconfig"), name, value)
+    service.environment["GIT_CONFIG_GLOBAL"] = str(tmp_path / "gitconfig")
+    process = service.run("python", "-m", "safe_migrations", "template-update")
+    assert "The update is in place, but leaves you to decide:" in process.stderr
+    for name, (_, ours, theirs) in LINES.items():
+        assert f"  {name}: both have changed it" in process.stderr
+        text = (service.folder / name).read_text()
+        assert text.index(ours) < text.index(theirs)
+    assert file.read_text().endswith("# of our own   \n")
+
+
+@pytest.mark.parametrize("service", [NEXT], indirect=True)
+def test_it_can_be_taken_back(service: Service) -> None:
+    process = service.run("python", "-m", "safe_migrations", "template-update")
+    command = process.stderr.rstrip().rpartition("take the update back: ")[2]
+    git(service.folder, "add", "later.txt")
+    service.succeed("bash", "-euc", command)
+    assert git(service.folder, "status", "--porcelain", "--ignored", "--", ":!*__pycache__*") == ""
+    assert "target_metadata=ours" in (service.folder / "alembic" / "env.py").read_text()

@@ -1,0 +1,143 @@
+"""A release that renames a file and a question: only an update past it asks for trust, and says why."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from releases import LATER, NEXT, RELEASES, Releases, commit, git, template_file
+from support import ROOT, Service
+
+UPDATE = ("python", "-m", "safe_migrations", "template-update")
+
+ENTRY = f"""
+[[release]]
+version = "{LATER}"
+commit = "{"0" * 40}"
+summary = "database.py is engine.py, and containers is image"
+operators = ""
+trust = "database.py becomes engine.py, with your edits"
+"""
+MIGRATIONS = f"""
+_migrations:
+  - version: {LATER}
+    command: ["{{{{ _copier_python }}}}", "{{{{ _copier_conf.src_path }}}}/hooks/rename.py", database.py, engine.py]
+    when: true
+"""
+OWN = "# of our own\n"
+MOVED = "{% if containers is defined %}{{ containers }}{% else %}true{% endif %}"
+
+
+def rename(template: Path) -> None:
+    """What a breaking release does: CONTRIBUTING.md has these steps."""
+    git(template, "mv", "template/database.py", "template/engine.py")
+    questions = template / "copier.yml"
+    text = questions.read_text()
+    assert "containers:\n  type: yaml\n" in text
+    text = text.replace("containers:\n  type", "image:\n  type").replace("if containers is not", "if image is not")
+    head, _, tail = text.partition("\nimage:")
+    tail = tail.replace("default: true", f'default: "{MOVED}"', 1)
+    questions.write_text(f"{head}\nimage:{tail}{MIGRATIONS}")
+    for path in [path for path in (template / "template").rglob("*") if "containers" in path.name]:
+        path.rename(path.with_name(path.name.replace("containers", "image")))
+    readme = template_file(template, "README.md")
+    readme.write_text(readme.read_text().replace("if containers", "if image"))
+    releases = template / "RELEASES.toml"
+    releases.write_text(releases.read_text() + ENTRY)
+
+
+@pytest.fixture(scope="module")
+def later(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with that release."""
+    return releases.with_later(tmp_path_factory.mktemp("later") / "template.git", rename)
+
+
+def make(releases: Releases, folder: Path, later: Path) -> Service:
+    return releases.service(folder, NEXT, template=later, containers=False)
+
+
+def updated(service: Service) -> Service:
+    commit(service.folder)
+    service.succeed("copier", "update", "--defaults", "--skip-answered", "--trust", "--quiet")
+    return service
+
+
+def test_it_asks_for_trust_and_says_why(releases: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(releases, tmp_path / "orders", later)
+    said = service.fail(*UPDATE)
+    assert f"({LATER}: database.py becomes engine.py, with your edits)" in said
+    assert said.endswith("If you trust the template: pdm run template-update --trust")
+    assert git(service.folder, "status", "--porcelain") == ""
+    assert service.run("copier", "update", "--defaults", "--skip-answered").returncode != 0, "Copier asks as well"
+
+
+def test_without_a_reason_copier_refuses(releases: Releases, tmp_path: Path) -> None:
+    later = releases.with_later(tmp_path / "template.git", rename_without_entry)
+    service = make(releases, tmp_path / "orders", later)
+    assert "--trust" in service.fail(*UPDATE)
+    assert git(service.folder, "status", "--porcelain") == ""
+
+
+def rename_without_entry(template: Path) -> None:
+    text = (template / "RELEASES.toml").read_text()
+    rename(template)
+    (template / "RELEASES.toml").write_text(text)
+
+
+def test_the_edits_go_along_and_so_do_answers(releases: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(releases, tmp_path / "orders", later)
+    file = service.folder / "database.py"
+    text = file.read_text()
+    file.write_text(text + OWN)
+    commit(service.folder)
+    process = service.run(*UPDATE, "--trust")
+    assert "  engine.py: both have changed it; solve the conflict, then git add\n" in process.stderr
+    assert "A new question has got its default answer: image: False\n" in process.stdout
+    assert not file.exists()
+    engine = file.with_name("engine.py").read_text()
+    assert engine == text + f"<<<<<<< before updating\n{OWN}=======\n>>>>>>> after updating\n"
+    answers = yaml.safe_load((service.folder / ".copier-answers.yml").read_text())
+    assert answers["image"] is False, "as containers was, although answers are not asked again"
+    assert "containers" not in answers
+    assert not (service.folder / "Dockerfile").exists()
+
+
+def test_what_was_not_edited_is_as_in_a_new_service(releases: Releases, later: Path, tmp_path: Path) -> None:
+    service = updated(make(releases, tmp_path / "orders", later))
+    assert (service.folder / "engine.py").read_bytes() == (later / "template" / "engine.py").read_bytes()
+    assert not (service.folder / "database.py").exists()
+    assert git(service.folder, "diff", "--name-only", "--diff-filter=U") == ""
+
+    commit(service.folder)
+    assert service.succeed(*UPDATE).startswith("Up to date"), "no trust is needed any more"
+
+
+def test_what_was_deleted_stays_so(releases: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(releases, tmp_path / "orders", later)
+    service.folder.joinpath("database.py").unlink()
+    updated(service)
+    assert not service.folder.joinpath("engine.py").exists()
+
+
+def test_a_file_of_that_name_is_in_the_way(releases: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(releases, tmp_path / "orders", later)
+    service.folder.joinpath("engine.py").write_text("# of our own\n")
+    commit(service.folder)
+    said = service.fail(*UPDATE, "--trust")
+    assert "database.py is to become engine.py, which is there already: rename yours" in said
+    assert git(service.folder, "status", "--porcelain") == ""
+
+
+def test_the_hook_twice_changes_nothing_more(releases: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(releases, tmp_path / "orders", later)
+    statuses = []
+    for stage in ("before", "before", "after", "after"):
+        service.environment["STAGE"] = stage
+        service.succeed("python", str(ROOT / "hooks" / "rename.py"), "database.py", "engine.py")
+        statuses.append(git(service.folder, "status", "--porcelain"))
+    assert statuses == ["R  database.py -> engine.py\n"] * 4
+
+
+def test_releases_say_why_they_want_trust_exactly_where_they_do() -> None:
+    migrations = yaml.safe_load((ROOT / "copier.yml").read_text()).get("_migrations", [])
+    assert {each["version"] for each in migrations} == {each["version"] for each in RELEASES if each.get("trust")}

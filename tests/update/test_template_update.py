@@ -1,0 +1,412 @@
+"""`pdm run template-update` and `template-check`: no edit is lost, not even one that git does not know of."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from releases import LATER, NEXT, Releases, commit, git, template_file
+from safe_migrations import template_cli, template_update
+from safe_migrations.errors import MigrationError
+from safe_migrations.releases import copier, read_news
+from safe_migrations.repository import without_login
+from safe_migrations.template_update import unsolved, update
+from support import Service, bare_python
+
+UPDATE = ("python", "-m", "safe_migrations", "template-update")
+CHECK = ("python", "-m", "safe_migrations", "template-check")
+
+ENTRY = """
+[[release]]
+version = "{version}"
+commit = "{commit}"
+summary = "A later release"
+operators = "ORDERS_LATER is new"
+"""
+
+
+def change(template: Path) -> None:
+    """A later release changes a line, drops files, brings one, and does not take an answer any more."""
+    line = template_file(template, "database.py")
+    line.write_text(line.read_text() + "# later\n")
+    template_file(template, ".dockerignore").unlink()
+    shutil.rmtree(template_file(template, ".github"))
+    (template / "template" / "later.txt").write_text("the template's\n")
+    (template / "template" / "alembic" / "later").mkdir()
+    (template / "template" / "alembic" / "later" / "new.txt").write_text("the template's\n")
+    project = template_file(template, "pyproject.toml")
+    project.write_text(project.read_text().replace('"pytest>=9.0"', '"pytest>=9.0.1"'))
+    questions = template / "copier.yml"
+    assert "choices: [15, 16, 17, 18]" in questions.read_text()
+    questions.write_text(questions.read_text().replace("choices: [15, 16, 17, 18]", "choices: [16, 17, 18]"))
+    releases = template / "RELEASES.toml"
+    releases.write_text(releases.read_text() + ENTRY.format(version=LATER, commit="0" * 40))
+
+
+@pytest.fixture(scope="module")
+def later(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with that release."""
+    return releases.with_later(tmp_path_factory.mktemp("later") / "template.git", change)
+
+
+@pytest.fixture
+def service(releases: Releases, later: Path, tmp_path: Path) -> Service:
+    """A service that can take that release, whose `pdm run` uses this test environment."""
+    service = releases.service(tmp_path / "orders", NEXT, template=later)
+    service.environment |= {"VIRTUAL_ENV": sys.prefix, "PDM_IGNORE_SAVED_PYTHON": "1"}
+    return service
+
+
+def state(service: Service) -> str:
+    """What is not committed in the whole repository."""
+    return git(service.folder, "status", "--porcelain", "--untracked-files=all")
+
+
+def refusal(service: Service, *options: str) -> str:
+    """What the update says, having changed nothing."""
+    before = state(service)
+    said = service.fail(*UPDATE, *options)
+    assert "nothing was changed" in said
+    assert state(service) == before
+    return said
+
+
+def decisions(service: Service) -> str:
+    """What the update leaves to decide."""
+    process = service.run(*UPDATE)
+    assert process.returncode == 1
+    assert "The update is in place, but leaves you to decide:" in process.stderr
+    return process.stderr
+
+
+def edit_dropped(service: Service) -> None:
+    """Something to decide, so that an update stops before it runs the service's checks."""
+    with service.folder.joinpath(".dockerignore").open("a") as file:
+        file.write("of-our-own\n")
+    commit(service.folder)
+
+
+def test_what_is_new_arrives_and_nothing_else_changes(service: Service) -> None:
+    edit_dropped(service)
+    said = service.run(*UPDATE).stdout
+    assert f"  {LATER}  A later release\n  Before the next deploy: ORDERS_LATER is new\n" in said
+    assert "\nFiles that have changed:\n  .copier-answers.yml\n  .github/workflows/ci.yml\n" in said
+    expected = {" M .copier-answers.yml", " M database.py", " M pyproject.toml", "?? alembic/later/", "?? later.txt"}
+    dropped = {" D .github/workflows/ci.yml", " D .github/workflows/template-update.yml"}
+    assert set(git(service.folder, "status", "--porcelain").splitlines()) == expected | dropped
+    assert not service.folder.joinpath(".github").exists(), "no empty folder is left"
+
+    commit(service.folder)
+    assert service.succeed(*UPDATE) == f"Up to date: the newest release of the template is {LATER}.\n"
+    said = service.fail(*UPDATE, "--data", "ci=none")
+    assert said.endswith("pdm run copier update --vcs-ref=:current: --skip-answered --data ci=none")
+    assert service.succeed(*CHECK) == f"Up to date: the newest release of the template is {LATER}.\n"
+    assert json.loads(service.succeed(*CHECK, "--json"))["waits"] is False
+
+
+def test_checks_after_new_dependencies(service: Service, tmp_path: Path) -> None:
+    """In order, until one fails; what `pdm` would do is written down here, and done in the user's journey."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    pdm = programs / "pdm"
+    pdm.write_text(f'#!/bin/sh\necho "$*" >> {programs}/called\ntest "$*" != "run typecheck"\n')
+    pdm.chmod(0o755)
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    process = service.run(*UPDATE, path=path)
+    assert (programs / "called").read_text().splitlines() == ["install", "run lint", "run typecheck"]
+    assert process.returncode == 1
+    assert "The update is in place, but `pdm run typecheck` failed." in process.stderr
+
+
+def test_without_pdm(service: Service) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    process = service.run(*UPDATE, path=path)
+    assert process.returncode == 1
+    assert process.stderr.endswith("then pdm install, pdm run lint, pdm run typecheck, pdm run test\n")
+
+
+def test_check_for_people_and_machines(service: Service) -> None:
+    process = service.run(*CHECK)
+    assert process.returncode == 10
+    assert process.stdout.startswith(f"The template has released {LATER}; this service has {NEXT}. What is new:\n")
+    assert process.stdout.endswith("\nNext: pdm run template-update\n")
+    process = service.run(*CHECK, "--json")
+    assert process.returncode == 10
+    assert json.loads(process.stdout) == {
+        "current": NEXT,
+        "latest": LATER,
+        "waits": True,
+        "releases": [{"version": LATER, "summary": "A later release", "operators": "ORDERS_LATER is new", "trust": ""}],
+    }
+
+
+def test_nothing_uncommitted_is_mixed_with_the_update(service: Service) -> None:
+    service.folder.joinpath("own.txt").write_text("own\n")
+    assert "(own.txt)" in refusal(service)
+
+
+def test_what_somebody_writes_meanwhile_stays(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(folder: Path, *arguments: str) -> str:
+        said = copier(folder, *arguments)
+        folder.joinpath("database.py").write_text("# of our own\n")
+        return said
+
+    news = read_news(service.folder)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(MigrationError, match=r"Not everything is committed .*database\.py"),
+    ):
+        patch.setattr(template_update, "copier", meanwhile)
+        update(service.folder, news)
+    assert service.folder.joinpath("database.py").read_text() == "# of our own\n"
+    assert git(service.folder, "status", "--porcelain") == " M database.py\n"
+
+
+def test_it_sees_what_gits_settings_hide(service: Service) -> None:
+    service.folder.joinpath("own.txt").write_text("own\n")
+    git(service.folder, "config", "status.showUntrackedFiles", "no")
+    git(service.folder, "config", "status.branch", "true")
+    git(service.folder, "config", "color.ui", "always")
+    assert "(own.txt)" in refusal(service)
+    service.folder.joinpath("own.txt").unlink()
+    edit_dropped(service)
+    service.environment |= {"GIT_DIR": str(service.folder / ".git"), "GIT_WORK_TREE": "/"}  # as in a hook of git's
+    assert decisions(service).count(".dockerignore: ") == 1
+
+
+@pytest.mark.parametrize("option", ["--skip-worktree", "--assume-unchanged"])
+def test_an_edit_that_git_is_told_to_overlook_is_not_overwritten(service: Service, option: str) -> None:
+    git(service.folder, "update-index", option, "database.py")
+    file = service.folder / "database.py"
+    text = file.read_text() + "# of our own\n"
+    file.write_text(text)
+    assert "database.py here is not committed" in refusal(service)
+    assert file.read_text() == text
+
+
+def test_nothing_is_written_past_what_is_not_committed(service: Service, tmp_path: Path) -> None:
+    service.folder.joinpath(".git", "info", "exclude").write_text("alembic/later\n")
+    (tmp_path / "elsewhere").mkdir()
+    (service.folder / "alembic" / "later").symlink_to(tmp_path / "elsewhere")
+    assert "alembic/later here is not committed" in refusal(service)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_file_that_git_ignores_is_not_overwritten(service: Service) -> None:
+    service.folder.joinpath(".git", "info", "exclude").write_text("later.txt\n")
+    later = service.folder / "later.txt"
+    later.write_text("of our own\n")
+    assert "later.txt here is not committed" in refusal(service)
+    assert later.read_text() == "of our own\n"
+
+
+def test_an_answer_that_is_not_taken_any_more_is_asked_for(releases: Releases, later: Path, tmp_path: Path) -> None:
+    service = releases.service(tmp_path / "orders", NEXT, template=later, postgres_version=15)
+    edit_dropped(service)
+    said = refusal(service)
+    assert "(postgres_version was 15, and would be 18)" in said
+    assert said.endswith("Choose, such as: pdm run template-update --data postgres_version=18")
+    assert "postgres_version" in refusal(service, "--data", "postgres_version=14"), "neither is that"
+
+    process = service.run(*UPDATE, "--data", "postgres_version=17")
+    assert "of-our-own" in service.folder.joinpath(".dockerignore").read_text(), process.stderr
+    assert "postgres_version: 17" in service.folder.joinpath(".copier-answers.yml").read_text()
+
+
+def test_an_edited_file_that_the_template_has_dropped_stays(service: Service) -> None:
+    edit_dropped(service)
+    kept = "  .dockerignore: the template has dropped it, and you had changed it; git rm it, or keep it\n"
+    assert kept in decisions(service)
+    assert service.folder.joinpath(".dockerignore").read_text().endswith("of-our-own\n")
+    assert service.folder.joinpath("later.txt").exists()
+
+
+@pytest.mark.parametrize("own", [b"# \xe4\n", b"# \0\n"], ids=["latin-1", "binary"])
+def test_what_is_no_text_stays(service: Service, own: bytes) -> None:
+    file = service.folder / "database.py"
+    text = file.read_bytes() + own
+    file.write_bytes(text)
+    service.folder.joinpath("later.txt").write_bytes(own)  # which the template brings as well
+    commit(service.folder)
+    said = decisions(service)
+    for name in ("database.py", "later.txt"):
+        assert f"  {name}: is no text in UTF-8, which can't be merged, and stays as it was\n" in said
+    assert file.read_bytes() == text
+    assert service.folder.joinpath("later.txt").read_bytes() == own
+
+
+@pytest.fixture
+def monorepo(releases: Releases, later: Path, tmp_path: Path, thorough: bool) -> list[Service]:
+    """Ten services in a repository, or a few, each of which can take the release."""
+    made = []
+    for number in range(10 if thorough else 4):
+        folder = tmp_path / "repository" / "services" / f"orders_{number}"
+        made.append(releases.service(folder, NEXT, template=later, layout="monorepo"))
+        shutil.rmtree(folder / ".git")
+    root = tmp_path / "repository"
+    root.joinpath(".gitignore").write_text(".env\n.venv/\n")
+    for each in made:
+        each.folder.joinpath("own.txt").write_text("own\n")
+    git(root, "init", "--quiet")
+    commit(root)
+    return made
+
+
+def test_services_of_a_monorepo_each_at_its_own_time(monorepo: list[Service]) -> None:
+    neighbour, *others = monorepo
+    folder = neighbour.folder
+    folder.joinpath("own.txt").unlink()
+    folder.joinpath("database.py").write_text("half-written")
+    folder.joinpath("database.py.rej").write_text("which Copier alone would take for its own")
+    folder.joinpath("new.txt").write_text("new\n")
+    before = git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".")
+
+    news = read_news(others[0].folder)
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda each: update(each.folder, news), others))
+    assert {each.files for each in done} == {
+        (
+            ".copier-answers.yml",
+            ".dockerignore",
+            ".github/workflows/orders-template-update.yml",
+            ".github/workflows/orders.yml",
+            "alembic/later/new.txt",
+            "database.py",
+            "later.txt",
+            "pyproject.toml",
+        ),
+    }
+    for each in others:
+        assert each.folder.joinpath("database.py").read_text().endswith("# later\n")
+        assert each.folder.joinpath("own.txt").exists()
+    assert git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".") == before
+    assert folder.joinpath("database.py").read_text() == "half-written"
+    assert "database.py.rej: what could not be merged" in neighbour.run(*UPDATE).stderr, "its own turn comes"
+
+
+def everything(service: Service) -> dict[str, bytes]:
+    """All files but git's and what Python has compiled."""
+    paths = [path for path in service.folder.rglob("*") if not {".git", "__pycache__"} & set(path.parts)]
+    return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["key", "disk"])
+@pytest.mark.parametrize("at", [1, 5])
+def test_it_comes_whole_or_not_at_all(
+    service: Service, monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int
+) -> None:
+    before, news = everything(service), read_news(service.folder)
+    copied: list[Path] = []
+
+    def copy(source: Path, target: Path) -> None:
+        copied.append(source)
+        target.write_text("half")
+        if len(copied) == at:
+            raise error
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, MigrationError)):
+        patch.setattr("safe_migrations.template_update.shutil.copy", copy)
+        update(service.folder, news)
+    assert len(copied) == at
+    assert everything(service) == before
+    assert git(service.folder, "status", "--porcelain") == ""
+
+
+def test_killed_half_way_it_is_not_taken_for_done(service: Service) -> None:
+    before, news = everything(service), read_news(service.folder)
+    if (pid := os.fork()) == 0:
+        template_update.shutil.copy = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
+        update(service.folder, news)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert everything(service) != before
+    assert "Not everything is committed here" in service.fail(*UPDATE)
+    git(service.folder, "checkout", "HEAD", ".")
+    assert everything(service) == before
+    assert json.loads(service.run(*CHECK, "--json").stdout)["waits"] is True
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ended_while_it_merges(service: Service, how: signal.Signals) -> None:
+    before = everything(service)
+    process = service.start(*UPDATE)
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("Updating to"):
+        pass
+    process.send_signal(how)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said == f"{template_cli.INTERRUPTED}\n"
+    assert everything(service) == before
+
+
+def test_no_secret_of_the_templates_url_is_shown(service: Service) -> None:
+    answers = service.folder / ".copier-answers.yml"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://robot:hidden-token@127.0.0.1:{server.getsockname()[1]}/template.git"
+    lines = [line for line in answers.read_text().splitlines() if not line.startswith("_src_path")]
+    answers.write_text("\n".join([f"_src_path: {url}", *lines, ""]))
+    commit(service.folder)
+    said = service.fail(*CHECK)
+    assert "hidden-token" not in said
+    assert "127.0.0.1" in said
+    assert "run the same command again" in said
+    assert (
+        without_login("fatal: https://robot:hidden@host/t.git, ssh://git@host")
+        == "fatal: https://host/t.git, ssh://host"
+    )
+
+
+def test_without_answers_or_a_repository(service: Service) -> None:
+    answers = service.folder / ".copier-answers.yml"
+    text = answers.read_text()
+    answers.unlink()
+    assert service.fail(*CHECK).endswith("git checkout HEAD -- .copier-answers.yml")
+    answers.write_text(text)
+    shutil.rmtree(service.folder / ".git")
+    assert "git init && git add --all && git commit; then pdm run template-update" in service.fail(*UPDATE)
+
+
+@pytest.mark.parametrize("broken", ["[[release", "[[release]]\n", '[[release]]\nversion = "next"\n', 'release = "x"\n'])
+def test_releases_that_can_not_be_read(releases: Releases, tmp_path: Path, broken: str) -> None:
+    template = releases.with_later(tmp_path / "t.git", lambda folder: change_releases(folder, broken))
+    service = releases.service(tmp_path / "orders", NEXT, template=template)
+    assert "RELEASES.toml of the template can't be read" in service.fail(*CHECK)
+
+
+def change_releases(template: Path, text: str) -> None:
+    (template / "RELEASES.toml").write_text(text)
+
+
+def test_without_git(service: Service) -> None:
+    python = str(bare_python(service.folder.parent / "bare"))
+    assert service.fail(python, *CHECK[1:], path="/nowhere").startswith("git is not installed")
+
+
+def test_an_answer_that_nobody_asks_for(service: Service) -> None:
+    assert "does not ask for postgres_versoin" in refusal(service, "--data", "postgres_versoin=17")
+
+
+def test_what_is_not_merged_is_told_of(service: Service) -> None:
+    """By `copier update --conflict rej`, say; what git ignores is the service's own affair."""
+    service.folder.joinpath("config.py.rej").write_text("x")
+    service.folder.joinpath(".gitignore").write_text("cache/\n")
+    service.folder.joinpath("cache").mkdir()
+    service.folder.joinpath("cache", "a.rej").write_text("x")
+    service.folder.joinpath("mail.txt").write_text(">>>>>>> quoted\n")
+    told = "config.py.rej: what could not be merged; put it in by hand, then remove this file"
+    assert unsolved(service.folder) == [told]
+    assert told in service.run(*UPDATE).stderr
+
+
+def test_a_service_may_have_any_module_at_its_root(service: Service) -> None:
+    service.folder.joinpath("plumbum.py").write_text("raise RuntimeError")
+    service.folder.joinpath("config.py").write_text("<<<<<<< before updating\n")
+    assert service.run(*CHECK).returncode == 10, "Copier has its own, and settings are not needed"
