@@ -29,7 +29,7 @@ def test_the_templates_own_workflow_passes_zizmor() -> None:
 @pytest.mark.parametrize("layout", ["standalone", "monorepo"])
 def test_github_runs_what_developers_run_on_the_chosen_postgres(render: Render, layout: str) -> None:
     service = render(layout=layout, postgres_version=16, python_version="3.13")
-    workflow = load(next((service.folder / ".github" / "workflows").iterdir()))
+    workflow = load(service.folder / ".github" / "workflows" / ("orders.yml" if layout == "monorepo" else "ci.yml"))
     job = workflow["jobs"]["test"]
     assert job["services"]["postgres"]["image"] == "postgres:16"
     steps = job["steps"]

@@ -1,0 +1,131 @@
+"""Bots that bring updates: Renovate's configuration, and what the weekly jobs of GitHub and GitLab run."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from releases import NEXT, Releases, commit, git
+from support import Render, Service
+
+LAYOUTS = ["standalone", "monorepo"]
+CONFLICT = "alembic.ini"
+
+
+def jobs(service: Service, ci: str) -> Any:
+    """The jobs of the service's CI, by name; of GitHub those of both workflows."""
+    if ci == "gitlab":
+        return yaml.safe_load((service.folder / ".gitlab-ci.yml").read_text())
+    workflows = (service.folder / ".github" / "workflows").iterdir()
+    return {name: job for path in workflows for name, job in yaml.safe_load(path.read_text())["jobs"].items()}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_files_are_as_their_readers_want_them(render: Render, ci: str, layout: str) -> None:
+    service = render(ci=ci, layout=layout)
+    check = ("check-jsonschema", "--builtin-schema")
+    if ci == "github":
+        service.succeed(*check, "vendor.github-workflows", *map(str, service.folder.glob(".github/workflows/*")))
+    else:
+        service.succeed(*check, "vendor.gitlab-ci", ".gitlab-ci.yml")
+    renovate = service.folder / "renovate.json"
+    assert renovate.exists() is (layout == "standalone"), "Renovate reads it at the root of a repository only"
+    if renovate.exists():
+        service.succeed(*check, "vendor.renovate", "renovate.json")
+        rules = json.loads(renovate.read_text())["packageRules"]
+        assert not any("copier" in rule.get("matchManagers", []) and rule.get("enabled") is False for rule in rules)
+        assert any("squawk-cli" in rule.get("matchPackageNames", []) and rule["enabled"] is False for rule in rules)
+
+
+def test_all_that_the_template_pins_is_named(render: Render) -> None:
+    service = render()
+    rules = json.loads((service.folder / "renovate.json").read_text())["packageRules"]
+    named = {name for rule in rules if rule.get("enabled") is False for name in rule.get("matchPackageNames", [])}
+    hooks = yaml.safe_load((service.folder / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    pinned = [each for hook in hooks for each in hook.get("additional_dependencies", [])]
+    pinned += [
+        line.strip(' ",') for line in (service.folder / "pyproject.toml").read_text().splitlines() if "==" in line
+    ]
+    assert len(pinned) == 2
+    assert {each.partition("==")[0] for each in pinned} <= named
+    files = {name for rule in rules for name in rule.get("matchFileNames", [])}
+    assert files == {path.relative_to(service.folder).as_posix() for path in service.folder.glob(".github/*/*")}
+
+
+def test_services_do_not_all_ask_at_once(render: Render) -> None:
+    names = ("orders", "payments", "stock")
+    paths = [render(service_name=name).folder / ".github" / "workflows" / "template-update.yml" for name in names]
+    assert len({yaml.safe_load(path.read_text())[True]["schedule"][0]["cron"] for path in paths}) == len(names)
+
+
+def both_change(template: Path) -> None:
+    """A later release changes a line that the service has changed."""
+    file = template / "template" / CONFLICT
+    file.write_text(file.read_text().replace("prepend_sys_path = .", "prepend_sys_path = theirs"))
+
+
+@pytest.fixture(scope="module")
+def later(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with that release."""
+    return releases.with_later(tmp_path_factory.mktemp("later") / "template.git", both_change)
+
+
+def cloned(service: Service, folder: Path) -> Service:
+    """The service as CI has it: a clone of a repository that others push to."""
+    origin = folder.with_suffix(".git")
+    git(service.folder, "clone", "--quiet", "--bare", str(service.folder), str(origin))
+    git(service.folder, "clone", "--quiet", str(origin), str(folder))
+    return Service(folder, service.env_prefix, service.environment)
+
+
+def run_update(service: Service, ci: str) -> tuple[int, str]:
+    """What the job runs: its status, and what it prints. `pdm run` uses this test environment."""
+    job = jobs(service, ci)["update" if ci == "github" else "template-update-orders"]
+    script = job["steps"][-1]["run"] if ci == "github" else job["script"][-1]
+    service.environment |= {"VIRTUAL_ENV": sys.prefix, "PDM_IGNORE_SAVED_PYTHON": "1"}
+    service.environment |= {"CI_SERVER_HOST": "gitlab.example.com", "CI_DEFAULT_BRANCH": "main"}
+    process = service.run("bash", "-eo", "pipefail", "-c", script)
+    return process.returncode, process.stdout + process.stderr
+
+
+def pushed(service: Service) -> str:
+    """The branches that the repository has besides the main one."""
+    return git(service.folder, "ls-remote", "--heads", "origin", "template-update*")
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_the_job_pushes_a_conflict_for_a_person_and_never_over_their_work(
+    releases: Releases, later: Path, tmp_path: Path, ci: str
+) -> None:
+    service = releases.service(tmp_path / "made", NEXT, template=later, ci=ci)
+    file = service.folder / CONFLICT
+    file.write_text(file.read_text().replace("prepend_sys_path = .", "prepend_sys_path = ours"))
+    commit(service.folder)
+    service = cloned(service, tmp_path / "orders")
+    git(tmp_path / "orders.git", "config", "receive.advertisePushOptions", "true")
+
+    status, said = run_update(service, ci)
+    assert status == 1, f"red, because a person must decide: {said}"
+    branch = pushed(service)
+    assert branch.endswith("refs/heads/template-update\n"), said
+    text = git(service.folder, "show", f"origin/template-update:{CONFLICT}")
+    assert text.index("= ours") < text.index("=======") < text.index("= theirs")
+
+    git(service.folder, "switch", "--quiet", "-")
+    status, said = run_update(service, ci)
+    assert status == 0
+    assert "An update waits for a person" in said
+    assert pushed(service) == branch
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_the_job_pushes_nothing_where_nothing_is_new(releases: Releases, tmp_path: Path, ci: str) -> None:
+    service = cloned(releases.service(tmp_path / "made", NEXT, ci=ci), tmp_path / "orders")
+    status, said = run_update(service, ci)
+    assert status == 0, said
+    assert "Up to date" in said
+    assert pushed(service) == ""
