@@ -49,6 +49,7 @@ only from the floors below its own, or from one that stands above it on the same
               seed              rows for the tables of a scratch database
               verdict           what a phase allows, compared with what a revision does
               releases          what the template has released since this service was made or updated
+              scratch           a service's committed files alone, and the way back from there
               template_update   the newest of them, brought into the service without losing an edit
     floor 2   databases         creating and dropping databases
               runner            the one way in for every Alembic command that runs env.py

@@ -212,7 +212,7 @@ def without_login(text: str) -> str:
     Args:
         text: such as what git says.
     """
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
+    return re.sub(r"(\w+://)" r"[^@\s]+@", r"\1", text)
 
 
 def git(folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fail: bool = False) -> bytes:

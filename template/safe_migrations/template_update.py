@@ -10,8 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from typing import Any
 from safe_migrations.errors import MigrationError
 from safe_migrations.releases import ANSWERS, News, copier, read_answers
 from safe_migrations.repository import git
+from safe_migrations.scratch import bring_over, paths, refuse_to_overwrite, scratch_repository
 
 _CHECKS = ("lint", "typecheck", "test")
 _AGAIN = "pdm run template-update"
@@ -74,19 +74,19 @@ def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = 
     """
     _refuse_untrusted(news, trust)
     before = read_answers(folder)
-    with _scratch_repository(folder) as scratch:
+    with scratch_repository(folder) as scratch:
         options = [*(f"--data={each}" for each in data), *["--trust"] * trust]
         copier(folder, "update", "--defaults", "--skip-answered", "--quiet", *options, os.fspath(scratch))
         after = read_answers(scratch)
         _refuse_reset(before, after, data)
         kept = _keep_edited(scratch, folder, before)
-        changed = _paths(scratch, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", ".")
-        changed += _paths(scratch, "ls-files", "--others")
+        changed = paths(scratch, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", ".")
+        changed += paths(scratch, "ls-files", "--others")
+        refuse_to_overwrite(folder, changed)
         kept += _keep_what_is_no_text(scratch, folder, changed)
-        _refuse_to_overwrite(folder, changed)
         refuse_unfinished(folder)  # now at the latest: somebody may have gone on meanwhile
-        _bring_over(scratch, folder, [*sorted(set(changed) - {ANSWERS}), ANSWERS])
-    ignored = _paths(folder, "ls-files", "--others", "--ignored", "--exclude-standard", "--", *changed)
+        bring_over(scratch, folder, [*sorted(set(changed) - {ANSWERS}), ANSWERS])
+    ignored = paths(folder, "ls-files", "--others", "--ignored", "--exclude-standard", "--", *changed)
     return Update(
         files=tuple(sorted(set(changed))),
         new_answers=tuple(f"{name}: {after[name]}" for name in after if name not in before),
@@ -100,12 +100,13 @@ def unsolved(folder: Path) -> list[str]:
     Args:
         folder: of the service.
     """
-    unmerged = _paths(folder, "diff", "--name-only", "--relative", "--diff-filter=U", "--", ".", may_fail=True)
+    unmerged = paths(folder, "diff", "--name-only", "--relative", "--diff-filter=U", "--", ".", may_fail=True)
     both = ("--files-with-matches", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> ")
     text_files = ("--no-index", "--exclude-standard", "-I")  # outside a repository, too
-    marked = _paths(folder, "grep", *text_files, *both, "--", ".", may_fail=True)
+    marked = paths(folder, "grep", *text_files, *both, "--", ".", may_fail=True)
     others = ("--cached", "--others", "--exclude-standard")
-    rejected = _paths(folder, "ls-files", *others, "--", "*.rej", may_fail=True)
+    rejections = paths(folder, "ls-files", *others, "--", "*.rej", may_fail=True)
+    rejected = [path for path in rejections if folder.joinpath(path.removesuffix(".rej")).exists()]
     return [
         *(f"{path}: both have changed it; solve the conflict, then git add" for path in sorted({*unmerged, *marked})),
         *(f"{path}: what could not be merged; put it in by hand, then remove this file" for path in rejected),
@@ -153,7 +154,7 @@ def refuse_unfinished(folder: Path) -> None:
         )
     if left := unsolved(folder):
         raise MigrationError(f"Something is left to decide first; nothing was changed:{_as_list(left)}")
-    changed = _paths(folder, "status", "--porcelain", "--untracked-files=normal", "--no-renames", "--", ".")
+    changed = paths(folder, "status", "--porcelain", "--untracked-files=normal", "--no-renames", "--", ".")
     if changed:
         raise MigrationError(
             f"Not everything is committed here ({_listed(line[3:] for line in changed)}), so your edits and the update "
@@ -168,26 +169,6 @@ def _refuse_untrusted(news: News, trust: bool) -> None:
             f"This update runs code of the template's in this service ({'; '.join(reasons)}); nothing was changed. If "
             f"you trust the template: {_AGAIN} --trust"
         )
-
-
-@contextmanager
-def _scratch_repository(folder: Path) -> Iterator[Path]:
-    """The service's folder in a repository that has nothing but the committed files of this service.
-
-    It borrows the objects (https://git-scm.com/docs/gitrepository-layout, objects/info/alternates). A worktree would do
-    as well, but two can't be made at the same time.
-    """
-    asked = ("--show-object-format", "--show-prefix", "--path-format=absolute", "--git-path", "objects", "HEAD")
-    format_, prefix, objects, commit = os.fsdecode(git(folder, "rev-parse", *asked)).splitlines()
-    with TemporaryDirectory(prefix="template-update-") as temporary:
-        root = Path(temporary)
-        git(root, "init", "--quiet", "--template=", f"--object-format={format_}")
-        root.joinpath(".git", "objects", "info").mkdir(exist_ok=True)
-        root.joinpath(".git", "objects", "info", "alternates").write_text(f"{objects}\n")
-        git(root, "update-ref", "HEAD", commit)
-        git(root, "read-tree", f"--prefix={prefix}", f"HEAD:{prefix}")
-        git(root, "checkout-index", "--all")
-        yield root / prefix
 
 
 def _refuse_reset(before: dict[str, Any], after: dict[str, Any], data: Sequence[str]) -> None:
@@ -211,7 +192,7 @@ def _refuse_reset(before: dict[str, Any], after: dict[str, Any], data: Sequence[
 
 def _keep_edited(scratch: Path, folder: Path, answers: dict[str, Any]) -> list[str]:
     """Take back what the template has dropped, if the service had edited it; tell of it."""
-    dropped = list(dict.fromkeys(_paths(scratch, "ls-files", "--deleted")))  # once for each stage
+    dropped = list(dict.fromkeys(paths(scratch, "ls-files", "--deleted")))  # once for each stage
     if not dropped:
         return []
     git(scratch, "checkout", "HEAD", "--", *dropped)
@@ -241,82 +222,8 @@ def _is_text(file: Path) -> bool:
         return False
 
 
-def _refuse_to_overwrite(folder: Path, changed: Iterable[str]) -> None:
-    """What git does not have would be lost for good."""
-    files = _paths(folder, "ls-files", "-v")  # a small letter: assumed unchanged; S: skipped in the worktree
-    overlooked = {each[2:] for each in files if each[0].islower() or each[0] == "S"}
-    committed = {each[2:] for each in files} - overlooked
-    for path in changed:
-        above = [str(parent) for parent in Path(path).parents[:-1]]
-        for each in [path, *above]:
-            file = folder / each
-            in_the_way = os.path.lexists(file) if each == path else file.is_symlink() or file.is_file()
-            if in_the_way and each not in committed:
-                raise MigrationError(
-                    f"The template changes {path}, and {each} here is not committed: git is told to ignore or to "
-                    f"overlook it; nothing was changed. Move yours away, then {_AGAIN}"
-                )
-
-
-def _bring_over(scratch: Path, folder: Path, changed: Sequence[str]) -> None:
-    """Make the service's folder like the scratch one, whole or not at all, and let git know what is unmerged.
-
-    Args:
-        scratch: where Copier has worked.
-        folder: of the service.
-        changed: the files, the answers last: as long as they are the old ones, the update is not done.
-
-    Raises:
-        MigrationError: a file can't be written; nothing was changed.
-    """
-    committed = _paths(folder, "ls-files")
-    try:
-        for path in changed:
-            _bring_file(scratch / path, folder / path)
-        _bring_conflicts(scratch, folder)
-    except BaseException as error:
-        for path in changed:
-            if path not in committed:
-                folder.joinpath(path).unlink(missing_ok=True)
-        git(folder, "checkout", "HEAD", "--", *(path for path in changed if path in committed))
-        if isinstance(error, OSError):
-            raise MigrationError(
-                f"The update can't be written ({error}); nothing was changed. Then {_AGAIN}"
-            ) from error
-        raise
-
-
-def _bring_file(source: Path, target: Path) -> None:
-    if source.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, target)
-    else:
-        target.unlink(missing_ok=True)
-        with suppress(OSError):  # it is not empty
-            os.removedirs(target.parent)
-
-
-def _bring_conflicts(scratch: Path, folder: Path) -> None:
-    """What is unmerged in the index there becomes so here, so that git, and tools for merging, know of it."""
-    unmerged = os.fsdecode(git(scratch, "ls-files", "--unmerged", "--full-name")).splitlines()
-    if not unmerged:
-        return
-    entries = [line.split("\t") for line in unmerged]
-    for blob in {entry.split()[1] for entry, _ in entries}:
-        git(folder, "hash-object", "-w", "--stdin", given=git(scratch, "cat-file", "blob", blob))
-    merged = {path: f"0 {'0' * len(entry.split()[1])}\t{path}" for entry, path in entries}
-    root = Path(os.fsdecode(git(folder, "rev-parse", "--show-toplevel")).rstrip("\n"))
-    git(root, "update-index", "--index-info", given=[*merged.values(), *unmerged])
-
-
 def _as_list(sentences: Iterable[str]) -> str:
     return "".join(f"\n  {each}" for each in sentences)
-
-
-def _paths(folder: Path, *arguments: str, may_fail: bool = False) -> list[str]:
-    """The paths that git prints, from the folder; none if it fails, and may."""
-    command, *options = arguments
-    return [os.fsdecode(path) for path in git(folder, command, "-z", *options, may_fail=may_fail).split(b"\0") if path]
 
 
 def _listed(paths: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from releases import LATER, NEXT, Releases, commit, git, template_file
-from safe_migrations import template_cli, template_update
+from safe_migrations import scratch, template_cli, template_update
 from safe_migrations.errors import MigrationError
 from safe_migrations.releases import copier, read_news
 from safe_migrations.repository import without_login
@@ -201,9 +201,9 @@ def test_nothing_is_written_past_what_is_not_committed(service: Service, tmp_pat
 def test_a_file_that_git_ignores_is_not_overwritten(service: Service) -> None:
     service.folder.joinpath(".git", "info", "exclude").write_text("later.txt\n")
     later = service.folder / "later.txt"
-    later.write_text("of our own\n")
+    later.write_bytes(b"of our own\0\n")
     assert "later.txt here is not committed" in refusal(service)
-    assert later.read_text() == "of our own\n"
+    assert later.read_bytes() == b"of our own\0\n"
 
 
 def test_an_answer_that_is_not_taken_any_more_is_asked_for(releases: Releases, later: Path, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_it_comes_whole_or_not_at_all(
             raise error
 
     with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, MigrationError)):
-        patch.setattr("safe_migrations.template_update.shutil.copy", copy)
+        patch.setattr("safe_migrations.scratch.shutil.copy", copy)
         update(service.folder, news)
     assert len(copied) == at
     assert everything(service) == before
@@ -321,7 +321,7 @@ def test_it_comes_whole_or_not_at_all(
 def test_killed_half_way_it_is_not_taken_for_done(service: Service) -> None:
     before, news = everything(service), read_news(service.folder)
     if (pid := os.fork()) == 0:
-        template_update.shutil.copy = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
+        scratch.shutil.copy = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
         update(service.folder, news)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
@@ -358,6 +358,7 @@ def test_no_secret_of_the_templates_url_is_shown(service: Service) -> None:
     assert "hidden-token" not in said
     assert "127.0.0.1" in said
     assert "run the same command again" in said
+    assert without_login("https://robot:a/b@host/t.git") == "https://host/t.git"
     assert (
         without_login("fatal: https://robot:hidden@host/t.git, ssh://git@host")
         == "fatal: https://host/t.git, ssh://host"
@@ -400,6 +401,7 @@ def test_what_is_not_merged_is_told_of(service: Service) -> None:
     service.folder.joinpath(".gitignore").write_text("cache/\n")
     service.folder.joinpath("cache").mkdir()
     service.folder.joinpath("cache", "a.rej").write_text("x")
+    service.folder.joinpath("data.rej").write_text("what radio stations refused")
     service.folder.joinpath("mail.txt").write_text(">>>>>>> quoted\n")
     told = "config.py.rej: what could not be merged; put it in by hand, then remove this file"
     assert unsolved(service.folder) == [told]
