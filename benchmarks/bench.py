@@ -29,10 +29,10 @@ from sqlalchemy import URL
 sys.path.extend(str(Path(__file__).parent.parent / folder) for folder in ("template", "tests"))
 
 from releases import VERSIONS, Releases, commit, git
-from safe_migrations.connection import run_async
-from safe_migrations.databases import create_database
-from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
-from safe_migrations.policy import load_policy
+from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.databases import create_database
+from safe_migrations.postgres.timeouts import load_policy
 from support import ENV_PREFIX, ROOT, TEMPLATE, Service, as_text, fetch, tables
 
 UPGRADE = ("alembic", "upgrade", "head")

@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "template"))
 
-from safe_migrations.findings import Rule  # noqa: E402
-from safe_migrations.rules import RULES  # noqa: E402
-from safe_migrations.squawk import SWITCHED_OFF  # noqa: E402
+from safe_migrations.lint.findings import Rule  # noqa: E402
+from safe_migrations.lint.rules import RULES  # noqa: E402
+from safe_migrations.lint.squawk import SWITCHED_OFF  # noqa: E402
 
 PAGE = """\
 # Rules of lint

@@ -17,10 +17,10 @@ from copier import run_copy
 from sqlalchemy import URL, make_url
 
 from releases import Releases
-from safe_migrations.connection import run_async
-from safe_migrations.databases import create_database, drop_database
-from safe_migrations.embedded import find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import find_programs, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.databases import create_database, drop_database
 from support import ENV_PREFIX, ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, fetch, tables
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from safe_migrations.trace import MODES
+from safe_migrations.trace.recorder import MODES
 
 Result = TypeVar("Result")
 
@@ -65,8 +65,8 @@ def downgrade():
 # What the runner does with revisions, without all that it does around them.
 _ENVIRONMENT = """
 from alembic import context
-from safe_migrations.apply import run_migrations
-from safe_migrations.connection import connected, run_async
+from safe_migrations.upgrade.executor import run_migrations
+from safe_migrations.postgres.connection import connected, run_async
 
 
 async def run(url):

@@ -14,12 +14,12 @@ from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import URL, MetaData
 
-from safe_migrations.backfill import Pace, run_backfill
-from safe_migrations.backfills import load_backfill
-from safe_migrations.connection import run_async
+from safe_migrations.backfill.definition import load_backfill
+from safe_migrations.backfill.running import Pace, run_backfill
 from safe_migrations.errors import MigrationError
-from safe_migrations.findings import Finding
-from safe_migrations.lint import lint
+from safe_migrations.lint.check import lint
+from safe_migrations.lint.findings import Finding
+from safe_migrations.postgres.connection import run_async
 from support import ENV_PREFIX, Service, as_text, fetch
 
 _OF_THE_SERVICE = ("answers", "config", "models_db")  # its own modules; safe_migrations is the template's

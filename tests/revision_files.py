@@ -7,8 +7,8 @@ from textwrap import indent
 
 from alembic.script import ScriptDirectory
 
-from safe_migrations import lint
-from safe_migrations.findings import Finding
+from safe_migrations.lint import check as lint
+from safe_migrations.lint.findings import Finding
 
 POSTGRES_VERSION = 15
 

@@ -19,7 +19,7 @@ import alembic
 import yaml
 from sqlalchemy import URL, Row, text
 
-from safe_migrations.connection import connected, run_async
+from safe_migrations.postgres.connection import connected, run_async
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "template"

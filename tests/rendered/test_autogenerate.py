@@ -15,9 +15,9 @@ from alembic.script import Script
 from sqlalchemy import URL, Column, ColumnElement, MetaData, Table
 
 from inside import Inside, schema
-from safe_migrations.connection import connected, run_async
 from safe_migrations.errors import MigrationError
-from safe_migrations.phases import EXPAND, phase_of, unacknowledged
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.upgrade.phases import EXPAND, phase_of, unacknowledged
 from support import ENV_PREFIX, Render, fetch
 from traffic import LONGEST_STALL, Traffic, traffic
 

@@ -20,7 +20,7 @@ BACKFILL = ("python", "-m", "safe_migrations", "backfill")
 INCREMENT = f"""
 import sqlalchemy as sa
 
-from safe_migrations.backfills import Backfill
+from safe_migrations.backfill.definition import Backfill
 
 number = sa.table("number", sa.column("id"), sa.column("value"))
 backfill = Backfill(table=number, key=("id",), values={{"value": number.c.value + 1}}, batch_size={BATCH})

@@ -11,7 +11,7 @@ import pytest
 from dotenv import dotenv_values
 from sqlalchemy import make_url
 
-from safe_migrations.embedded import free_port
+from safe_migrations.dev.cluster import free_port
 from support import Render, Service, tables
 
 SAFE_MIGRATIONS = ("python", "-m", "safe_migrations")

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 from sqlalchemy import URL, text
 
-from safe_migrations.connection import connected, run_async
+from safe_migrations.postgres.connection import connected, run_async
 from support import ENV_PREFIX, NewRole, Service, as_text, fetch, tables
 
 CALL_ALEMBIC = """

@@ -18,9 +18,9 @@ from sqlalchemy import URL
 
 import gate
 from gate import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
-from safe_migrations.connection import client_environment, run_async
-from safe_migrations.databases import create_database, drop_database
-from safe_migrations.embedded import find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import find_programs, throw_away_cluster
+from safe_migrations.postgres.connection import client_environment, run_async
+from safe_migrations.postgres.databases import create_database, drop_database
 from support import ENV_PREFIX, Render, Service, ToHead, as_text, bare_environment, fetch
 
 PROGRAMS = find_programs(18)

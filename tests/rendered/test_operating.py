@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from sqlalchemy import URL
 
-from safe_migrations.connection import connected, run_async
-from safe_migrations.databases import drop_database
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.databases import drop_database
 from support import ENV_PREFIX, NewDatabase, NewRole, Service, as_text, fetch, tables
 
 SAFE = ("python", "-m", "safe_migrations")
@@ -20,7 +20,7 @@ INDEX = ('op.create_index_concurrently("ix_item_note", "item", ["note"])', 'op.d
 REWRITE = 'op.execute("ALTER TABLE item ALTER COLUMN note TYPE varchar(10)")'
 BACKFILL = """
 import sqlalchemy as sa
-from safe_migrations.backfills import Backfill
+from safe_migrations.backfill.definition import Backfill
 
 item = sa.table("item", sa.column("id"), sa.column("name"), sa.column("note"))
 backfill = Backfill(table=item, key=("id",), where=item.c.note.is_(None), values={values})

@@ -14,7 +14,7 @@ ASKED = '# acknowledged = "the table item and its rows are lost"'
 
 BACKFILL = """
 import sqlalchemy as sa
-from safe_migrations.backfills import Backfill
+from safe_migrations.backfill.definition import Backfill
 
 item = sa.table("item", sa.column("id"), sa.column("note"))
 backfill = Backfill(table=item, key=("id",), where=item.c.note.is_(None), values={"note": "none"})

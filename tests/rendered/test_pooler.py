@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, func, select, text
 
-from safe_migrations.connection import connected, run_async
-from safe_migrations.embedded import free_port
+from safe_migrations.dev.cluster import free_port
+from safe_migrations.postgres.connection import connected, run_async
 from support import ENV_PREFIX, Service, as_text, fetch, tables
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from safe_migrations.connection import run_async
-from safe_migrations.databases import create_database
-from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.databases import create_database
 from support import ENV_PREFIX, Render, as_text, fetch, tables
 
 

@@ -41,7 +41,7 @@ URLS = [
 COMPARE = """
 import os, sys
 from config import load_settings
-from safe_migrations import quick
+from safe_migrations import probe as quick
 from safe_migrations.errors import ConfigurationError
 
 def as_lists(arguments):
@@ -67,7 +67,7 @@ for url in sys.argv[1:]:
 REVISIONS = """
 from alembic.script import ScriptDirectory
 from config import SERVICE_FOLDER
-from safe_migrations.quick import read_revisions
+from safe_migrations.probe import read_revisions
 
 scripts = ScriptDirectory(SERVICE_FOLDER / "alembic")
 print(sorted(scripts.get_heads()), sorted(script.revision for script in scripts.walk_revisions()))

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.connection import client_environment, connected, run_async
-from safe_migrations.embedded import find_programs
+from safe_migrations.dev.cluster import find_programs
+from safe_migrations.postgres.connection import client_environment, connected, run_async
 from support import ENV_PREFIX, Service, ToHead, fetch
 
 STATE = ("python", "-m", "safe_migrations", "state")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from releases import IDENTITY, NEXT, VERSIONS, clone_with_releases
-from safe_migrations.embedded import free_port
+from safe_migrations.dev.cluster import free_port
 from support import ROOT, bare_environment
 
 URL = "https://git.example.com/platform/copier-postgres-service.git"

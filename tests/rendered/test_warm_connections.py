@@ -7,7 +7,7 @@ from alembic import command
 from sqlalchemy import URL, MetaData
 
 from inside import Inside
-from safe_migrations.phases import EXPAND, phase_of
+from safe_migrations.upgrade.phases import EXPAND, phase_of
 from support import Render, fetch
 from traffic import LONGEST_STALL, SESSIONS, Traffic, traffic
 

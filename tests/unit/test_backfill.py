@@ -18,22 +18,23 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, MetaData, text
 
 from gate import wait_for
-from safe_migrations import backfill, progress
-from safe_migrations.backfill import Done, Pace, run_backfill
-from safe_migrations.backfills import backfill_names, is_complete, load_backfill, refuse_incomplete
-from safe_migrations.batches import Batches
-from safe_migrations.catalog import own_relations
-from safe_migrations.connection import client_environment, connected, run_async
-from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
+from safe_migrations.backfill import progress
+from safe_migrations.backfill import running as backfill
+from safe_migrations.backfill.definition import backfill_names, is_complete, load_backfill, refuse_incomplete
+from safe_migrations.backfill.progress import Progress
+from safe_migrations.backfill.queue import Batches
+from safe_migrations.backfill.replication import Lag
+from safe_migrations.backfill.running import Done, Pace, run_backfill
+from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
 from safe_migrations.errors import MigrationError
-from safe_migrations.progress import Progress
-from safe_migrations.standbys import Lag
+from safe_migrations.postgres.catalog import own_relations
+from safe_migrations.postgres.connection import client_environment, connected, run_async
 from support import ENV_PREFIX, NewRole, fetch
 
 FAST = Pace(nice_ratio=0)
 EMPTY_COLUMN = """
 import sqlalchemy as sa
-from safe_migrations.backfills import Backfill
+from safe_migrations.backfill.definition import Backfill
 
 item = sa.table("item", sa.column("id"), sa.column("sku"))
 backfill = Backfill(

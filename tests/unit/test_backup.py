@@ -15,12 +15,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import URL
 
-from safe_migrations import backup as module
-from safe_migrations.backup import backup, find_tools, restore
-from safe_migrations.connection import client_environment, connected, run_async
-from safe_migrations.databases import create_database, database_exists, drop_database
-from safe_migrations.embedded import find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import find_programs, throw_away_cluster
 from safe_migrations.errors import MigrationError
+from safe_migrations.operate import backup as module
+from safe_migrations.operate.backup import backup, find_tools, restore
+from safe_migrations.postgres.connection import client_environment, connected, run_async
+from safe_migrations.postgres.databases import create_database, database_exists, drop_database
 from support import ENV_PREFIX, NewDatabase, NewRole, fetch, tables
 
 SCHEMA = """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from safe_migrations.catalog import mask
+from safe_migrations.postgres.catalog import mask
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
-from safe_migrations.column_changes import default_text, is_volatile, keeps_rows, writes_rows
-from safe_migrations.connection import connected, run_async
+from safe_migrations.ddl.column_changes import default_text, is_volatile, keeps_rows, writes_rows
+from safe_migrations.postgres.connection import connected, run_async
 from support import ENV_PREFIX
 
 # Several of each family, with and without what they can have.

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, make_url, text
 
-from safe_migrations import connection
-from safe_migrations.connection import client_environment, connected, run_async
 from safe_migrations.errors import ConnectionFailedError
+from safe_migrations.postgres import connection
+from safe_migrations.postgres.connection import client_environment, connected, run_async
 from support import ENV_PREFIX, NewRole, fetch
 
 

@@ -5,8 +5,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import URL
 
-from safe_migrations.connection import connected, run_async
-from safe_migrations.databases import create_database, database_exists, drop_database
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.databases import create_database, database_exists, drop_database
 from support import ENV_PREFIX, fetch
 
 

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from safe_migrations.connection import run_async
-from safe_migrations.databases import create_database
-from safe_migrations.embedded import Cluster, find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.databases import create_database
 from support import ENV_PREFIX, fetch
 
 PROGRAMS = find_programs(18)

@@ -16,9 +16,8 @@ from sqlalchemy import URL, Column, Connection, Enum, Integer, MetaData, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations import enums, rendering
-from safe_migrations.connection import connected, run_async
-from safe_migrations.enum_changes import (
+from safe_migrations.autogenerate import rendering
+from safe_migrations.autogenerate.enum_changes import (
     CREATED,
     DROPPED,
     REPLACED,
@@ -26,8 +25,10 @@ from safe_migrations.enum_changes import (
     EnumChange,
     enum_changes,
 )
-from safe_migrations.enum_types import managed_columns
+from safe_migrations.autogenerate.enum_types import managed_columns
+from safe_migrations.ddl import enums
 from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.connection import connected, run_async
 from support import ENV_PREFIX, fetch
 
 assert enums and rendering, "the operations, and their form in a file, are known to Alembic"

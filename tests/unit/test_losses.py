@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import URL
 
-from safe_migrations.connection import connected, run_async
-from safe_migrations.losses import find_losses
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.upgrade.data_loss import find_losses
 from support import ENV_PREFIX, fetch
 
 UNTOLD = None

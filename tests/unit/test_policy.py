@@ -3,7 +3,7 @@
 import pytest
 
 from safe_migrations.errors import ConfigurationError
-from safe_migrations.policy import DEFAULTS, LONGEST, load_policy
+from safe_migrations.postgres.timeouts import DEFAULTS, LONGEST, load_policy
 
 
 def test_defaults() -> None:

@@ -19,10 +19,10 @@ from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from harm import EVERYBODY, NOBODY, WRITERS, Bench, Effect, History
-from safe_migrations.connection import run_async
-from safe_migrations.databases import create_database, drop_database
-from safe_migrations.phases import up_to_contract
-from safe_migrations.rules import RULES
+from safe_migrations.lint.rules import RULES
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.upgrade.phases import up_to_contract
 from support import ENV_PREFIX, NewDatabase
 
 ACCESS_EXCLUSIVE = "AccessExclusiveLock"

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from revision_files import Versions, written
-from safe_migrations.rules import CHECKS, RULES
-from safe_migrations.squawk import SQUAWK_RULES, SWITCHED_OFF
+from safe_migrations.lint.rules import CHECKS, RULES
+from safe_migrations.lint.squawk import SQUAWK_RULES, SWITCHED_OFF
 from support import ROOT
 
 # Found by other means than one revision's text: see test_lint.py, which has a case for each.

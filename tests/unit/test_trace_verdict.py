@@ -15,19 +15,21 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import URL, text
 
-from safe_migrations.connection import connected, run_async
-from safe_migrations.databases import create_database, drop_database
-from safe_migrations.embedded import find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import find_programs, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError, MigrationError
-from safe_migrations.seed import seed
-from safe_migrations.trace import Trace, tracing
-from safe_migrations.verdict import judge
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.trace.phase_check import judge
+from safe_migrations.trace.recorder import Trace, tracing
+from safe_migrations.trace.seed import seed
 from support import ENV_PREFIX, REVISION, fetch
 
 ENV_PY = """
 from alembic import context
 from sqlalchemy import MetaData
-from safe_migrations import constraints, enums, runner  # the operations of the first two are used below
+from safe_migrations.ddl import constraints
+from safe_migrations.ddl import enums
+from safe_migrations.upgrade import runner  # the operations of the first two are used below
 
 runner.run(database_url=lambda: None, env_prefix="TEST", target_metadata=MetaData())
 """
@@ -223,7 +225,7 @@ SETUP = {
 }
 BACKFILL = """
 import sqlalchemy as sa
-from safe_migrations.backfills import Backfill
+from safe_migrations.backfill.definition import Backfill
 
 item = sa.table("$", sa.column("id"), sa.column("added"))
 backfill = Backfill(table=item, key=("id",), where=item.c.added.is_(None), values={"added": "x"})
@@ -423,6 +425,6 @@ def test_rows_for_any_table(database: URL) -> None:
         "The table never stays empty: no value is known for the column id (integer).",
     ]
     full = ["customer", '"Order Line"', "link", "note", "hen", "egg", "part", "bare", "below", "nothing", "apart.thing"]
-    expected = dict.fromkeys(full, 100) | {"flag": 1, "alembic_version": 0, "safe_migrations.backfill": 0}
+    expected = dict.fromkeys(full, 100) | {"flag": 1, "alembic_version": 0, "safe_migrations.backfill.running": 0}
     rows = {table: fetch(database, f"SELECT count(*) FROM {table}")[0][0] for table in expected}  # noqa: S608
     assert rows == expected

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from releases import VERSIONS, Releases, commit, git
-from safe_migrations.releases import read_news
-from safe_migrations.template_update import update
+from safe_migrations.template.releases import read_news
+from safe_migrations.template.update import update
 
 ROUNDS = 20
 BRIEFLY = 2  # of them by default

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from releases import LATER, NEXT, Releases, commit, git, template_file
-from safe_migrations import scratch, template_cli, template_update
 from safe_migrations.errors import MigrationError
-from safe_migrations.releases import copier, read_news
-from safe_migrations.repository import without_login
-from safe_migrations.template_update import unsolved, update
+from safe_migrations.history.git import without_login
+from safe_migrations.template import commands as template_cli
+from safe_migrations.template import update as template_update
+from safe_migrations.template import workspace as scratch
+from safe_migrations.template.releases import copier, read_news
+from safe_migrations.template.update import unsolved, update
 from support import Service, bare_python
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")

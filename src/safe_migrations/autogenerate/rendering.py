@@ -1,0 +1,100 @@
+"""How operations that Alembic does not know look in a revision file."""
+
+from alembic.autogenerate import render_op_text, renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import MigrateOperation, Operations
+from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp
+
+from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
+from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
+from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+
+
+class Comment(MigrateOperation):
+    """A line for the reader of a revision."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Nothing(MigrateOperation):
+    """What stands where there is nothing to do."""
+
+
+@renderers.dispatch_for(Comment)
+def _render_comment(_context: AutogenContext, operation: Comment) -> str:
+    return f"# {operation.text}"
+
+
+@renderers.dispatch_for(Nothing)
+def _render_nothing(_context: AutogenContext, _operation: Nothing) -> str:
+    return "pass"
+
+
+@Operations.implementation_for(Comment)
+@Operations.implementation_for(Nothing)
+def _nothing_to_run(_operations: Operations, _operation: MigrateOperation) -> None:
+    pass
+
+
+@renderers.dispatch_for(CreateIndexConcurrentlyOp)
+def _render_create_index(context: AutogenContext, operation: CreateIndexConcurrentlyOp) -> str:
+    plain = CreateIndexOp(
+        operation.index_name, operation.table_name or "", schema=operation.schema, **operation.options
+    )
+    return render_op_text(context, plain).replace("op.create_index(", "op.create_index_concurrently(", 1)
+
+
+@renderers.dispatch_for(DropIndexConcurrentlyOp)
+def _render_drop_index(context: AutogenContext, operation: DropIndexConcurrentlyOp) -> str:
+    plain = DropIndexOp(operation.index_name, operation.table_name, schema=operation.schema)
+    return render_op_text(context, plain).replace("op.drop_index(", "op.drop_index_concurrently(", 1)
+
+
+class ConvertColumnOp(AlterColumnOp):
+    """A change of type with the expression that converts the values, which Alembic runs but does not render."""
+
+
+@renderers.dispatch_for(ConvertColumnOp)
+def _render_conversion(context: AutogenContext, operation: ConvertColumnOp) -> str:
+    plain: str = renderers.dispatch(AlterColumnOp)(context, operation)
+    return f"{plain.removesuffix(')')}, postgresql_using={operation.kw['postgresql_using']!r})"
+
+
+@renderers.dispatch_for(ValidateConstraintOp)
+@renderers.dispatch_for(CreateUniqueConstraintUsingIndexOp)
+def _render_constraint(
+    context: AutogenContext, operation: ValidateConstraintOp | CreateUniqueConstraintUsingIndexOp
+) -> str:
+    options = {"schema": operation.schema, **operation.options}
+    if options.get("index_name") == operation.constraint_name:
+        del options["index_name"]
+    return _call(context, operation.operation, str(operation.constraint_name), str(operation.table_name), **options)
+
+
+@renderers.dispatch_for(CreateEnumOp)
+def _render_create(context: AutogenContext, operation: CreateEnumOp) -> str:
+    return _call(context, "create_enum", operation.name, operation.values, schema=operation.schema)
+
+
+@renderers.dispatch_for(DropEnumOp)
+def _render_drop(context: AutogenContext, operation: DropEnumOp) -> str:
+    return _call(context, "drop_enum", operation.name, schema=operation.schema)
+
+
+@renderers.dispatch_for(AddEnumValueOp)
+def _render_add_value(context: AutogenContext, operation: AddEnumValueOp) -> str:
+    places = {"before": operation.before, "after": operation.after, "schema": operation.schema}
+    return _call(context, "add_enum_value", operation.name, operation.value, **places)
+
+
+@renderers.dispatch_for(ReplaceEnumOp)
+def _render_replace(context: AutogenContext, operation: ReplaceEnumOp) -> str:
+    options = {"columns": operation.columns, "schema": operation.schema}
+    return _call(context, "replace_enum", operation.name, operation.values, **options)
+
+
+def _call(context: AutogenContext, function: str, *arguments: object, **options: object) -> str:
+    given = [repr(each) for each in arguments]
+    given += [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    return f"{context.opts['alembic_module_prefix']}{function}({', '.join(given)})"

@@ -1,0 +1,326 @@
+"""Operations for revision files that build, rebuild and drop an index while others read and write its table.
+
+They come first in a revision, best alone: PostgreSQL does not allow them in a transaction. Each may run any number of
+times: after a failure or a kill the next run removes what was left half-done, and builds anew.
+See https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import alembic.op
+from alembic.operations import MigrateOperation, Operations
+from alembic.operations.ops import CreateIndexOp
+from sqlalchemy import DDL, Dialect, text
+
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.timeouts import load_policy, milliseconds
+
+if TYPE_CHECKING:
+
+    class _Operations(Operations):
+        def create_index_concurrently(
+            self, index_name: str, table_name: str, columns: Sequence[Any], *, schema: str | None = None, **options: Any
+        ) -> None: ...
+        def drop_index_concurrently(
+            self, index_name: str, table_name: str | None = None, *, schema: str | None = None
+        ) -> None: ...
+        def rebuild_index_concurrently(self, index_name: str, *, schema: str | None = None) -> None: ...
+        def validate_constraint(self, constraint_name: str, table_name: str, *, schema: str | None = None) -> None: ...
+        def create_unique_constraint_using_index(
+            self,
+            constraint_name: str,
+            table_name: str,
+            *,
+            index_name: str | None = None,
+            schema: str | None = None,
+            deferrable: bool | None = None,
+            initially: str | None = None,
+        ) -> None: ...
+        def create_enum(self, name: str, values: Sequence[str], *, schema: str | None = None) -> None: ...
+        def drop_enum(self, name: str, *, schema: str | None = None) -> None: ...
+        def add_enum_value(
+            self,
+            name: str,
+            value: str,
+            *,
+            before: str | None = None,
+            after: str | None = None,
+            schema: str | None = None,
+        ) -> None: ...
+        def replace_enum(
+            self, name: str, values: Sequence[str], *, columns: Iterable[tuple[str, str]], schema: str | None = None
+        ) -> None: ...
+
+
+op = cast("_Operations", alembic.op)  # the same, with types for the operations below
+LONGEST_NAME = 63  # characters, in PostgreSQL
+CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
+
+# In the connection's info, while Alembic leaves the transaction for an operation that may run any number of times.
+REPEATABLE = "safe_migrations_repeatable"
+
+_IS_VALID = """
+    SELECT indisvalid FROM pg_index
+    WHERE indexrelid = to_regclass(:name) AND indrelid = coalesce(to_regclass(CAST(:table AS text)), indrelid)
+"""
+_DEFINITION = """
+    SELECT indisunique::text || split_part(pg_get_indexdef(indexrelid), ' USING ', 2) FROM pg_index
+    WHERE indexrelid = to_regclass(:name) AND indrelid = to_regclass(:table)
+"""
+_LEFT_BY_REBUILDS = """
+    SELECT array_agg(other.indexrelid::regclass::text)
+    FROM pg_index this JOIN pg_index other USING (indrelid) JOIN pg_class c ON c.oid = other.indexrelid
+    WHERE this.indexrelid = to_regclass(:name) AND NOT other.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
+"""
+_HAS_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+_GET = text("SELECT current_setting(:name)")
+
+
+class _ConcurrentOperation(MigrateOperation):
+    def __init__(self, index_name: str, table_name: str | None, schema: str | None, **options: Any) -> None:
+        self.index_name = index_name
+        self.table_name = table_name
+        self.schema = schema
+        self.options = options
+
+
+@Operations.register_operation("create_index_concurrently")
+class CreateIndexConcurrentlyOp(_ConcurrentOperation):
+    """CREATE INDEX CONCURRENTLY, in a revision."""
+
+    @classmethod
+    def create_index_concurrently(
+        cls,
+        operations: Operations,
+        index_name: str,
+        table_name: str,
+        columns: Sequence[Any],
+        *,
+        schema: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Build an index while others read and write the table; replace an invalid one of this name.
+
+        Args:
+            operations: given by Alembic.
+            index_name: the index's name.
+            table_name: its table's.
+            columns: as `op.create_index` takes them.
+            schema: the table's.
+            options: as `op.create_index` takes them, such as `unique` or `postgresql_where`.
+
+        Raises:
+            MigrationError: the revision has changed something already, or another index has this name.
+        """
+        operations.invoke(cls(index_name, table_name, schema, columns=columns, **options))
+
+
+@Operations.register_operation("drop_index_concurrently")
+class DropIndexConcurrentlyOp(_ConcurrentOperation):
+    """DROP INDEX CONCURRENTLY, in a revision."""
+
+    @classmethod
+    def drop_index_concurrently(
+        cls, operations: Operations, index_name: str, table_name: str | None = None, *, schema: str | None = None
+    ) -> None:
+        """Drop an index while others read and write the table; one that is gone already is left at that.
+
+        Args:
+            operations: given by Alembic.
+            index_name: the index's name.
+            table_name: its table's.
+            schema: the table's.
+
+        Raises:
+            MigrationError: the revision has changed something already.
+        """
+        operations.invoke(cls(index_name, table_name, schema))
+
+
+@Operations.register_operation("rebuild_index_concurrently")
+class RebuildIndexConcurrentlyOp(_ConcurrentOperation):
+    """REINDEX INDEX CONCURRENTLY, in a revision."""
+
+    @classmethod
+    def rebuild_index_concurrently(cls, operations: Operations, index_name: str, *, schema: str | None = None) -> None:
+        """Rebuild an index while others read and write the table, and drop what earlier rebuilds have left.
+
+        Args:
+            operations: given by Alembic.
+            index_name: the index's name.
+            schema: its table's.
+
+        Raises:
+            MigrationError: the revision has changed something already, or there is no such index.
+        """
+        operations.invoke(cls(index_name, None, schema))
+
+
+@Operations.implementation_for(CreateIndexConcurrentlyOp)
+def _create(operations: Operations, operation: CreateIndexConcurrentlyOp) -> None:
+    with _no_transaction(operations):
+        index = _Index(operations, operation)
+        if index.is_valid() is False:
+            index.drop()
+        if index.is_valid():
+            index.check_definition()
+            return
+        try:
+            index.create()
+            index.check_valid()
+        except Exception:
+            with suppress(Exception):  # the connection may be gone; then the next run drops it
+                index.drop()
+            raise
+
+
+@Operations.implementation_for(DropIndexConcurrentlyOp)
+def _drop(operations: Operations, operation: DropIndexConcurrentlyOp) -> None:
+    with _no_transaction(operations):
+        _Index(operations, operation).drop()
+
+
+@Operations.implementation_for(RebuildIndexConcurrentlyOp)
+def _rebuild(operations: Operations, operation: RebuildIndexConcurrentlyOp) -> None:
+    with _no_transaction(operations):
+        index = _Index(operations, operation)
+        index.drop_left_by_rebuilds()
+        try:
+            index.rebuild()
+            index.check_valid()
+        except Exception:
+            with suppress(Exception):
+                index.drop_left_by_rebuilds()
+            raise
+
+
+class _Index:
+    """An index of the database; offline, one of which nothing is known."""
+
+    def __init__(self, operations: Operations, operation: _ConcurrentOperation) -> None:
+        self.operations = operations
+        self.operation = operation
+        self.schema = operation.schema
+
+    @property
+    def name(self) -> str:
+        return qualified(self.operations.get_context().dialect, self.schema, self.operation.index_name)
+
+    @property
+    def table(self) -> str | None:
+        name = self.operation.table_name
+        return qualified(self.operations.get_context().dialect, self.schema, name) if name else None
+
+    def is_valid(self) -> bool | None:
+        """Whether queries can use it; None where it does not exist."""
+        valid: bool | None = self._fetch(_IS_VALID)
+        return valid
+
+    def check_valid(self) -> None:
+        if not self.operations.get_context().as_sql and not self.is_valid():
+            raise MigrationError(f"The index {self.name} is not valid after it was built: run the same command again.")
+
+    def create(self) -> None:
+        create = CreateIndexOp(
+            self.operation.index_name,
+            self.operation.table_name or "",
+            schema=self.schema,
+            postgresql_concurrently=True,
+            **self.operation.options,
+        )
+        self.operations.invoke(create)
+
+    def drop(self) -> None:
+        if self.operations.get_context().as_sql or self.is_valid() is not None:
+            self.operations.execute(ddl("DROP INDEX CONCURRENTLY %(name)s", name=self.name))
+
+    def rebuild(self) -> None:
+        self.operations.execute(ddl("REINDEX INDEX CONCURRENTLY %(name)s", name=self.name))
+
+    def drop_left_by_rebuilds(self) -> None:
+        for name in self._fetch(_LEFT_BY_REBUILDS) or ():
+            self.operations.execute(ddl("DROP INDEX CONCURRENTLY %(name)s", name=name))
+
+    def check_definition(self) -> None:
+        """Compare the index with the same one of an empty copy of the table: PostgreSQL writes both alike."""
+        found, table = self._fetch(_DEFINITION), self.table
+        self.schema = "pg_temp"
+        self.operations.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s)", copy=self.table or "", table=table or ""))
+        try:
+            self.create()
+            expected = self._fetch(_DEFINITION)
+        finally:
+            self.operations.execute(ddl("DROP TABLE %(copy)s", copy=self.table or ""))
+            self.schema = self.operation.schema
+        if found != expected:
+            raise MigrationError(
+                f"There is an index {self.name} already, and it is not the one that this revision builds: give the new "
+                "one another name, or drop that one in a revision before."
+            )
+
+    def _fetch(self, query: str) -> Any:
+        if self.operations.get_context().as_sql:
+            return None
+        names = {"name": self.name, "table": self.table}
+        return self.operations.get_bind().scalar(text(query), {key: names[key] for key in names if f":{key}" in query})
+
+
+@contextmanager
+def _no_transaction(operations: Operations) -> Iterator[None]:
+    """Leave the revision's transaction, in which nothing may have happened, and give the build bounds of its own."""
+    context = operations.get_context()
+    if context.opts.get("transaction_of_caller"):
+        raise MigrationError(
+            "A concurrent index can't be built in the transaction of the caller: give Alembic a connection that is not "
+            "in a transaction."
+        )
+    if not context.as_sql and operations.get_bind().scalar(_HAS_WRITTEN):
+        raise MigrationError(
+            "A concurrent index comes first in its revision, best alone, because what was changed before it could not "
+            "be rolled back: move it to a revision of its own."
+        )
+    policy = load_policy()
+    # A waiting build stops neither readers nor writers, so it may wait for as long as all tries together.
+    bounds = {"lock_timeout": milliseconds(policy.retry_window or policy.lock_timeout), "statement_timeout": "0ms"}
+    info: dict[str, Any] = {} if context.as_sql else operations.get_bind().info
+    info[REPEATABLE] = True
+    with context.autocommit_block():
+        info[REPEATABLE] = False
+        before = {name: policy.session_settings()[name] for name in bounds}
+        if not context.as_sql:
+            before = {name: operations.get_bind().scalar(_GET, {"name": name}) for name in bounds}
+        _set(operations, bounds)
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):
+                _set(operations, before)
+            raise
+        _set(operations, before)
+
+
+def _set(operations: Operations, settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        operations.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
+
+
+def qualified(dialect: Dialect, *names: str | None) -> str:
+    """A name in SQL, quoted where necessary.
+
+    Args:
+        dialect: which knows the words that need it.
+        names: its parts, such as a schema and a table; those that are missing are left out.
+    """
+    return ".".join(dialect.identifier_preparer.quote(name) for name in names if name)
+
+
+def ddl(statement: str, **names: str) -> DDL:
+    """A statement without parameters, of which PostgreSQL's DDL has none.
+
+    Args:
+        statement: with `%(…)s` in the places of the names.
+        names: quoted where necessary.
+    """
+    return DDL(statement, context=names)  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so

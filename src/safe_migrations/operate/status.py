@@ -1,0 +1,156 @@
+"""What `python -m safe_migrations state` and `locks` tell of a database."""
+
+import json
+import logging
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from safe_migrations.errors import MigrationError
+from safe_migrations.operate.sessions import sessions_in_the_way
+from safe_migrations.postgres.catalog import Session
+from safe_migrations.upgrade.phases import phase_of
+from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, explain_state, read_state
+
+COULD_NOT_TELL = "could not tell"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A database's state, for a person or a machine.
+
+    Attributes:
+        state: its name.
+        current: the revisions that the database is at.
+        heads: the newest revisions of this code.
+        pending: the revisions to run, each with its phase where it declares one.
+        drift: how the models differ from the database, in Alembic's words; None where that was not compared, because
+            revisions are pending.
+        invalid: indexes that a failed concurrent build has left.
+        blockers: sessions that others wait for, or that have left a transaction open.
+        found: what that means; for people.
+        next: what to do.
+    """
+
+    state: str
+    current: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    pending: tuple[dict[str, str | None], ...] = ()
+    drift: tuple[str, ...] | None = None
+    invalid: tuple[str, ...] = ()
+    blockers: tuple[Session, ...] = ()
+    found: str = ""
+    next: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        """What the command ends with."""
+        return EXIT_STATUS.get(self.state, MigrationError.exit_status)
+
+    def as_json(self) -> str:
+        """For machines."""
+        keys = {name: value for name, value in asdict(self).items() if name != "found"}
+        return json.dumps(keys, indent=2, ensure_ascii=False)
+
+    def as_text(self) -> str:
+        """For people."""
+        pending = [
+            f"{each['revision']} ({each['phase']})" if each["phase"] else each["revision"] for each in self.pending
+        ]
+        lists = (
+            ("pending", pending),
+            ("drift", self.drift or ()),
+            ("invalid", self.invalid),
+            ("blockers", self.blockers),
+        )
+        lines = [f"{title}: {each}" for title, values in lists for each in values]
+        revisions = [f"current: {', '.join(self.current) or 'base'}", f"head: {', '.join(self.heads) or 'none'}"]
+        return "\n".join([f"{self.state}: {self.found}", *revisions, *lines, f"next: {self.next}"])
+
+
+def read_report(config: Config, env_prefix: str) -> Report:
+    """Look at the service's database through env.py, as every Alembic command does; nothing is changed.
+
+    Args:
+        config: Alembic's.
+        env_prefix: prefix of the service's environment variables.
+
+    Raises:
+        MigrationError: the database can't be reached.
+    """
+    reports: list[Report] = []
+    script = ScriptDirectory.from_config(config)
+
+    def read(_revision: Any, migration_context: MigrationContext) -> list[Any]:
+        reports.append(_report(migration_context, script, env_prefix))
+        return []
+
+    with EnvironmentContext(config, script, fn=read, dont_mutate=True):
+        script.run_env()
+    return reports[0]
+
+
+def _report(migration_context: MigrationContext, script: ScriptDirectory, env_prefix: str) -> Report:
+    connection = migration_context.connection
+    if connection is None:
+        raise MigrationError("This needs a database: leave out --sql.")
+    state = read_state(connection, script, migration_context.opts)
+    found, following = explain_state(state, env_prefix)
+    report = Report(
+        state=state.name,
+        current=state.current,
+        heads=state.heads,
+        pending=tuple({"revision": each.revision, "phase": phase_of(each)} for each in state.pending),
+        invalid=tuple(index.name for index in state.invalid),
+        blockers=tuple(sessions_in_the_way(connection)),
+        found=found,
+        next=following,
+    )
+    return _with_drift(report, migration_context) if state.name in (AT_HEAD, UNTRACKED) else report
+
+
+def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
+    logging.getLogger("alembic.autogenerate").setLevel(logging.WARNING)  # it would tell each difference as well
+    differences = compare_metadata(migration_context, migration_context.opts["target_metadata"])
+    drift = (_describe(difference) for difference in differences)
+    # What REINDEX CONCURRENTLY has left, or is building, is told as invalid, or goes by itself.
+    report = replace(
+        report, drift=tuple(each for each in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", each))
+    )
+    if report.state == UNTRACKED:
+        head = ", ".join(report.heads) or "head"
+        following = (
+            f"If this is the right database: change models_db.py until nothing differs, then: alembic stamp {head}"
+            if report.drift
+            else f"Nothing differs from the models. If these tables are this service's: alembic stamp {head}"
+        )
+        return replace(report, next=following)
+    if not report.drift:
+        return report
+    return replace(
+        report,
+        state=DRIFT,
+        found=f"{report.found[:-1]}, but it is not as the models have it.",
+        next='If the models are right: pdm run migrate-revision "what changes". If not, correct models_db.py.',
+    )
+
+
+def _describe(difference: Any) -> str:
+    """One difference, as `alembic check` names its operation, with the names of what it is about."""
+    if isinstance(difference, list):  # the changes of one column
+        return "; ".join(_describe(change) for change in difference)
+    operation, *details = difference
+    if operation.startswith("modify_"):
+        _, table, column, _, before, after = details
+        return f"{operation} {table}.{column}: {before!r} in the database, {after!r} in the models"
+    if operation.endswith("_column"):
+        return f"{operation} {details[1]}.{details[2].name}"
+    subject = details[0]
+    table = getattr(subject, "table", None)
+    return f"{operation} {subject.name}" + (f" on {table.name}" if table is not None else "")

@@ -1,0 +1,204 @@
+"""Rows for the tables of a scratch database, whatever they are: what a revision does to an empty table proves little.
+
+A value is a text that PostgreSQL casts to the column's type. Those below are tried until one suits the type and the
+CHECK constraints; the constraints' own literals are tried as well.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice, product
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    String,
+    TableClause,
+    cast,
+    column,
+    func,
+    literal_column,
+    null,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+
+from safe_migrations.ddl.indexes import ddl
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.connection import reason
+
+TRIES = 500  # combinations of values, for a constraint of several columns
+
+# N stands for the row's number, which has three digits; these are a hundred rows.
+_N, _ROWS = "<n>", func.generate_series(100, 199).table_valued("n", name="rows").render_derived()
+_VALUES = (
+    *("<n>", "a<n>", "0.<n>", "0", "2<n>-01-01", "1<n>-01-01", "12:00", "{}", "10.0.0.<n>", "empty", "(<n>,<n>)"),
+    *("00000000-0000-0000-0000-000000000<n>", "a<n>@example.com", "https://example.com/<n>", "08:00:2b:01:02:03"),
+    *("AA", "AAA"),
+)
+_DEFAULTS = "INSERT INTO %(name)s SELECT FROM generate_series(100, 199) ON CONFLICT DO NOTHING"
+_LITERAL = re.compile(r"'((?:[^']|'')*)'|(?<![\w.])-?\d+(?:\.\d+)?")
+
+_TABLES = text("""
+    SELECT c.oid::bigint AS oid, c.relname AS name, n.nspname AS schema, c.oid::regclass::text AS label
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'alembic_version'
+      AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'safe_migrations')
+    ORDER BY c.oid
+""")
+_COLUMNS = text("""
+    SELECT a.attrelid::bigint AS oid, a.attnum AS number, a.attname AS name, a.attnotnull AS required,
+      format_type(a.atttypid, a.atttypmod) AS type, pg_get_expr(d.adbin, d.adrelid) AS filled,
+      coalesce(a.attidentity <> '' OR a.attgenerated <> '', false) AS computed,
+      (SELECT enumlabel FROM pg_enum WHERE enumtypid IN (t.oid, t.typbasetype) ORDER BY enumsortorder LIMIT 1) AS label,
+      (SELECT string_agg(pg_get_constraintdef(oid), ' ') FROM pg_constraint WHERE contypid = t.oid) AS condition
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+      LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = ANY(CAST(:oids AS oid[]))
+    ORDER BY a.attnum
+""")
+_CONSTRAINTS = text("""
+    SELECT conrelid::bigint AS oid, conkey AS numbers, confrelid::bigint AS parent, confkey AS referred,
+      pg_get_expr(conbin, conrelid) AS condition
+    FROM pg_constraint WHERE contype IN ('c', 'f') AND conparentid = 0 AND conrelid = ANY(CAST(:oids AS oid[]))
+    ORDER BY oid
+""")
+
+
+@dataclass
+class _Table:
+    """A table, its columns by their numbers, and its constraints, as the catalog has them."""
+
+    row: Row[Any]
+    columns: dict[int, Row[Any]] = field(default_factory=dict)
+    checks: list[Row[Any]] = field(default_factory=list)
+    foreign_keys: list[Row[Any]] = field(default_factory=list)
+
+    @property
+    def clause(self) -> TableClause:
+        return table(self.row.name, *(column(each.name) for each in self.columns.values()), schema=self.row.schema)
+
+
+def seed(connection: Connection) -> list[str]:
+    """Put up to a hundred rows into each table that has none.
+
+    Args:
+        connection: to a database where that does no harm, in AUTOCOMMIT.
+
+    Returns:
+        A sentence for each table for which no rows could be found.
+    """
+    tables = _read(connection)
+    return [
+        f"The table {each.row.label} stays empty: {problem}."
+        for each in _parents_first(tables)
+        if connection.scalar(select(literal_column("1")).select_from(each.clause).limit(1)) is None
+        and (problem := _fill(connection, each, tables))
+    ]
+
+
+def _read(connection: Connection) -> dict[int, _Table]:
+    tables = {row.oid: _Table(row) for row in connection.execute(_TABLES)}
+    oids = {"oids": list(tables)}
+    for row in connection.execute(_COLUMNS, oids):
+        tables[row.oid].columns[row.number] = row
+    for row in connection.execute(_CONSTRAINTS, oids):
+        (tables[row.oid].foreign_keys if row.parent else tables[row.oid].checks).append(row)
+    return tables
+
+
+def _parents_first(tables: dict[int, _Table]) -> Iterator[_Table]:
+    """The tables, each after those that it refers to; in a circle, some table comes first."""
+    waits_for = {oid: {key.parent for key in each.foreign_keys} - {oid} for oid, each in tables.items()}
+    pending = set(tables)
+    while pending:
+        ready = {oid for oid in pending if not waits_for[oid] & pending} or {min(pending)}
+        pending -= ready
+        yield from (tables[oid] for oid in sorted(ready))
+
+
+def _fill(connection: Connection, filled: _Table, tables: dict[int, _Table]) -> str | None:
+    """Insert the rows, or tell why that can't be done."""
+    values, source = _references(filled, tables)
+    own = {number: each for number, each in filled.columns.items() if number not in values and not each.computed}
+    try:
+        values |= _choose(connection, own, filled.checks)
+        names = [filled.columns[number].name for number in values]
+        rows = select(*values.values()).select_from(source)
+        into = insert(filled.clause).from_select(names, rows).on_conflict_do_nothing()
+        # SQLAlchemy can't insert rows of no columns: all of them have their values from PostgreSQL.
+        inserted = connection.execute(into if names else ddl(_DEFAULTS, name=filled.row.label))
+    except (DBAPIError, MigrationError) as error:
+        return reason(error)
+    return None if inserted.rowcount else "all rows conflict"
+
+
+def _references(filled: _Table, tables: dict[int, _Table]) -> tuple[dict[int, ColumnElement[Any]], FromClause]:
+    """The columns of foreign keys, and where they come from: the n-th row refers to the n-th row of the other table."""
+    values: dict[int, ColumnElement[Any]] = {}
+    source: FromClause = _ROWS
+    for index, key in enumerate(filled.foreign_keys):
+        parent = tables.get(key.parent)
+        if parent is filled:  # to none; where it has to be one, to itself: columns of one type get the same value
+            values |= {number: null() for number in key.numbers if not filled.columns[number].required}
+        if parent is None or parent is filled:
+            continue
+        names = [parent.columns[number].name for number in key.referred]
+        place, total = (func.row_number().over() - 1).label("place"), func.count().over().label("total")
+        rows = select(*map(column, names), place, total).select_from(parent.clause).subquery(f"parent_{index}")
+        source = source.outerjoin(rows, rows.c.place == _ROWS.c.n % rows.c.total)
+        values |= {number: rows.c[name] for number, name in zip(key.numbers, names, strict=True)}
+    return values, source
+
+
+def _choose(
+    connection: Connection, columns: dict[int, Row[Any]], checks: list[Row[Any]]
+) -> dict[int, ColumnElement[Any]]:
+    """An expression for each column, that the constraints on these columns allow."""
+    checks = [check for check in checks if check.numbers and columns.keys() >= set(check.numbers)]
+    options: dict[int, list[ColumnElement[Any]]] = {}
+    for number, each in columns.items():
+        on_it = [check for check in checks if number in check.numbers]
+        alone = [check.condition for check in on_it if len(check.numbers) == 1]
+        values = _values(each, [check.condition for check in on_it])
+        allowed = (value for value in values if _holds(connection, {each.name: value}, alone))
+        options[number] = list(islice(allowed, None if len(alone) < len(on_it) else 1))
+        if not options[number]:
+            raise MigrationError(f"no value is known for the column {each.name} ({each.type})")
+    for check in checks:
+        for combination in islice(product(*(options[number] for number in check.numbers)), TRIES):
+            named = zip((columns[number].name for number in check.numbers), combination, strict=True)
+            if _holds(connection, dict(named), [check.condition]):
+                options |= {number: [value] for number, value in zip(check.numbers, combination, strict=True)}
+                break
+        else:
+            raise MigrationError(f"no values are known for CHECK {check.condition}")
+    return {number: values[0] for number, values in options.items()}
+
+
+def _values(of: Row[Any], conditions: list[str]) -> Iterator[ColumnElement[Any]]:
+    if of.filled:
+        yield literal_column(of.filled)
+    found = [match for each in [*conditions, of.condition or ""] for match in _LITERAL.finditer(each)]
+    literals = [value for match in found for value in ([match[1]] if match[1] else [match[0], match[0] + _N])]
+    for value in dict.fromkeys([*([of.label] if of.label else []), *_VALUES, *literals]):
+        yield func.replace(value, _N, cast(_ROWS.c.n, String)).op("::")(literal_column(of.type))
+    if not of.required:
+        yield null()
+
+
+def _holds(connection: Connection, values: dict[str, ColumnElement[Any]], conditions: list[str]) -> bool:
+    """Whether PostgreSQL can compute these values, and all rows meet the conditions."""
+    rows = select(*(value.label(name) for name, value in values.items())).select_from(_ROWS).subquery()
+    met = [func.bool_and(literal_column(condition)) for condition in conditions]
+    try:
+        found = connection.execute(select(*met, *(func.count(each) for each in rows.c))).one()
+    except DBAPIError:
+        return False
+    return False not in found[: len(met)]  # what is NULL is met
