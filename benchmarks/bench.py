@@ -28,12 +28,13 @@ from sqlalchemy import URL
 # As pytest's pythonpath; at the end, because template/ has a folder alembic, too.
 sys.path.extend(str(Path(__file__).parent.parent / folder) for folder in ("template", "tests"))
 
-from releases import VERSIONS, Releases, commit, git
 from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
 from safe_migrations.postgres.timeouts import load_policy
-from support import ENV_PREFIX, ROOT, TEMPLATE, Service, as_text, fetch, tables
+
+from releases import VERSIONS, Releases, commit, git
+from support import ROOT, TEMPLATE, Service, as_text, at, fetch, tables
 
 UPGRADE = ("alembic", "upgrade", "head")
 CURRENT = ("alembic", "current")
@@ -128,7 +129,7 @@ class Bench:
     def new_database(self, service: Service) -> URL:
         """Give a service an empty database."""
         name = f"database_{uuid4().hex}"
-        run_async(create_database(self.server, ENV_PREFIX, name))
+        run_async(create_database(at(self.server), name))
         service.configure(self.server.set(database=name))
         return self.server.set(database=name)
 

@@ -1,6 +1,5 @@
 """One PostgreSQL for the whole run, and `render`: a service of given answers."""
 
-import compileall
 import fcntl
 import json
 import os
@@ -14,14 +13,15 @@ from uuid import uuid4
 
 import pytest
 from copier import run_copy
-from sqlalchemy import URL, make_url
-
-from releases import Releases
-from safe_migrations.dev.cluster import find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database, drop_database
-from support import ENV_PREFIX, ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, fetch, tables
+from safe_migrations.postgres.programs import find_programs
+from sqlalchemy import URL, make_url
+
+from releases import Releases
+from support import ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, at, fetch, tables
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.
 SERVER_URL = "TEST_SERVER_URL"
@@ -88,12 +88,12 @@ def new_database(server: URL) -> Iterator[NewDatabase]:
 
     def create() -> URL:
         names.append(f"database_{uuid4().hex}")
-        run_async(create_database(server, ENV_PREFIX, names[-1]))
+        run_async(create_database(at(server), names[-1]))
         return server.set(database=names[-1])
 
     yield create
     for name in names:
-        run_async(drop_database(server, ENV_PREFIX, name))
+        run_async(drop_database(at(server), name))
 
 
 @pytest.fixture
@@ -155,7 +155,6 @@ def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def render(answers: str) -> Path:
         folder = tmp_path_factory.mktemp("rendered") / "service"
         run_copy(str(template), folder, data=json.loads(answers), defaults=True, unsafe=False, quiet=True)
-        compileall.compile_dir(folder / "safe_migrations", quiet=1)  # once, rather than in each test
         return folder
 
     return render
@@ -212,7 +211,7 @@ def heads(server: URL) -> Iterator[dict[str, str]]:
     names: dict[str, str] = {}
     yield names
     for name in names.values():
-        run_async(drop_database(server, ENV_PREFIX, name))
+        run_async(drop_database(at(server), name))
 
 
 @pytest.fixture
@@ -227,12 +226,12 @@ def to_head(service: Service, server: URL, database: URL, heads: dict[str, str])
         revisions = "".join(service.versions.joinpath(file).read_text() for file in service.revisions())
         assert tables(database) == set()
         if revisions in heads:
-            run_async(drop_database(server, ENV_PREFIX, name))
-            run_async(create_database(server, ENV_PREFIX, name, template=heads[revisions]))
+            run_async(drop_database(at(server), name))
+            run_async(create_database(at(server), name, template=heads[revisions]))
         else:
             service.succeed("alembic", "upgrade", "head")
             copy = f"head_{uuid4().hex}"
-            run_async(create_database(server, ENV_PREFIX, copy, template=name))
+            run_async(create_database(at(server), copy, template=name))
             heads[revisions] = copy
 
     return to_head

@@ -12,15 +12,15 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import URL, MetaData
-
 from safe_migrations.backfill.definition import load_backfill
 from safe_migrations.backfill.running import Pace, run_backfill
 from safe_migrations.errors import MigrationError
 from safe_migrations.lint.check import lint
 from safe_migrations.lint.findings import Finding
 from safe_migrations.postgres.connection import run_async
-from support import ENV_PREFIX, Service, as_text, fetch
+from sqlalchemy import URL, MetaData
+
+from support import Service, as_text, at, fetch
 
 _OF_THE_SERVICE = ("answers", "config", "models_db")  # its own modules; safe_migrations is the template's
 _EXAMPLE = re.compile(r"\n\nclass Item\(Base\):.*", re.DOTALL)
@@ -152,7 +152,7 @@ class Inside:
         self._run_backfill(folder, name)
 
     def _run_backfill(self, folder: Path, name: str) -> None:
-        run_async(run_backfill(self.url, ENV_PREFIX, folder, name, load_backfill(folder, name), Pace(nice_ratio=0)))
+        run_async(run_backfill(at(self.url), folder, name, load_backfill(folder, name), Pace(nice_ratio=0)))
 
     def _config(self, x: Sequence[str] = ()) -> Config:
         return Config(self.service.folder / "alembic.ini", cmd_opts=Namespace(x=list(x)) if x else None)

@@ -17,14 +17,17 @@ from typing import Any, Protocol
 
 import alembic
 import yaml
+from safe_migrations.postgres.connection import Database, connected, run_async
+from safe_migrations.service import Service as ServiceSettings
 from sqlalchemy import URL, Row, text
-
-from safe_migrations.postgres.connection import connected, run_async
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "template"
 
-ENV_PREFIX = "TEST"  # of errors raised by safe_migrations when the tests themselves call it
+# Of errors raised by the library when the tests themselves call it.
+SETTINGS = ServiceSettings(
+    ROOT / "alembic.ini", "test", env_prefix="TEST", platform_prefix="TEST", database_name="test"
+)
 
 
 # A revision file by hand, as script.py.mako has it.
@@ -177,11 +180,16 @@ ToHead = Callable[[], None]
 MypyCache = Callable[[], AbstractContextManager[str]]
 
 
+def at(url: URL) -> Database:
+    """A database, as the library's own functions take it."""
+    return Database(url, SETTINGS)
+
+
 def fetch(url: URL, statement: str, /, **parameters: Any) -> Sequence[Row[Any]]:
     """The rows of a statement, on a new connection, which sees only what was committed."""
 
     async def run() -> Sequence[Row[Any]]:
-        async with connected(url, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+        async with connected(at(url), isolation_level="AUTOCOMMIT") as connection:
             result = await connection.execute(text(statement), parameters)
             return result.all() if result.returns_rows else []
 

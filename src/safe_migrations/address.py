@@ -1,22 +1,24 @@
-"""What the environment and the .env files say. The settings and the quick probe read it, so it imports no library."""
+"""The address of a database: URLs as platforms hand them out, without a library, because the probe reads them too."""
 
-import os
 import re
-from typing import NamedTuple
-from urllib.parse import parse_qs, unquote
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlencode
 
-from answers import ENV_PREFIX, PLATFORM_PREFIX, SERVICE_FOLDER, SERVICE_NAME
 from safe_migrations.errors import ConfigurationError
 
-# The service's own .env, then those of the folders above it: a monorepo keeps there what its services share. Not
-# find_dotenv(), which starts from the working directory when Python is interactive.
-ENV_FILES = [folder / ".env" for folder in (SERVICE_FOLDER, *SERVICE_FOLDER.parents)]
-
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# What asyncpg, or SQLAlchemy's dialect for it, takes in a URL; and what has no counterpart there and no effect on
-# what the URL means, so that URLs work as platforms hand them out.
-ASYNCPG_PARAMETERS = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
-IGNORED_PARAMETERS = {"application_name", "channel_binding", "connect_timeout", "gssencmode"}
+# What asyncpg takes as arguments, what it takes in a connection string only, and what has no counterpart there and no
+# effect on what the URL means, so that URLs work as platforms, psycopg and libpq have them.
+ARGUMENTS = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
+DSN_PARAMETERS = {
+    *("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword", "sslnegotiation"),
+    *("ssl_min_protocol_version", "ssl_max_protocol_version", "passfile", "krbsrvname", "gsslib", "options"),
+}
+IGNORED_PARAMETERS = {
+    *("application_name", "channel_binding", "connect_timeout", "gssencmode", "client_encoding", "tcp_user_timeout"),
+    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+    *("async_fallback", "executemany_mode", "prepare_threshold"),
+}
 
 # As SQLAlchemy reads a URL: urllib.parse would end a password that is not encoded at its first slash or #.
 URL = re.compile(
@@ -25,7 +27,7 @@ URL = re.compile(
 
 
 class Address(NamedTuple):
-    """Where a database is; a URL has the same parts, in this order."""
+    """The address of a database; a URL has the same parts, in this order."""
 
     user: str | None
     password: str | None
@@ -34,35 +36,35 @@ class Address(NamedTuple):
     database: str | None
     parameters: dict[str, str | list[str]]
 
+    def connect_arguments(self, variable: str) -> dict[str, Any]:
+        """The arguments with which `asyncpg.connect` connects there.
 
-def read_env_files() -> dict[str, str]:
-    """The variables of all .env files that have a value; the nearest file wins.
+        Args:
+            variable: the environment variable that it came from, to name it in an error.
 
-    Raises:
-        ConfigurationError: a file can't be read.
-    """
-    variables: dict[str, str] = {}
-    for file in reversed(ENV_FILES):
-        if not os.access(file, os.F_OK if file == ENV_FILES[0] else os.R_OK):
-            continue  # not there, or somebody else's
-        from dotenv import dotenv_values  # here, because a container has no .env and need not wait for the import
-
-        try:
-            values = dotenv_values(file, interpolate=False)  # a password may contain ${…}
-        except (OSError, UnicodeError) as error:
-            message = f"{file} can't be read ({error}): make it a UTF-8 text file of yours, as .env.example is."
-            raise ConfigurationError(message) from None
-        variables.update({name: value for name, value in values.items() if value})
-    return variables
-
-
-def not_configured() -> ConfigurationError:
-    """The error that there is neither a URL nor a login."""
-    return ConfigurationError(
-        f"No database is configured for {SERVICE_NAME}: set {ENV_PREFIX}_DATABASE_URL, or "
-        f"{PLATFORM_PREFIX}_DB_USER and {PLATFORM_PREFIX}_DB_PASSWORD, in the environment or in {ENV_FILES[0]} "
-        "(.env.example shows how; for a development database: pdm run db-up)."
-    )
+        Raises:
+            ConfigurationError: the URL has several hosts, and not as many ports.
+        """
+        hosts, ports = _listed(self.parameters.get("host") or self.host), _listed(self.parameters.get("port"))
+        if not ports and all(re.fullmatch(r"[^:/]*:\d+", host) for host in hosts):  # host=one:5432&host=two:5432
+            hosts, ports = [host.partition(":")[0] for host in hosts], [host.partition(":")[2] for host in hosts]
+        if not all(port.isdecimal() for port in ports) or (
+            len(ports) != len(hosts) and max(len(hosts), len(ports)) > 1
+        ):
+            raise ConfigurationError(
+                f"{variable} can't be used (number of hosts and ports don't match): "
+                "correct its hosts, ports or parameters."
+            )
+        return {
+            "dsn": dsn(self.parameters),
+            "host": hosts or None,
+            "port": [int(port) for port in ports] or self.port,
+            "user": self.user or None,
+            "password": self.password or None,
+            "database": self.database,
+            "ssl": self.parameters.get("ssl"),
+            "target_session_attrs": self.parameters.get("target_session_attrs"),
+        }
 
 
 def parse_address(text: str, variable: str) -> Address:
@@ -84,22 +86,44 @@ def parse_address(text: str, variable: str) -> Address:
         )
     user, password, database = (part if part is None else unquote(part) for part in url.group(1, 2, 6))
     port = int(url[5]) if url[5] else None
-    return Address(user, password, url[3] or url[4], port, database, _asyncpg_parameters(url[7] or "", variable))
+    return Address(user, password, url[3] or url[4], port, database, parse_parameters(parse_qs(url[7] or ""), variable))
 
 
-def _asyncpg_parameters(query: str, variable: str) -> dict[str, str | list[str]]:
+def parse_parameters(query: dict[str, list[str]], variable: str) -> dict[str, str | list[str]]:
+    """The parameters of a URL that asyncpg takes, or has another name for.
+
+    Args:
+        query: the parameters, as `urllib.parse.parse_qs` gives them.
+        variable: the environment variable that the URL came from, to name it in an error.
+
+    Raises:
+        ConfigurationError: asyncpg does not take one of them.
+    """
     parameters: dict[str, str | list[str]] = {
         name: values if len(values) > 1 else values[0]
-        for name, values in parse_qs(query).items()
+        for name, values in query.items()
         if name not in IGNORED_PARAMETERS
     }
     if "sslmode" in parameters:
         parameters["ssl"] = parameters.pop("sslmode")
     if parameters.get("ssl", "prefer") not in SSL_MODES:
         raise ConfigurationError(f"{variable} has an unknown ssl or sslmode: write one of {', '.join(SSL_MODES)}.")
-    if unknown := sorted(parameters.keys() - ASYNCPG_PARAMETERS):
+    if unknown := sorted(parameters.keys() - ARGUMENTS - DSN_PARAMETERS):
         raise ConfigurationError(
-            f"{variable} has the parameter {unknown[0]}, which asyncpg does not take in a URL: remove it "
-            "(sslrootcert, sslcert and sslkey go into PGSSLROOTCERT, PGSSLCERT and PGSSLKEY)."
+            f"{variable} has the parameter {unknown[0]}, which asyncpg does not take in a URL: remove it."
         )
     return parameters
+
+
+def dsn(parameters: dict[str, Any]) -> str | None:
+    """The connection string for what asyncpg takes nowhere else, such as `sslrootcert`; None where there is nothing.
+
+    Args:
+        parameters: of the URL.
+    """
+    named = {name: value for name, value in parameters.items() if name in DSN_PARAMETERS}
+    return f"postgresql://?{urlencode(named)}" if named else None
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    return value.split(",") if isinstance(value, str) else value or []

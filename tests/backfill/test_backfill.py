@@ -15,9 +15,6 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import URL, Connection, MetaData, text
-
-from gate import wait_for
 from safe_migrations.backfill import progress
 from safe_migrations.backfill import running as backfill
 from safe_migrations.backfill.definition import backfill_names, is_complete, load_backfill, refuse_incomplete
@@ -25,11 +22,15 @@ from safe_migrations.backfill.progress import Progress
 from safe_migrations.backfill.queue import Batches
 from safe_migrations.backfill.replication import Lag
 from safe_migrations.backfill.running import Done, Pace, run_backfill
-from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.catalog import own_relations
 from safe_migrations.postgres.connection import client_environment, connected, run_async
-from support import ENV_PREFIX, NewRole, fetch
+from safe_migrations.postgres.programs import find_programs
+from sqlalchemy import URL, Connection, MetaData, text
+
+from gate import wait_for
+from support import NewRole, at, fetch
 
 FAST = Pace(nice_ratio=0)
 EMPTY_COLUMN = """
@@ -79,14 +80,14 @@ def write(folder: Path, text: str, name: str = "item_sku") -> str:
 
 def run(database: URL, folder: Path, name: str = "item_sku", pace: Pace = FAST) -> Done:
     """Run a backfill."""
-    return run_async(run_backfill(database, ENV_PREFIX, folder, name, load_backfill(folder, name), pace))
+    return run_async(run_backfill(at(database), folder, name, load_backfill(folder, name), pace))
 
 
 def ask(database: URL, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function with a connection."""
 
     async def call() -> Any:
-        async with connected(database, ENV_PREFIX) as connection:
+        async with connected(at(database)) as connection:
             return await connection.run_sync(function, *arguments)
 
     return run_async(call())
@@ -131,7 +132,7 @@ def test_several_workers_and_processes_change_each_row_once(item: URL, folder: P
 
     async def several() -> None:
         definition = load_backfill(folder, "item_sku")
-        runs = [run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, Pace(4, 0)) for _ in range(3)]
+        runs = [run_backfill(at(item), folder, "item_sku", definition, Pace(4, 0)) for _ in range(3)]
         await asyncio.gather(*runs)  # each begins by itself, as a process does
 
     fetch(item, "INSERT INTO item SELECT generate_series(101, 3000)")
@@ -206,13 +207,13 @@ def test_old_code_that_goes_on_writing(item: URL, folder: Path) -> None:
 
     async def write_and_run() -> None:
         async def writes() -> None:
-            async with connected(item, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+            async with connected(at(item), isolation_level="AUTOCOMMIT") as connection:
                 for number in range(60):
                     await connection.execute(text("INSERT INTO item VALUES (0 - :n)"), {"n": number})
                     await connection.execute(text("UPDATE item SET price = 1 WHERE id = 30 * :n + 1"), {"n": number})
 
         definition = load_backfill(folder, "item_sku")
-        await asyncio.gather(writes(), run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, Pace(2, 0)))
+        await asyncio.gather(writes(), run_backfill(at(item), folder, "item_sku", definition, Pace(2, 0)))
 
     run_async(write_and_run())
     run(item, folder)
@@ -253,10 +254,10 @@ def test_a_lock_that_is_not_free_is_waited_for_in_many_tries(
     monkeypatch.setenv("MIGRATION_LOCK_TIMEOUT", "50ms")
 
     async def meanwhile(seconds: float) -> None:
-        async with connected(item, ENV_PREFIX) as somebody:
+        async with connected(at(item)) as somebody:
             await somebody.exec_driver_sql("UPDATE item SET price = price WHERE id = 50")
             definition = load_backfill(folder, "item_sku")
-            task = asyncio.create_task(run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, FAST))
+            task = asyncio.create_task(run_backfill(at(item), folder, "item_sku", definition, FAST))
             await asyncio.wait([task], timeout=seconds)
             await somebody.commit()
             await task
@@ -276,10 +277,10 @@ def test_a_worker_that_waits_does_not_stop_the_others(item: URL, folder: Path) -
     write(folder, INCREMENT)
 
     async def meanwhile() -> None:
-        async with connected(item, ENV_PREFIX) as somebody:
+        async with connected(at(item)) as somebody:
             await somebody.exec_driver_sql("UPDATE item SET price = price WHERE id = 50")
             definition = load_backfill(folder, "item_sku")
-            task = asyncio.create_task(run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, Pace(2, 0)))
+            task = asyncio.create_task(run_backfill(at(item), folder, "item_sku", definition, Pace(2, 0)))
             others = "SELECT 1 FROM item WHERE price = 1 HAVING count(*) = 93"
             await asyncio.to_thread(wait_for, item, others)
             await asyncio.sleep(0.3)  # in which the other worker looks whether that was all
@@ -307,10 +308,10 @@ def test_a_connection_that_is_lost(item: URL, folder: Path) -> None:
     write(folder, INCREMENT)
 
     async def meanwhile() -> None:
-        async with connected(item, ENV_PREFIX) as somebody:
+        async with connected(at(item)) as somebody:
             await somebody.exec_driver_sql("UPDATE item SET price = price WHERE id = 50")
             definition = load_backfill(folder, "item_sku")
-            task = asyncio.create_task(run_backfill(item, ENV_PREFIX, folder, "item_sku", definition, Pace(2, 0)))
+            task = asyncio.create_task(run_backfill(at(item), folder, "item_sku", definition, Pace(2, 0)))
             waits = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             (pid,) = await asyncio.to_thread(wait_for, item, waits)
             await asyncio.to_thread(fetch, item, "SELECT pg_terminate_backend(:pid)", pid=pid)
@@ -534,7 +535,7 @@ def test_a_standby_that_has_stopped_is_waited_for(
 
     async def meanwhile() -> Done:
         definition, pace = load_backfill(folder, "item_sku"), Pace(nice_ratio=0, max_lag=0)
-        task = asyncio.create_task(run_backfill(told, ENV_PREFIX, folder, "item_sku", definition, pace))
+        task = asyncio.create_task(run_backfill(at(told), folder, "item_sku", definition, pace))
         await asyncio.to_thread(wait_for, told, "SELECT 1 FROM pg_class WHERE relname = 'backfill_batch'")
         await asyncio.sleep(0.6)
         assert await asyncio.to_thread(fetch, told, "SELECT 1 FROM item WHERE price = 1") == []
@@ -559,7 +560,7 @@ def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
     async def run_while_paused() -> tuple[list[int], Done]:
         definition = load_backfill(folder, "item_sku")
         pace = Pace(nice_ratio=20, max_lag=0.2)
-        task = asyncio.create_task(run_backfill(primary, ENV_PREFIX, folder, "item_sku", definition, pace))
+        task = asyncio.create_task(run_backfill(at(primary), folder, "item_sku", definition, pace))
         await asyncio.to_thread(wait_for, primary, "SELECT 1 FROM item WHERE price = 1 LIMIT 1")
         await asyncio.to_thread(fetch, standby, "SELECT pg_wal_replay_pause()")
         counts = []

@@ -8,14 +8,14 @@ import pytest
 import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
+from safe_migrations.ddl.column_changes import default_text, is_volatile, keeps_rows, writes_rows
+from safe_migrations.postgres.connection import connected, run_async
 from sqlalchemy import URL, Column, Connection
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
-from safe_migrations.ddl.column_changes import default_text, is_volatile, keeps_rows, writes_rows
-from safe_migrations.postgres.connection import connected, run_async
-from support import ENV_PREFIX
+from support import at
 
 # Several of each family, with and without what they can have.
 TYPES: dict[str, Sequence[TypeEngine[Any]]] = {
@@ -108,7 +108,7 @@ def on(url: URL, function: Any, *arguments: Any) -> Any:
     """Call a function with a connection in AUTOCOMMIT, on which the types and functions exist."""
 
     async def call() -> Any:
-        async with connected(url, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+        async with connected(at(url), isolation_level="AUTOCOMMIT") as connection:
             for statement in SETUP:
                 await connection.exec_driver_sql(statement)
             return await connection.run_sync(function, *arguments)

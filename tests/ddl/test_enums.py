@@ -12,10 +12,6 @@ from alembic.autogenerate import produce_migrations, render_op_text
 from alembic.autogenerate.api import AutogenContext
 from alembic.migration import MigrationContext
 from alembic.operations import MigrateOperation, Operations, ops
-from sqlalchemy import URL, Column, Connection, Enum, Integer, MetaData, Table
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
-
 from safe_migrations.autogenerate import rendering
 from safe_migrations.autogenerate.enum_changes import (
     CREATED,
@@ -29,7 +25,11 @@ from safe_migrations.autogenerate.enum_types import managed_columns
 from safe_migrations.ddl import enums
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected, run_async
-from support import ENV_PREFIX, fetch
+from sqlalchemy import URL, Column, Connection, Enum, Integer, MetaData, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+
+from support import at, fetch
 
 assert enums and rendering, "the operations, and their form in a file, are known to Alembic"
 
@@ -50,7 +50,7 @@ def in_transactions(database: URL, *functions: Callable[[Connection], Any]) -> l
     """What they return; nothing is left of one that fails."""
 
     async def run() -> list[Any]:
-        async with connected(database, ENV_PREFIX) as connection:
+        async with connected(at(database)) as connection:
             found = []
             for function in functions:
                 async with connection.begin():
@@ -92,7 +92,7 @@ def run_script(database: URL, sql: str) -> None:
     """Several statements, in one transaction."""
 
     async def run() -> None:
-        async with connected(database, ENV_PREFIX) as connection:
+        async with connected(at(database)) as connection:
             raw = await connection.get_raw_connection()
             await raw.driver_connection.execute(sql)  # type: ignore[union-attr]
 

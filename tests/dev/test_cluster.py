@@ -10,12 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-
-from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
-from support import ENV_PREFIX, fetch
+from safe_migrations.postgres.programs import find_programs
+
+from support import at, fetch
 
 PROGRAMS = find_programs(18)
 
@@ -24,7 +25,7 @@ def test_keeps_its_data_over_a_restart_in_a_folder_with_a_space(tmp_path: Path) 
     cluster = Cluster(tmp_path / "a folder's name", PROGRAMS)
     cluster.start()
     try:
-        run_async(create_database(cluster.url(), ENV_PREFIX, "kept"))
+        run_async(create_database(at(cluster.url()), "kept"))
         cluster.stop()
         assert not cluster.is_running()
         cluster.start()

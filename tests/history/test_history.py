@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL
-
 from safe_migrations.errors import MigrationError
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
 from safe_migrations.history.rebase import carry_out, plan, refuse_applied
-from support import ENV_PREFIX, NewRole, bare_environment, fetch
+from sqlalchemy import URL
+
+from support import NewRole, at, bare_environment, fetch
 
 FILE = '''"""{message}
 
@@ -610,7 +610,7 @@ def test_what_can_not_be_told_is_refused(merged: Clone, name: str, old: str, new
 def applied(clone: Clone, *urls: URL) -> list[str]:
     found = plan(clone.scripts, "d")
     assert found is not None
-    return refuse_applied(clone.scripts, found, urls, ENV_PREFIX)
+    return refuse_applied(clone.scripts, found, at(urls))
 
 
 def at(database: URL, *revisions: str) -> URL:

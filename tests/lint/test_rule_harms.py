@@ -15,15 +15,15 @@ from uuid import uuid4
 
 import pytest
 from alembic.util import CommandError
-from sqlalchemy import URL, Engine, event
-from sqlalchemy.exc import DBAPIError
-
-from harm import EVERYBODY, NOBODY, WRITERS, Bench, Effect, History
 from safe_migrations.lint.rules import RULES
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.upgrade.phases import up_to_contract
-from support import ENV_PREFIX, NewDatabase
+from sqlalchemy import URL, Engine, event
+from sqlalchemy.exc import DBAPIError
+
+from harm import EVERYBODY, NOBODY, WRITERS, Bench, Effect, History
+from support import NewDatabase, at
 
 ACCESS_EXCLUSIVE = "AccessExclusiveLock"
 SHARE_UPDATE_EXCLUSIVE = "ShareUpdateExclusiveLock"  # goes together with reading and writing
@@ -56,9 +56,9 @@ WITHOUT_HARM = {
 def shared(server: URL) -> Iterator[URL]:
     """A database for all tests here."""
     url = server.set(database=f"database_{uuid4().hex}")
-    run_async(create_database(server, ENV_PREFIX, str(url.database)))
+    run_async(create_database(at(server), str(url.database)))
     yield url
-    run_async(drop_database(server, ENV_PREFIX, str(url.database)))
+    run_async(drop_database(at(server), str(url.database)))
 
 
 @pytest.fixture

@@ -13,15 +13,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import URL
-
-from safe_migrations.dev.cluster import find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import MigrationError
 from safe_migrations.operate import backup as module
-from safe_migrations.operate.backup import backup, find_tools, restore
+from safe_migrations.operate.backup import backup, restore
 from safe_migrations.postgres.connection import client_environment, connected, run_async
 from safe_migrations.postgres.databases import create_database, database_exists, drop_database
-from support import ENV_PREFIX, NewDatabase, NewRole, fetch, tables
+from safe_migrations.postgres.programs import find_programs, find_tools
+from sqlalchemy import URL
+
+from support import NewDatabase, NewRole, at, fetch, tables
 
 SCHEMA = """
     CREATE TYPE state AS ENUM ('new', 'sent');
@@ -92,17 +93,17 @@ def new_name(server: URL) -> Iterator[str]:
     """The name of a database that does not exist yet, and which is dropped after the test."""
     name = f"restored = '{uuid4().hex}'"  # a name that libpq would take for connection parameters
     yield name
-    run_async(drop_database(server, ENV_PREFIX, name))
+    run_async(drop_database(at(server), name))
 
 
 @pytest.fixture(scope="module")
 def big(server: URL) -> Iterator[URL]:
     """A database that takes pg_dump a while."""
     url = server.set(database=f"big_{uuid4().hex}")
-    run_async(create_database(server, ENV_PREFIX, str(url.database)))
+    run_async(create_database(at(server), str(url.database)))
     fetch(url, BIG)
     yield url
-    run_async(drop_database(server, ENV_PREFIX, str(url.database)))
+    run_async(drop_database(at(server), str(url.database)))
 
 
 def children() -> list[Path]:
@@ -123,9 +124,9 @@ async def child(program: str) -> Path:
 def test_restored_database_equals_the_original(database: URL, new_name: str, new_role: NewRole, tmp_path: Path) -> None:
     fill(database)
     fetch(database, f"GRANT SELECT ON orders TO {new_role('NOLOGIN', 'x')}")
-    run_async(backup(database, ENV_PREFIX, tmp_path / "-file of a 'service'"))
+    run_async(backup(at(database), tmp_path / "-file of a 'service'"))
     assert [path.name for path in tmp_path.iterdir()] == ["-file of a 'service'"]
-    run_async(restore(database, ENV_PREFIX, tmp_path / "-file of a 'service'", new_name))
+    run_async(restore(at(database), tmp_path / "-file of a 'service'", new_name))
     restored = database.set(database=new_name)
     assert schema(restored) == schema(database)
     assert rows(restored) == rows(database) != []
@@ -133,8 +134,8 @@ def test_restored_database_equals_the_original(database: URL, new_name: str, new
 
 def test_relative_path(database: URL, new_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run_async(backup(database, ENV_PREFIX, Path("-file")))
-    run_async(restore(database, ENV_PREFIX, Path("-file"), new_name))
+    run_async(backup(at(database), Path("-file")))
+    run_async(restore(at(database), Path("-file"), new_name))
 
 
 def test_without_owners(database: URL, new_name: str, new_role: NewRole, tmp_path: Path) -> None:
@@ -142,8 +143,8 @@ def test_without_owners(database: URL, new_name: str, new_role: NewRole, tmp_pat
     fetch(database, "CREATE TABLE marker (id int)")
     fetch(database, f"GRANT SELECT ON marker TO {role}")
     fetch(database, f"CREATE SCHEMA theirs AUTHORIZATION {role}")
-    run_async(backup(database, ENV_PREFIX, tmp_path / "file"))
-    run_async(restore(database, ENV_PREFIX, tmp_path / "file", new_name, owners=False))
+    run_async(backup(at(database), tmp_path / "file"))
+    run_async(restore(at(database), tmp_path / "file", new_name, owners=False))
     assert role not in schema(database.set(database=new_name))
     assert "marker" in schema(database.set(database=new_name))
     fetch(database, f"DROP OWNED BY {role}")
@@ -157,7 +158,7 @@ def test_private_to_its_owner_from_the_first_byte(
     try:
 
         async def look() -> None:
-            running = asyncio.create_task(backup(big, ENV_PREFIX, tmp_path / "file"))
+            running = asyncio.create_task(backup(at(big), tmp_path / "file"))
             process = await child("pg_dump")
             assert str(big.password) not in (process / "cmdline").read_text()
             assert str(big.password) in (process / "environ").read_text()
@@ -177,7 +178,7 @@ def test_private_to_its_owner_from_the_first_byte(
 
 def test_pg_dump_is_killed(big: URL, tmp_path: Path) -> None:
     async def kill() -> None:
-        running = asyncio.create_task(backup(big, ENV_PREFIX, tmp_path / "file"))
+        running = asyncio.create_task(backup(at(big), tmp_path / "file"))
         process = await child("pg_dump")
         os.kill(int(process.name), signal.SIGKILL)
         await running
@@ -188,7 +189,7 @@ def test_pg_dump_is_killed(big: URL, tmp_path: Path) -> None:
 
 def test_interrupted_backup_leaves_nothing(big: URL, tmp_path: Path) -> None:
     async def interrupt() -> None:
-        running = asyncio.create_task(backup(big, ENV_PREFIX, tmp_path / "file"))
+        running = asyncio.create_task(backup(at(big), tmp_path / "file"))
         await child("pg_dump")
         while not any(file.stat().st_size for file in tmp_path.iterdir()):
             await asyncio.sleep(0.005)
@@ -202,11 +203,11 @@ def test_interrupted_backup_leaves_nothing(big: URL, tmp_path: Path) -> None:
 
 
 def test_interrupted_restore_leaves_nothing(big: URL, new_name: str, tmp_path: Path) -> None:
-    run_async(backup(big, ENV_PREFIX, tmp_path / "file"))
+    run_async(backup(at(big), tmp_path / "file"))
 
     async def interrupt() -> None:
-        running = asyncio.create_task(restore(big, ENV_PREFIX, tmp_path / "file", new_name))
-        while not await database_exists(big, ENV_PREFIX, new_name):
+        running = asyncio.create_task(restore(at(big), tmp_path / "file", new_name))
+        while not await database_exists(at(big), new_name):
             await asyncio.sleep(0.01)
         await child("pg_restore")
         running.cancel()
@@ -215,7 +216,7 @@ def test_interrupted_restore_leaves_nothing(big: URL, new_name: str, tmp_path: P
         assert children() == [], "ended here, and not by the end of the loop"
 
     run_async(interrupt())
-    assert not run_async(database_exists(big, ENV_PREFIX, new_name))
+    assert not run_async(database_exists(at(big), new_name))
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
@@ -229,7 +230,7 @@ def test_existing_file_is_refused(database: URL, tmp_path: Path, kind: str) -> N
         case _:
             file.symlink_to("nowhere")
     before = file.lstat()
-    assert "exists already" in refusal(backup(database.set(port=1), ENV_PREFIX, file)), "asked before connecting"
+    assert "exists already" in refusal(backup(at(database.set(port=1)), file)), "asked before connecting"
     assert (file.lstat(), list(tmp_path.iterdir())) == (before, [file])
 
 
@@ -241,7 +242,7 @@ def test_file_that_comes_meanwhile_is_kept(
     monkeypatch.setattr(module, "_check_target", lambda file: file.write_text("theirs"))
     if not hard_links:
         monkeypatch.setattr(os, "link", no_hard_links)
-    assert "exists already" in refusal(backup(database, ENV_PREFIX, file))
+    assert "exists already" in refusal(backup(at(database), file))
     assert file.read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -253,7 +254,7 @@ def no_hard_links(*_: object) -> None:
 
 def test_filesystem_without_hard_links(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", no_hard_links)
-    run_async(backup(database, ENV_PREFIX, tmp_path / "file"))
+    run_async(backup(at(database), tmp_path / "file"))
     assert (tmp_path / "file").read_bytes()[:5] == b"PGDMP"
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
     assert len(list(tmp_path.iterdir())) == 1
@@ -261,8 +262,8 @@ def test_filesystem_without_hard_links(database: URL, tmp_path: Path, monkeypatc
 
 def test_folder_is_missing_or_may_not_be_written(database: URL, tmp_path: Path) -> None:
     missing = tmp_path / "a folder" / "file"
-    assert f"mkdir -p '{missing.parent}'" in refusal(backup(database, ENV_PREFIX, missing))
-    assert "could not be written (" in refusal(backup(database, ENV_PREFIX, Path("/proc/self/file")))
+    assert f"mkdir -p '{missing.parent}'" in refusal(backup(at(database), missing))
+    assert "could not be written (" in refusal(backup(at(database), Path("/proc/self/file")))
 
 
 def test_full_disk(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +271,7 @@ def test_full_disk(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     full = (os.open(os.devnull, os.O_RDONLY), os.fspath(tmp_path / "temporary"))
     monkeypatch.setattr(tempfile, "mkstemp", lambda **_: full)
     fetch(database, BIG)
-    assert "No space left on device" in refusal(backup(database, ENV_PREFIX, tmp_path / "file"))
+    assert "No space left on device" in refusal(backup(at(database), tmp_path / "file"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -283,7 +284,7 @@ def test_dump_that_lacks_its_end(database: URL, tmp_path: Path, monkeypatch: pyt
         script.write(f'[ "$1" = --version ] && exit\n{programs}/pg_dump "$@"\ntruncate -s -100 "${{2#--file=}}"\n')
     (folder / "pg_restore").symlink_to(programs / "pg_restore")
     monkeypatch.setattr(module, "_folders", lambda: [folder])
-    sentence = refusal(backup(database, ENV_PREFIX, tmp_path / "file"))
+    sentence = refusal(backup(at(database), tmp_path / "file"))
     assert "can't be read back (could not read from input file: end of file)" in sentence
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -291,9 +292,7 @@ def test_dump_that_lacks_its_end(database: URL, tmp_path: Path, monkeypatch: pyt
 def test_table_that_the_user_may_not_read(database: URL, new_role: NewRole, tmp_path: Path) -> None:
     role = new_role("LOGIN", "top-secret")
     fetch(database, "CREATE TABLE hidden (id int)")
-    sentence = refusal(
-        backup(database.set(username=role, password="top-secret"), ENV_PREFIX, tmp_path / "file"), "top-secret"
-    )
+    sentence = refusal(backup(at(database.set(username=role, password="top-secret")), tmp_path / "file"), "top-secret")
     assert f"the user '{role}' may not read everything" in sentence
     assert "permission denied for table hidden" in sentence
     assert "TEST_MIGRATION_DATABASE_URL" in sentence
@@ -302,7 +301,7 @@ def test_table_that_the_user_may_not_read(database: URL, new_role: NewRole, tmp_
 
 def test_wrong_password(database: URL, tmp_path: Path) -> None:
     wrong = database.set(password="guessed-wrongly")
-    assert "refused the password" in refusal(backup(wrong, ENV_PREFIX, tmp_path / "file"), "guessed-wrongly")
+    assert "refused the password" in refusal(backup(at(wrong), tmp_path / "file"), "guessed-wrongly")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -311,9 +310,9 @@ def test_locked_table(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyP
     fetch(database, "CREATE TABLE locked (id int)")
 
     async def meet_lock() -> None:
-        async with connected(database, ENV_PREFIX) as connection:
+        async with connected(at(database)) as connection:
             await connection.exec_driver_sql("LOCK TABLE locked")
-            await asyncio.wait_for(backup(database, ENV_PREFIX, tmp_path / "file"), 10)
+            await asyncio.wait_for(backup(at(database), tmp_path / "file"), 10)
 
     assert "locked for longer than 0.2 s" in refusal(meet_lock())
     assert list(tmp_path.iterdir()) == []
@@ -332,7 +331,7 @@ def test_no_database_is_made_for_what_is_no_backup(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_create", create)
-        sentence = refusal(restore(server, ENV_PREFIX, tmp_path / "file", new_name))
+        sentence = refusal(restore(at(server), tmp_path / "file", new_name))
     assert "does not exist" in sentence if content is None else "can't read" in sentence
     assert made == []
 
@@ -341,16 +340,16 @@ def test_existing_database_is_left_alone(database: URL, new_database: NewDatabas
     other = new_database()
     fetch(database, "CREATE TABLE original (id int)")
     fetch(other, "CREATE TABLE theirs (id int)")
-    run_async(backup(database, ENV_PREFIX, tmp_path / "file"))
-    sentence = refusal(restore(database, ENV_PREFIX, tmp_path / "file", str(other.database)))
+    run_async(backup(at(database), tmp_path / "file"))
+    sentence = refusal(restore(at(database), tmp_path / "file", str(other.database)))
     assert f"The database '{other.database}' exists already" in sentence
     assert tables(other) == {"theirs"}
 
 
 def test_user_who_may_not_create_databases(database: URL, new_role: NewRole, new_name: str, tmp_path: Path) -> None:
-    run_async(backup(database, ENV_PREFIX, tmp_path / "file"))
+    run_async(backup(at(database), tmp_path / "file"))
     user = database.set(username=new_role("LOGIN", "top-secret"), password="top-secret")
-    sentence = refusal(restore(user, ENV_PREFIX, tmp_path / "file", new_name), "top-secret")
+    sentence = refusal(restore(at(user), tmp_path / "file", new_name), "top-secret")
     assert "permission denied to create database" in sentence
 
 
@@ -362,16 +361,16 @@ def test_failed_restore_drops_the_new_database(
     file = tmp_path / "file"
     role = new_role("NOLOGIN", "x")
     fetch(database, f"CREATE SCHEMA theirs AUTHORIZATION {role}")
-    run_async(backup(database, ENV_PREFIX, file))
+    run_async(backup(at(database), file))
     if damage == "truncated":
         file.write_bytes(file.read_bytes()[:-300])
     else:
         fetch(database, f"DROP OWNED BY {role}")
         fetch(database, f"ALTER ROLE {role} RENAME TO {role}_renamed")
-    sentence = refusal(restore(database, ENV_PREFIX, file, new_name), str(database.password))
+    sentence = refusal(restore(at(database), file, new_name), str(database.password))
     assert f'the database "{new_name}" was dropped again' in sentence
     assert "end of file" in sentence if damage == "truncated" else f'role "{role}" does not exist' in sentence
-    assert not run_async(database_exists(database, ENV_PREFIX, new_name))
+    assert not run_async(database_exists(at(database), new_name))
     if damage == "role":
         fetch(database, f"ALTER ROLE {role}_renamed RENAME TO {role}")
     fetch(database, f"DROP OWNED BY {role}")
@@ -383,8 +382,8 @@ def test_data_is_not_in_the_sentence(database: URL, new_name: str, tmp_path: Pat
     fetch(database, "CREATE FUNCTION fails() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END'")
     fetch(database, "ALTER TABLE people ADD CHECK (fails() OR name = 'Grace')")
     fetch(database, "CREATE OR REPLACE FUNCTION fails() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN false; END'")
-    run_async(backup(database, ENV_PREFIX, tmp_path / "file"))
-    sentence = refusal(restore(database, ENV_PREFIX, tmp_path / "file", new_name), "Ada")
+    run_async(backup(at(database), tmp_path / "file"))
+    sentence = refusal(restore(at(database), tmp_path / "file", new_name), "Ada")
     assert "violates check constraint" in sentence
 
 
@@ -398,19 +397,19 @@ def test_every_version_of_server_and_programs(version: int, tmp_path: Path, monk
             folder = find_programs(programs, exactly=True)
             monkeypatch.setattr(module, "_folders", lambda folder=folder: [folder])
             file = tmp_path / f"{programs}"
-            run_async(backup(original, ENV_PREFIX, file))
-            run_async(restore(original, ENV_PREFIX, file, file.name))
+            run_async(backup(at(original), file))
+            run_async(restore(at(original), file, file.name))
             assert schema(cluster.url(file.name)) == schema(original)
             assert rows(cluster.url(file.name)) == rows(original)
         fetch(original, "CREATE ROLE somebody")
         fetch(original, "CREATE SCHEMA theirs AUTHORIZATION somebody")
-        run_async(backup(original, ENV_PREFIX, tmp_path / "theirs"))
+        run_async(backup(at(original), tmp_path / "theirs"))
         fetch(original, "DROP OWNED BY somebody")
         fetch(original, "DROP ROLE somebody")
-        assert "somebody" in refusal(restore(original, ENV_PREFIX, tmp_path / "theirs", "theirs")), "no error is lost"
+        assert "somebody" in refusal(restore(at(original), tmp_path / "theirs", "theirs")), "no error is lost"
         monkeypatch.undo()
         assert find_tools("pg_restore", version)[0].version == version
-        run_async(restore(original, ENV_PREFIX, tmp_path / "18", "newer"))  # which pg_restore of 15 and 16 can't read
+        run_async(restore(at(original), tmp_path / "18", "newer"))  # which pg_restore of 15 and 16 can't read
         assert rows(cluster.url("newer")) == rows(original)
 
 
@@ -428,11 +427,11 @@ def test_nearest_version_is_chosen(
 def test_no_program_is_new_enough(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = program(tmp_path / "old", "14.9")
     monkeypatch.setattr(module, "_folders", lambda: [old])
-    sentence = refusal(backup(database, ENV_PREFIX, tmp_path / "file"))
+    sentence = refusal(backup(at(database), tmp_path / "file"))
     assert re.search(r"The server is PostgreSQL (\d+) .* only 14 \(.*: install postgresql-client-\1, ", sentence)
     assert "pdm install" in sentence
     monkeypatch.setattr(module, "_folders", lambda: [])
-    assert "there is none: install postgresql-client-18" in refusal(backup(database, ENV_PREFIX, tmp_path / "file"))
+    assert "there is none: install postgresql-client-18" in refusal(backup(at(database), tmp_path / "file"))
     assert list(tmp_path.iterdir()) == [old]
 
 
@@ -449,17 +448,17 @@ def test_environment_takes_it_to_no_other_server(
 ) -> None:
     monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
     monkeypatch.setenv("PGSERVICE", "other")
-    run_async(asyncio.wait_for(backup(database, ENV_PREFIX, tmp_path / "file"), 5))
+    run_async(asyncio.wait_for(backup(at(database), tmp_path / "file"), 5))
 
 
 def test_server_that_ends_the_session(big: URL, tmp_path: Path) -> None:
     async def end_session() -> None:
-        running = asyncio.create_task(backup(big, ENV_PREFIX, tmp_path / "file"))
+        running = asyncio.create_task(backup(at(big), tmp_path / "file"))
         await child("pg_dump")
         end = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'safe_migrations pg_dump'"
         )
-        async with connected(big, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+        async with connected(at(big), isolation_level="AUTOCOMMIT") as connection:
             while not (await connection.exec_driver_sql(f"{end} AND datname = current_database()")).all():
                 await asyncio.sleep(0.01)
         await running

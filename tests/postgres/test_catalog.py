@@ -1,7 +1,6 @@
 """What is told of other sessions, and what is not."""
 
 import pytest
-
 from safe_migrations.postgres.catalog import mask
 
 

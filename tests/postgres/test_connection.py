@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, make_url, text
-
 from safe_migrations.errors import ConnectionFailedError
 from safe_migrations.postgres import connection
 from safe_migrations.postgres.connection import client_environment, connected, run_async
-from support import ENV_PREFIX, NewRole, fetch
+from sqlalchemy import URL, make_url, text
+
+from support import NewRole, at, fetch
 
 
 def sentence_for(url: URL) -> str:
@@ -94,9 +94,9 @@ def test_client_environment_with_several_hosts() -> None:
 
 def test_no_connection_is_left_open(database: URL) -> None:
     async def connect_twice() -> int:
-        async with connected(database, ENV_PREFIX):
+        async with connected(at(database)):
             pass
-        async with connected(database, ENV_PREFIX) as connection:
+        async with connected(at(database)) as connection:
             count = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
             return int(await connection.scalar(count) or 0)
 

@@ -12,13 +12,13 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.script import Script
-from sqlalchemy import URL, Column, ColumnElement, MetaData, Table
-
-from inside import Inside, schema
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.upgrade.phases import EXPAND, phase_of, unacknowledged
-from support import ENV_PREFIX, Render, fetch
+from sqlalchemy import URL, Column, ColumnElement, MetaData, Table
+
+from inside import Inside, schema
+from support import Render, at, fetch
 from traffic import LONGEST_STALL, Traffic, traffic
 
 ROWS = 2000  # in each table
@@ -693,7 +693,7 @@ def execute(url: URL, *statements: sa.Executable) -> None:
     """Run statements, in one transaction."""
 
     async def run() -> None:
-        async with connected(url, ENV_PREFIX) as connection:
+        async with connected(at(url)) as connection:
             for statement in statements:
                 await connection.execute(statement)
             await connection.commit()

@@ -3,10 +3,10 @@
 import textwrap
 
 import pytest
+from safe_migrations.postgres.connection import connected, run_async
 from sqlalchemy import URL, text
 
-from safe_migrations.postgres.connection import connected, run_async
-from support import ENV_PREFIX, NewRole, Service, as_text, fetch, tables
+from support import NewRole, Service, as_text, at, fetch, tables
 
 CALL_ALEMBIC = """
 import asyncio, logging, sys
@@ -121,7 +121,7 @@ def test_a_lock_that_is_not_free_is_one_sentence(at_head: Service, database: URL
     at_head.environment |= {"MIGRATION_LOCK_TIMEOUT": "100ms", "MIGRATION_RETRY_WINDOW": "0s"}
 
     async def downgrade_while_somebody_reads() -> str:
-        async with connected(database, ENV_PREFIX) as other:
+        async with connected(at(database)) as other:
             await other.execute(text("SELECT * FROM item"))
             return at_head.fail("alembic", "downgrade", "base")
 

@@ -14,14 +14,15 @@ from uuid import uuid4
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
+from safe_migrations.dev.cluster import throw_away_cluster
+from safe_migrations.postgres.connection import client_environment, run_async
+from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.programs import find_programs
 from sqlalchemy import URL
 
 import gate
 from gate import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
-from safe_migrations.dev.cluster import find_programs, throw_away_cluster
-from safe_migrations.postgres.connection import client_environment, run_async
-from safe_migrations.postgres.databases import create_database, drop_database
-from support import ENV_PREFIX, Render, Service, ToHead, as_text, bare_environment, fetch
+from support import Render, Service, ToHead, as_text, at, bare_environment, fetch
 
 PROGRAMS = find_programs(18)
 
@@ -150,15 +151,15 @@ def copies(service: Service, server: URL, database: URL) -> Iterator[Callable[[]
 
     def copy() -> URL:
         for name in names:
-            run_async(drop_database(server, ENV_PREFIX, name))
+            run_async(drop_database(at(server), name))
         names[:] = [f"copy_{uuid4().hex}"]
-        run_async(create_database(server, ENV_PREFIX, names[0], template=str(database.database)))
+        run_async(create_database(at(server), names[0], template=str(database.database)))
         service.configure(server.set(database=names[0]))
         return server.set(database=names[0])
 
     yield copy
     for name in names:
-        run_async(drop_database(server, ENV_PREFIX, name))
+        run_async(drop_database(at(server), name))
 
 
 def test_a_run_after_a_kill_ends_as_a_clean_run(

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from sqlalchemy import URL
-
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.databases import drop_database
-from support import ENV_PREFIX, NewDatabase, NewRole, Service, as_text, fetch, tables
+from sqlalchemy import URL
+
+from support import NewDatabase, NewRole, Service, as_text, at, fetch, tables
 
 SAFE = ("python", "-m", "safe_migrations")
 COLUMN = ('op.add_column("item", sa.Column("note", sa.Text()))', 'op.drop_column("item", "note")')
@@ -39,7 +39,7 @@ def filled(at_head: Service, database: URL) -> Service:
 @asynccontextmanager
 async def traffic_jam(database: URL) -> AsyncIterator[tuple[int, int]]:
     """Somebody holds a lock, and somebody waits for it; gives the pids of both."""
-    async with connected(database, ENV_PREFIX) as holder, connected(database, ENV_PREFIX) as waiter:
+    async with connected(at(database)) as holder, connected(at(database)) as waiter:
         await holder.exec_driver_sql("SET application_name = 'holder'")
         await waiter.exec_driver_sql("SET lock_timeout = 0")
         await waiter.exec_driver_sql("SET application_name = 'waiter'")
@@ -49,7 +49,7 @@ async def traffic_jam(database: URL) -> AsyncIterator[tuple[int, int]]:
         ).scalar_one()
         waiting = (await waiter.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
         attempt = asyncio.create_task(waiter.exec_driver_sql("LOCK TABLE item IN ACCESS EXCLUSIVE MODE"))
-        async with connected(database, ENV_PREFIX, isolation_level="AUTOCOMMIT") as observer:
+        async with connected(at(database), isolation_level="AUTOCOMMIT") as observer:
             while not (await observer.exec_driver_sql(WAITING)).all():
                 await asyncio.sleep(0.02)
         yield holding, waiting
@@ -107,7 +107,7 @@ def test_backup_and_restore(filled: Service, database: URL, server: URL) -> None
         filled.configure(restored)
         filled.succeed(*SAFE, "state")
     finally:
-        run_async(drop_database(server, ENV_PREFIX, str(restored.database)))
+        run_async(drop_database(at(server), str(restored.database)))
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_without_a_superuser_s_rights(service: Service, new_role: NewRole, new_d
     service.add_revision("note", *COLUMN)
 
     async def migrate_beside_the_application() -> None:
-        async with connected(database.set(username=application, password="secret"), ENV_PREFIX) as connection:
+        async with connected(at(database.set(username=application, password="secret"))) as connection:
             pid = (await connection.exec_driver_sql("SELECT pg_backend_pid() FROM item")).scalar()
             pid = pid or (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
             service.environment["MIGRATION_RETRY_WINDOW"] = "2s"
@@ -262,7 +262,7 @@ def test_without_a_superuser_s_rights(service: Service, new_role: NewRole, new_d
     assert service.run(*SAFE, "deploy").returncode == 8  # the models of this test have no note
     (backup,) = service.folder.glob("*.dump")
     restored = service.succeed(*SAFE, "restore", backup.name).strip()
-    run_async(drop_database(database, ENV_PREFIX, restored))
+    run_async(drop_database(at(database), restored))
     fetch(database, f"DROP OWNED BY {owner}, {application}")
 
 
@@ -271,13 +271,13 @@ def test_a_long_queue_is_shown_once(filled: Service, database: URL) -> None:
 
     async def look() -> list[str]:
         async with AsyncExitStack() as stack:
-            connections = [await stack.enter_async_context(connected(database, ENV_PREFIX)) for _ in range(13)]
+            connections = [await stack.enter_async_context(connected(at(database))) for _ in range(13)]
             for connection in connections:
                 await connection.exec_driver_sql("SET lock_timeout = 0")
             await connections[0].exec_driver_sql("LOCK TABLE item")
             lock = "LOCK TABLE item"
             attempts = [asyncio.create_task(connection.exec_driver_sql(lock)) for connection in connections[1:]]
-            async with connected(database, ENV_PREFIX, isolation_level="AUTOCOMMIT") as observer:
+            async with connected(at(database), isolation_level="AUTOCOMMIT") as observer:
                 while len((await observer.exec_driver_sql(WAITING)).all()) < len(attempts):
                     await asyncio.sleep(0.02)
             # Other tests use other databases of this server.

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, func, select, text
-
 from safe_migrations.dev.cluster import free_port
 from safe_migrations.postgres.connection import connected, run_async
-from support import ENV_PREFIX, Service, as_text, fetch, tables
+from sqlalchemy import URL, func, select, text
+
+from support import Service, as_text, at, fetch, tables
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
 IGNORED = "lock_timeout,statement_timeout,client_connection_check_interval"
@@ -103,7 +103,7 @@ def test_a_pooler_that_exchanges_servers_is_told(service: Service, database: URL
     """Even where the settings happen to be the database's own."""
 
     async def set_them() -> None:
-        async with connected(database, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+        async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
             for name, value in (("lock_timeout", 1000), ("statement_timeout", 900_000), (IGNORED.split(",")[2], 1000)):
                 quote = select(func.format("ALTER DATABASE %I SET %I = %L", database.database, name, str(value)))
                 await connection.execute(text(await connection.scalar(quote) or ""))

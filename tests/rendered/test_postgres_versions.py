@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 
 import pytest
-
-from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
-from support import ENV_PREFIX, Render, as_text, fetch, tables
+from safe_migrations.postgres.programs import find_programs
+
+from support import Render, as_text, at, fetch, tables
 
 
 @pytest.fixture(params=[15, 16, 17, 18])
@@ -28,7 +29,7 @@ def cluster(request: pytest.FixtureRequest, thorough: bool) -> Iterator[Cluster]
 def test_full_cycle_and_the_services_own_tests(render: Render, cluster: Cluster) -> None:
     version = int(cluster.version().partition(".")[0])
     service = render(outbox=True, postgres_version=version)
-    run_async(create_database(cluster.url(), ENV_PREFIX, "orders"))
+    run_async(create_database(at(cluster.url()), "orders"))
     database = cluster.url("orders")
     service.configure(database)
     service.succeed("alembic", "upgrade", "head")

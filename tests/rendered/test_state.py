@@ -5,12 +5,12 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from safe_migrations.postgres.connection import client_environment, connected, run_async
+from safe_migrations.postgres.programs import find_programs
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.dev.cluster import find_programs
-from safe_migrations.postgres.connection import client_environment, connected, run_async
-from support import ENV_PREFIX, Service, ToHead, fetch
+from support import Service, ToHead, at, fetch
 
 STATE = ("python", "-m", "safe_migrations", "state")
 DEFINITION = "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 'ix_item_name'::regclass"
@@ -127,7 +127,7 @@ def test_what_state_tells_in_detail(at_head: Service, database: URL) -> None:
     secret = "hunter2"
 
     async def ask_beside_an_open_transaction() -> str:
-        async with connected(database, ENV_PREFIX) as other:
+        async with connected(at(database)) as other:
             await other.exec_driver_sql(f"UPDATE item SET name = '{secret}'")  # noqa: S608
             return at_head.run(*STATE, "--json").stdout
 

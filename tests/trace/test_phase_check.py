@@ -13,16 +13,17 @@ from textwrap import dedent, indent
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import URL, text
-
-from safe_migrations.dev.cluster import find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError, MigrationError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.programs import find_programs
 from safe_migrations.trace.phase_check import judge
 from safe_migrations.trace.recorder import Trace, tracing
 from safe_migrations.trace.seed import seed
-from support import ENV_PREFIX, REVISION, fetch
+from sqlalchemy import URL, text
+
+from support import REVISION, at, fetch
 
 ENV_PY = """
 from alembic import context
@@ -265,7 +266,7 @@ class History:
     def judged(self, url: URL) -> list[str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(self.service)
-            return run_async(judge(self.config_file, url, ENV_PREFIX))
+            return run_async(judge(self.config_file, at(url)))
 
 
 def tables() -> Iterator[str]:
@@ -287,8 +288,8 @@ def scratch(request: pytest.FixtureRequest, server: URL, thorough: bool) -> Iter
                 pytest.skip(f"PostgreSQL 15 is not here: {error}")
             server = stack.enter_context(throw_away_cluster(programs)).url()
         name = f"database_{uuid4().hex}"
-        run_async(create_database(server, ENV_PREFIX, name))
-        stack.callback(lambda: run_async(drop_database(server, ENV_PREFIX, name)))
+        run_async(create_database(at(server), name))
+        stack.callback(lambda: run_async(drop_database(at(server), name)))
         yield server.set(database=name)
 
 
@@ -359,8 +360,8 @@ def test_locks_outside_a_transaction_are_seen(database: URL) -> None:
 
     async def run() -> Trace:
         async with (
-            connected(database, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection,
-            tracing(connection, database, ENV_PREFIX) as trace,
+            connected(at(database), isolation_level="AUTOCOMMIT") as connection,
+            tracing(connection, at(database)) as trace,
         ):
             await connection.execute(text("ALTER TABLE item ADD name text"))
         return trace
@@ -415,7 +416,7 @@ def test_rows_for_any_table(database: URL) -> None:
         fetch(database, statement.replace(":", "\\:"))
 
     async def run() -> list[list[str]]:
-        async with connected(database, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+        async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
             return [await connection.run_sync(seed) for _ in range(2)]
 
     first, second = run_async(run())

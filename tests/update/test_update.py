@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from copier import run_update
+from safe_migrations.template.releases import read_news
+from safe_migrations.template.update import update as update_from_template
 from sqlalchemy import URL
 
 from releases import NEXT, VERSIONS, Releases, commit, git
-from safe_migrations.template.releases import read_news
-from safe_migrations.template.update import update as update_from_template
 from support import Service, tables
 
 OWN = {".git", "README.md", "models_db.py", "tests/test_item.py"}  # the service's, from its first day

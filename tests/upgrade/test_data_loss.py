@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy import URL
-
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.upgrade.data_loss import find_losses
-from support import ENV_PREFIX, fetch
+from sqlalchemy import URL
+
+from support import at, fetch
 
 UNTOLD = None
 
@@ -22,7 +22,7 @@ def losses(database: URL, *statements: str) -> list[str] | None:
         return SimpleNamespace(migration_fn=lambda: exec(code, {"op": op, "sa": sa}))  # noqa: S102
 
     async def find() -> list[str] | None:
-        async with connected(database, ENV_PREFIX, isolation_level="AUTOCOMMIT") as connection:
+        async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
             found = await connection.run_sync(find_losses, [step(each) for each in statements])
             return None if found is None else [str(loss) for loss in found if loss.rows != 0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 _FILE = '''"""{reason}
 
-Run it with: python -m safe_migrations backfill {name}
+Run it with: safe-migrations backfill {name}
 """
 
 import sqlalchemy as sa

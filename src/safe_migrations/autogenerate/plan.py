@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from alembic.operations import MigrateOperation
-
 from safe_migrations.autogenerate.rendering import Comment, Nothing
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
@@ -126,7 +125,6 @@ class Step:
 
 
 _PHASES = {EXPAND: "runs before the new code is deployed", CONTRACT: "runs when the new code runs everywhere"}
-BY_HAND = f'phase = "{EXPAND}"  # or "{CONTRACT}", if it {_PHASES[CONTRACT]}'
 
 
 def in_order(pieces: Iterable[Piece]) -> list[Piece]:

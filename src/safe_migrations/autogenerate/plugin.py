@@ -1,39 +1,65 @@
-"""What env.py gives to Alembic's autogenerate, imported when it is needed: an upgrade does not wait for it."""
+"""What `run_env` gives to Alembic's autogenerate, imported when it is needed: an upgrade does not wait for it.
 
-from typing import Any
+The entry point `alembic.plugins` of this distribution names this module.
+See https://alembic.sqlalchemy.org/en/latest/api/plugins.html
+"""
 
-from alembic.operations.ops import MigrationScript
-from alembic.runtime.migration import MigrationContext
-from alembic.runtime.plugins import Plugin
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from alembic.util import DispatchPriority, PriorityDispatchResult
 
-from safe_migrations.backfill.definition import SCHEMA
+if TYPE_CHECKING:  # Alembic imports this module while it is being imported itself
+    from alembic.operations.ops import MigrationScript
+    from alembic.runtime.migration import MigrationContext
+    from alembic.runtime.plugins import Plugin
 
 # Alembic's own; checks, by their names; enums.
-PLUGINS = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname", "safe_migrations.ddl.enums"]
+PLUGINS = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname", "safe_migrations.enums"]
+PROGRESS_SCHEMA = "safe_migrations"
+
+IncludeName = Callable[[str | None, str, Any], bool]
+Directives = Callable[["MigrationContext", Any, "list[MigrationScript]"], None]
 
 
-def write_series(migration: MigrationContext, revision: Any, directives: list[MigrationScript]) -> None:
+def setup(plugin: "Plugin") -> None:
+    """Register the comparison of enums; Alembic calls it.
+
+    Args:
+        plugin: made by Alembic, with the name of the entry point.
+    """
+    plugin.add_autogenerate_comparator(_compare_enums, "autogenerate", "enums", priority=DispatchPriority.LAST)
+    plugin.add_autogenerate_comparator(_compare_default, "column", "server_default", priority=DispatchPriority.FIRST)
+
+
+def write_series(own: Directives | None) -> Directives:
     """`process_revision_directives`: replace what autogenerate has found by revisions that are safe to run.
 
     Args:
-        migration: the running command's.
-        revision: the one that the database is at.
-        directives: Alembic's one revision; in its place come those of the series, or none if nothing differs.
+        own: the project's; it comes first.
     """
-    from safe_migrations.autogenerate.revisions import write_series
 
-    write_series(migration, directives)
+    def process(migration: "MigrationContext", revision: Any, directives: "list[MigrationScript]") -> None:
+        from safe_migrations.autogenerate.revisions import write_series
+
+        if own is not None:
+            own(migration, revision, directives)
+        write_series(migration, directives)
+
+    return process
 
 
-def include_name(name: str | None, kind: str, _parents: Any) -> bool:
+def include_name(own: IncludeName | None) -> IncludeName:
     """`include_name`: with `include_schemas`, autogenerate leaves out the schema of the backfills' progress.
 
     Args:
-        name: what it is called.
-        kind: such as `schema` or `table`.
+        own: the project's, which is asked as well.
     """
-    return (kind, name) != ("schema", SCHEMA)
+
+    def include(name: str | None, kind: str, parents: Any) -> bool:
+        return (kind, name) != ("schema", PROGRESS_SCHEMA) and (own is None or own(name, kind, parents))
+
+    return include
 
 
 def _compare_enums(*arguments: Any) -> PriorityDispatchResult:
@@ -46,8 +72,3 @@ def _compare_default(*arguments: Any) -> PriorityDispatchResult:
     from safe_migrations.autogenerate.enum_changes import compare_default
 
     return compare_default(*arguments)
-
-
-_enums = Plugin(PLUGINS[-1])
-_enums.add_autogenerate_comparator(_compare_enums, "autogenerate", "enums", priority=DispatchPriority.LAST)
-_enums.add_autogenerate_comparator(_compare_default, "column", "server_default", priority=DispatchPriority.FIRST)

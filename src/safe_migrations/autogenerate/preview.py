@@ -1,19 +1,17 @@
 """What `pdm run migrate-revision` would write, without writing it: the differences, the revisions, and their SQL."""
 
 import io
-import logging
 from dataclasses import dataclass
 from typing import Any
 
-from alembic.config import Config
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-
 from safe_migrations.autogenerate.plan import Step
 from safe_migrations.autogenerate.revisions import find_differences, safe_series
 from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.logs import quiet
+from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, explain_state, read_state
 
 
@@ -39,35 +37,33 @@ class Preview:
         return "\n".join([head, *([f"-- to acknowledge: {self.danger}"] if self.danger else []), self.sql])
 
 
-def read_preview(config: Config, env_prefix: str) -> list[Preview]:
+def read_preview(project: Project) -> list[Preview]:
     """Compare the models with the service's database; nothing is changed and no file is written.
 
     Args:
-        config: Alembic's.
-        env_prefix: prefix of the service's environment variables.
+        project: the service's.
 
     Raises:
         MigrationError: the database can't be reached, or is not at head.
     """
     previews: list[Preview] = []
-    script = ScriptDirectory.from_config(config)
 
     def read(_revision: Any, migration: MigrationContext) -> list[Any]:
         if migration.connection is None:
             raise MigrationError("This needs a database: leave out --sql.")
-        state = read_state(migration.connection, script, migration.opts)
+        state = read_state(migration.connection, project.script, migration.opts)
         if state.name != AT_HEAD:
-            found, following = explain_state(state, env_prefix)
+            found, following = explain_state(state, project.service)
             if state.name == BEHIND:
                 following = "Only at head can it be compared with the models: alembic upgrade head, then again."
             raise RefusedError(f"{found} {following}", EXIT_STATUS[state.name])
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # the preview tells it all
-        steps, _ = safe_series(migration, find_differences(migration))
+        with quiet("alembic"):  # the preview tells it all
+            steps, _ = safe_series(migration, find_differences(migration))
         previews.extend(_preview(step) for step in steps)
         return []
 
-    with EnvironmentContext(config, script, fn=read, dont_mutate=True):
-        script.run_env()
+    with EnvironmentContext(project.config, project.script, fn=read, dont_mutate=True):
+        project.script.run_env()
     return previews
 
 

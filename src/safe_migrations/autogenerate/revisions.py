@@ -5,21 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alembic.autogenerate import produce_migrations
-from alembic.config import Config
 from alembic.operations import MigrateOperation
 from alembic.operations.ops import DowngradeOps, MigrationScript, UpgradeOps
 from alembic.runtime.migration import MigrationContext
 from alembic.util import rev_id
-from sqlalchemy import MetaData
-
 from safe_migrations.autogenerate.backfill_files import BackfillFile
 from safe_migrations.autogenerate.comparison import Differences
 from safe_migrations.autogenerate.enum_types import managed_columns
-from safe_migrations.autogenerate.plan import BY_HAND, Step, in_steps
+from safe_migrations.autogenerate.formatting import format_with_ruff
+from safe_migrations.autogenerate.plan import Step, in_steps
 from safe_migrations.autogenerate.rewrite.dispatch import safe_pieces
-from safe_migrations.history.authoring import format_with_ruff
-
-DECLARATIONS = "safe_migrations.declarations"  # in the attributes of Alembic's configuration, for script.py.mako
+from safe_migrations.autogenerate.script import DECLARATIONS
+from sqlalchemy import MetaData
 
 
 def write_series(migration: MigrationContext, directives: list[MigrationScript]) -> None:
@@ -29,7 +26,7 @@ def write_series(migration: MigrationContext, directives: list[MigrationScript])
         migration: the running command's.
         directives: Alembic's one revision; in its place come those of the series, or none if nothing differs.
     """
-    if not _autogenerates(migration):
+    if not _autogenerates(migration) or len(directives) != 1:  # none: the project's own directives left nothing
         return
     (found,) = directives
     operations = found.upgrade_ops.ops if found.upgrade_ops else []
@@ -78,27 +75,6 @@ def find_differences(migration: MigrationContext) -> list[MigrateOperation]:
     """
     found = produce_migrations(migration, _metadata(migration)).upgrade_ops
     return list(found.ops) if found else []
-
-
-def declarations(config: Config, revision: str) -> str:
-    """The lines of a new revision file that tell its phase; for script.py.mako.
-
-    Args:
-        config: Alembic's.
-        revision: the new one.
-    """
-    text: str = config.attributes.get(DECLARATIONS, {}).get(revision, BY_HAND)
-    return text
-
-
-def without_banner(body: str | None) -> str:
-    """The body of a function, without Alembic's comments around it; for script.py.mako.
-
-    Args:
-        body: as Alembic has rendered it; nothing for a revision by hand.
-    """
-    lines = [line.strip("\n") for line in (body or "").splitlines() if not line.strip().startswith("# ###")]
-    return "\n".join(lines).strip() or "pass"
 
 
 def _metadata(migration: MigrationContext) -> MetaData:

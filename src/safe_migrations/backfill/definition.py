@@ -2,7 +2,7 @@
 
 A backfill changes the data of a big table outside the revisions, while the service runs; `alembic/backfills/NAME.py`:
 
-    from safe_migrations.backfill.definition import Backfill
+    from safe_migrations.backfills import Backfill
 
     item = sa.table("item", sa.column("id"), sa.column("sku"), sa.column("name"))
     backfill = Backfill(table=item, key=("id",), where=item.c.sku.is_(None), values={"sku": sa.func.lower(item.c.name)})
@@ -12,22 +12,20 @@ import ast
 import importlib.util
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alembic.script import Script
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.connection import reason, sqlstate
 from sqlalchemy import ColumnElement, Connection, TableClause, exists, func, literal_column, select, text, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 
-from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.connection import reason, sqlstate
-from safe_migrations.upgrade.phases import required_backfills
-
 SCHEMA = "safe_migrations"  # of the progress of backfills, apart from the service's own tables
-COMMAND = "python -m safe_migrations backfill"
+COMMAND = "safe-migrations backfill"
 MISSING = ("3F000", "42703", "42P01")  # a schema, a column, a table
 
 _FINISHED = text("SELECT finished_at IS NOT NULL FROM safe_migrations.backfill WHERE name = :name")
@@ -71,6 +69,16 @@ class Backfill:
     def matching(self) -> ColumnElement[bool]:
         """What the rows that are to be changed have in common."""
         return true() if self.where is None else self.where
+
+
+def required_backfills(script: Script) -> tuple[str, ...]:
+    """The backfills that have to be complete before a revision runs; it declares a name, or several.
+
+    Args:
+        script: the revision.
+    """
+    names: str | Iterable[str] = getattr(script.module, "requires_backfill", None) or ()
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def backfill_names(folder: Path) -> list[str]:

@@ -5,8 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from safe_migrations.postgres.timeouts import duration_text
-from safe_migrations.upgrade.executor import REPORT
+from safe_migrations.postgres.timeouts import REPORT, duration_text
 
 BAR = 24  # characters
 

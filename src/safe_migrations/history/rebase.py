@@ -8,19 +8,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
-from sqlalchemy import URL
+from safe_migrations.errors import MigrationError
+from safe_migrations.history.git import Repository
+from safe_migrations.history.numbering import HEAD, NUMBER
+from safe_migrations.postgres.connection import Database, connected, explain, run_async
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.errors import MigrationError
-from safe_migrations.history.authoring import HEAD, NUMBER
-from safe_migrations.history.git import Repository
-from safe_migrations.postgres.connection import connected, explain, run_async
-
-AGAIN = "python -m safe_migrations rebase"
+AGAIN = "safe-migrations rebase"
 _INSTEAD = 'nothing was moved. Join the two branches instead: alembic merge -m "merge heads" heads'
 
 
@@ -70,14 +69,16 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
     return Move(tuple(scripts), onto, str(scripts[0].down_revision))
 
 
-def refuse_applied(script_directory: ScriptDirectory, move: Move, urls: Iterable[URL], env_prefix: str) -> list[str]:
+def refuse_applied(
+    script_directory: ScriptDirectory, move: Move, databases: Iterable[Database], version_options: Mapping[str, Any]
+) -> list[str]:
     """Stop if a database has one of the revisions already.
 
     Args:
         script_directory: this code's revisions.
         move: what is about to be moved.
-        urls: the databases to ask.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
+        databases: to ask.
+        version_options: where Alembic records the revision, as `context.configure` takes it.
 
     Returns:
         A sentence for each database that could not be asked.
@@ -86,14 +87,14 @@ def refuse_applied(script_directory: ScriptDirectory, move: Move, urls: Iterable
         MigrationError: a database is at one of the revisions, or at one that this code does not have.
     """
     silent, known = [], {script.revision for script in script_directory.walk_revisions()}
-    for url in urls:
+    for each in databases:
         try:
-            current = set(run_async(_current(url, env_prefix)))
+            current = set(run_async(_current(each, version_options)))
         except (DBAPIError, MigrationError) as error:
-            why = explain(error, url, env_prefix) if isinstance(error, DBAPIError) else str(error)
+            why = explain(error, each) if isinstance(error, DBAPIError) else str(error)
             silent.append(f"A database could not be asked whether it has these revisions: {why}")
             continue
-        database = f"The database {url.database!r} at {url.host or 'localhost'}:{url.port or 5432}"
+        database = f"The database {each.name!r} at {each.host}"
         if current - known:
             raise MigrationError(
                 f"{database} is at {min(current - known)}, which this code does not have, so nobody can tell whether "
@@ -210,9 +211,11 @@ def _branch(script_directory: ScriptDirectory, head: str, published: Mapping[str
     return found
 
 
-async def _current(url: URL, env_prefix: str) -> tuple[str, ...]:
-    async with connected(url, env_prefix, isolation_level="AUTOCOMMIT") as connection:
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_heads())
+async def _current(database: Database, version_options: Mapping[str, Any]) -> tuple[str, ...]:
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+        return await connection.run_sync(
+            lambda sync: MigrationContext.configure(sync, opts=dict(version_options)).get_current_heads()
+        )
 
 
 def _numbered(script_directory: ScriptDirectory, move: Move) -> list[tuple[str, str]]:

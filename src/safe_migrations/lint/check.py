@@ -1,4 +1,4 @@
-"""Whether revisions are safe to run under traffic: `python -m safe_migrations lint [RANGE]`.
+"""Whether revisions are safe to run under traffic: `safe-migrations lint [RANGE]`.
 
 Each revision is read as a file and as the SQL that it would run; no database is needed.
 """
@@ -12,9 +12,8 @@ from pathlib import Path
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-
-from safe_migrations.history.authoring import HEAD
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
+from safe_migrations.history.numbering import HEAD
 from safe_migrations.lint.findings import Finding
 from safe_migrations.lint.revision_files import Revision, run_offline
 from safe_migrations.lint.rules import RULES, broken

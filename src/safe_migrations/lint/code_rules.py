@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import reduce
 from itertools import chain
 
-from safe_migrations.backfill.definition import load_backfill
+from safe_migrations.backfill.definition import load_backfill, required_backfills
 from safe_migrations.ddl.enums import ReplaceEnumOp
 from safe_migrations.errors import MigrationError
 from safe_migrations.lint.revision_files import Revision
@@ -21,7 +21,7 @@ from safe_migrations.lint.statements import (
     types_after,
     types_used,
 )
-from safe_migrations.upgrade.phases import CONTRACT, EXPAND, required_backfills
+from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 _NEEDED = {
     "DROP COLUMN": DROP_COLUMN,

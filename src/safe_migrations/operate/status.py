@@ -1,21 +1,19 @@
-"""What `python -m safe_migrations state` and `locks` tell of a database."""
+"""What `safe-migrations state` and `locks` tell of a database."""
 
 import json
-import logging
 import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-
 from safe_migrations.errors import MigrationError
+from safe_migrations.logs import quiet
 from safe_migrations.operate.sessions import sessions_in_the_way
 from safe_migrations.postgres.catalog import Session
 from safe_migrations.upgrade.phases import phase_of
+from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, explain_state, read_state
 
 COULD_NOT_TELL = "could not tell"
@@ -74,34 +72,32 @@ class Report:
         return "\n".join([f"{self.state}: {self.found}", *revisions, *lines, f"next: {self.next}"])
 
 
-def read_report(config: Config, env_prefix: str) -> Report:
+def read_report(project: Project) -> Report:
     """Look at the service's database through env.py, as every Alembic command does; nothing is changed.
 
     Args:
-        config: Alembic's.
-        env_prefix: prefix of the service's environment variables.
+        project: the service's.
 
     Raises:
         MigrationError: the database can't be reached.
     """
     reports: list[Report] = []
-    script = ScriptDirectory.from_config(config)
 
     def read(_revision: Any, migration_context: MigrationContext) -> list[Any]:
-        reports.append(_report(migration_context, script, env_prefix))
+        reports.append(_report(migration_context, project))
         return []
 
-    with EnvironmentContext(config, script, fn=read, dont_mutate=True):
-        script.run_env()
+    with EnvironmentContext(project.config, project.script, fn=read, dont_mutate=True):
+        project.script.run_env()
     return reports[0]
 
 
-def _report(migration_context: MigrationContext, script: ScriptDirectory, env_prefix: str) -> Report:
+def _report(migration_context: MigrationContext, project: Project) -> Report:
     connection = migration_context.connection
     if connection is None:
         raise MigrationError("This needs a database: leave out --sql.")
-    state = read_state(connection, script, migration_context.opts)
-    found, following = explain_state(state, env_prefix)
+    state = read_state(connection, project.script, migration_context.opts)
+    found, following = explain_state(state, project.service)
     report = Report(
         state=state.name,
         current=state.current,
@@ -116,8 +112,8 @@ def _report(migration_context: MigrationContext, script: ScriptDirectory, env_pr
 
 
 def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
-    logging.getLogger("alembic.autogenerate").setLevel(logging.WARNING)  # it would tell each difference as well
-    differences = compare_metadata(migration_context, migration_context.opts["target_metadata"])
+    with quiet("alembic.autogenerate"):  # it would tell each difference as well
+        differences = compare_metadata(migration_context, migration_context.opts["target_metadata"])
     drift = (_describe(difference) for difference in differences)
     # What REINDEX CONCURRENTLY has left, or is building, is told as invalid, or goes by itself.
     report = replace(

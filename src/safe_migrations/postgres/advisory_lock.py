@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.catalog import Session, advisory_lock_holders
+from safe_migrations.postgres.timeouts import duration_text
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.functions import Function
-
-from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.catalog import Session, advisory_lock_holders
-from safe_migrations.postgres.timeouts import duration_text
 
 log = logging.getLogger(__name__)
 
@@ -112,5 +111,5 @@ def _gave_up(holders: str, wait: float) -> str:
     return (
         f"Another migration of this database still runs after {duration_text(wait)} ({holders or 'just ending'}): "
         "nothing was changed. When it has ended, run the same command again; MIGRATION_LOCK_WAIT is how long to wait, "
-        "and python -m safe_migrations locks shows what it waits for."
+        "and safe-migrations locks shows what it waits for."
     )

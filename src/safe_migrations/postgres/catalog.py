@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, TableClause, table, text
-
 from safe_migrations.postgres.timeouts import duration_text
+from sqlalchemy import Connection, TableClause, table, text
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,144 @@
-"""Connecting for migrations, and a sentence for each way in which that can fail."""
+"""Connecting to a database, and a sentence for each way in which that can fail."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
+from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
+from safe_migrations.postgres.timeouts import Policy, load_policy
+from safe_migrations.service import Service
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
-
-from safe_migrations.errors import ConnectionFailedError, MigrationError
-from safe_migrations.postgres.timeouts import load_policy
 
 Result = TypeVar("Result")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 APPLICATION_NAME = "alembic"
+DRIVER = "postgresql+asyncpg"
+
+# PostgreSQL's error codes, see https://www.postgresql.org/docs/current/errcodes-appendix.html
+LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE = "55P03", "40P01", "40001"
+QUERY_CANCELED, INSUFFICIENT_PRIVILEGE, READ_ONLY = "57014", "42501", "25006"
+VIOLATIONS = ("23502", "23503", "23505", "23514")  # NOT NULL, foreign key, unique, check
+RETRIED = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database, and how a person sets where it is.
+
+    Attributes:
+        url: where to connect, for asyncpg; what asyncpg takes in a connection string only stands in its query.
+        service: whose database it is.
+    """
+
+    url: URL
+    service: Service
+
+    @classmethod
+    def of(cls, url: URL | str, service: Service) -> "Database":
+        """The database of a URL for any driver.
+
+        Args:
+            url: such as `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE?sslmode=require`.
+            service: whose database it is.
+
+        Raises:
+            ConfigurationError: it is not a URL of PostgreSQL, or has a parameter that asyncpg does not take.
+        """
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise ConfigurationError(f"The database's URL can't be read: correct {service.settings}.") from None
+        if parsed.get_backend_name() not in ("postgresql", "postgres"):
+            raise ConfigurationError(
+                f"The database's URL is one of {parsed.get_backend_name()}, and PostgreSQL's is needed: correct "
+                f"{service.settings}."
+            )
+        query = {name: [values] if isinstance(values, str) else list(values) for name, values in parsed.query.items()}
+        return cls(_checked(parsed.set(drivername=DRIVER), query, service.settings), service)
+
+    def named(self, name: str) -> "Database":
+        """Another database of the same server.
+
+        Args:
+            name: unquoted.
+        """
+        return replace(self, url=self.url.set(database=name))
+
+    @property
+    def name(self) -> str:
+        """The database's name."""
+        return self.url.database or ""
+
+    @property
+    def host(self) -> str:
+        """The server's host and port; for messages."""
+        return f"{self.url.host or self.url.query.get('host') or 'localhost'}:{self.url.port or 5432}"
+
+    @property
+    def policy(self) -> Policy:
+        """The bounds of migrations, from the service's environment.
+
+        Raises:
+            ConfigurationError: a bound can't be used.
+        """
+        return load_policy(self.service.variables)
+
+
+def application_database(service: Service) -> Database:
+    """Where the application connects, by the service's variables.
+
+    Args:
+        service: whose database it is.
+
+    Raises:
+        ConfigurationError: it is not configured, or not a URL of PostgreSQL.
+    """
+    return Database(_url(service.address(), service.variable("DATABASE_URL")), service)
+
+
+def parse_database_url(text: str, variable: str) -> URL:
+    """Make a URL for asyncpg of one as platforms hand them out.
+
+    Args:
+        text: the URL, such as `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=require`.
+        variable: the environment variable that it came from, to name it in an error; its value is not shown.
+
+    Raises:
+        ConfigurationError: it is not a URL of PostgreSQL, or has a parameter that asyncpg does not take.
+    """
+    return _url(parse_address(text, variable), variable)
+
+
+def _url(address: Address, variable: str) -> URL:
+    url = URL.create(DRIVER, address.user, address.password, address.host, address.port, address.database)
+    query = {name: [value] if isinstance(value, str) else value for name, value in address.parameters.items()}
+    return _checked(url, query, variable)
+
+
+def _checked(url: URL, query: dict[str, list[str]], variable: str) -> URL:
+    url = url.set(query=parse_parameters(query, variable))
+    try:
+        _split(url)[0].get_dialect()().create_connect_args(_split(url)[0])
+        if not 1 <= (url.port or 5432) <= 65535:
+            raise ValueError("a port is a number from 1 to 65535")
+    except (ArgumentError, ValueError) as error:
+        message = f"{variable} can't be used ({error}): correct its hosts, ports or parameters."
+        raise ConfigurationError(message) from None
+    return url
+
+
+def _split(url: URL) -> tuple[URL, dict[str, Any]]:
+    """The URL as SQLAlchemy's dialect takes it, and the rest as an argument of asyncpg's."""
+    rest = dsn(dict(url.query))
+    return url.difference_update_query(DSN_PARAMETERS), {"dsn": rest} if rest else {}
 
 
 def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -35,12 +156,11 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 @asynccontextmanager
-async def connected(url: URL, env_prefix: str, **options: Any) -> AsyncIterator[AsyncConnection]:
+async def connected(database: Database, **options: Any) -> AsyncIterator[AsyncConnection]:
     """A connection of its own, from no pool, with the bounds of the policy, closed at the end.
 
     Args:
-        url: where to connect, for the asyncpg driver.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
+        database: where to connect.
         options: execution options of the connection, such as `isolation_level`.
 
     Raises:
@@ -49,23 +169,33 @@ async def connected(url: URL, env_prefix: str, **options: Any) -> AsyncIterator[
     """
     # Given when the session starts, because a SET on the connection would begin a transaction that Alembic takes for
     # somebody else's and never commits.
-    settings = {"application_name": APPLICATION_NAME, **load_policy().session_settings()}
+    settings = {"application_name": APPLICATION_NAME, **database.policy.session_settings()}
+    url, arguments = _split(database.url)
     engine = create_async_engine(
         url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": settings},
+        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": settings, **arguments},
         execution_options=options,
     )
     try:
         connection = await engine.connect()
     except (OSError, UnicodeError, DBAPIError) as error:
-        raise ConnectionFailedError(explain(error, url, env_prefix)) from error
+        raise ConnectionFailedError(explain(error, database)) from error
     try:
         yield connection
     finally:
         with suppress(DBAPIError):  # one that the server has ended can't even be rolled back
             await connection.close()
+
+
+_CLIENT_VARIABLES = {
+    **{"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "database": "PGDATABASE"},
+    **{"ssl": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"},
+    **{"sslcrl": "PGSSLCRL", "passfile": "PGPASSFILE", "options": "PGOPTIONS", "krbsrvname": "PGKRBSRVNAME"},
+    **{"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION", "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION"},
+    **{"target_session_attrs": "PGTARGETSESSIONATTRS"},
+}
 
 
 def client_environment(url: URL) -> dict[str, str]:
@@ -76,9 +206,9 @@ def client_environment(url: URL) -> dict[str, str]:
     Args:
         url: the database's URL, for asyncpg; it may have several hosts.
     """
-    _, arguments = url.get_dialect()().create_connect_args(url)
-    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "database": "PGDATABASE"}
-    values = {variable: arguments.get(name) for name, variable in names.items()} | {"PGSSLMODE": arguments.get("ssl")}
+    plain, _ = _split(url)
+    _, arguments = plain.get_dialect()().create_connect_args(plain)
+    values = {variable: {**url.query, **arguments}.get(name) for name, variable in _CLIENT_VARIABLES.items()}
     return {
         name: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         for name, value in values.items()
@@ -86,16 +216,14 @@ def client_environment(url: URL) -> dict[str, str]:
     }
 
 
-def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: str) -> str:
+def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> str:
     """The sentence for a connection or a statement that failed: what happened, and what puts it right.
 
     Args:
         error: what was raised.
-        url: where it connected, or tried to; its password is not shown.
-        env_prefix: prefix of the service's environment variables.
+        database: where it connected, or tried to; its password is not shown.
     """
-    address = f"{url.host or url.query.get('host') or 'localhost'}:{url.port or 5432}"
-    settings = f"{env_prefix}_DATABASE_URL, {env_prefix}_MIGRATION_DATABASE_URL or the parts (see .env.example)"
+    address, user, settings = database.host, database.url.username, database.service.settings
     if isinstance(error, ConnectionError) and "SSL" in str(error):
         return f"PostgreSQL at {address} offers no TLS: turn it on there, or take sslmode out of {settings}."
     if not isinstance(error, DBAPIError):
@@ -110,38 +238,38 @@ def explain(error: OSError | UnicodeError | DBAPIError, url: URL, env_prefix: st
         )
     match sqlstate(error):
         case "28P01":
-            return f"PostgreSQL at {address} refused the password of the user {url.username!r}: correct {settings}."
+            return f"PostgreSQL at {address} refused the password of the user {user!r}: correct {settings}."
         case "3D000":
             return (
-                f"PostgreSQL at {address} has no database {url.database!r}: "
+                f"PostgreSQL at {address} has no database {database.name!r}: "
                 f"create it (for development: pdm run db-up), or correct {settings}."
             )
         case "42501":
             return (
-                f"The user {url.username!r} may not do this ({reason(error)}): grant it what it needs, or migrate as "
-                f"the owner ({env_prefix}_MIGRATION_DATABASE_URL)."
+                f"The user {user!r} may not do this ({reason(error)}): grant it what it needs, or migrate as "
+                f"the owner ({database.service.migration_url})."
             )
         case "55P03":
             return (
-                "A lock was not free within MIGRATION_LOCK_TIMEOUT. python -m safe_migrations locks shows who holds "
+                "A lock was not free within MIGRATION_LOCK_TIMEOUT. safe-migrations locks shows who holds "
                 "it; then run the same command again."
             )
         case "08P01" | "26000" | "42P05":
-            return pooler_refused(env_prefix, reason(error))
+            return pooler_refused(database.service, reason(error))
         case _:
             return f"PostgreSQL at {address} refused this ({reason(error)}): put that right, or correct {settings}."
 
 
-def pooler_refused(env_prefix: str, why: str) -> str:
+def pooler_refused(service: Service, why: str) -> str:
     """The sentence for a connection through a pooler in transaction mode, which loses session locks and settings.
 
     Args:
-        env_prefix: prefix of the service's environment variables.
+        service: whose database it is.
         why: how it was noticed.
     """
     return (
         f"The connection goes through a pooler ({why}), which loses the locks and settings of a session: set "
-        f"{env_prefix}_MIGRATION_DATABASE_URL to a URL of PostgreSQL itself, past the pooler."
+        f"{service.migration_url} to a URL of PostgreSQL itself, past the pooler."
     )
 
 

@@ -1,50 +1,46 @@
 """Creating and dropping databases on a server."""
 
-from sqlalchemy import URL, text
+from safe_migrations.postgres.connection import Database, connected
+from sqlalchemy import text
 
-from safe_migrations.postgres.connection import connected
 
-
-async def create_database(server: URL, env_prefix: str, name: str, template: str = "template1") -> None:
+async def create_database(server: Database, name: str, template: str = "template1") -> None:
     """Create a database.
 
     Args:
         server: any database of the server, with a user who may create others.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
         name: the new database's name, unquoted.
         template: the database that it becomes a copy of; nobody may be connected to that one.
     """
     create = "SELECT format('CREATE DATABASE %I TEMPLATE %I', CAST(:name AS text), CAST(:template AS text))"
-    await _execute(server, env_prefix, create, name=name, template=template)
+    await _execute(server, create, name=name, template=template)
 
 
-async def drop_database(server: URL, env_prefix: str, name: str) -> None:
+async def drop_database(server: Database, name: str) -> None:
     """Drop a database, with everybody who is still connected to it, if it exists.
 
     Args:
         server: another database of the server, with a user who may drop this one.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
         name: the database's name, unquoted.
     """
     drop = "SELECT format('DROP DATABASE IF EXISTS %I WITH (FORCE)', CAST(:name AS text))"
-    await _execute(server, env_prefix, drop, name=name)
+    await _execute(server, drop, name=name)
 
 
-async def database_exists(server: URL, env_prefix: str, name: str) -> bool:
+async def database_exists(server: Database, name: str) -> bool:
     """Whether the server has a database of this name.
 
     Args:
         server: any database of the server.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
         name: the database's name, unquoted.
     """
-    async with connected(server, env_prefix) as connection:
+    async with connected(server) as connection:
         found = await connection.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name})
         return found.first() is not None
 
 
-async def _execute(server: URL, env_prefix: str, query: str, **names: str) -> None:
+async def _execute(server: Database, query: str, **names: str) -> None:
     # PostgreSQL quotes the names, in a query for the statement; neither statement may run in a transaction.
-    async with connected(server, env_prefix, isolation_level="AUTOCOMMIT") as connection:
+    async with connected(server, isolation_level="AUTOCOMMIT") as connection:
         statement = await connection.scalar(text(query), names)
         await connection.exec_driver_sql(statement)

@@ -15,6 +15,8 @@ DEFAULTS = {
 }
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}  # seconds; PostgreSQL's own names
 LONGEST = 24 * 3600.0  # seconds
+LONGEST_PAUSE = 10.0  # seconds between two tries
+REPORT = 10.0  # seconds between two reports of what takes long; the first one comes after a second
 
 
 @dataclass(frozen=True)

@@ -1,46 +1,40 @@
-"""`template-check` and `template-update`, without the settings: config.py may be what an update has left to solve."""
+"""The commands of a service made from the template: template-check and template-update.
+
+They need neither the settings nor `env.py`, which may be what an update has left to solve.
+"""
 
 import argparse
 import shlex
 import shutil
-import signal
 import sys
 from pathlib import Path
 
+from safe_migrations.command_line import JSON, Commands
 from safe_migrations.errors import MigrationError
-from safe_migrations.template import releases
-from safe_migrations.template import update as template_update
+from safe_migrations.service import find_config_files
 
-FOLDER = Path(__file__).resolve().parent.parent
 INTERRUPTED = "Interrupted. git status shows whether the update has come: it comes whole, or not at all."
 
 
-def main(name: str, arguments: list[str]) -> None:
-    """Run one of them, and end with its exit status (2 for wrong usage).
+def register(commands: Commands) -> None:
+    """Register the commands of this room.
 
     Args:
-        name: template-check or template-update.
-        arguments: those that follow it on the command line.
+        commands: of the command line.
     """
-    command = check if name == "template-check" else update
-    parsed = _parsed(name, arguments)
-    if not shutil.which("git"):
-        sys.exit("git is not installed, and an update needs it: install it, then run the same command again.")
-    # As Ctrl-C, so that nothing is left half-written.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        sys.exit(command(parsed))
-    except MigrationError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        sys.exit(130)
+    data = ("--data", {"action": "append", "default": [], "metavar": "NAME=VALUE", "help": "give an answer anew"})
+    trust = ("--trust", {"action": "store_true", "help": "let the template run code here, if a release needs it"})
+    commands.add("template-check", check, "tell whether the template has a newer release", JSON)
+    commands.add(
+        "template-update", update_or_explain, "bring the template's newest release, and check the service", data, trust
+    )
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Tell whether the template has a newer release; the exit status tells it too."""
-    news = releases.read_news(FOLDER)
+    from safe_migrations.template import releases
+
+    news = releases.read_news(_folder(arguments))
     if arguments.json:
         print(news.as_json())
     else:
@@ -48,10 +42,23 @@ def check(arguments: argparse.Namespace) -> int:
     return releases.UPDATE_WAITS if news.waits else 0
 
 
+def update_or_explain(arguments: argparse.Namespace) -> int:
+    """The same, with its own sentence where somebody interrupts it."""
+    try:
+        return update(arguments)
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
+
+
 def update(arguments: argparse.Namespace) -> int:
     """Bring the template's newest release into this service, and check what has become of it."""
-    template_update.refuse_unfinished(FOLDER)
-    news = releases.read_news(FOLDER)
+    from safe_migrations.template import releases
+    from safe_migrations.template import update as updating
+
+    folder = _folder(arguments)
+    updating.refuse_unfinished(folder)
+    news = releases.read_news(folder)
     print(news.as_text(), flush=True)
     if not news.waits:
         if arguments.data:
@@ -61,21 +68,17 @@ def update(arguments: argparse.Namespace) -> int:
             )
         return 0
     print(f"\nUpdating to {news.latest} …", flush=True)
-    done = template_update.update(FOLDER, news, data=arguments.data, trust=arguments.trust)
+    done = updating.update(folder, news, data=arguments.data, trust=arguments.trust)
     print(done.as_text(), flush=True)
     done.refuse_undecided()
-    template_update.check(FOLDER, install="pyproject.toml" in done.files)
+    updating.check(folder, install="pyproject.toml" in done.files)
     print("\nEverything passes. Next: git add --all . && git diff --cached, then commit.")
     return 0
 
 
-def _parsed(name: str, arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=f"python -m safe_migrations {name}")
-    if name == "template-check":
-        parser.add_argument("--json", action="store_true", help="print JSON, for machines")
-    else:
-        parser.add_argument("--data", action="append", default=[], metavar="NAME=VALUE", help="give an answer anew")
-        parser.add_argument(
-            "--trust", action="store_true", help="let the template run code here, if a release needs it"
+def _folder(arguments: argparse.Namespace) -> Path:
+    if not shutil.which("git"):
+        raise MigrationError(
+            "git is not installed, and an update needs it: install it, then run the same command again."
         )
-    return parser.parse_args(arguments)
+    return find_config_files(arguments.config)[0].absolute().parent

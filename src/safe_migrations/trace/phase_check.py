@@ -2,23 +2,20 @@
 
 import os
 import re
-from pathlib import Path
 
-from alembic.config import Config
-from alembic.script import Script, ScriptDirectory
+from alembic.script import Script
 from alembic.util import to_tuple
-from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from safe_migrations.ddl.indexes import ddl
 from safe_migrations.errors import MigrationError
 from safe_migrations.history.frozen import new_revisions
-from safe_migrations.operate.rehearse import complete_backfills, upgrade
-from safe_migrations.postgres.connection import connected, reason
+from safe_migrations.postgres.connection import Database, connected, reason
+from safe_migrations.postgres.sql import ddl
 from safe_migrations.trace.recorder import MODES, Trace, tracing
+from safe_migrations.trace.scratch import complete_backfills, upgrade
 from safe_migrations.trace.seed import seed
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND, phase_of
+from safe_migrations.upgrade.project import Project
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 # What to do instead; the first that the statement has in it.
 _INSTEAD = {
@@ -32,13 +29,12 @@ _INSTEAD = {
 _AGREE = 'if that is wanted, let the revision say so: acknowledged = "<what is lost or locked>"'
 
 
-async def judge(config_file: Path, url: URL, env_prefix: str) -> list[str]:
+async def judge(project: Project, database: Database) -> list[str]:
     """Run the new revisions one by one, with rows in the tables that are there before each of them.
 
     Args:
-        config_file: alembic.ini.
-        url: of an empty database, for a user who owns it.
-        env_prefix: prefix of the service's environment variables.
+        project: the service's.
+        database: an empty one, for a user who owns it.
 
     Returns:
         A sentence for each thing that a revision does and its phase does not allow.
@@ -46,35 +42,34 @@ async def judge(config_file: Path, url: URL, env_prefix: str) -> list[str]:
     Raises:
         MigrationError: a revision failed, or was refused.
     """
-    directory = ScriptDirectory.from_config(Config(config_file))
-    async with connected(url, env_prefix, isolation_level="AUTOCOMMIT") as connection:
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
         # With few rows PostgreSQL reads a whole table where it would use the index of a big one.
-        name = connection.dialect.identifier_preparer.quote(url.database or "")
+        name = connection.dialect.identifier_preparer.quote(database.name)
         await connection.execute(ddl("ALTER DATABASE %(name)s SET enable_seqscan = off", name=name))
     sentences: list[str] = []
     done: set[str] = set()
-    for script in new_revisions(directory):
-        async with connected(url, env_prefix) as connection:
+    for script in new_revisions(project.script):
+        async with connected(database) as connection:
             for revision in {*to_tuple(script.down_revision, default=())} - done:
-                await _upgrade(connection, config_file, revision)
-            await _fill(script, url, env_prefix)
-            await complete_backfills(directory, script, url, env_prefix)
-            async with tracing(connection, url, env_prefix) as trace:
-                await _upgrade(connection, config_file, script.revision)
+                await _upgrade(connection, project, revision)
+            await _fill(script, database)
+            await complete_backfills(project, script, database)
+            async with tracing(connection, database) as trace:
+                await _upgrade(connection, project, script.revision)
         done.add(script.revision)
         sentences += verdict(trace, script)
     return sentences
 
 
-async def _fill(script: Script, url: URL, env_prefix: str) -> None:
-    async with connected(url, env_prefix, isolation_level="AUTOCOMMIT") as connection:
+async def _fill(script: Script, database: Database) -> None:
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
         for sentence in await connection.run_sync(seed):
             print(f"{_file(script)}: {sentence}")
 
 
-async def _upgrade(connection: AsyncConnection, config_file: Path, revision: str) -> None:
+async def _upgrade(connection: AsyncConnection, project: Project, revision: str) -> None:
     try:
-        await connection.run_sync(upgrade, config_file, revision)
+        await connection.run_sync(upgrade, project, revision)
     except DBAPIError as error:
         raise MigrationError(f"With rows in the tables, the revision {revision} failed: {reason(error)}.") from error
 

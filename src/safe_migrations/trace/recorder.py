@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import URL, Connection, Row, event, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from safe_migrations.ddl.indexes import ddl
 from safe_migrations.postgres.catalog import mask
-from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.connection import Database, connected
+from safe_migrations.postgres.sql import ddl
+from sqlalchemy import Connection, Row, event, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 INTERVAL = 0.002  # seconds between two looks
 MODES = (  # from the weakest
@@ -178,17 +177,16 @@ class _Tracer:
 
 
 @asynccontextmanager
-async def tracing(connection: AsyncConnection, url: URL, env_prefix: str) -> AsyncIterator[Trace]:
+async def tracing(connection: AsyncConnection, database: Database) -> AsyncIterator[Trace]:
     """Note what the connection does: after each statement, and all along for what runs outside a transaction.
 
     Args:
         connection: the one that runs a revision.
-        url: of its database, for one more connection.
-        env_prefix: prefix of the service's environment variables.
+        database: for one more connection.
     """
     pid = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
     await connection.rollback()
-    async with connected(url, env_prefix, isolation_level="REPEATABLE READ") as sampler:
+    async with connected(database, isolation_level="REPEATABLE READ") as sampler:
         before = await sampler.run_sync(_Schema.read)
         tracer, done = _Tracer(pid, before), asyncio.Event()
         await connection.run_sync(tracer.count_scans)

@@ -19,25 +19,29 @@ from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import RevisionStep
+from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
+from safe_migrations.ddl.indexes import REPEATABLE
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.catalog import Session, blockers
+from safe_migrations.postgres.connection import (
+    DEADLOCK_DETECTED,
+    INSUFFICIENT_PRIVILEGE,
+    QUERY_CANCELED,
+    READ_ONLY,
+    RETRIED,
+    VIOLATIONS,
+    is_disconnect,
+    reason,
+    sqlstate,
+)
+from safe_migrations.postgres.timeouts import LONGEST_PAUSE, REPORT, Policy, duration_text
+from safe_migrations.service import Service
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.backfill.definition import refuse_incomplete
-from safe_migrations.ddl.indexes import REPEATABLE
-from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.catalog import Session, blockers
-from safe_migrations.postgres.connection import is_disconnect, reason, sqlstate
-from safe_migrations.postgres.timeouts import Policy, duration_text
-from safe_migrations.upgrade.phases import required_backfills
-
 log = logging.getLogger(__name__)
 
-LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE = "55P03", "40P01", "40001"
-QUERY_CANCELED, INSUFFICIENT_PRIVILEGE, READ_ONLY = "57014", "42501", "25006"
-VIOLATIONS = ("23502", "23503", "23505", "23514")  # NOT NULL, foreign key, unique, check
-LONGEST_PAUSE = 10.0  # seconds between two tries
-REPORT = 10.0  # seconds between two reports of a revision that runs; the first one comes after a second
 _RANDOM = random.SystemRandom()
 
 
@@ -77,7 +81,7 @@ class Application:
     """
 
     def __init__(
-        self, migration: AsyncConnection, pid: int, control: AsyncConnection, policy: Policy, env_prefix: str
+        self, migration: AsyncConnection, pid: int, control: AsyncConnection, policy: Policy, service: Service
     ) -> None:
         """Use two connections.
 
@@ -86,9 +90,9 @@ class Application:
             pid: of its process on the server.
             control: sees what the other one waits for; in AUTOCOMMIT.
             policy: the bounds.
-            env_prefix: prefix of the service's environment variables, to name them in an error.
+            service: whose database it is, to name its variables in an error.
         """
-        self._env_prefix = env_prefix
+        self._service = service
         self.applied: list[str] = []
         self._migration = migration
         self._pid = pid
@@ -124,7 +128,7 @@ class Application:
                     raise error from None
                 if isinstance(error, MigrationError) and not self._running:
                     raise MigrationError(f"{error} {self._report()}") from None
-                retried = sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
+                retried = sqlstate(error) in RETRIED
                 if self._left_transaction or not retried:
                     raise MigrationError(self._failure(error)) from error
                 await self._pause(error)
@@ -202,7 +206,7 @@ class Application:
             f"{_file(self._remaining[0])} did not get its locks (tries: {self._tries}, each of "
             f"{duration_text(self._policy.lock_timeout)} at most, within MIGRATION_RETRY_WINDOW, "
             f"{duration_text(self._policy.retry_window)}{self._way()}). Each try was rolled back. {self._report()} Let "
-            f"that transaction end, or end it (python -m safe_migrations locks --terminate {pid}); then run the same "
+            f"that transaction end, or end it (safe-migrations locks --terminate {pid}); then run the same "
             "command again."
         )
 
@@ -220,8 +224,8 @@ class Application:
             )
         advice = {
             INSUFFICIENT_PRIVILEGE: "Grant the user what it needs, or migrate as the tables' owner "
-            f"({self._env_prefix}_MIGRATION_DATABASE_URL)",
-            READ_ONLY: f"Migrate on the server that accepts writes ({self._env_prefix}_MIGRATION_DATABASE_URL)",
+            f"({self._service.migration_url})",
+            READ_ONLY: f"Migrate on the server that accepts writes ({self._service.migration_url})",
             QUERY_CANCELED: "If it took longer than MIGRATION_STATEMENT_TIMEOUT "
             f"({duration_text(self._policy.statement_timeout)}), raise that, or give it less to do",
             **dict.fromkeys(VIOLATIONS, "Put the rows right that are in the way"),

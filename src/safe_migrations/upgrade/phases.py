@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 
 from alembic.script import Script
-
 from safe_migrations.errors import MigrationError
 
 EXPAND, CONTRACT = "expand", "contract"
@@ -34,16 +33,6 @@ def phase_of(script: Script) -> str | None:
             "the same command again."
         )
     return phase
-
-
-def required_backfills(script: Script) -> tuple[str, ...]:
-    """The backfills that have to be complete before a revision runs; it declares a name, or several.
-
-    Args:
-        script: the revision.
-    """
-    names: str | Iterable[str] = getattr(script.module, "requires_backfill", None) or ()
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def up_to_contract(pending: Iterable[Script], *, contract: bool = False) -> list[Script]:

@@ -1,12 +1,10 @@
-"""The one way in: every Alembic command that runs env.py passes through `run`.
+"""The one way in: every Alembic command that runs `env.py` passes through `run`.
 
 An upgrade or a downgrade goes like this: read the state; take the lock; read the state again, and refuse what is
 unsafe; apply each revision in its own transaction; read the result back on a new connection; release the lock.
 """
 
 import logging
-import os
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,22 +16,18 @@ from alembic import command, context
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, func, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from safe_migrations.ddl import (
-    enums,  # noqa: F401  # revision files use their operations
-)
-from safe_migrations.ddl.indexes import ddl
-from safe_migrations.environment import read_env_files
-from safe_migrations.errors import INTERRUPTED, MigrationError, RefusedError
+from safe_migrations import ddl as _operations  # noqa: F401  # revision files use its operations
+from safe_migrations.backfill.definition import required_backfills
+from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.postgres.advisory_lock import acquire, advisory_lock, lock_key, release
-from safe_migrations.postgres.connection import connected, explain, pooler_refused, run_async
+from safe_migrations.postgres.connection import Database, connected, explain, pooler_refused, run_async
+from safe_migrations.postgres.sql import ddl
 from safe_migrations.postgres.timeouts import Policy, load_policy
+from safe_migrations.service import Service
 from safe_migrations.upgrade.data_loss import confirm_losses
 from safe_migrations.upgrade.executor import Application, refuse_unready, run_migrations
-from safe_migrations.upgrade.phases import refuse_unacknowledged, required_backfills
+from safe_migrations.upgrade.phases import refuse_unacknowledged
+from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import (
     AT_HEAD,
     EXIT_STATUS,
@@ -44,6 +38,9 @@ from safe_migrations.upgrade.states import (
     refusal,
     refuse_unsafe,
 )
+from sqlalchemy import Connection, func, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 log = logging.getLogger(__name__)
 
@@ -51,46 +48,42 @@ _PID = text("SELECT pg_backend_pid()")
 _SETTINGS = text("SELECT name, setting || unit AS value FROM pg_settings WHERE name = ANY(CAST(:names AS text[]))")
 
 
-def run(*, database_url: Callable[[], URL], env_prefix: str, **options: Any) -> None:
-    """Run the Alembic command that loaded env.py.
-
-    Offline (`--sql`) it prints SQL and needs no database. Online it connects by itself, or uses the connection that
-    a caller put into `config.attributes["connection"]`. If that one is in a transaction, it stays the caller's to end.
+def run(project: Project) -> None:
+    """Run the Alembic command that has loaded `env.py`.
 
     Args:
-        database_url: reads the settings and gives the URL to migrate; called only if the command needs it.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
-        options: what `context.configure` takes, such as `target_metadata`.
+        project: what `env.py` describes.
 
     Raises:
-        MigrationError: something that a person can put right. On the command line it is printed instead, and the
-            command ends with the error's exit status.
+        MigrationError: something that a person can put right.
     """
-    options = {"transaction_per_migration": True, **options}
-    logging.getLogger("alembic.runtime.migration").addFilter(_is_news)
-    try:
-        load_revisions(context.script)
-        _run(database_url, env_prefix, options)
-    except (MigrationError, KeyboardInterrupt) as error:
-        if _command_line() is None:
-            raise
-        if isinstance(error, MigrationError):
-            print(error, file=sys.stderr)
-            sys.exit(error.exit_status)
-        print(INTERRUPTED, file=sys.stderr)
-        sys.exit(130)
+    with _quiet_alembic():
+        load_revisions(project.script)
+        _run(project)
 
 
-def _run(database_url: Callable[[], URL], env_prefix: str, options: dict[str, Any]) -> None:
+def _run(project: Project) -> None:
+    service, options = project.service, project.options
     injected = context.config.attributes.get("connection")
     if context.is_offline_mode():
-        _run_without_database(options, load_policy(read_env_files() | os.environ).offline_settings())
+        _run_without_database(options, load_policy(service.variables).offline_settings())
     elif _reads_files_only():
         _run_without_database(options, {})
     elif injected is not None:
-        _run_injected(injected, env_prefix, options)
+        _run_injected(injected, service, options)
     else:
-        run_async(_run_online(database_url(), env_prefix, options))
+        run_async(_run_online(project.database, options))
+
+
+@contextmanager
+def _quiet_alembic() -> Iterator[None]:
+    """Let Alembic's logger leave out that it looks at a database, while this command runs."""
+    logger = logging.getLogger("alembic.runtime.migration")
+    logger.addFilter(_is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_news)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -134,16 +127,16 @@ def _told_of_backfills(function: Callable[..., Iterable[RevisionStep]], heads: A
     _refuse_unacknowledged(steps)
     for step in steps:
         for name in required_backfills(step.revision):
-            migration.impl.static_output(f"-- Only if this is complete: python -m safe_migrations backfill {name}")
+            migration.impl.static_output(f"-- Only if this is complete: safe-migrations backfill {name}")
         yield step
 
 
-def _run_injected(connection: Connection, env_prefix: str, options: dict[str, Any]) -> None:
+def _run_injected(connection: Connection, service: Service, options: dict[str, Any]) -> None:
     """Run on the caller's connection, with the caller's timeouts, and leave the caller's transaction alone."""
     callers = connection.in_transaction()
     configuration = {"connection": connection, "transaction_of_caller": callers, **options}
     context.configure(**configuration)
-    request = _Request.of_alembic(env_prefix, options)
+    request = _Request.of_alembic(service, options)
     if request is None:
         run_migrations(**configuration)
         return
@@ -177,30 +170,31 @@ def _held(connection: Connection, request: "_Request", callers: bool) -> Iterato
                 connection.rollback()
 
 
-async def _run_online(url: URL, env_prefix: str, options: dict[str, Any]) -> None:
+async def _run_online(database: Database, options: dict[str, Any]) -> None:
+    service = database.service
     try:
-        async with connected(url, env_prefix) as connection:
+        async with connected(database) as connection:
             await connection.run_sync(lambda connection: context.configure(connection=connection, **options))
-            request = _Request.of_alembic(env_prefix, options)
+            request = _Request.of_alembic(service, options)
             if request is None:
-                await connection.run_sync(_read, env_prefix, options)
+                await connection.run_sync(_read, service, options)
             else:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await _migrate(request, connection, url)
+                await _migrate(request, connection, database)
     except (DBAPIError, ConnectionError, TimeoutError) as error:
-        raise MigrationError(explain(error, url, env_prefix)) from error
+        raise MigrationError(explain(error, database)) from error
 
 
-def _read(connection: Connection, env_prefix: str, options: dict[str, Any]) -> None:
+def _read(connection: Connection, service: Service, options: dict[str, Any]) -> None:
     """Run a command that changes nothing in the database, such as `current` or `check`."""
     try:
         run_migrations(connection=connection, **options)
     except CommandError as error:
         state = read_state(connection, context.script, options)
         if state.unknown:
-            raise refusal(state, env_prefix) from error
+            raise refusal(state, service) from error
         if "not up to date" in str(error):
-            found, _ = explain_state(state, env_prefix)
+            found, _ = explain_state(state, service)
             following = (
                 "Only at head can models be compared with it: alembic upgrade head, then the same command again."
             )
@@ -216,25 +210,25 @@ class _Request:
         command: `upgrade`, `downgrade` or `stamp`.
         function: Alembic's; gives the steps from the current revisions.
         destination: as it was given, such as `head` or `-1`.
-        env_prefix: prefix of the service's environment variables.
+        service: whose database it is.
         options: what `context.configure` takes.
     """
 
     command: str
     function: Callable[..., Iterable[RevisionStep]]
     destination: str
-    env_prefix: str
+    service: Service
     options: dict[str, Any]
 
     @classmethod
-    def of_alembic(cls, env_prefix: str, options: dict[str, Any]) -> "_Request | None":
+    def of_alembic(cls, service: Service, options: dict[str, Any]) -> "_Request | None":
         """The request of the running command; None where it changes nothing in the database."""
         opts = context.get_context().opts
         function = opts["fn"]
         name = {"upgrade": "upgrade", "downgrade": "downgrade", "do_stamp": "stamp"}.get(function.__name__)
         if name is None or function.__module__ != command.__name__:
             return None
-        return cls(name, function, str(opts.get("destination_rev")), env_prefix, options)
+        return cls(name, function, str(opts.get("destination_rev")), service, options)
 
     def lock_key(self, purpose: str) -> int:
         """The key of a lock on this history; PostgreSQL keeps the locks of each database apart."""
@@ -261,9 +255,9 @@ class _Request:
         state = self.read_state(connection)
         if self.command == "stamp":  # the way out of most states, and --purge out of this one, too
             if state.unknown and not context.get_context().opts.get("purge"):
-                raise refusal(state, self.env_prefix)
+                raise refusal(state, self.service)
             return []
-        refuse_unsafe(replace(state, invalid=()), self.env_prefix)
+        refuse_unsafe(replace(state, invalid=()), self.service)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
             raise MigrationError(
                 f"Another run has migrated the database from {before.revisions} to {state.revisions} while this one "
@@ -271,7 +265,7 @@ class _Request:
                 "then run the command again, best with a revision."
             )
         steps = self.steps(state)
-        refuse_unsafe(state.excusing([step.revision for step in steps]), self.env_prefix)
+        refuse_unsafe(state.excusing([step.revision for step in steps]), self.service)
         return steps
 
     def confirmed_plan(self, connection: Connection) -> list[Script]:
@@ -282,16 +276,16 @@ class _Request:
         return [step.revision for step in steps]
 
 
-async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> None:
-    policy = load_policy()
+async def _migrate(request: _Request, control: AsyncConnection, database: Database) -> None:
+    policy = database.policy
     before = await control.run_sync(request.read_state)
     if request.command == "upgrade" and before.name == AT_HEAD and not request.steps(before):
         log.info("The database is at head (%s): there is nothing to do.", before.revisions)
         return
     # A person who thinks about it keeps nobody waiting.
     confirmed = await control.run_sync(request.confirmed_plan) if request.command == "downgrade" else None
-    async with connected(url, request.env_prefix) as migration:
-        pid = await _refuse_pooler(control, migration, request.env_prefix, policy)
+    async with connected(database) as migration:
+        pid = await _refuse_pooler(control, migration, request.service, policy)
         async with advisory_lock(control, request.lock_key("run"), policy.lock_wait):
             if not await control.run_sync(request.plan, before) and request.command != "stamp":
                 log.info("Another run has been there: there is nothing left to do.")
@@ -309,12 +303,12 @@ async def _migrate(request: _Request, control: AsyncConnection, url: URL) -> Non
                 await migration.run_sync(lambda stamped: run_migrations(connection=stamped, **request.options))
                 return
             _refuse_unacknowledged(steps)
-            await Application(migration, pid, control, policy, request.env_prefix).apply(steps, request.options)
-            async with connected(url, request.env_prefix, isolation_level="AUTOCOMMIT") as fresh:
-                _verify(steps, await fresh.run_sync(request.read_state), request.env_prefix)
+            await Application(migration, pid, control, policy, request.service).apply(steps, request.options)
+            async with connected(database, isolation_level="AUTOCOMMIT") as fresh:
+                _verify(steps, await fresh.run_sync(request.read_state), request.service)
 
 
-async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, env_prefix: str, policy: Policy) -> int:
+async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, service: Service, policy: Policy) -> int:
     """Make sure that both connections are to PostgreSQL itself, before a lock is taken that a pooler would keep.
 
     Returns:
@@ -326,7 +320,7 @@ async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, e
     given = {row.name: row.value for row in await migration.execute(_SETTINGS, {"names": list(asked)})}
     # Its transaction is still open: a pooler that lends a server for each transaction now lends another one.
     if asked != given or server_pid != await control.scalar(_PID):
-        raise MigrationError(pooler_refused(env_prefix, "a setting or a server process was exchanged"))
+        raise MigrationError(pooler_refused(service, "a setting or a server process was exchanged"))
     await migration.rollback()
     return int(pid or 0)
 
@@ -341,15 +335,15 @@ def _refuse_unacknowledged(steps: Iterable[RevisionStep]) -> None:
     refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
 
 
-def _verify(steps: list[RevisionStep], state: State, env_prefix: str) -> None:
+def _verify(steps: list[RevisionStep], state: State, service: Service) -> None:
     """Compare what a new connection reads with what was asked for."""
     if not steps:
         return
     if steps[-1].is_upgrade == (steps[-1].revision.revision not in state.current):
         raise MigrationError(
             f"The migration ran, but the database {state.database!r} is at {state.revisions}: look at it with "
-            "python -m safe_migrations state before you run anything."
+            "safe-migrations state before you run anything."
         )
     if state.invalid:
-        found, following = explain_state(state, env_prefix)
+        found, following = explain_state(state, service)
         raise RefusedError(f"The migration ran to its end. But: {found} {following}", EXIT_STATUS[state.name])

@@ -13,13 +13,14 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
-
+from safe_migrations.backfill.definition import required_backfills
 from safe_migrations.ddl.indexes import CONCURRENT_OPERATIONS
 from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_relations
 from safe_migrations.postgres.connection import reason
-from safe_migrations.upgrade.phases import required_backfills, up_to_contract
+from safe_migrations.service import Service
+from safe_migrations.upgrade.phases import up_to_contract
+from sqlalchemy import Connection
 
 SEVERAL_HEADS = "several heads"
 UNKNOWN_REVISION = "unknown revision"
@@ -169,44 +170,44 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
     return state.excusing(state.pending)
 
 
-def refuse_unsafe(state: State, env_prefix: str) -> None:
+def refuse_unsafe(state: State, service: Service) -> None:
     """Stop an upgrade or a downgrade of a database in which it could do harm.
 
     Args:
         state: the database's.
-        env_prefix: prefix of the service's environment variables, to name them in an error.
+        service: whose database it is, to name its variables in an error.
 
     Raises:
         RefusedError: with what was found and what to do next; its exit status is the state's.
     """
     if state.name not in (FRESH, BEHIND, AT_HEAD):
-        raise refusal(state, env_prefix)
+        raise refusal(state, service)
 
 
-def refusal(state: State, env_prefix: str) -> RefusedError:
+def refusal(state: State, service: Service) -> RefusedError:
     """What is raised because of a database's state.
 
     Args:
         state: the database's.
-        env_prefix: prefix of the service's environment variables.
+        service: whose database it is.
     """
-    found, following = explain_state(state, env_prefix)
+    found, following = explain_state(state, service)
     return RefusedError(f"{found} Nothing was changed. {following}", EXIT_STATUS[state.name])
 
 
-def explain_state(state: State, env_prefix: str) -> tuple[str, str]:
+def explain_state(state: State, service: Service) -> tuple[str, str]:
     """What the state means, and what to do next: two texts of a sentence or two.
 
     Args:
         state: the database's.
-        env_prefix: prefix of the service's environment variables.
+        service: whose database it is.
     """
-    url = f"{env_prefix}_MIGRATION_DATABASE_URL or {env_prefix}_DATABASE_URL"
+    url = service.settings
     name, database = state.name, repr(state.database)
     if name == SEVERAL_HEADS:
         return (
             f"This code has several heads ({', '.join(state.heads)}): two branches have each added a revision.",
-            "Put yours after the other, if no database has it yet: python -m safe_migrations rebase. If one has: "
+            "Put yours after the other, if no database has it yet: safe-migrations rebase. If one has: "
             'alembic merge -m "merge heads" heads',
         )
     if name == UNKNOWN_REVISION:
@@ -222,7 +223,7 @@ def explain_state(state: State, env_prefix: str) -> tuple[str, str]:
         return (
             f"The database {database} has tables but no revision ({len(state.relations)}: {shown}): it was made "
             "without migrations, or it is another's.",
-            "See how it differs from the models: python -m safe_migrations state. If they are this service's tables "
+            "See how it differs from the models: safe-migrations state. If they are this service's tables "
             f"and nothing differs: alembic stamp {', '.join(state.heads) or 'head'}. If it is the wrong database: "
             f"correct {url}.",
         )
@@ -235,7 +236,7 @@ def explain_state(state: State, env_prefix: str) -> tuple[str, str]:
         return (
             f"The database {database} has invalid indexes, which a failed concurrent build has left ({indexes}): "
             "writes pay for them, and no query uses them.",
-            f"Repair them in psql (python -m safe_migrations db-shell): {repair}; then run the same command again.",
+            f"Repair them in psql (safe-migrations db-shell): {repair}; then run the same command again.",
         )
     if name == FRESH:
         return f"The database {database} is empty.", "Build the schema: alembic upgrade head"
@@ -251,10 +252,10 @@ def _next_phase(pending: Sequence[Script]) -> str:
     """What to run before and after the new code is deployed."""
     names = {name for script in pending for name in required_backfills(script)}
     expands = bool(up_to_contract(pending))
-    ways = ["Before the new code is deployed: python -m safe_migrations deploy."] if expands else []
+    ways = ["Before the new code is deployed: safe-migrations deploy."] if expands else []
     ways.append(f"When {'it' if expands else 'the new code'} runs everywhere:")
-    ways.extend(f"python -m safe_migrations backfill {name};" for name in sorted(names))
-    ways.append("python -m safe_migrations deploy --contract.")
+    ways.extend(f"safe-migrations backfill {name};" for name in sorted(names))
+    ways.append("safe-migrations deploy --contract.")
     if expands and not names:
         ways.append("All at once: alembic upgrade head")
     return " ".join(ways)

@@ -1,15 +1,10 @@
-"""How a new revision file is named and formatted."""
+"""How a new revision file is named: numbered along the history, and recorded in the file HEAD."""
 
 import re
-import shutil
-import subprocess
-import sysconfig
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from alembic.script import ScriptDirectory, write_hooks
-from alembic.util import CommandError
+from alembic.script import ScriptDirectory
 
 HEAD = "HEAD"  # the file beside the revisions, one line: the id of the newest one
 NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
@@ -49,20 +44,6 @@ def next_number(script: ScriptDirectory) -> int:
     return 1 + max((int(number[1]) for name in names if (number := NUMBER.match(name))), default=0)
 
 
-@write_hooks.register("head_and_ruff")
-def finish(path: str, _options: Mapping[str, str]) -> None:
-    """The post-write hook of alembic.ini: HEAD names the new revision, which is formatted.
-
-    Args:
-        path: the new revision file.
-
-    Raises:
-        CommandError: ruff is not installed, or can't read the file, which stays.
-    """
-    keep_head(path)
-    format_with_ruff(path)
-
-
 def keep_head(path: str) -> None:
     """Let the file HEAD name the new revision, so that two branches conflict in git.
 
@@ -75,28 +56,3 @@ def keep_head(path: str) -> None:
     revision = re.search(r"""^revision(?:: str)? *= *["'](.+)["']""", file.read_text(), re.MULTILINE)
     if revision:  # always in what our script.py.mako writes
         file.with_name(HEAD).write_text(f"{revision[1]}\n")
-
-
-def format_with_ruff(path: str) -> None:
-    """Sort the imports, drop those not used, format.
-
-    Args:
-        path: the new file.
-
-    Raises:
-        CommandError: ruff is not installed, or can't read the file, which stays.
-    """
-    # Beside this Python first: ../../.venv/bin/alembic runs without its folder on PATH.
-    ruff = shutil.which("ruff", path=sysconfig.get_path("scripts")) or shutil.which("ruff")
-    if ruff is None:
-        raise CommandError(
-            f"{path} is written but not formatted, because ruff is not installed: run pdm install, then pdm run format"
-        )
-    # One that is still to be written by hand keeps what it will need; a merge needs nothing.
-    text = Path(path).read_text()
-    unwritten = " op." not in text and not re.search(r"^down_revision.*= \(", text, re.MULTILINE)
-    for arguments in (["check", "--fix-only", *(["--ignore", "F401"] if unwritten else [])], ["format"]):
-        if subprocess.run([ruff, *arguments, "--quiet", path]).returncode != 0:
-            raise CommandError(
-                f"{path} is written but not formatted, because of what ruff says above: correct the file"
-            )

@@ -1,0 +1,59 @@
+"""`pdm run operations`: write the types of `op` from the registered operations, as Alembic writes its own op.pyi."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+from alembic.operations import MigrateOperation
+from safe_migrations.ddl import constraints, enums, indexes
+
+TARGET = Path(inspect.getfile(indexes)).parent.parent / "operations.pyi"
+_GIVEN = "operations: given by Alembic.\n    "
+HEAD = """\
+# Written by `pdm run operations`; a test compares it.
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from alembic.operations import Operations
+
+__all__ = ["op"]
+
+class _Operations(Operations):
+"""
+
+
+def stubs() -> str:
+    """What stands in the file, formatted."""
+    methods = [_stub(name, class_) for module in (indexes, constraints, enums) for name, class_ in _operations(module)]
+    text = f"{HEAD}{''.join(methods)}\nop: _Operations\n"
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(TARGET), "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+
+
+def _operations(module: object) -> list[tuple[str, type[MigrateOperation]]]:
+    """The operations that a module registers, with their names."""
+    classes = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]  # type: ignore[attr-defined]
+    return [
+        (name, class_)
+        for class_ in classes
+        if issubclass(class_, MigrateOperation)
+        for name, member in vars(class_).items()
+        if isinstance(member, classmethod)
+    ]
+
+
+def _stub(name: str, class_: type[MigrateOperation]) -> str:
+    function = ast.parse(dedent(inspect.getsource(getattr(class_, name)))).body[0]
+    assert isinstance(function, ast.FunctionDef)  # noqa: S101
+    arguments = function.args
+    arguments.args = [ast.arg("self"), *arguments.args[2:]]  # without the class and Alembic's operations
+    documentation = inspect.cleandoc(ast.get_docstring(function) or "").replace(_GIVEN, "")
+    body = "\n".join(f"        {line}".rstrip() for line in f'"""{documentation}\n"""'.splitlines())
+    return f"    def {name}({ast.unparse(arguments)}) -> None:\n{body}\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(stubs())

@@ -1,0 +1,110 @@
+"""What the commands of all rooms have in common. It imports no library, because `state --quick` passes here as well."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from safe_migrations.service import Service
+    from safe_migrations.upgrade.project import Project
+
+Number = TypeVar("Number", int, float)
+Option = tuple[str, dict[str, Any]]
+
+YES: Option = ("--yes", {"action": "store_true", "help": "agree to what would be asked"})
+JSON: Option = ("--json", {"action": "store_true", "help": "print JSON, for machines"})
+
+
+class Commands:
+    """Where each room registers its commands."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(self, name: str, function: Callable[[argparse.Namespace], int], help: str, *options: Option) -> None:
+        """Register a command.
+
+        Args:
+            name: as it is called.
+            function: gets the arguments, and gives the exit status.
+            help: in a line.
+            options: a name and what `add_argument` takes.
+        """
+        command = self._commands.add_parser(name, help=help, description=help)
+        command.set_defaults(function=function)
+        for option, settings in options:
+            command.add_argument(option, **settings)
+
+
+def config_of(arguments: argparse.Namespace) -> "Config":
+    """Alembic's configuration.
+
+    Args:
+        arguments: of the command line.
+
+    Raises:
+        ConfigurationError: there is no such file.
+    """
+    from safe_migrations.upgrade.project import alembic_config
+
+    return alembic_config(arguments.config)
+
+
+def project_of(arguments: argparse.Namespace) -> "Project":
+    """The project, as its `env.py` describes it.
+
+    Args:
+        arguments: of the command line.
+
+    Raises:
+        ConfigurationError: there is no `alembic.ini`, or `env.py` does not call `run_env`.
+    """
+    from safe_migrations.upgrade.project import load_project
+
+    return load_project(config_of(arguments))
+
+
+def service_of(arguments: argparse.Namespace) -> "Service":
+    """What `alembic.ini` says of the service, for commands that need no `env.py`.
+
+    Args:
+        arguments: of the command line.
+
+    Raises:
+        ConfigurationError: there is no `alembic.ini`, or it has a value that can't be used.
+    """
+    from safe_migrations.service import Service, find_config_files
+
+    return Service.read(find_config_files(arguments.config)[0])
+
+
+def at_least(least: int, kind: Callable[[str], Number]) -> Callable[[str], Number]:
+    """For argparse: a number, and no less.
+
+    Args:
+        least: the smallest that is taken.
+        kind: `int` or `float`.
+    """
+
+    def number(text: str) -> Number:
+        value = kind(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    return number
+
+
+def as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for people.
+
+    Args:
+        header: of the columns.
+        rows: with a cell for each.
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

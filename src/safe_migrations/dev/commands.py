@@ -1,0 +1,50 @@
+"""The developer's commands: db-up, db-down, db-shell."""
+
+import argparse
+
+from safe_migrations.command_line import Commands, project_of, service_of
+
+
+def register(commands: Commands) -> None:
+    """Register the commands of this room.
+
+    Args:
+        commands: of the command line.
+    """
+    commands.add("db-up", db_up, "start the embedded development PostgreSQL and create the database")
+    commands.add("db-down", db_down, "stop the embedded development PostgreSQL; its data stays")
+    commands.add("db-shell", db_shell, "open psql on the configured database")
+
+
+def db_up(arguments: argparse.Namespace) -> int:
+    """Start the development database, and configure the service to use it if no URL is configured."""
+    from safe_migrations.dev import database
+
+    service = service_of(arguments)
+    cluster = database.development_cluster(service)
+    if not cluster.is_running():
+        print(f"Starting PostgreSQL {cluster.version()} …", flush=True)
+    url = database.up(cluster, service)
+    print(f"The database {url.database} is at {url}")
+    for sentence in database.configure(service, url):
+        print(sentence)
+    return 0
+
+
+def db_down(arguments: argparse.Namespace) -> int:
+    """Stop the development database."""
+    from safe_migrations.dev import database
+
+    cluster = database.development_cluster(service_of(arguments))
+    print("PostgreSQL is stopped." if cluster.stop() else "PostgreSQL was not running.")
+    print(f"Its data stays in {cluster.folder / 'data'}; remove that folder to begin anew.")
+    return 0
+
+
+def db_shell(arguments: argparse.Namespace) -> int:
+    """Open psql on the configured database."""
+    from safe_migrations.dev.database import shell
+    from safe_migrations.postgres.connection import application_database
+
+    service = service_of(arguments)
+    shell(application_database(service) if service.env_prefix else project_of(arguments).database)

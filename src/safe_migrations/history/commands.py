@@ -1,0 +1,56 @@
+"""The command for two branches: rebase."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safe_migrations.command_line import Commands, config_of, project_of
+from safe_migrations.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from safe_migrations.history.rebase import Move
+
+
+def register(commands: Commands) -> None:
+    """Register the command of this room.
+
+    Args:
+        commands: of the command line.
+    """
+    branch = ("revision", {"nargs": "?", "help": "the head to move; by default the one that is not on the main branch"})
+    commands.add("rebase", rebase, "move the unapplied revisions of a branch behind the other head", branch)
+
+
+def rebase(arguments: argparse.Namespace) -> int:
+    """Move the unapplied revisions of a branch behind the other head."""
+    from alembic.script import ScriptDirectory
+    from safe_migrations.history import rebase as moving
+
+    script_directory = ScriptDirectory.from_config(config_of(arguments))
+    move = moving.plan(script_directory, arguments.revision)
+    if move is None:
+        print(f"There is one head, and nothing to move; the file HEAD names it: {moving.set_head(script_directory)}")
+        return 0
+    for sentence in _refuse_applied(arguments, move):
+        print(sentence)
+    names = moving.carry_out(script_directory, move)
+    print(f"From {move.ancestor} to {move.onto.revision}, {Path(move.onto.path).name}:")
+    print("\n".join(f"  {before} is now {after}" for before, after in names))
+    print("Next: pdm run migrate-upgrade, pdm run test, then git add --all alembic/versions")
+    return 0
+
+
+def _refuse_applied(arguments: argparse.Namespace, move: "Move") -> list[str]:
+    """Ask the databases of migrations and of the application, where they are configured."""
+    from safe_migrations.history.rebase import refuse_applied
+    from safe_migrations.postgres.connection import application_database
+
+    project = project_of(arguments)
+    try:
+        databases = [project.database]
+        if project.service.env_prefix:
+            databases.append(application_database(project.service))
+    except ConfigurationError as error:
+        return [f"No database was asked whether it has these revisions: {error}"]
+    different = {each.url: each for each in databases}
+    return refuse_applied(project.script, move, list(different.values()), project.version_options)

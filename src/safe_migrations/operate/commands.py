@@ -1,0 +1,231 @@
+"""The operator's commands: state, locks, backup, restore, rehearse, deploy, backfill."""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from safe_migrations.command_line import JSON, YES, Commands, as_table, at_least, project_of, service_of
+from safe_migrations.errors import MigrationError, RefusedError
+
+if TYPE_CHECKING:
+    from safe_migrations.operate.rehearse import Rehearsed
+    from safe_migrations.upgrade.project import Project
+    from sqlalchemy import Connection
+
+Result = TypeVar("Result")
+
+NOBODY = "Nobody waits for a lock, and nobody has left a transaction open."
+
+
+def register(commands: Commands) -> None:
+    """Register the commands of this room.
+
+    Args:
+        commands: of the command line.
+    """
+    file = ("file", {"type": Path, "help": "the backup"})
+    optional_file = ("file", {"type": Path, "nargs": "?", "help": "by default DATABASE_TIME.dump in this folder"})
+    quick = ("--quick", {"action": "store_true", "help": "at head or not, in a tenth of a second"})
+    pid = ("--terminate", {"type": int, "metavar": "PID", "help": "end the session with this pid, after asking"})
+    no_backup = ("--without-backup", {"action": "store_true", "help": "make no backup"})
+    contract = ("--contract", {"action": "store_true", "help": "the new code runs everywhere: go on"})
+    name = ("name", {"nargs": "?", "help": "of its file; by default all that are not complete, in order"})
+    pace = (
+        ("--workers", {"type": at_least(1, int), "default": 1, "help": "how many batches at the same time (1)"}),
+        (
+            "--nice-ratio",
+            {"type": at_least(0, float), "default": 1.0, "help": "pause after a batch, in times of what it took (1)"},
+        ),
+        (
+            "--max-lag",
+            {"type": at_least(0, float), "default": 10.0, "help": "wait while a standby is more seconds behind (10)"},
+        ),
+    )
+    commands.add("state", state, "tell the database's state, and what to do next", JSON, quick)
+    commands.add("locks", show_locks, "show who blocks whom, as a tree", JSON, pid, YES)
+    commands.add(
+        "backup", make_backup, "write a checked backup of the database, readable by its owner only", optional_file
+    )
+    commands.add("restore", restore_backup, "restore a backup into a new database", file)
+    commands.add("rehearse", rehearse, "run the pending revisions on a copy of the database", JSON)
+    commands.add(
+        "deploy", deploy, "state, backup, upgrade up to the first contract revision, verification", contract, no_backup
+    )
+    commands.add("backfill", run_backfills, "run a backfill of alembic/backfills, or all", name, *pace, JSON)
+
+
+def state(arguments: argparse.Namespace) -> int:
+    """Tell the database's state; the exit status tells it too."""
+    if arguments.quick:
+        from safe_migrations import probe  # without the libraries that take long to import
+
+        return probe.run(service_of(arguments))
+    from alembic.util import CommandError
+    from safe_migrations.operate import status
+
+    try:
+        report = status.read_report(project_of(arguments))
+    except (MigrationError, CommandError) as error:
+        if not arguments.json:
+            raise
+        report = status.Report(status.COULD_NOT_TELL, next=str(error))
+    print(report.as_json() if arguments.json else report.as_text())
+    return report.exit_status
+
+
+def show_locks(arguments: argparse.Namespace) -> int:
+    """Show who blocks whom, or end one session."""
+    from safe_migrations.operate import sessions
+
+    project, pid = project_of(arguments), arguments.terminate
+    if pid is not None:
+        print(_on_database(project, lambda connection: sessions.terminate(connection, pid, yes=arguments.yes)))
+        return 0
+    trees = _on_database(project, sessions.lock_trees)
+    if arguments.json:
+        print(json.dumps([asdict(tree) for tree in trees], indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(line for tree in trees for line in tree.lines()) or NOBODY)
+    return 0
+
+
+def make_backup(arguments: argparse.Namespace) -> int:
+    """Write a backup."""
+    from safe_migrations.operate.backup import backup
+    from safe_migrations.postgres.connection import run_async
+
+    project = project_of(arguments)
+    file = arguments.file or _backup_file(project)
+    run_async(backup(project.database, file))
+    print(f"The backup is {file}.")
+    print(f"To restore it into a new database: safe-migrations restore {shlex.quote(str(file))}")
+    return 0
+
+
+def restore_backup(arguments: argparse.Namespace) -> int:
+    """Restore a backup into a new database."""
+    from safe_migrations.operate.backup import restore
+    from safe_migrations.postgres.connection import run_async
+
+    project = project_of(arguments)
+    name = f"{project.database.name[:40]}_{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    run_async(restore(project.database, arguments.file, name))
+    print(name)
+    message = f"The backup is in the new database {name}; nothing else has changed. To use it, put its name into "
+    print(f"{message}{_variables_of_name(project)}.", file=sys.stderr)
+    return 0
+
+
+def rehearse(arguments: argparse.Namespace) -> int:
+    """Run the pending revisions on a copy of the database."""
+    from safe_migrations.operate import rehearse as rehearsal
+    from safe_migrations.operate.status import read_report
+    from safe_migrations.postgres.connection import run_async
+    from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
+
+    project = project_of(arguments)
+    report = read_report(project)
+    if report.state not in (FRESH, BEHIND, AT_HEAD, DRIFT):
+        raise RefusedError(f"{report.found} {report.next}", report.exit_status)
+    revisions = [str(each["revision"]) for each in report.pending]
+    rehearsed: list[Rehearsed] = []
+    try:
+        if revisions:
+            run_async(rehearsal.rehearse(project, revisions, rehearsed))
+    finally:
+        if arguments.json:
+            print(json.dumps([asdict(each) for each in rehearsed], indent=2))
+        elif rehearsed:
+            print(as_table(("revision", "time", "locks", "rewritten", "rows"), [_cells(each) for each in rehearsed]))
+            print("time: without anybody else; locks: the strongest on each table; rows: of those tables")
+        elif not revisions:
+            print("No revision is pending: there is nothing to rehearse.")
+    return 0
+
+
+def deploy(arguments: argparse.Namespace) -> int:
+    """State, backup, upgrade, verification."""
+    from safe_migrations.operate import deploy as deployment
+
+    project = project_of(arguments)
+    file = None if arguments.without_backup else _backup_file(project)
+    after = deployment.deploy(project, file, lambda text: print(text, flush=True), contract=arguments.contract)
+    return 0 if deployment.waits_for_code(after) else after.exit_status
+
+
+def run_backfills(arguments: argparse.Namespace) -> int:
+    """Run one backfill, or all that are not complete."""
+    from safe_migrations.backfill.definition import NothingThereError, backfill_names, load_backfill
+    from safe_migrations.backfill.running import Done, Pace, run_backfill
+    from safe_migrations.postgres.connection import run_async
+
+    project = project_of(arguments)
+    folder = project.backfills
+    names = [arguments.name] if arguments.name else backfill_names(folder)
+    definitions = {name: load_backfill(folder, name) for name in names}
+    pace = Pace(arguments.workers, arguments.nice_ratio, arguments.max_lag)
+    done: list[Done] = []
+    try:
+        for name, definition in definitions.items():
+            try:
+                done.append(run_async(run_backfill(project.database, folder, name, definition, pace)))
+            except NothingThereError as error:
+                if arguments.name:
+                    raise
+                print(f"Left out: {error}", file=sys.stderr)  # the file of a column that is gone by now
+                continue
+            if not arguments.json:
+                print(done[-1], flush=True)
+    finally:
+        if arguments.json:
+            print(json.dumps([asdict(each) for each in done], indent=2))
+    if not names and not arguments.json:
+        print("There is no backfill in alembic/backfills.")
+    return 0
+
+
+def _backup_file(project: "Project") -> Path:
+    return Path(f"{project.database.name}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump")
+
+
+def _variables_of_name(project: "Project") -> str:
+    """The variables in which the name of the database stands."""
+    service = project.service
+    if not service.env_prefix:
+        return service.settings
+    urls = [service.variable(name) for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL")]
+    given = [variable for variable in urls if service.variables.get(variable)]
+    return " and ".join(given if urls[0] in given else [service.variable("DB_NAME"), *given])
+
+
+def _on_database(project: "Project", function: "Callable[[Connection], Result]") -> Result:
+    """Call a function with a connection to the database, in AUTOCOMMIT."""
+    from safe_migrations.postgres.connection import connected, explain, run_async
+    from sqlalchemy.exc import DBAPIError
+
+    async def call() -> Result:
+        async with connected(project.database, isolation_level="AUTOCOMMIT") as connection:
+            return await connection.run_sync(function)
+
+    try:
+        return run_async(call())
+    except DBAPIError as error:
+        raise MigrationError(explain(error, project.database)) from error
+
+
+def _cells(rehearsed: "Rehearsed") -> tuple[str, ...]:
+    locks = "; ".join(f"{table}: {modes[-1]}" for table, modes in rehearsed.locks.items())
+    rows = "; ".join(f"{table}: {count:,}" for table, count in rehearsed.rows.items())
+    return (
+        rehearsed.revision,
+        f"{rehearsed.seconds:.2f} s",
+        locks or "-",
+        ", ".join(rehearsed.rewritten) or "-",
+        rows or "-",
+    )

@@ -1,0 +1,235 @@
+"""What the library must know of a service, and does not learn from `env.py`: the section of `alembic.ini`.
+
+    [safe_migrations]
+    service = orders
+    env_prefix = ORDERS
+
+Nothing of it is required. The probe reads it too, so this module imports no library.
+"""
+
+import configparser
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from safe_migrations import environment
+from safe_migrations.address import Address, parse_address
+from safe_migrations.errors import ConfigurationError
+
+SECTION = "safe_migrations"
+KEYS = {
+    *("service", "env_prefix", "platform_prefix", "database_name", "database_port", "postgres_version"),
+    *("version_table", "version_table_schema"),
+}
+_SEPARATORS = {"os": os.pathsep, "space": " ", "newline": "\n", ":": ":", ";": ";", ",": ","}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service: where its files are, and which environment variables say where its databases are.
+
+    Attributes:
+        config_file: `alembic.ini`.
+        name: the service's name.
+        env_prefix: prefix of its environment variables; empty where `alembic.ini` names none.
+        platform_prefix: prefix of the variables of user and password, which services may share.
+        database_name: of its database, where no variable names one.
+        database_port: of its development database.
+        postgres_version: the major version in production.
+        version_table: where Alembic records the revision.
+        version_table_schema: that table's schema, if it is not the default one.
+        is_declared: whether `alembic.ini` has the section.
+    """
+
+    config_file: Path
+    name: str
+    env_prefix: str = ""
+    platform_prefix: str = ""
+    database_name: str = ""
+    database_port: int = 5432
+    postgres_version: int = 18
+    version_table: str = "alembic_version"
+    version_table_schema: str | None = None
+    is_declared: bool = False
+
+    @classmethod
+    def read(cls, config_file: Path) -> "Service":
+        """Read the section; what it does not say has its default.
+
+        Args:
+            config_file: `alembic.ini`; it may be missing, as in a project that is configured in `pyproject.toml`.
+
+        Raises:
+            ConfigurationError: the file can't be read, or has a value that can't be used.
+        """
+        folder = config_file.absolute().parent
+        parser = _parse(config_file)
+        if not parser.has_section(SECTION):
+            return cls(config_file.absolute(), folder.name, database_name=folder.name)
+        given = {name: parser[SECTION][name] for name in parser[SECTION] if name not in parser.defaults()}
+        if unknown := sorted(given.keys() - KEYS):
+            raise ConfigurationError(
+                f"[{SECTION}] in {config_file} has {unknown[0]}, which nothing reads: remove it, or write one of "
+                f"{', '.join(sorted(KEYS))}."
+            )
+        name = given.get("service") or folder.name
+        prefix = given.get("env_prefix", "")
+        return cls(
+            config_file.absolute(),
+            name,
+            env_prefix=prefix,
+            platform_prefix=given.get("platform_prefix", prefix),
+            database_name=given.get("database_name") or name,
+            database_port=_number(config_file, given, "database_port", 5432),
+            postgres_version=_number(config_file, given, "postgres_version", 18),
+            version_table=given.get("version_table") or "alembic_version",
+            version_table_schema=given.get("version_table_schema") or None,
+            is_declared=True,
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The folder of `alembic.ini`."""
+        return self.config_file.parent
+
+    def variable(self, name: str) -> str:
+        """An environment variable of the service.
+
+        Args:
+            name: its name without the prefix, such as `DATABASE_URL`.
+        """
+        return f"{self.env_prefix}_{name}" if self.env_prefix else name
+
+    @property
+    def settings(self) -> str:
+        """The variables that say where the database is, as a person sets them; for messages."""
+        if not self.env_prefix:
+            return "the URL that env.py gives to run_env"
+        url, migration = self.variable("DATABASE_URL"), self.variable("MIGRATION_DATABASE_URL")
+        return f"{url}, {migration} or the parts (see .env.example)"
+
+    @property
+    def migration_url(self) -> str:
+        """The variable that says where migrations connect; for messages."""
+        return self.variable("MIGRATION_DATABASE_URL") if self.env_prefix else self.settings
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """The variables of the environment that have a value, then those of the `.env` files.
+
+        Raises:
+            ConfigurationError: a `.env` can't be read.
+        """
+        files = environment.read_env_files(self.folder) if self.env_prefix else {}
+        given = files | {name: value for name, value in os.environ.items() if value}
+        return {name.upper(): value for name, value in given.items()}  # pydantic takes small letters, too
+
+    def not_configured(self) -> ConfigurationError:
+        """The error that there is neither a URL nor a login."""
+        user, password = (f"{self.platform_prefix}_DB_{part}" for part in ("USER", "PASSWORD"))
+        file = environment.env_files(self.folder)[0]
+        return ConfigurationError(
+            f"No database is configured for {self.name}: set {self.variable('DATABASE_URL')}, or "
+            f"{user} and {password}, in the environment or in {file} "
+            "(.env.example shows how; for a development database: pdm run db-up)."
+        )
+
+    def address(self) -> Address:
+        """Where the application connects, as the rendered `Settings.database_url` has it.
+
+        Raises:
+            ConfigurationError: it is not configured, or not a URL of PostgreSQL.
+        """
+        if url := self.variables.get(self.variable("DATABASE_URL")):
+            address = parse_address(url, self.variable("DATABASE_URL"))
+            return address._replace(database=address.database or self.name_of_environment())
+        user = self.variables.get(f"{self.platform_prefix}_DB_USER")
+        password = self.variables.get(f"{self.platform_prefix}_DB_PASSWORD")
+        if user is None or password is None:
+            raise self.not_configured()
+        host = self.variables.get(self.variable("DB_HOST"), "localhost")
+        return Address(user, password, host, self.port_of_environment(), self.name_of_environment(), {})
+
+    def name_of_environment(self) -> str:
+        """The database's name, where no URL has one."""
+        return self.variables.get(self.variable("DB_NAME"), self.database_name)
+
+    def port_of_environment(self) -> int:
+        """The server's port, where no URL has one.
+
+        Raises:
+            ConfigurationError: it is not a port.
+        """
+        port = self.variables.get(self.variable("DB_PORT"), str(self.database_port))
+        if not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise ConfigurationError(f"{self.variable('DB_PORT')} is not a port: write a number from 1 to 65535.")
+        return int(port)
+
+    def version_folders(self) -> list[Path]:
+        """The folders of the revision files, as `alembic.ini` has them.
+
+        Raises:
+            ConfigurationError: only Alembic can tell where they are.
+        """
+        parser = _parse(self.config_file)
+        alembic = dict(parser["alembic"]) if parser.has_section("alembic") else {}
+        separator = alembic.get("path_separator", alembic.get("version_path_separator", "os"))
+        listed = alembic.get("version_locations", "").split(_SEPARATORS.get(separator, os.pathsep))
+        folders = [each.strip() for each in listed if each.strip()]
+        location = alembic.get("script_location", "")
+        if not folders and location:
+            folders = [f"{location}/versions"]
+        if not folders or any(":" in each.partition(os.sep)[0] for each in folders):
+            raise ConfigurationError(
+                f"{self.config_file} does not name the folder of the revisions as a path: write it, such as "
+                "script_location = %(here)s/alembic."
+            )
+        return [Path(each) for each in folders]
+
+    def of_deprecated_prefix(self, env_prefix: str) -> "Service":
+        """The same with a prefix that an `env.py` of template 1.x gives, where `alembic.ini` names none.
+
+        Args:
+            env_prefix: prefix of the service's environment variables.
+        """
+        return self if self.env_prefix else replace(self, env_prefix=env_prefix, platform_prefix=env_prefix)
+
+
+def find_config_files(given: Sequence[str] = ()) -> tuple[Path, Path | None]:
+    """`alembic.ini`, and the `pyproject.toml` beside it where there is one, found as the command `alembic` does.
+
+    Args:
+        given: by `-c`; by default that of ALEMBIC_CONFIG, or alembic.ini.
+
+    Raises:
+        ConfigurationError: neither file exists.
+    """
+    names = list(given) or os.environ.get("ALEMBIC_CONFIG", "alembic.ini").split(",")
+    ini = next((Path(name) for name in names if not name.endswith("pyproject.toml")), None)
+    toml = next((Path(name) for name in names if name.endswith("pyproject.toml")), None)
+    ini = ini or Path(toml or "").with_name("alembic.ini")
+    toml = toml or ini.with_name("pyproject.toml")  # `alembic init -t pyproject` writes a part there
+    if not ini.is_file() and not (toml.is_file() and "[tool.alembic]" in toml.read_text(encoding="utf-8")):
+        raise ConfigurationError(
+            f"There is no {ini} in {Path.cwd()}: run this in the folder of alembic.ini, or name that file: "
+            "safe-migrations -c path/alembic.ini …"
+        )
+    return ini, toml if toml.is_file() else None
+
+
+def _parse(config_file: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser({"here": str(config_file.absolute().parent).replace("%", "%%")})
+    try:
+        parser.read(config_file, encoding="utf-8")
+    except (configparser.Error, UnicodeError) as error:
+        raise ConfigurationError(f"{config_file} can't be read ({error}): correct it.") from None
+    return parser
+
+
+def _number(config_file: Path, given: dict[str, str], name: str, default: int) -> int:
+    value = given.get(name) or str(default)
+    if not value.isdecimal():
+        raise ConfigurationError(f"{name} in [{SECTION}] of {config_file} is {value!r}: write a whole number.")
+    return int(value)

@@ -1,0 +1,93 @@
+"""The tests that every service needs; its `tests/test_migrations.py` imports them by name."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import Script, ScriptDirectory
+from safe_migrations.postgres.connection import client_environment, run_async
+from safe_migrations.postgres.programs import find_programs
+from safe_migrations.template.update import unsolved
+from safe_migrations.testing import Database
+from safe_migrations.trace.phase_check import judge
+from safe_migrations.upgrade.project import Project
+
+
+def test_upgrade_persists(empty_database: Database, project: Project) -> None:
+    """The tables of the models exist after the upgrade, for everybody."""
+    empty_database.alembic(command.upgrade, "head")
+    tables = {table.name for table in project.options["target_metadata"].tables.values() if table.schema is None}
+    assert tables <= empty_database.tables()
+
+
+def test_stairway(empty_database: Database, scripts: ScriptDirectory) -> None:
+    """Up, down and up again, revision by revision, then down to base and up to head."""
+    for script in reversed(list(scripts.walk_revisions())):
+        empty_database.alembic(command.upgrade, script.revision)
+        if not script.is_merge_point:
+            empty_database.alembic(command.downgrade, script.down_revision or "base")
+            empty_database.alembic(command.upgrade, script.revision)
+    empty_database.alembic(command.downgrade, "base")
+    assert empty_database.tables() <= {empty_database.service.version_table}
+    empty_database.alembic(command.upgrade, "head")
+    empty_database.alembic(command.check)
+
+
+def test_models_equal_schema(database: Database) -> None:
+    """Nothing differs between the models and a database at head."""
+    database.alembic(command.check)
+
+
+def test_offline_sql_runs_through_psql(empty_database: Database) -> None:
+    """What `alembic upgrade head --sql` prints makes the same schema."""
+    service, sql = empty_database.service, io.StringIO()
+    command.upgrade(Config(service.config_file, output_buffer=sql), "head", sql=True)
+    subprocess.run(
+        [find_programs(service.postgres_version) / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"],
+        input=sql.getvalue(),
+        env=os.environ | client_environment(empty_database.url),
+        text=True,
+        check=True,
+    )
+    empty_database.alembic(command.check)
+
+
+def test_new_revisions_do_what_their_phase_allows(empty_database: Database, project: Project) -> None:
+    """What each new revision locks, scans and rewrites in tables with rows."""
+    if sentences := run_async(judge(project, empty_database.connectable)):
+        pytest.fail("\n".join(sentences), pytrace=False)
+
+
+def test_one_head(scripts: ScriptDirectory) -> None:
+    """No two branches have each added a revision."""
+    heads = scripts.get_heads()
+    assert len(heads) == 1, f"several heads {heads}: move the unapplied branch behind the other: safe-migrations rebase"
+
+
+def test_files_are_in_order(scripts: ScriptDirectory) -> None:
+    """The files are named YYYYMMDD_NNNN_description.py, and numbered along the history."""
+    revisions = list(scripts.walk_revisions())
+    for script in revisions:
+        for before in scripts.get_revisions(script.down_revision or ()):
+            assert _number(before) < _number(script), f"{before.path} comes before {script.path}: rename the later one"
+    number, count = Counter(map(_number, revisions)).most_common(1)[0]
+    assert count == 1, f"{count} files have the number {number:04d}: rename the later one"
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="without git there was no update")
+def test_nothing_is_left_of_an_update(alembic_ini: Path) -> None:
+    """No conflict and no rejected change of a template's update is left to solve."""
+    assert unsolved(alembic_ini.parent) == []
+
+
+def _number(script: Script) -> int:
+    name = re.fullmatch(r"\d{8}_(\d{4})_\w+\.py", Path(script.path).name)
+    assert name, f"{script.path} is not named YYYYMMDD_NNNN_description.py"
+    return int(name[1])

@@ -1,0 +1,41 @@
+"""Running revisions on a database that nobody else uses: a copy, or one with made-up rows."""
+
+from argparse import Namespace
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import Script
+from safe_migrations.backfill.definition import load_backfill, required_backfills
+from safe_migrations.backfill.running import Pace, run_backfill
+from safe_migrations.postgres.connection import Database
+from safe_migrations.upgrade.project import Project
+from sqlalchemy import Connection
+
+
+async def complete_backfills(project: Project, script: Script, database: Database) -> None:
+    """Run the backfills that a revision needs.
+
+    Args:
+        project: the service's.
+        script: the revision.
+        database: that nobody else uses.
+
+    Raises:
+        MigrationError: a backfill can't be run, for instance because nobody has written its values yet.
+    """
+    for name in required_backfills(script):
+        definition = load_backfill(project.backfills, name)
+        await run_backfill(database, project.backfills, name, definition, Pace(nice_ratio=0))
+
+
+def upgrade(connection: Connection, project: Project, revision: str) -> None:
+    """Upgrade a database on a connection to it.
+
+    Args:
+        connection: not in a transaction.
+        project: the service's.
+        revision: the destination.
+    """
+    files = project.config.config_file_name, project.config.toml_file_name
+    config = Config(*files, cmd_opts=Namespace(x=None), attributes={"connection": connection})
+    command.upgrade(config, revision)

@@ -1,0 +1,128 @@
+"""An Alembic project as its `env.py` describes it: the one source for every command."""
+
+import os
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from safe_migrations.errors import ConfigurationError
+from safe_migrations.postgres.connection import Database
+from safe_migrations.service import Service, find_config_files
+from sqlalchemy import URL
+
+# In the attributes of Alembic's configuration: describe the project and run nothing; another database than its own.
+COLLECT, DATABASE_URL = "safe_migrations.project", "safe_migrations.database_url"
+
+DatabaseURL = URL | str | Callable[[], URL | str]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project, whose `env.py` has called `run_env`.
+
+    Attributes:
+        config: Alembic's configuration.
+        script: this code's revisions.
+        service: what `alembic.ini` says of it.
+        database_url: what `env.py` gives.
+        options: what `context.configure` takes.
+    """
+
+    config: Config
+    script: ScriptDirectory
+    service: Service
+    database_url: DatabaseURL
+    options: dict[str, Any]
+
+    @cached_property
+    def database(self) -> Database:
+        """The database to migrate.
+
+        Raises:
+            ConfigurationError: it is not configured, or not a URL of PostgreSQL.
+        """
+        url = self.config.attributes.get(DATABASE_URL, self.database_url)
+        given = url() if callable(url) else url
+        return Database.of(given, self.service)
+
+    @property
+    def version_options(self) -> dict[str, Any]:
+        """Those of the options that say where Alembic records the revision."""
+        return {name: value for name, value in self.options.items() if name.startswith("version_table")}
+
+    @property
+    def backfills(self) -> Path:
+        """The folder of the definitions of backfills."""
+        return Path(self.script.dir, "backfills")
+
+    @property
+    def migrations_folder(self) -> Path:
+        """The folder of `env.py`."""
+        return Path(self.script.dir)
+
+
+def alembic_config(files: Sequence[str] = ()) -> Config:
+    """Alembic's configuration, found as the command `alembic` finds it.
+
+    Args:
+        files: given by `-c`, `alembic.ini` and `pyproject.toml`; by default that of ALEMBIC_CONFIG, or alembic.ini.
+
+    Raises:
+        ConfigurationError: there is no such file.
+    """
+    ini, toml = find_config_files(files)
+    # With arguments, as on Alembic's command line, so that env.py sets up the logging.
+    return Config(ini if ini.is_file() else None, toml, cmd_opts=Namespace(x=None))
+
+
+def service_of(config: Config) -> Service:
+    """What `alembic.ini` says of the service.
+
+    Args:
+        config: Alembic's configuration.
+
+    Raises:
+        ConfigurationError: the file can't be read, or has a value that can't be used.
+    """
+    toml = Path(config.toml_file_name or "pyproject.toml")
+    return Service.read(Path(config.config_file_name or toml.with_name("alembic.ini")))
+
+
+def load_project(config: Config) -> Project:
+    """Let `env.py` describe the project; nothing is run, and no database is needed.
+
+    Args:
+        config: Alembic's configuration.
+
+    Raises:
+        ConfigurationError: `env.py` does not call `run_env`.
+    """
+    script = ScriptDirectory.from_config(config)
+    described: list[Project] = []
+    config.attributes[COLLECT] = described
+    try:
+        with EnvironmentContext(config, script, fn=lambda *_: [], dont_mutate=True):
+            script.run_env()
+    finally:
+        del config.attributes[COLLECT]
+    if not described:
+        raise ConfigurationError(
+            f"{os.path.relpath(script.env_py_location)} does not call run_env: write from safe_migrations import "
+            "run_env there, and run_env(target_metadata=…, database_url=…) in place of Alembic's two functions."
+        )
+    return described[0]
+
+
+def is_command_line(config: Config) -> bool:
+    """Whether a person runs `alembic`; where Alembic is called from Python, there may be arguments of `-x` alone.
+
+    Args:
+        config: Alembic's configuration.
+    """
+    return hasattr(config.cmd_opts, "cmd")
