@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def refuse_hidden_library(folder: Path) -> None:
 
 def _run(service: Service, database_url: DatabaseURL, options: Mapping[str, Any]) -> None:
     refuse_hidden_library(service.folder)
+    service = _with_version_table(service, options)
     project = Project(context.config, context.script, service, database_url, _complete(service, options))
     described = context.config.attributes.get(COLLECT)
     if described is not None:
@@ -104,6 +106,19 @@ def _run(service: Service, database_url: DatabaseURL, options: Mapping[str, Any]
     runner.run(project)
 
 
+def _with_version_table(service: Service, options: Mapping[str, Any]) -> Service:
+    """The service, with the table that records the revision; `state --quick` reads it without running `env.py`."""
+    given = {name: options[name] for name in ("version_table", "version_table_schema") if options.get(name)}
+    changed = {name: value for name, value in given.items() if value != getattr(service, name)}
+    if changed and service.is_declared:
+        lines = " and ".join(f"{name} = {value}" for name, value in changed.items())
+        raise ConfigurationError(
+            f"env.py records the revision in another table than {os.path.relpath(service.config_file)} says: write "
+            f"{lines} into its section [{SECTION}], from where env.py has it as well."
+        )
+    return replace(service, **changed)
+
+
 def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a project, with those that this library adds."""
     return {
@@ -111,20 +126,8 @@ def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
         "compare_server_default": True,
         "autogenerate_plugins": plugin.PLUGINS,
         **options,
-        **_version_table(service, options),
+        "version_table": service.version_table,
+        "version_table_schema": service.version_table_schema,
         "include_name": plugin.include_name(options.get("include_name")),
         "process_revision_directives": plugin.write_series(options.get("process_revision_directives")),
     }
-
-
-def _version_table(service: Service, options: Mapping[str, Any]) -> dict[str, str]:
-    """Where Alembic records the revision: one place, which `state --quick` reads without running `env.py`."""
-    declared = {"version_table": service.version_table, "version_table_schema": service.version_table_schema}
-    given = {**declared, **{name: options[name] for name in declared if options.get(name)}}
-    if service.is_declared and given != declared:
-        lines = " and ".join(f"{name} = {value}" for name, value in given.items() if value != declared[name])
-        raise ConfigurationError(
-            f"env.py records the revision in another table than {os.path.relpath(service.config_file)} says: write "
-            f"{lines} into its section [{SECTION}], from where env.py has it as well."
-        )
-    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,1 @@
+"""Changes of the data of big tables, in batches, outside the revisions. Private."""

@@ -1,0 +1,1 @@
+"""The PostgreSQL of a developer's machine. Private."""

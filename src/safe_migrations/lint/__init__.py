@@ -1,0 +1,1 @@
+"""Whether revisions are safe to run under traffic. Private."""

@@ -1,0 +1,1 @@
+"""What an operator does: state, locks, backup, restore, rehearsal, deployment. Private."""

@@ -1,0 +1,1 @@
+"""The server: connections, catalog, advisory lock, timeouts, text of SQL, programs. Private."""

@@ -1,0 +1,1 @@
+"""A service that was made from the template: releases, and updates that lose no edit. Private."""

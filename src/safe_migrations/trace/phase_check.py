@@ -63,7 +63,7 @@ async def judge(project: Project, database: Database) -> list[str]:
 
 async def _fill(script: Script, database: Database) -> None:
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        for sentence in await connection.run_sync(seed):
+        for sentence in await connection.run_sync(seed, database.service.version_table):
             print(f"{_file(script)}: {sentence}")
 
 

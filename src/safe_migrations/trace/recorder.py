@@ -45,7 +45,7 @@ _TABLES = text("""
     SELECT c.oid::bigint AS oid, c.oid::regclass::text AS name, c.relkind::text AS kind,
       pg_relation_filenode(c.oid) AS file
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND c.relname <> 'alembic_version'
+    WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND c.relname <> :version_table
       AND n.nspname NOT IN ('information_schema', 'safe_migrations')
 """)
 _COLUMNS = text("""
@@ -106,8 +106,9 @@ class _Schema:
     children: set[tuple[int, ...]]
 
     @classmethod
-    def read(cls, connection: Connection) -> "_Schema":
-        tables = {row.oid: row for row in connection.execute(_TABLES)}
+    def read(cls, connection: Connection, version_table: str) -> "_Schema":
+        rows = connection.execute(_TABLES, {"version_table": version_table})
+        tables = {row.oid: row for row in rows}
         columns = connection.execute(_COLUMNS, {"oids": list(tables)})
         return cls(
             tables,
@@ -187,7 +188,7 @@ async def tracing(connection: AsyncConnection, database: Database) -> AsyncItera
     pid = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
     await connection.rollback()
     async with connected(database, isolation_level="REPEATABLE READ") as sampler:
-        before = await sampler.run_sync(_Schema.read)
+        before = await sampler.run_sync(_Schema.read, database.service.version_table)
         tracer, done = _Tracer(pid, before), asyncio.Event()
         await connection.run_sync(tracer.count_scans)
         await connection.rollback()
@@ -203,7 +204,7 @@ async def tracing(connection: AsyncConnection, database: Database) -> AsyncItera
             done.set()
             await sampling
         await sampler.rollback()
-        tracer.compare(await sampler.run_sync(_Schema.read))
+        tracer.compare(await sampler.run_sync(_Schema.read, database.service.version_table))
 
 
 async def _sample(tracer: _Tracer, sampler: AsyncConnection, pid: int, done: asyncio.Event) -> None:

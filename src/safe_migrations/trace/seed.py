@@ -47,7 +47,7 @@ _LITERAL = re.compile(r"'((?:[^']|'')*)'|(?<![\w.])-?\d+(?:\.\d+)?")
 _TABLES = text("""
     SELECT c.oid::bigint AS oid, c.relname AS name, n.nspname AS schema, c.oid::regclass::text AS label
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'alembic_version'
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> :version_table
       AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'safe_migrations')
     ORDER BY c.oid
 """)
@@ -84,16 +84,17 @@ class _Table:
         return table(self.row.name, *(column(each.name) for each in self.columns.values()), schema=self.row.schema)
 
 
-def seed(connection: Connection) -> list[str]:
+def seed(connection: Connection, version_table: str) -> list[str]:
     """Put up to a hundred rows into each table that has none.
 
     Args:
         connection: to a database where that does no harm, in AUTOCOMMIT.
+        version_table: where Alembic records the revision, which gets no rows.
 
     Returns:
         A sentence for each table for which no rows could be found.
     """
-    tables = _read(connection)
+    tables = _read(connection, version_table)
     return [
         f"The table {each.row.label} stays empty: {problem}."
         for each in _parents_first(tables)
@@ -102,8 +103,9 @@ def seed(connection: Connection) -> list[str]:
     ]
 
 
-def _read(connection: Connection) -> dict[int, _Table]:
-    tables = {row.oid: _Table(row) for row in connection.execute(_TABLES)}
+def _read(connection: Connection, version_table: str) -> dict[int, _Table]:
+    rows = connection.execute(_TABLES, {"version_table": version_table})
+    tables = {row.oid: _Table(row) for row in rows}
     oids = {"oids": list(tables)}
     for row in connection.execute(_COLUMNS, oids):
         tables[row.oid].columns[row.number] = row

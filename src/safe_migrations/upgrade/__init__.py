@@ -1,0 +1,1 @@
+"""What `alembic upgrade` does: states, phases, applying, data loss; and the project that it does it for. Private."""

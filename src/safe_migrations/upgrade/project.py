@@ -61,11 +61,6 @@ class Project:
         """The folder of the definitions of backfills."""
         return Path(self.script.dir, "backfills")
 
-    @property
-    def migrations_folder(self) -> Path:
-        """The folder of `env.py`."""
-        return Path(self.script.dir)
-
 
 def alembic_config(files: Sequence[str] = ()) -> Config:
     """Alembic's configuration, found as the command `alembic` finds it.
