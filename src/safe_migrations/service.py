@@ -71,7 +71,8 @@ class Service:
         given = {name: parser[SECTION][name] for name in parser[SECTION] if name not in parser.defaults()}
         if unknown := sorted(given.keys() - KEYS):
             raise ConfigurationError(
-                f"[{SECTION}] in {config_file} has {unknown[0]}, which nothing reads: remove it, or write one of "
+                f"[{SECTION}] in {config_file} has {unknown[0]}, which this release of alembic-safe-migrations does "
+                f"not know. Update the library (pdm update alembic-safe-migrations), or write one of "
                 f"{', '.join(sorted(KEYS))}."
             )
         name = given.get("service") or folder.name
