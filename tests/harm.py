@@ -66,10 +66,11 @@ _ENVIRONMENT = """
 from alembic import context
 from safe_migrations.upgrade.executor import run_migrations
 from safe_migrations.postgres.connection import connected, run_async
+from support import at
 
 
 async def run(url):
-    async with connected(url, "TEST") as connection:
+    async with connected(at(url)) as connection:
         await connection.run_sync(lambda it: run_migrations(connection=it, transaction_per_migration=True))
 
 

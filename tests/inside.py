@@ -25,7 +25,7 @@ from support import Service, as_text, at, fetch
 _OF_THE_SERVICE = ("answers", "config", "models_db")  # its own modules; safe_migrations is the template's
 _EXAMPLE = re.compile(r"\n\nclass Item\(Base\):.*", re.DOTALL)
 _ASKED = re.compile(r"(\S+\.py):(\d+): nobody has acknowledged")
-_NEEDED = re.compile(r"python -m safe_migrations backfill (\w+)")
+_NEEDED = re.compile(r"safe-migrations backfill (\w+)")
 
 _SCHEMA = """
     SELECT attrelid::regclass::text AS table, attname::text AS name,

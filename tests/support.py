@@ -10,7 +10,7 @@ import sysconfig
 import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any, Protocol
@@ -182,7 +182,7 @@ MypyCache = Callable[[], AbstractContextManager[str]]
 
 def at(url: URL) -> Database:
     """A database, as the library's own functions take it."""
-    return Database(url, SETTINGS)
+    return Database(url, replace(SETTINGS))  # which reads the environment anew
 
 
 def fetch(url: URL, statement: str, /, **parameters: Any) -> Sequence[Row[Any]]:

@@ -35,7 +35,7 @@ from support import NewRole, at, fetch
 FAST = Pace(nice_ratio=0)
 EMPTY_COLUMN = """
 import sqlalchemy as sa
-from safe_migrations.backfill.definition import Backfill
+from safe_migrations.backfills import Backfill
 
 item = sa.table("item", sa.column("id"), sa.column("sku"))
 backfill = Backfill(
@@ -225,7 +225,7 @@ def test_values_that_leave_rows_as_they_match_are_told(item: URL, folder: Path, 
     write(folder, EMPTY_COLUMN.replace('sa.func.concat("sku-", item.c.id)', values))
     assert refusal(run, item, folder) == (
         "The values of the backfill item_sku leave rows as its where matches them, so that it would never end: nothing "
-        "of this batch was changed. Correct alembic/backfills/item_sku.py, then run python -m safe_migrations backfill "
+        "of this batch was changed. Correct alembic/backfills/item_sku.py, then run safe-migrations backfill "
         "item_sku again."
     )
     assert rows(item, "SELECT count(sku) FROM item WHERE id <= 7") == [(0,)]
@@ -240,7 +240,7 @@ def test_a_batch_that_fails_is_rolled_back_and_the_others_stay(item: URL, folder
     assert refusal(run, item, folder) == (
         'The backfill item_sku failed: new row for relation "item" violates check constraint "sku_of_item". '
         "What it was doing is rolled back, and the batches before stay. Correct alembic/backfills/item_sku.py, or the "
-        "rows that it is about; then run python -m safe_migrations backfill item_sku again: it goes on there."
+        "rows that it is about; then run safe-migrations backfill item_sku again: it goes on there."
     )
     assert rows(item, "SELECT count(sku) FROM item") == [(49,)]
     fetch(item, "ALTER TABLE item DROP CONSTRAINT sku_of_item")
@@ -266,7 +266,7 @@ def test_a_lock_that_is_not_free_is_waited_for_in_many_tries(
     sentence = refusal(lambda: run_async(meanwhile(20)))
     assert sentence.startswith(
         "The backfill item_sku did not get its locks within MIGRATION_RETRY_WINDOW (0.3 s). What it was doing is "
-        "rolled back, and the batches before stay. See who is in the way: python -m safe_migrations locks; then run"
+        "rolled back, and the batches before stay. See who is in the way: safe-migrations locks; then run"
     )
     monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "20s")
     run_async(meanwhile(0.5))
@@ -345,7 +345,7 @@ def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_pat
 
     assert refusal(ask, item, require("item_sku")) == (
         "alembic/versions/20300101_0003_sku_not_null.py needs the backfill item_sku, which is not complete: nothing of "
-        "this revision was run. Run python -m safe_migrations backfill item_sku; then run the same command again."
+        "this revision was run. Run safe-migrations backfill item_sku; then run the same command again."
     )
     assert "needs the backfills item_sku, item_price, which are not complete" in refusal(
         ask, item, require(("item_sku", "item_price"))
@@ -394,7 +394,7 @@ def test_what_a_person_still_has_to_write(item: URL, folder: Path) -> None:
     )
     assert refusal(run, item, folder) == (
         "Nothing was changed: write what item.sku becomes in alembic/backfills/item_sku.py:8 (values), then run "
-        "python -m safe_migrations backfill item_sku again."
+        "safe-migrations backfill item_sku again."
     )
     fetch(item, "TRUNCATE item")
     assert run(item, folder).already_complete

@@ -432,7 +432,7 @@ def test_head_file(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
         subprocess.run(["/bin/sh", "-c", command], check=True, cwd=clone.service)
         assert head_file_problem(clone.scripts) is None, "what it says puts it right"
     clone.add("x", "a", 3)
-    assert "python -m safe_migrations rebase" in str(head_file_problem(clone.scripts))
+    assert "safe-migrations rebase" in str(head_file_problem(clone.scripts))
     clone.versions.parent.joinpath("empty", "versions").mkdir(parents=True)
     assert head_file_problem(ScriptDirectory(clone.versions.parent / "empty")) is None, "no revision, no HEAD"
 
@@ -610,10 +610,10 @@ def test_what_can_not_be_told_is_refused(merged: Clone, name: str, old: str, new
 def applied(clone: Clone, *urls: URL) -> list[str]:
     found = plan(clone.scripts, "d")
     assert found is not None
-    return refuse_applied(clone.scripts, found, at(urls))
+    return refuse_applied(clone.scripts, found, map(at, urls), {})
 
 
-def at(database: URL, *revisions: str) -> URL:
+def recorded(database: URL, *revisions: str) -> URL:
     fetch(database, "CREATE TABLE IF NOT EXISTS alembic_version (version_num text)")
     fetch(database, "DELETE FROM alembic_version")
     for revision in revisions:
@@ -624,18 +624,18 @@ def at(database: URL, *revisions: str) -> URL:
 def test_databases_are_asked(merged: Clone, database: URL) -> None:
     assert applied(merged, database) == [], "it is empty"
     for revisions in (["b"], ["y"], ["a"]):
-        assert applied(merged, at(database, *revisions)) == []
+        assert applied(merged, recorded(database, *revisions)) == []
     for revisions in (["c"], ["d"], ["y", "d"]):
         with pytest.raises(
             MigrationError, match=f"{database.database!r} at 127.* is at [cd].*alembic downgrade b, then"
         ):
-            applied(merged, at(database, *revisions))
+            applied(merged, recorded(database, *revisions))
     with pytest.raises(MigrationError, match="is at elsewhere, which this code does not have"):
-        applied(merged, at(database, "elsewhere"))
+        applied(merged, recorded(database, "elsewhere"))
 
 
 def test_a_database_that_does_not_answer_is_told(merged: Clone, database: URL, new_role: NewRole) -> None:
-    silent = applied(merged, database.set(port=1, password="s3cret"), at(database, "b"))
+    silent = applied(merged, database.set(port=1, password="s3cret"), recorded(database, "b"))
     assert len(silent) == 1
     assert "could not be asked" in silent[0]
     assert "does not answer at 127.0.0.1:1" in silent[0]
@@ -643,7 +643,7 @@ def test_a_database_that_does_not_answer_is_told(merged: Clone, database: URL, n
     stranger = database.set(username=new_role("LOGIN", "s3cret"), password="s3cret")
     assert "permission denied" in applied(merged, stranger)[0]
     with pytest.raises(MigrationError, match="is at d"):
-        applied(merged, database.set(port=1), at(database, "d"))
+        applied(merged, database.set(port=1), recorded(database, "d"))
 
 
 def test_three_heads(merged: Clone) -> None:

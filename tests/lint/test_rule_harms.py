@@ -779,7 +779,7 @@ def test_missing_type(empty: Bench, history: History) -> None:
     history.add("b", add, after="a")
     with pytest.raises(DBAPIError, match='type "kind" does not exist'):
         history.upgrade()
-    create = 'from safe_migrations import enums\nop.create_enum("kind", ["a"])\n'
+    create = 'from safe_migrations.ddl import enums\nop.create_enum("kind", ["a"])\n'
     history.add("b", create + add, 'op.drop_column("x", "kind")\nop.drop_enum("kind")', after="a")
     history.upgrade()
     once = empty.schema()

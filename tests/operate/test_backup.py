@@ -17,6 +17,7 @@ from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import MigrationError
 from safe_migrations.operate import backup as module
 from safe_migrations.operate.backup import backup, restore
+from safe_migrations.postgres import programs
 from safe_migrations.postgres.connection import client_environment, connected, run_async
 from safe_migrations.postgres.databases import create_database, database_exists, drop_database
 from safe_migrations.postgres.programs import find_programs, find_tools
@@ -278,12 +279,12 @@ def test_full_disk(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_dump_that_lacks_its_end(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What pg_dump leaves, with exit status 0, when all but the last page fits on the disk."""
     fill(database)
-    programs = find_programs(18, exactly=True)
+    real = find_programs(18, exactly=True)
     folder = program(tmp_path / "programs", "18.6")
     with (folder / "pg_dump").open("a") as script:
-        script.write(f'[ "$1" = --version ] && exit\n{programs}/pg_dump "$@"\ntruncate -s -100 "${{2#--file=}}"\n')
-    (folder / "pg_restore").symlink_to(programs / "pg_restore")
-    monkeypatch.setattr(module, "_folders", lambda: [folder])
+        script.write(f'[ "$1" = --version ] && exit\n{real}/pg_dump "$@"\ntruncate -s -100 "${{2#--file=}}"\n')
+    (folder / "pg_restore").symlink_to(real / "pg_restore")
+    monkeypatch.setattr(programs, "_folders", lambda: [folder])
     sentence = refusal(backup(at(database), tmp_path / "file"))
     assert "can't be read back (could not read from input file: end of file)" in sentence
     assert list(tmp_path.iterdir()) == [folder]
@@ -393,10 +394,10 @@ def test_every_version_of_server_and_programs(version: int, tmp_path: Path, monk
         original = cluster.url()
         fill(original)
         fetch(cluster.url("template1"), "CREATE TABLE clutter (id int)")
-        for programs in (version, 18):
-            folder = find_programs(programs, exactly=True)
-            monkeypatch.setattr(module, "_folders", lambda folder=folder: [folder])
-            file = tmp_path / f"{programs}"
+        for of_version in (version, 18):
+            folder = find_programs(of_version, exactly=True)
+            monkeypatch.setattr(programs, "_folders", lambda folder=folder: [folder])
+            file = tmp_path / f"{of_version}"
             run_async(backup(at(original), file))
             run_async(restore(at(original), file, file.name))
             assert schema(cluster.url(file.name)) == schema(original)
@@ -420,17 +421,17 @@ def test_nearest_version_is_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_version: int, chosen: list[int]
 ) -> None:
     folders = [program(tmp_path / text, text) for text in ("18beta1", "15.18 (Debian 15.18-0+deb12u1)", "16.14")]
-    monkeypatch.setattr(module, "_folders", lambda: folders)
+    monkeypatch.setattr(programs, "_folders", lambda: folders)
     assert [tool.version for tool in find_tools("pg_dump", server_version)] == chosen
 
 
 def test_no_program_is_new_enough(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = program(tmp_path / "old", "14.9")
-    monkeypatch.setattr(module, "_folders", lambda: [old])
+    monkeypatch.setattr(programs, "_folders", lambda: [old])
     sentence = refusal(backup(at(database), tmp_path / "file"))
     assert re.search(r"The server is PostgreSQL (\d+) .* only 14 \(.*: install postgresql-client-\1, ", sentence)
     assert "pdm install" in sentence
-    monkeypatch.setattr(module, "_folders", lambda: [])
+    monkeypatch.setattr(programs, "_folders", lambda: [])
     assert "there is none: install postgresql-client-18" in refusal(backup(at(database), tmp_path / "file"))
     assert list(tmp_path.iterdir()) == [old]
 

@@ -1,4 +1,4 @@
-"""`python -m safe_migrations backfill`, as its user runs it: killed, interrupted, beside others, before a revision."""
+"""`safe-migrations backfill`, as its user runs it: killed, interrupted, beside others, before a revision."""
 
 import json
 import os
@@ -20,7 +20,7 @@ BACKFILL = ("python", "-m", "safe_migrations", "backfill")
 INCREMENT = f"""
 import sqlalchemy as sa
 
-from safe_migrations.backfill.definition import Backfill
+from safe_migrations.backfills import Backfill
 
 number = sa.table("number", sa.column("id"), sa.column("value"))
 backfill = Backfill(table=number, key=("id",), values={{"value": number.c.value + 1}}, batch_size={BATCH})
@@ -132,7 +132,7 @@ def test_a_contract_revision_waits_for_its_backfill(service: Service, database: 
     path = service.versions / service.revisions()[-1]
     path.write_text(path.read_text().replace("depends_on = None", 'depends_on = None\nrequires_backfill = "number"'))
     sentence = service.fail("alembic", "upgrade", "head")
-    assert "python -m safe_migrations backfill number;" in sentence
+    assert "safe-migrations backfill number;" in sentence
     service.succeed(*BACKFILL, "number")
     service.succeed("alembic", "upgrade", "head")
     assert rows(database, "SELECT * FROM number") == [(1, 2)]

@@ -91,7 +91,7 @@ def test_from_conflict_to_one_line(service: Service, database: URL, to_head: ToH
     service.succeed("alembic", "upgrade", "head")
     assert tables(database) == {"alembic_version", "item", "mine", "theirs"}
 
-    assert f"alembic downgrade {base}, then python -m safe_migrations rebase" in sentence, "the other one"
+    assert f"alembic downgrade {base}, then safe-migrations rebase" in sentence, "the other one"
     service.succeed("alembic", "downgrade", base)
     (service.versions / service.revisions()[-1]).unlink()
     said = service.succeed(*REBASE)

@@ -20,7 +20,7 @@ INDEX = ('op.create_index_concurrently("ix_item_note", "item", ["note"])', 'op.d
 REWRITE = 'op.execute("ALTER TABLE item ALTER COLUMN note TYPE varchar(10)")'
 BACKFILL = """
 import sqlalchemy as sa
-from safe_migrations.backfill.definition import Backfill
+from safe_migrations.backfills import Backfill
 
 item = sa.table("item", sa.column("id"), sa.column("name"), sa.column("note"))
 backfill = Backfill(table=item, key=("id",), where=item.c.note.is_(None), values={values})
@@ -93,7 +93,7 @@ def test_backup_and_restore(filled: Service, database: URL, server: URL) -> None
     (file,) = filled.folder.glob("*.dump")
     assert said.splitlines() == [
         f"The backup is {file.name}.",
-        f"To restore it into a new database: python -m safe_migrations restore {file.name}",
+        f"To restore it into a new database: safe-migrations restore {file.name}",
     ]
     assert file.stat().st_mode & 0o777 == 0o600
     filled.succeed("git", "init", "--quiet")
@@ -204,7 +204,7 @@ def test_deploy_stops_at_the_first_failure_with_the_way_back(filled: Service, da
     assert "20300101_0003_bad.py:13 failed and was rolled back: division by zero" in sentence
     assert "Done before, and that stays: alembic/versions/20300101_0002_note.py." in sentence
     assert "The way back: alembic downgrade " in sentence
-    assert sentence.endswith(f"; or the backup in a new database: python -m safe_migrations restore {file.name}")
+    assert sentence.endswith(f"; or the backup in a new database: safe-migrations restore {file.name}")
 
 
 def test_deploy_without_a_backup(filled: Service) -> None:

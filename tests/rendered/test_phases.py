@@ -14,7 +14,7 @@ ASKED = '# acknowledged = "the table item and its rows are lost"'
 
 BACKFILL = """
 import sqlalchemy as sa
-from safe_migrations.backfill.definition import Backfill
+from safe_migrations.backfills import Backfill
 
 item = sa.table("item", sa.column("id"), sa.column("note"))
 backfill = Backfill(table=item, key=("id",), where=item.c.note.is_(None), values={"note": "none"})
@@ -55,7 +55,7 @@ def test_deploy_stops_before_the_first_contract_revision_and_goes_on_when_told(f
 
     said = filled.succeed(*SAFE, "deploy")
     assert ran(database) == {"first"}
-    waiting = f"python -m safe_migrations deploy --contract. Until then these wait: {second}, {third}"
+    waiting = f"safe-migrations deploy --contract. Until then these wait: {second}, {third}"
     assert said.endswith(f"Now deploy the new code. When the new code runs everywhere: {waiting}\n")
     assert waiting in filled.succeed(*SAFE, "deploy")  # again: nothing to do before that
     assert ran(database) == {"first"}
@@ -142,7 +142,7 @@ def test_a_contract_revision_waits_for_its_backfill(filled: Service, database: U
     first, second = (f"alembic/versions/{name}" for name in filled.revisions()[-2:])
     assert filled.fail("alembic", "upgrade", "head") == (
         f"{second} needs the backfill item_note, which is not complete: nothing of this revision was run. Run "
-        "python -m safe_migrations backfill item_note; then run the same command again. Done before, and that stays: "
+        "safe-migrations backfill item_note; then run the same command again. Done before, and that stays: "
         f"{first}."
     )
     filled.succeed(*SAFE, "backfill", "item_note")

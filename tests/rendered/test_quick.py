@@ -1,4 +1,4 @@
-"""`python -m safe_migrations state --quick`: each answer, and that it takes no library to give it."""
+"""`safe-migrations state --quick`: each answer, and that it takes no library to give it."""
 
 import re
 import shutil
@@ -107,7 +107,7 @@ def test_each_answer(service: Service, database: URL, to_head: ToHead) -> None:
 
     add_revision(service, "other", f"revision = 'other'\ndown_revision = '{baseline}'")
     status, said = ask(service)
-    assert (status, "several heads, next, other: python -m safe_migrations rebase" in said) == (7, True)
+    assert (status, "several heads, next, other: safe-migrations rebase" in said) == (7, True)
 
     fetch(database, "UPDATE alembic_version SET version_num = 'later'")
     add_revision(service, "merge", 'revision: str = "merge"\ndown_revision: str | None = ("next", "other")')

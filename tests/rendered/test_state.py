@@ -79,7 +79,7 @@ STATES: dict[str, tuple[Callable[[Service, URL], None], int, str, str]] = {
     "drift": (drift, 8, "not as the models have it", "pdm run migrate-revision"),
     "untracked": (untracked, 5, "has tables but no revision (1: public.customer)", "alembic stamp "),
     "unknown revision": (unknown_revision, 6, "newer than this code", "git log --all --oneline -S abc"),
-    "several heads": (several_heads, 7, "0002_one, 0002_two", "python -m safe_migrations rebase"),
+    "several heads": (several_heads, 7, "0002_one, 0002_two", "safe-migrations rebase"),
     "invalid objects": (invalid_objects, 9, "ix_item_updated_at on item", "REINDEX INDEX CONCURRENTLY"),
 }
 FROM_EMPTY = ("fresh", "untracked")  # the others begin at head

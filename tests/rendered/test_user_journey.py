@@ -48,8 +48,8 @@ cd ../image
 pdm install --prod
 test -z "$(pdm list --csv | grep --extended-regexp 'embedded|ruff|mypy|pytest')"
 pdm run alembic upgrade head
-pdm run python -m safe_migrations deploy
-pdm run python -m safe_migrations state --quick
+pdm run safe-migrations deploy
+pdm run safe-migrations state --quick
 pdm run python -m database
 cd ../my_service
 """

@@ -13,6 +13,7 @@ from textwrap import dedent, indent
 from uuid import uuid4
 
 import pytest
+from alembic.config import Config
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError, MigrationError
 from safe_migrations.postgres.connection import connected, run_async
@@ -21,18 +22,16 @@ from safe_migrations.postgres.programs import find_programs
 from safe_migrations.trace.phase_check import judge
 from safe_migrations.trace.recorder import Trace, tracing
 from safe_migrations.trace.seed import seed
+from safe_migrations.upgrade.project import load_project
 from sqlalchemy import URL, text
 
 from support import REVISION, at, fetch
 
 ENV_PY = """
-from alembic import context
 from sqlalchemy import MetaData
-from safe_migrations.ddl import constraints
-from safe_migrations.ddl import enums
-from safe_migrations.upgrade import runner  # the operations of the first two are used below
+from safe_migrations import run_env
 
-runner.run(database_url=lambda: None, env_prefix="TEST", target_metadata=MetaData())
+run_env(database_url="postgresql://", target_metadata=MetaData())
 """
 
 # Of each case, with its name in the place of $.
@@ -226,7 +225,7 @@ SETUP = {
 }
 BACKFILL = """
 import sqlalchemy as sa
-from safe_migrations.backfill.definition import Backfill
+from safe_migrations.backfills import Backfill
 
 item = sa.table("$", sa.column("id"), sa.column("added"))
 backfill = Backfill(table=item, key=("id",), where=item.c.added.is_(None), values={"added": "x"})
@@ -241,7 +240,7 @@ class History:
 
         Args:
             folder: an empty one.
-            service: a rendering; the runner reads its answers.
+            service: a rendering.
         """
         self.service = service
         self.config_file = folder / "alembic.ini"
@@ -266,7 +265,7 @@ class History:
     def judged(self, url: URL) -> list[str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(self.service)
-            return run_async(judge(self.config_file, at(url)))
+            return run_async(judge(load_project(Config(self.config_file)), at(url)))
 
 
 def tables() -> Iterator[str]:
@@ -417,7 +416,7 @@ def test_rows_for_any_table(database: URL) -> None:
 
     async def run() -> list[list[str]]:
         async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
-            return [await connection.run_sync(seed) for _ in range(2)]
+            return [await connection.run_sync(seed, "alembic_version") for _ in range(2)]
 
     first, second = run_async(run())
     assert first == second, "what is there stays"
@@ -426,6 +425,6 @@ def test_rows_for_any_table(database: URL) -> None:
         "The table never stays empty: no value is known for the column id (integer).",
     ]
     full = ["customer", '"Order Line"', "link", "note", "hen", "egg", "part", "bare", "below", "nothing", "apart.thing"]
-    expected = dict.fromkeys(full, 100) | {"flag": 1, "alembic_version": 0, "safe_migrations.backfill.running": 0}
+    expected = dict.fromkeys(full, 100) | {"flag": 1, "alembic_version": 0, "safe_migrations.backfill": 0}
     rows = {table: fetch(database, f"SELECT count(*) FROM {table}")[0][0] for table in expected}  # noqa: S608
     assert rows == expected
