@@ -26,6 +26,7 @@ URLS = [
     "postgresql://user:secret@/name?host=one:5432&host=two:6543&target_session_attrs=read-write",
     "postgresql://user:secret@/name?host=one,two&port=5432,6543",
     "postgresql://user:secret@host/name?port=6543",
+    "postgresql://user:secret@host/name?sslcert=file",
     "mysql://user:secret@host/name",
     "secret",
     "postgresql://user:se@cret@host/name",
@@ -35,14 +36,13 @@ URLS = [
     "postgresql://user:secret@/name?host=one,two&port=5432",
     "postgresql://user:secret@/name?host=one&port=number",
     "postgresql://user:secret@host/name?sslmode=maybe",
-    "postgresql://user:secret@host/name?sslcert=file",
+    "postgresql://user:secret@host/name?sslcertificate=file",
 ]
 
 COMPARE = """
 import os, sys
-from config import load_settings
-from safe_migrations import probe as quick
-from safe_migrations.errors import ConfigurationError
+from config import SERVICE_FOLDER, load_settings
+from safe_migrations import ConfigurationError, Service
 
 def as_lists(arguments):
     return {name: value if isinstance(value, list) else [value] for name, value in arguments.items() if value}
@@ -54,10 +54,12 @@ for url in sys.argv[1:]:
         settings = load_settings().database_url
         _, expected = settings.get_dialect()().create_connect_args(settings)
         expected.pop("prepared_statement_cache_size", None)
+        given = [name for name in expected if "cert" in name]
+        expected["dsn"] = "".join(f"postgresql://?{name}={expected.pop(name)}" for name in given)
     except ConfigurationError:
         pass
     try:
-        found = quick.connect_arguments(quick.read_address())
+        found = Service.read(SERVICE_FOLDER / "alembic.ini").address().connect_arguments("ORDERS_DATABASE_URL")
     except ConfigurationError as error:
         assert "secret" not in str(error), error
     assert as_lists(expected or {}) == as_lists(found or {}), (url, expected, found)
@@ -67,17 +69,17 @@ for url in sys.argv[1:]:
 REVISIONS = """
 from alembic.script import ScriptDirectory
 from config import SERVICE_FOLDER
-from safe_migrations.probe import read_revisions
+from safe_migrations.revisions import read_revisions
 
 scripts = ScriptDirectory(SERVICE_FOLDER / "alembic")
 print(sorted(scripts.get_heads()), sorted(script.revision for script in scripts.walk_revisions()))
-print(*map(sorted, read_revisions(SERVICE_FOLDER / "alembic" / "versions")))
+print(*map(sorted, read_revisions([SERVICE_FOLDER / "alembic" / "versions"])))
 """
 
 
-def ask(service: Service, *options: str) -> tuple[int, str]:
+def ask(service: Service) -> tuple[int, str]:
     """The exit status and the one line that the probe prints."""
-    process = service.run("python", "-m", "safe_migrations", *(options or ("state", "--quick")))
+    process = service.run("python", "-m", "safe_migrations", "state", "--quick")
     said, other = (process.stderr, process.stdout) if process.returncode == 1 else (process.stdout, process.stderr)
     assert other == ""
     assert said.count("\n") == 1, said
@@ -96,7 +98,7 @@ def test_each_answer(service: Service, database: URL, to_head: ToHead) -> None:
     assert (status, "has no revision yet" in said) == (3, True)
 
     to_head()
-    status, said = ask(service, "--quick", "state")
+    status, said = ask(service)
     assert (status, "is at head" in said) == (0, True)
 
     ((baseline,),) = fetch(database, "SELECT version_num FROM alembic_version")
@@ -135,7 +137,7 @@ def test_revisions_are_those_that_alembic_reads(service: Service) -> None:
 
 def test_connects_where_the_settings_do(service: Service) -> None:
     said = service.succeed("python", "-c", COMPARE, *URLS).split()
-    assert said == ["connects"] * 14 + ["refused"] * 10
+    assert said == ["connects"] * 15 + ["refused"] * 10
 
 
 def test_imports_no_library_but_asyncpg(service: Service) -> None:
@@ -185,7 +187,8 @@ def test_could_not_tell(service: Service, database: URL, new_role: NewRole) -> N
         assert not re.search("sec(%|%25)ret", said)
 
     service.environment = {"ORDERS_DB_USER": "user", "ORDERS_DB_PASSWORD": "sec%ret", "ORDERS_DB_PORT": "many"}
-    assert ask(service) == (1, "ORDERS_DB_PORT is not a number: write one from 1 to 65535.\n")
+    status, said = ask(service)
+    assert (status, "ORDERS_DB_PORT" in said) == (1, True)
     service.environment.clear()
     assert "No database is configured for orders: set ORDERS_DATABASE_URL" in ask(service)[1]
     (service.folder / ".env").write_bytes(b"\xff")
