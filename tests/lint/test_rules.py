@@ -622,5 +622,5 @@ def test_squawk_is_asked_for_what_is_in_the_table() -> None:
 
 
 def test_page_of_rules_is_written_from_the_table() -> None:
-    page = runpy.run_path(str(ROOT / "docs" / "write_rules.py"))["page"]
+    page = runpy.run_path(str(ROOT / "scripts" / "write_rules.py"))["page"]
     assert ROOT.joinpath("docs", "rules.md").read_text() == page(), "pdm run docs"

@@ -1,0 +1,46 @@
+"""`pdm run docs`: write docs/rules.md from the table of lint's rules."""
+
+from pathlib import Path
+
+from safe_migrations.lint.findings import Rule
+from safe_migrations.lint.rules import RULES
+from safe_migrations.lint.squawk import SWITCHED_OFF
+
+TARGET = Path(__file__).parent.parent / "docs" / "rules.md"
+
+PAGE = """\
+# Rules of lint
+
+These are the rules of `safe-migrations lint`, which is `pdm run migrate-lint` in a service. A test on PostgreSQL shows
+the harm of each. A comment `# safe: RULE because …` on the line, or right above it, acknowledges one finding. A
+revision's `acknowledged = "…"` acknowledges the rules that are marked with † as well.
+
+This page is written by `pdm run docs` from the rules in `src/safe_migrations/lint/`.
+
+{rules}
+## squawk's rules that are switched off
+
+The list above has rules of [squawk](https://squawkhq.com/docs/rules) too. A rule of squawk that is on neither list is
+reported in squawk's words. These are switched off:
+
+| rule | why |
+|---|---|
+{off}
+"""
+
+
+def page() -> str:
+    """The page."""
+    rules = "\n".join(_section(rule) for _, rule in sorted(RULES.items()))
+    off = "\n".join(f"| `{name}` | {reason} |" for name, reason in sorted(SWITCHED_OFF.items()))
+    return PAGE.format(rules=rules, off=off)
+
+
+def _section(rule: Rule) -> str:
+    code = f"```python\n{rule.instead}\n```" if "op." in rule.instead or " = " in rule.instead else rule.instead
+    mark = " †" if rule.by_acknowledged else ""
+    return f"## {rule.name}{mark}\n\n{rule.hurts[0].upper()}{rule.hurts[1:]}.\n\nInstead:\n\n{code}\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page())
