@@ -28,6 +28,16 @@ class EmbeddedPostgresError(MigrationError):
     """The embedded PostgreSQL could not be found, started or stopped."""
 
 
+class NotInstalledError(MigrationError):
+    """A command needs one of the distribution's extras."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} is not installed: python3 -m pip install 'alembic-safe-migrations[{extra}]' (pdm install, where the "
+            "project names that extra)."
+        )
+
+
 class RefusedError(MigrationError):
     """The database is in a state in which this would do harm; nothing was changed."""
 

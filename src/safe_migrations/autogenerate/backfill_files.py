@@ -12,7 +12,7 @@ Run it with: safe-migrations backfill {name}
 
 import sqlalchemy as sa
 
-from safe_migrations.backfill.definition import Backfill
+from safe_migrations.backfills import Backfill
 
 rows = sa.table({arguments})
 

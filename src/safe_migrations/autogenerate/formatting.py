@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 
 from alembic.util import CommandError
+from safe_migrations.errors import NotInstalledError
 from safe_migrations.history.numbering import keep_head
 
 
@@ -23,6 +24,11 @@ def finish(path: str) -> None:
     format_with_ruff(path)
 
 
+def find_ruff() -> str | None:
+    """The path of ruff: beside this Python first, because ../../.venv/bin/alembic runs without its folder on PATH."""
+    return shutil.which("ruff", path=sysconfig.get_path("scripts")) or shutil.which("ruff")
+
+
 def format_with_ruff(path: str) -> None:
     """Sort the imports, drop those not used, format.
 
@@ -32,11 +38,10 @@ def format_with_ruff(path: str) -> None:
     Raises:
         CommandError: ruff is not installed, or can't read the file, which stays.
     """
-    # Beside this Python first: ../../.venv/bin/alembic runs without its folder on PATH.
-    ruff = shutil.which("ruff", path=sysconfig.get_path("scripts")) or shutil.which("ruff")
+    ruff = find_ruff()
     if ruff is None:
         raise CommandError(
-            f"{path} is written but not formatted, because ruff is not installed: run pdm install, then pdm run format"
+            f"{path} is written but not formatted. {NotInstalledError('ruff', 'lint')} Then pdm run format"
         )
     # One that is still to be written by hand keeps what it will need; a merge needs nothing.
     text = Path(path).read_text()

@@ -12,10 +12,10 @@ from alembic.util import rev_id
 from safe_migrations.autogenerate.backfill_files import BackfillFile
 from safe_migrations.autogenerate.comparison import Differences
 from safe_migrations.autogenerate.enum_types import managed_columns
-from safe_migrations.autogenerate.formatting import format_with_ruff
+from safe_migrations.autogenerate.formatting import find_ruff, format_with_ruff
 from safe_migrations.autogenerate.plan import Step, in_steps
 from safe_migrations.autogenerate.rewrite.dispatch import safe_pieces
-from safe_migrations.autogenerate.script import DECLARATIONS
+from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
 from sqlalchemy import MetaData
 
 
@@ -41,9 +41,13 @@ def write_series(migration: MigrationContext, directives: list[MigrationScript])
         return
     declarations = {script.rev_id: step.declarations() for script, step in zip(directives, steps, strict=True)}
     context.config.attributes[DECLARATIONS] = declarations
+    if not calls_declarations(Path(context.script.dir)):
+        for script in directives:
+            script.imports.add(declarations[script.rev_id])
     for backfill in backfills:
         path = backfill.write(Path(context.script.dir, "backfills"))
-        format_with_ruff(str(path))
+        if find_ruff() is not None:
+            format_with_ruff(str(path))
         advice = "" if backfill.value else f": write there what {backfill.table}.{backfill.column} becomes"
         print(f"Wrote {os.path.relpath(path)}{advice}")
 
@@ -101,6 +105,7 @@ def _scripts(found: MigrationScript, steps: list[Step]) -> list[MigrationScript]
                 upgrade_ops=UpgradeOps(step.upgrade()),
                 downgrade_ops=DowngradeOps(step.downgrade()),
                 message=message,
+                imports=set(found.imports),
                 head=found.head if first else scripts[-1].rev_id,
                 splice=found.splice if first else None,
                 branch_label=found.branch_label if first else None,

