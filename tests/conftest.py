@@ -20,7 +20,7 @@ from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
 from sqlalchemy import URL, make_url
 
-from releases import Releases
+from releases import Releases, environment_without_library, make_toy
 from support import ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, at, fetch, tables
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.
@@ -164,6 +164,18 @@ def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
     """All released versions, and the working tree as the next one; once for each worker."""
     return Releases(tmp_path_factory.mktemp("releases"))
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """A template of a dozen files with one release, NEXT: faster than ours, for what has nothing to do with ours."""
+    return Releases(tmp_path_factory.mktemp("toy"), make_toy)
+
+
+@pytest.fixture(scope="session")
+def without_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment without our library, as services of 1.x have it."""
+    return environment_without_library(tmp_path_factory.mktemp("without") / "venv")
 
 
 @pytest.fixture

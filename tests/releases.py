@@ -1,8 +1,11 @@
 """The template's releases, each under its tag, and services that were made of them."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +19,13 @@ from support import ROOT, Service, bare_environment
 IDENTITY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 RELEASES: list[dict[str, str]] = tomllib.loads((ROOT / "RELEASES.toml").read_text())["release"]
 VERSIONS = [release["version"] for release in RELEASES]
-NEXT = f"{VERSIONS[-1].partition('.')[0]}.{int(VERSIONS[-1].split('.')[1]) + 1}.0"  # what the working tree would be
-LATER = f"{int(VERSIONS[-1].partition('.')[0]) + 1}.0.0"  # and one after that, as a test makes it
+NEWEST = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+MAJOR, MINOR, _ = map(int, NEWEST.split("."))
+NEXT = f"{MAJOR}.{MINOR + 1}.0" if NEWEST in VERSIONS else NEWEST  # what the working tree is, or would be
+LATER = f"{MAJOR + 1}.0.0"  # and one after that, as a test makes it
+# Services are updated from the first release, and from the last one of each major version.
+UPDATED_FROM = list(dict.fromkeys([VERSIONS[0], *{each.partition(".")[0]: each for each in VERSIONS}.values()]))
+LAST_OF_1 = [each for each in VERSIONS if each.startswith("1.")][-1]  # services carried their machinery themselves
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -68,6 +76,97 @@ def clone_with_releases(destination: Path) -> None:
     release(destination, NEXT)
 
 
+# A small template that has all that `template-update` deals with: questions, a file that an answer switches off.
+TOY = {
+    "copier.yml": """
+_subdirectory: template
+_envops:
+  undefined: jinja2.StrictUndefined
+
+service_name:
+  type: str
+
+layout:
+  type: str
+  default: standalone
+
+postgres_version:
+  type: yaml
+  choices: [15, 16, 17, 18]
+  default: 18
+
+containers:
+  type: yaml
+  default: true
+  validator: "{% if containers is not boolean %}use true or false{% endif %}"
+""",
+    "RELEASES.toml": """
+[[release]]
+version = "NEXT"
+commit = "0000000000000000000000000000000000000000"
+summary = "The toy"
+operators = ""
+""".replace("NEXT", NEXT),
+    "template/{{ _copier_conf.answers_file }}.jinja": "{{ _copier_answers | to_nice_yaml }}",
+    "template/.dockerignore": ".env\n",
+    "template/.github/workflows/ci.yml": "on: push\njobs:\n  test:\n    timeout-minutes: 15\n",
+    "template/README.md.jinja": "# {{ service_name }}\n{% if containers %}\nIt has an image.\n{% endif %}",
+    "template/alembic.ini": "[alembic]\nscript_location = %(here)s/alembic\nprepend_sys_path = %(here)s\n",
+    "template/alembic/env.py": 'from safe_migrations import run_env\n\nrun_env(database_url="postgresql://localhost")\n',
+    "template/config.py": "HOST = 'localhost'\n",
+    "template/database.py": '"""Its engine."""\n\nPOOL = 5\n',
+    "template/pyproject.toml.jinja": '[project]\nname = "{{ service_name }}"\ndependencies = ["pytest>=9.0"]\n',
+    "template/tests/conftest.py": 'pytest_plugins = ["safe_migrations.testing"]\n',
+    "template/tests/test_template.py": "from safe_migrations.testing.suite import test_nothing_is_left_of_an_update\n",
+    "template/{% if containers %}Dockerfile{% endif %}.jinja": "FROM postgres:{{ postgres_version }}\nUSER 10001\n",
+}
+
+
+def path_to_pdm(folder: Path, *, failing: str = "") -> str:
+    """A PATH whose `pdm` does nothing but write down what it is called with, in a file `called` of the folder.
+
+    Args:
+        folder: a new one.
+        failing: the arguments with which it fails.
+    """
+    folder.mkdir()
+    program = folder / "pdm"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {folder}/called\ntest "$*" != "{failing}"\n')
+    program.chmod(0o755)
+    return os.pathsep.join([str(folder), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+
+
+def environment_without_library(folder: Path) -> Path:
+    """Python and Alembic, with all libraries of this environment but ours, whose plugin Alembic loads in any service.
+
+    Args:
+        folder: a new one.
+
+    Returns:
+        The folder of the programs.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = (folder / "lib").glob("python*/site-packages")
+    for library in Path(sysconfig.get_path("purelib")).iterdir():
+        if "safe_migrations" not in library.name and not (packages / library.name).exists():
+            (packages / library.name).symlink_to(library)
+    _, _, program = Path(sys.executable).with_name("alembic").read_text().partition("\n")
+    (folder / "bin" / "alembic").write_text(f"#!{folder / 'bin' / 'python'}\n{program}")
+    (folder / "bin" / "alembic").chmod(0o755)
+    return folder / "bin"
+
+
+def make_toy(destination: Path) -> None:
+    """The small template, in a repository, with one release."""
+    for name, text in TOY.items():
+        file = destination / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.lstrip("\n"))
+    shutil.copytree(ROOT / "hooks", destination / "hooks", ignore=shutil.ignore_patterns("__pycache__"))
+    git(destination, "init", "--quiet", "--initial-branch=main")
+    release(destination, NEXT)
+
+
 class Releases:
     """A tagged clone of the template, and services made of its versions.
 
@@ -75,11 +174,11 @@ class Releases:
         template: the clone.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, make: Callable[[Path], None] = clone_with_releases) -> None:
         self.template = folder / "copier-postgres-service.git"
         self._folder = folder
         self._rendered: dict[str, Path] = {}
-        clone_with_releases(self.template)
+        make(self.template)
 
     def fresh(self, version: str, **answers: Any) -> Path:
         """A rendering of a version, to be looked at."""

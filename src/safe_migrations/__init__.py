@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safe_migrations.env import run_env as run_env
-    from safe_migrations.environment import load_env_files as load_env_files
+    from safe_migrations.env_files import load_env_files as load_env_files
     from safe_migrations.errors import ConfigurationError as ConfigurationError
     from safe_migrations.errors import ConnectionFailedError as ConnectionFailedError
     from safe_migrations.errors import EmbeddedPostgresError as EmbeddedPostgresError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "run_env": "env",
-    "load_env_files": "environment",
+    "load_env_files": "env_files",
     "ConfigurationError": "errors",
     "ConnectionFailedError": "errors",
     "EmbeddedPostgresError": "errors",
@@ -34,7 +34,7 @@ _MODULES = {
     "check_readiness": "readiness",
     "Service": "service",
 }
-_OF_TEMPLATE_1 = ("authoring", "hooks", "runner")  # what env.py of template 1.x imports
+_OF_TEMPLATE_1 = ("authoring", "environment", "hooks", "runner")  # what env.py and config.py of template 1.x import
 
 __all__ = [
     "ConfigurationError",

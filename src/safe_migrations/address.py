@@ -1,6 +1,8 @@
 """The address of a database: URLs as platforms hand them out, without a library, because the probe reads them too."""
 
 import re
+from collections.abc import Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlencode
 
@@ -123,6 +125,17 @@ def dsn(parameters: dict[str, Any]) -> str | None:
     """
     named = {name: value for name, value in parameters.items() if name in DSN_PARAMETERS}
     return f"postgresql://?{urlencode(named)}" if named else None
+
+
+def place(hosts: Sequence[str], ports: Sequence[int | str]) -> str:
+    """Where the server is, for messages.
+
+    Args:
+        hosts: one or several; the local one by default.
+        ports: one for each host, or one for all; PostgreSQL's own by default.
+    """
+    pairs = zip(hosts or ("localhost",), cycle(ports or (5432,)), strict=False)
+    return ", ".join(f"{host}:{port}" for host, port in pairs)
 
 
 def _listed(value: str | list[str] | None) -> list[str]:

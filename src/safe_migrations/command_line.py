@@ -22,7 +22,9 @@ class Commands:
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(self, name: str, function: Callable[[argparse.Namespace], int], help: str, *options: Option) -> None:
+    def add(
+        self, name: str, function: Callable[[argparse.Namespace], int], help: str, *options: Option
+    ) -> argparse.ArgumentParser:
         """Register a command.
 
         Args:
@@ -30,11 +32,15 @@ class Commands:
             function: gets the arguments, and gives the exit status.
             help: in a line.
             options: a name and what `add_argument` takes.
+
+        Returns:
+            Its parser.
         """
         command = self._commands.add_parser(name, help=help, description=help)
         command.set_defaults(function=function)
         for option, settings in options:
             command.add_argument(option, **settings)
+        return command
 
 
 def config_of(arguments: argparse.Namespace) -> "Config":

@@ -4,12 +4,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from alembic import context
 from alembic.config import Config
 from alembic.script import write_hooks
+from safe_migrations import logs
 from safe_migrations.autogenerate import plugin
 from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationError
 from safe_migrations.history.numbering import number_files
@@ -53,6 +53,7 @@ def run_deprecated(*, env_prefix: str, database_url: DatabaseURL, **options: Any
 def _run_or_explain(
     read_service: Callable[[Config], Service], database_url: DatabaseURL, options: Mapping[str, Any]
 ) -> None:
+    logs.enable()
     try:
         _run(read_service(context.config), database_url, options)
     except (MigrationError, KeyboardInterrupt) as error:
@@ -77,25 +78,7 @@ def finish_revision(path: str, _options: Mapping[str, str]) -> None:
     finish(path)
 
 
-def refuse_hidden_library(folder: Path) -> None:
-    """Stop where a service has kept the package of template 1.x, which hides this library from the service's code.
-
-    Args:
-        folder: of the service.
-
-    Raises:
-        ConfigurationError: names the file.
-    """
-    kept = folder / "safe_migrations" / "__init__.py"
-    if kept.is_file():
-        raise ConfigurationError(
-            f"{os.path.relpath(kept)} is left from template 1.x and hides the installed library of the same name: move "
-            "what you need of that folder elsewhere, then git rm -r safe_migrations"
-        )
-
-
 def _run(service: Service, database_url: DatabaseURL, options: Mapping[str, Any]) -> None:
-    refuse_hidden_library(service.folder)
     service = _with_version_table(service, options)
     project = Project(context.config, context.script, service, database_url, _complete(service, options))
     described = context.config.attributes.get(COLLECT)

@@ -33,8 +33,8 @@ class NotInstalledError(MigrationError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
-            f"{what} is not installed: python3 -m pip install 'alembic-safe-migrations[{extra}]' (pdm install, where the "
-            "project names that extra)."
+            f"{what} is not installed: python3 -m pip install 'alembic-safe-migrations[{extra}]' (pdm install, where "
+            "the project names that extra)."
         )
 
 

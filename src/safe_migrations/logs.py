@@ -1,4 +1,4 @@
-"""Loggers of other libraries, kept quiet for as long as a command tells the same by itself."""
+"""Loggers: those of other libraries kept quiet for a while, those of this library heard."""
 
 import logging
 from collections.abc import Iterator
@@ -19,3 +19,10 @@ def quiet(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def enable() -> None:
+    """Let this library be heard: fileConfig() of a stock `env.py` has disabled all loggers that existed before."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "safe_migrations" and isinstance(logger, logging.Logger):
+            logger.disabled = False

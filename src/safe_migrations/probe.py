@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
+from safe_migrations.address import place
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
 from safe_migrations.revisions import AT_HEAD, BEHIND, EMPTY, NEWER, SEVERAL_HEADS, compare, read_revisions
 from safe_migrations.service import SECTION, Service
@@ -44,7 +45,6 @@ def run(service: Service) -> int:
 async def _current_revisions(service: Service) -> set[str]:
     address = service.address()
     arguments = address.connect_arguments(service.variable("DATABASE_URL"))
-    place = f"{address.host or address.parameters.get('host') or 'localhost'}:{address.port or 5432}"
     try:
         return await asyncio.wait_for(_fetch_revisions(service, arguments), TIMEOUT)
     except TimeoutError:
@@ -54,7 +54,9 @@ async def _current_revisions(service: Service) -> set[str]:
     except Exception as error:  # asyncpg has many kinds, and a probe shows no traceback
         reason = " ".join(str(error).split()) or type(error).__name__
     settings = f"{service.variable('DATABASE_URL')} or the parts (see .env.example)"
-    raise ConnectionFailedError(f"PostgreSQL at {place} did not tell its revision ({reason}): correct {settings}.")
+    port = arguments["port"] or []
+    where = place(arguments["host"] or [], port if isinstance(port, list) else [port])
+    raise ConnectionFailedError(f"PostgreSQL at {where} did not tell its revision ({reason}): correct {settings}.")
 
 
 async def _fetch_revisions(service: Service, arguments: dict[str, Any]) -> set[str]:

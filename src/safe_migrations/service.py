@@ -9,12 +9,13 @@ Nothing of it is required. The probe reads it too, so this module imports no lib
 
 import configparser
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from safe_migrations import environment
+from safe_migrations import env_files
 from safe_migrations.address import Address, parse_address
 from safe_migrations.errors import ConfigurationError
 
@@ -23,7 +24,7 @@ KEYS = {
     *("service", "env_prefix", "platform_prefix", "database_name", "database_port", "postgres_version"),
     *("version_table", "version_table_schema"),
 }
-_SEPARATORS = {"os": os.pathsep, "space": " ", "newline": "\n", ":": ":", ";": ";", ",": ","}
+_SEPARATORS = {"os": os.pathsep, "space": " ", "newline": "\n", ":": ":", ";": ";"}
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,16 @@ class Service:
             config_file: `alembic.ini`; it may be missing, as in a project that is configured in `pyproject.toml`.
 
         Raises:
-            ConfigurationError: the file can't be read, or has a value that can't be used.
+            ConfigurationError: the file can't be read, has a value that can't be used, or stands beside the package of
+                template 1.x.
         """
         folder = config_file.absolute().parent
+        refuse_hidden_library(folder)
         parser = _parse(config_file)
         if not parser.has_section(SECTION):
             return cls(config_file.absolute(), folder.name, database_name=folder.name)
-        given = {name: parser[SECTION][name] for name in parser[SECTION] if name not in parser.defaults()}
+        names = [name for name in parser[SECTION] if name not in parser.defaults()]
+        given = {name: _option(parser, config_file, SECTION, name) for name in names}
         if unknown := sorted(given.keys() - KEYS):
             raise ConfigurationError(
                 f"[{SECTION}] in {config_file} has {unknown[0]}, which this release of alembic-safe-migrations does "
@@ -123,14 +127,14 @@ class Service:
         Raises:
             ConfigurationError: a `.env` can't be read.
         """
-        files = environment.read_env_files(self.folder) if self.env_prefix else {}
+        files = env_files.read_env_files(self.folder) if self.env_prefix else {}
         given = files | {name: value for name, value in os.environ.items() if value}
         return {name.upper(): value for name, value in given.items()}  # pydantic takes small letters, too
 
     def not_configured(self) -> ConfigurationError:
         """The error that there is neither a URL nor a login."""
         user, password = (f"{self.platform_prefix}_DB_{part}" for part in ("USER", "PASSWORD"))
-        file = environment.env_files(self.folder)[0]
+        file = env_files.env_files(self.folder)[0]
         return ConfigurationError(
             f"No database is configured for {self.name}: set {self.variable('DATABASE_URL')}, or "
             f"{user} and {password}, in the environment or in {file} "
@@ -175,11 +179,12 @@ class Service:
             ConfigurationError: only Alembic can tell where they are.
         """
         parser = _parse(self.config_file)
-        alembic = dict(parser["alembic"]) if parser.has_section("alembic") else {}
-        separator = alembic.get("path_separator", alembic.get("version_path_separator", "os"))
-        listed = alembic.get("version_locations", "").split(_SEPARATORS.get(separator, os.pathsep))
-        folders = [each.strip() for each in listed if each.strip()]
-        location = alembic.get("script_location", "")
+        separator, old_separator, locations, location = (  # no other: `sqlalchemy.url` may hold a % for env.py alone
+            _option(parser, self.config_file, "alembic", name)
+            for name in ("path_separator", "version_path_separator", "version_locations", "script_location")
+        )
+        pattern = _SEPARATORS.get(separator or old_separator, ", *| +")  # without one, as Alembic does for old files
+        folders = [each.strip() for each in re.split(pattern, locations) if each.strip()]
         if not folders and location:
             folders = [f"{location}/versions"]
         if not folders or any(":" in each.partition(os.sep)[0] for each in folders):
@@ -220,6 +225,24 @@ def find_config_files(given: Sequence[str] = ()) -> tuple[Path, Path | None]:
     return ini, toml if toml.is_file() else None
 
 
+def refuse_hidden_library(folder: Path) -> None:
+    """Stop where a service has kept the package of template 1.x, which its own code imports in place of this library.
+
+    Args:
+        folder: of the service.
+
+    Raises:
+        ConfigurationError: names the file.
+    """
+    kept = folder / "safe_migrations" / "__init__.py"
+    if kept.is_file():
+        raise ConfigurationError(
+            f"{os.path.relpath(kept)} is left from template 1.x and hides the installed library of the same name: move "
+            "what you need of that folder elsewhere, then git rm -r safe_migrations (or, where the whole service is of "
+            "1.x, update it: safe-migrations template-update)"
+        )
+
+
 def _parse(config_file: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser({"here": str(config_file.absolute().parent).replace("%", "%%")})
     try:
@@ -227,6 +250,13 @@ def _parse(config_file: Path) -> configparser.ConfigParser:
     except (configparser.Error, UnicodeError) as error:
         raise ConfigurationError(f"{config_file} can't be read ({error}): correct it.") from None
     return parser
+
+
+def _option(parser: configparser.ConfigParser, config_file: Path, section: str, name: str) -> str:
+    try:
+        return parser.get(section, name, fallback="")
+    except configparser.InterpolationError:
+        raise ConfigurationError(f"{name} in [{section}] of {config_file} can't be read: write %% for a %.") from None
 
 
 def _number(config_file: Path, given: dict[str, str], name: str, default: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from releases import NEXT, Releases, commit, git
+from releases import NEXT, Releases, commit, git, template_file
 from support import Render, Service
 
 LAYOUTS = ["standalone", "monorepo"]
@@ -38,20 +38,30 @@ def test_files_are_as_their_readers_want_them(render: Render, ci: str, layout: s
         service.succeed(*check, "vendor.renovate", "renovate.json")
         rules = json.loads(renovate.read_text())["packageRules"]
         assert not any("copier" in rule.get("matchManagers", []) and rule.get("enabled") is False for rule in rules)
-        assert any("squawk-cli" in rule.get("matchPackageNames", []) and rule["enabled"] is False for rule in rules)
+        assert any("pre-commit-hooks" in rule.get("matchPackageNames", []) and not rule["enabled"] for rule in rules)
+
+
+def left_alone(rules: list[dict[str, Any]]) -> set[str]:
+    """The packages that Renovate does not touch."""
+    return {name for rule in rules if rule.get("enabled") is False for name in rule.get("matchPackageNames", [])}
+
+
+@pytest.mark.parametrize("source", ["template", "index"])
+def test_the_library_moves_with_the_template_or_by_itself(render: Render, source: str) -> None:
+    rules = json.loads((render(library_source=source).folder / "renovate.json").read_text())["packageRules"]
+    assert ("alembic-safe-migrations" in left_alone(rules)) is (source == "template")
 
 
 def test_all_that_the_template_pins_is_named(render: Render) -> None:
     service = render()
     rules = json.loads((service.folder / "renovate.json").read_text())["packageRules"]
-    named = {name for rule in rules if rule.get("enabled") is False for name in rule.get("matchPackageNames", [])}
     hooks = yaml.safe_load((service.folder / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     pinned = [each for hook in hooks for each in hook.get("additional_dependencies", [])]
     pinned += [
         line.strip(' ",') for line in (service.folder / "pyproject.toml").read_text().splitlines() if "==" in line
     ]
-    assert len(pinned) == 2
-    assert {each.partition("==")[0] for each in pinned} <= named
+    assert pinned
+    assert {each.partition("==")[0] for each in pinned} <= left_alone(rules)
     files = {name for rule in rules for name in rule.get("matchFileNames", [])}
     assert files == {path.relative_to(service.folder).as_posix() for path in service.folder.glob(".github/*/*")}
 
@@ -64,8 +74,8 @@ def test_services_do_not_all_ask_at_once(render: Render) -> None:
 
 def both_change(template: Path) -> None:
     """A later release changes a line that the service has changed."""
-    file = template / "template" / CONFLICT
-    file.write_text(file.read_text().replace("prepend_sys_path = .", "prepend_sys_path = theirs"))
+    file = template_file(template, CONFLICT)
+    file.write_text(file.read_text().replace("prepend_sys_path = %(here)s", "prepend_sys_path = theirs"))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +113,7 @@ def test_the_job_pushes_a_conflict_for_a_person_and_never_over_their_work(
 ) -> None:
     service = releases.service(tmp_path / "made", NEXT, template=later, ci=ci)
     file = service.folder / CONFLICT
-    file.write_text(file.read_text().replace("prepend_sys_path = .", "prepend_sys_path = ours"))
+    file.write_text(file.read_text().replace("prepend_sys_path = %(here)s", "prepend_sys_path = ours"))
     commit(service.folder)
     service = cloned(service, tmp_path / "orders")
     git(tmp_path / "orders.git", "config", "receive.advertisePushOptions", "true")

@@ -47,13 +47,13 @@ def rename(template: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def later(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def later(toy: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template with that release."""
-    return releases.with_later(tmp_path_factory.mktemp("later") / "template.git", rename)
+    return toy.with_later(tmp_path_factory.mktemp("later") / "template.git", rename)
 
 
-def make(releases: Releases, folder: Path, later: Path) -> Service:
-    return releases.service(folder, NEXT, template=later, containers=False)
+def make(toy: Releases, folder: Path, later: Path) -> Service:
+    return toy.service(folder, NEXT, template=later, containers=False)
 
 
 def updated(service: Service) -> Service:
@@ -62,8 +62,8 @@ def updated(service: Service) -> Service:
     return service
 
 
-def test_it_asks_for_trust_and_says_why(releases: Releases, later: Path, tmp_path: Path) -> None:
-    service = make(releases, tmp_path / "orders", later)
+def test_it_asks_for_trust_and_says_why(toy: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(toy, tmp_path / "orders", later)
     said = service.fail(*UPDATE)
     assert f"({LATER}: database.py becomes engine.py, with your edits)" in said
     assert said.endswith("If you trust the template: pdm run template-update --trust")
@@ -71,9 +71,9 @@ def test_it_asks_for_trust_and_says_why(releases: Releases, later: Path, tmp_pat
     assert service.run("copier", "update", "--defaults", "--skip-answered").returncode != 0, "Copier asks as well"
 
 
-def test_without_a_reason_copier_refuses(releases: Releases, tmp_path: Path) -> None:
-    later = releases.with_later(tmp_path / "template.git", rename_without_entry)
-    service = make(releases, tmp_path / "orders", later)
+def test_without_a_reason_copier_refuses(toy: Releases, tmp_path: Path) -> None:
+    later = toy.with_later(tmp_path / "template.git", rename_without_entry)
+    service = make(toy, tmp_path / "orders", later)
     assert "--trust" in service.fail(*UPDATE)
     assert git(service.folder, "status", "--porcelain") == ""
 
@@ -84,8 +84,8 @@ def rename_without_entry(template: Path) -> None:
     (template / "RELEASES.toml").write_text(text)
 
 
-def test_the_edits_go_along_and_so_do_answers(releases: Releases, later: Path, tmp_path: Path) -> None:
-    service = make(releases, tmp_path / "orders", later)
+def test_the_edits_go_along_and_so_do_answers(toy: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(toy, tmp_path / "orders", later)
     file = service.folder / "database.py"
     text = file.read_text()
     file.write_text(text + OWN)
@@ -102,8 +102,8 @@ def test_the_edits_go_along_and_so_do_answers(releases: Releases, later: Path, t
     assert not (service.folder / "Dockerfile").exists()
 
 
-def test_what_was_not_edited_is_as_in_a_new_service(releases: Releases, later: Path, tmp_path: Path) -> None:
-    service = updated(make(releases, tmp_path / "orders", later))
+def test_what_was_not_edited_is_as_in_a_new_service(toy: Releases, later: Path, tmp_path: Path) -> None:
+    service = updated(make(toy, tmp_path / "orders", later))
     assert (service.folder / "engine.py").read_bytes() == (later / "template" / "engine.py").read_bytes()
     assert not (service.folder / "database.py").exists()
     assert git(service.folder, "diff", "--name-only", "--diff-filter=U") == ""
@@ -112,15 +112,15 @@ def test_what_was_not_edited_is_as_in_a_new_service(releases: Releases, later: P
     assert service.succeed(*UPDATE).startswith("Up to date"), "no trust is needed any more"
 
 
-def test_what_was_deleted_stays_so(releases: Releases, later: Path, tmp_path: Path) -> None:
-    service = make(releases, tmp_path / "orders", later)
+def test_what_was_deleted_stays_so(toy: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(toy, tmp_path / "orders", later)
     service.folder.joinpath("database.py").unlink()
     updated(service)
     assert not service.folder.joinpath("engine.py").exists()
 
 
-def test_a_file_of_that_name_is_in_the_way(releases: Releases, later: Path, tmp_path: Path) -> None:
-    service = make(releases, tmp_path / "orders", later)
+def test_a_file_of_that_name_is_in_the_way(toy: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(toy, tmp_path / "orders", later)
     service.folder.joinpath("engine.py").write_text("# of our own\n")
     commit(service.folder)
     said = service.fail(*UPDATE, "--trust")
@@ -128,8 +128,8 @@ def test_a_file_of_that_name_is_in_the_way(releases: Releases, later: Path, tmp_
     assert git(service.folder, "status", "--porcelain") == ""
 
 
-def test_the_hook_twice_changes_nothing_more(releases: Releases, later: Path, tmp_path: Path) -> None:
-    service = make(releases, tmp_path / "orders", later)
+def test_the_hook_twice_changes_nothing_more(toy: Releases, later: Path, tmp_path: Path) -> None:
+    service = make(toy, tmp_path / "orders", later)
     statuses = []
     for stage in ("before", "before", "after", "after"):
         service.environment["STAGE"] = stage

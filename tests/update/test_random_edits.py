@@ -8,7 +8,7 @@ import pytest
 from safe_migrations.template.releases import read_news
 from safe_migrations.template.update import update
 
-from releases import VERSIONS, Releases, commit, git
+from releases import UPDATED_FROM, Releases, commit, git
 
 ROUNDS = 20
 BRIEFLY = 2  # of them by default
@@ -71,7 +71,7 @@ def test_no_line_disappears(releases: Releases, tmp_path: Path, seed: int, thoro
         pytest.skip(f"{BRIEFLY} of {ROUNDS} rounds are enough: pdm run test-all")
     random = Random(seed)  # noqa: S311
     template = releases.with_later(tmp_path / "template.git", lambda folder: change_template(random, folder))
-    service = releases.service(tmp_path / "orders", random.choice(VERSIONS), template=template)
+    service = releases.service(tmp_path / "orders", random.choice(UPDATED_FROM), template=template)
     change_service(random, service.folder)
     commit(service.folder)
     before, lines = texts(service.folder), written(service.folder)

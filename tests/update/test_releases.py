@@ -3,18 +3,16 @@
 import re
 import subprocess
 import sys
-import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from packaging.version import Version
 
-from releases import NEXT, RELEASES, VERSIONS, Releases, clone_with_releases, git
+from releases import NEWEST, NEXT, RELEASES, VERSIONS, Releases, clone_with_releases, git
 from support import ROOT
 
 CHANGELOG = re.findall(r"^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-NEWEST = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=VERSIONS)

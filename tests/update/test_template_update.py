@@ -18,7 +18,7 @@ from safe_migrations.template import workspace as scratch
 from safe_migrations.template.releases import copier, read_news
 from safe_migrations.template.update import unsolved, update
 
-from releases import LATER, NEXT, Releases, commit, git, template_file
+from releases import LATER, NEXT, Releases, commit, git, path_to_pdm, template_file
 from support import Service, bare_python
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
@@ -52,17 +52,15 @@ def change(template: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def later(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def later(toy: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template with that release."""
-    return releases.with_later(tmp_path_factory.mktemp("later") / "template.git", change)
+    return toy.with_later(tmp_path_factory.mktemp("later") / "template.git", change)
 
 
 @pytest.fixture
-def service(releases: Releases, later: Path, tmp_path: Path) -> Service:
-    """A service that can take that release, whose `pdm run` uses this test environment."""
-    service = releases.service(tmp_path / "orders", NEXT, template=later)
-    service.environment |= {"VIRTUAL_ENV": sys.prefix, "PDM_IGNORE_SAVED_PYTHON": "1"}
-    return service
+def service(toy: Releases, later: Path, tmp_path: Path) -> Service:
+    """A service that can take that release."""
+    return toy.service(tmp_path / "orders", NEXT, template=later)
 
 
 def state(service: Service) -> str:
@@ -100,7 +98,7 @@ def test_what_is_new_arrives_and_nothing_else_changes(service: Service) -> None:
     assert f"  {LATER}  A later release\n  Before the next deploy: ORDERS_LATER is new\n" in said
     assert "\nFiles that have changed:\n  .copier-answers.yml\n  .github/workflows/ci.yml\n" in said
     expected = {" M .copier-answers.yml", " M database.py", " M pyproject.toml", "?? alembic/later/", "?? later.txt"}
-    dropped = {" D .github/workflows/ci.yml", " D .github/workflows/template-update.yml"}
+    dropped = {" D .github/workflows/ci.yml"}
     assert set(git(service.folder, "status", "--porcelain").splitlines()) == expected | dropped
     assert not service.folder.joinpath(".github").exists(), "no empty folder is left"
 
@@ -114,14 +112,9 @@ def test_what_is_new_arrives_and_nothing_else_changes(service: Service) -> None:
 
 def test_checks_after_new_dependencies(service: Service, tmp_path: Path) -> None:
     """In order, until one fails; what `pdm` would do is written down here, and done in the user's journey."""
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    pdm = programs / "pdm"
-    pdm.write_text(f'#!/bin/sh\necho "$*" >> {programs}/called\ntest "$*" != "run typecheck"\n')
-    pdm.chmod(0o755)
-    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    path = path_to_pdm(tmp_path / "programs", failing="run typecheck")
     process = service.run(*UPDATE, path=path)
-    assert (programs / "called").read_text().splitlines() == ["install", "run lint", "run typecheck"]
+    assert (tmp_path / "programs" / "called").read_text().splitlines() == ["install", "run lint", "run typecheck"]
     assert process.returncode == 1
     assert "The update is in place, but `pdm run typecheck` failed." in process.stderr
 
@@ -208,8 +201,8 @@ def test_a_file_that_git_ignores_is_not_overwritten(service: Service) -> None:
     assert later.read_bytes() == b"of our own\0\n"
 
 
-def test_an_answer_that_is_not_taken_any_more_is_asked_for(releases: Releases, later: Path, tmp_path: Path) -> None:
-    service = releases.service(tmp_path / "orders", NEXT, template=later, postgres_version=15)
+def test_an_answer_that_is_not_taken_any_more_is_asked_for(toy: Releases, later: Path, tmp_path: Path) -> None:
+    service = toy.service(tmp_path / "orders", NEXT, template=later, postgres_version=15)
     edit_dropped(service)
     said = refusal(service)
     assert "(postgres_version was 15, and would be 18)" in said
@@ -229,27 +222,25 @@ def test_an_edited_file_that_the_template_has_dropped_stays(service: Service) ->
     assert service.folder.joinpath("later.txt").exists()
 
 
-@pytest.mark.parametrize("own", [b"# \xe4\n", b"# \0\n"], ids=["latin-1", "binary"])
-def test_what_is_no_text_stays(service: Service, own: bytes) -> None:
-    file = service.folder / "database.py"
-    text = file.read_bytes() + own
-    file.write_bytes(text)
-    service.folder.joinpath("later.txt").write_bytes(own)  # which the template brings as well
+def test_what_is_no_text_stays(service: Service) -> None:
+    latin, binary = service.folder / "database.py", service.folder / "later.txt"  # the template brings that as well
+    own = {latin: latin.read_bytes() + b"# \xe4\n", binary: b"# \0\n"}
+    for file, text in own.items():
+        file.write_bytes(text)
     commit(service.folder)
     said = decisions(service)
-    for name in ("database.py", "later.txt"):
-        assert f"  {name}: is no text in UTF-8, which can't be merged, and stays as it was\n" in said
-    assert file.read_bytes() == text
-    assert service.folder.joinpath("later.txt").read_bytes() == own
+    for file, text in own.items():
+        assert f"  {file.name}: is no text in UTF-8, which can't be merged, and stays as it was\n" in said
+        assert file.read_bytes() == text
 
 
 @pytest.fixture
-def monorepo(releases: Releases, later: Path, tmp_path: Path, thorough: bool) -> list[Service]:
+def monorepo(toy: Releases, later: Path, tmp_path: Path, thorough: bool) -> list[Service]:
     """Ten services in a repository, or a few, each of which can take the release."""
     made = []
     for number in range(10 if thorough else 4):
         folder = tmp_path / "repository" / "services" / f"orders_{number}"
-        made.append(releases.service(folder, NEXT, template=later, layout="monorepo"))
+        made.append(toy.service(folder, NEXT, template=later, layout="monorepo"))
         shutil.rmtree(folder / ".git")
     root = tmp_path / "repository"
     root.joinpath(".gitignore").write_text(".env\n.venv/\n")
@@ -276,8 +267,7 @@ def test_services_of_a_monorepo_each_at_its_own_time(monorepo: list[Service]) ->
         (
             ".copier-answers.yml",
             ".dockerignore",
-            ".github/workflows/orders-template-update.yml",
-            ".github/workflows/orders.yml",
+            ".github/workflows/ci.yml",
             "alembic/later/new.txt",
             "database.py",
             "later.txt",
@@ -298,8 +288,9 @@ def everything(service: Service) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["key", "disk"])
-@pytest.mark.parametrize("at", [1, 5])
+@pytest.mark.parametrize(
+    ("error", "at"), [(KeyboardInterrupt(), 1), (OSError(28, "No space left on device"), 5)], ids=["key", "disk"]
+)
 def test_it_comes_whole_or_not_at_all(
     service: Service, monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int
 ) -> None:
@@ -313,7 +304,7 @@ def test_it_comes_whole_or_not_at_all(
             raise error
 
     with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, MigrationError)):
-        patch.setattr("safe_migrations.scratch.shutil.copy", copy)
+        patch.setattr("safe_migrations.template.workspace.shutil.copy", copy)
         update(service.folder, news)
     assert len(copied) == at
     assert everything(service) == before
@@ -350,12 +341,9 @@ def test_ended_while_it_merges(service: Service, how: signal.Signals) -> None:
 
 
 def test_no_secret_of_the_templates_url_is_shown(service: Service) -> None:
-    answers = service.folder / ".copier-answers.yml"
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://robot:hidden-token@127.0.0.1:{server.getsockname()[1]}/template.git"
-    lines = [line for line in answers.read_text().splitlines() if not line.startswith("_src_path")]
-    answers.write_text("\n".join([f"_src_path: {url}", *lines, ""]))
-    commit(service.folder)
+    address(service, url)
     said = service.fail(*CHECK)
     assert "hidden-token" not in said
     assert "127.0.0.1" in said
@@ -365,6 +353,46 @@ def test_no_secret_of_the_templates_url_is_shown(service: Service) -> None:
         without_login("fatal: https://robot:hidden@host/t.git, ssh://git@host")
         == "fatal: https://host/t.git, ssh://host"
     )
+
+
+MOVE = "sed -i.before 's#^_src_path:.*#_src_path: ADDRESS#' .copier-answers.yml"
+
+
+def address(service: Service, source: Path | str) -> None:
+    """Write where the template is, as a person does it where it has moved."""
+    service.succeed("bash", "-euc", MOVE.replace("ADDRESS", str(source)))
+    service.folder.joinpath(".copier-answers.yml.before").unlink()
+    commit(service.folder)
+
+
+@pytest.mark.parametrize("kind", ["", "file://"])
+def test_a_template_that_has_moved(service: Service, later: Path, tmp_path: Path, kind: str) -> None:
+    gone = f"{kind}{tmp_path / 'gone.git'}"
+    address(service, gone)
+    said = service.fail(*(CHECK if kind else UPDATE))
+    assert gone in said
+    assert MOVE in said
+    address(service, f"{kind}{later}")
+    edit_dropped(service)
+    decisions(service)
+    assert "# later" in service.folder.joinpath("database.py").read_text()
+    assert f"_src_path: {kind}{later}\n" in service.folder.joinpath(".copier-answers.yml").read_text()
+
+
+def test_a_template_without_a_release(toy: Releases, tmp_path: Path) -> None:
+    """Not even one that has moved on."""
+    template = tmp_path / "template.git"
+    git(tmp_path, "clone", "--quiet", "--no-tags", str(toy.template), str(template))
+    service = toy.service(tmp_path / "orders", NEXT)
+    service.succeed(
+        "copier", "copy", "--defaults", "--overwrite", "--quiet", "--data=service_name=orders", str(template), "."
+    )
+    commit(service.folder)
+    for command in (CHECK, UPDATE):
+        said = service.fail(*command)
+        assert f"{template} has no release" in said
+        assert "pdm run tag-releases" in said
+        commit(template, "later")
 
 
 def test_without_answers_or_a_repository(service: Service) -> None:
@@ -377,15 +405,14 @@ def test_without_answers_or_a_repository(service: Service) -> None:
     assert "git init && git add --all && git commit; then pdm run template-update" in service.fail(*UPDATE)
 
 
-@pytest.mark.parametrize("broken", ["[[release", "[[release]]\n", '[[release]]\nversion = "next"\n', 'release = "x"\n'])
-def test_releases_that_can_not_be_read(releases: Releases, tmp_path: Path, broken: str) -> None:
-    template = releases.with_later(tmp_path / "t.git", lambda folder: change_releases(folder, broken))
-    service = releases.service(tmp_path / "orders", NEXT, template=template)
-    assert "RELEASES.toml of the template can't be read" in service.fail(*CHECK)
-
-
-def change_releases(template: Path, text: str) -> None:
-    (template / "RELEASES.toml").write_text(text)
+def test_releases_that_can_not_be_read(toy: Releases, tmp_path: Path) -> None:
+    template = toy.with_later(tmp_path / "template.git", lambda _: None)
+    service = toy.service(tmp_path / "orders", NEXT, template=template)
+    for broken in ("[[release", "[[release]]\n", '[[release]]\nversion = "next"\n', 'release = "x"\n'):
+        (template / "RELEASES.toml").write_text(broken)
+        commit(template)
+        with pytest.raises(MigrationError, match=r"RELEASES\.toml of the template can't be read"):
+            read_news(service.folder)
 
 
 def test_without_git(service: Service) -> None:

@@ -1,17 +1,16 @@
-"""`copier update` without --trust, from each released version: what is new arrives, and a service's own stays."""
+"""Updates without --trust, from released versions: what is new arrives, and a service's own stays."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from copier import run_update
-from safe_migrations.template.releases import read_news
-from safe_migrations.template.update import update as update_from_template
 from sqlalchemy import URL
 
-from releases import NEXT, VERSIONS, Releases, commit, git
+from releases import NEXT, UPDATED_FROM, VERSIONS, Releases, commit, git, path_to_pdm
 from support import Service, tables
 
 OWN = {".git", "README.md", "models_db.py", "tests/test_item.py"}  # the service's, from its first day
@@ -21,6 +20,12 @@ def update(service: Service, **options: Any) -> None:
     """As `copier update --defaults --skip-answered`, which is what bots call."""
     options = {"defaults": True, "skip_answered": True, "overwrite": True, "unsafe": False, "quiet": True} | options
     run_update(service.folder, **options)
+
+
+def own_update(service: Service) -> CompletedProcess[str]:
+    """As `pdm run template-update`, which in a service of 1.x is the service's own code."""
+    path = path_to_pdm(service.folder.parent / "programs")
+    return service.run("python", "-m", "safe_migrations", "template-update", path=path)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -88,6 +93,11 @@ EDITS = [
 ]
 
 
+# What 1.x carried, and 2.0.0 has dropped; and the files in which 2.0.0 has rewritten the very lines that EDITS change.
+MACHINERY = Edit("the machinery", "safe_migrations/runner.py", lambda text: text + "# of our own\n")
+REWRITTEN = {"alembic/env.py", "config.py"}
+
+
 def add_revision(service: Service) -> None:
     service.add_revision("own", "op.add_column('item', sa.Column('note', sa.Text(), nullable=True))")
 
@@ -102,55 +112,65 @@ def change_revisions(service: Service, deleting: bool) -> None:
         add_revision(service)
 
 
-def template_update(service: Service) -> None:
-    """As `pdm run template-update`, but for the checks."""
-    assert update_from_template(service.folder, read_news(service.folder)).to_decide == ()
-
-
-@pytest.mark.parametrize(
-    ("deleting", "by"),
-    [(False, update), (False, template_update), (True, template_update)],
-    ids=["edited-copier", "edited", "deleted"],
-)
-@pytest.mark.parametrize("version", VERSIONS)
-def test_edits_survive_and_all_else_is_as_in_a_new_service(
-    releases: Releases,
-    tmp_path: Path,
-    version: str,
-    deleting: bool,
-    by: Callable[[Service], None],
-    subtests: pytest.Subtests,
-) -> None:
-    edits = [edit for edit in EDITS if (edit.make is None) is deleting]
-    service, fresh = releases.service(tmp_path / "orders", version), releases.fresh(NEXT)
-    expected = files(fresh)
-    change_revisions(service, deleting)
+def make_edits(service: Service, edits: list[Edit], expected: dict[str, bytes]) -> None:
+    """Edit a service, and what its files are to be after the update."""
     for edit in edits:
         file = service.folder / edit.name
         if edit.make is None:
             file.unlink()
             expected.pop(edit.name, None)
-            continue
-        file.write_text(edit.make(file.read_text()))
-        if edit.name in expected:
-            expected[edit.name] = edit.make(expected[edit.name].decode()).encode()
+        else:
+            file.write_text(edit.make(file.read_text()))
+            if edit.name in expected:
+                expected[edit.name] = edit.make(expected[edit.name].decode()).encode()
     commit(service.folder)
+
+
+@pytest.mark.parametrize("how", ["edited", "edited-copier", "deleted"])
+@pytest.mark.parametrize("version", UPDATED_FROM)
+def test_edits_survive_and_all_else_is_as_in_a_new_service(
+    releases: Releases, tmp_path: Path, version: str, how: str, subtests: pytest.Subtests
+) -> None:
+    deleting, carries = how == "deleted", version.startswith("1.")
+    edits = [edit for edit in EDITS if (edit.make is None) is deleting] + [MACHINERY] * (carries and not deleting)
+    service, fresh = releases.service(tmp_path / "orders", version), releases.fresh(NEXT)
+    expected = files(fresh)
+    change_revisions(service, deleting)
+    make_edits(service, edits, expected)
     paths = [*service.versions.iterdir(), *(service.folder / name for name in OWN)]
     own = {path: path.read_bytes() for path in paths if path.is_file()}
-    by(service)
+
+    conflicts, kept = (REWRITTEN if carries and not deleting else set()), set[str]()
+    if how == "edited-copier":
+        update(service)  # which says nothing of conflicts, and deletes what the template has dropped
+    else:
+        kept = {MACHINERY.name} if MACHINERY in edits else set()
+        process = own_update(service)
+        assert process.returncode == bool(conflicts or kept), process.stdout + process.stderr
+        for name in conflicts | kept:
+            assert f"\n  {name}: " in process.stderr
 
     found = files(service.folder)
+    assert unmerged(service) == conflicts
+    for name in conflicts:
+        before = git(service.folder, "show", f"HEAD:{name}")
+        assert git(service.folder, "show", f":2:{name}") == before, "nothing of it is lost"
+        assert git(service.folder, "show", f":3:{name}").encode() == files(fresh)[name]
+        assert b"\n<<<<<<< " in found.pop(name)
+        expected.pop(name)
+    for name in kept:
+        assert found.pop(name).decode() == git(service.folder, "show", f"HEAD:{name}")
     for edit in edits:
         with subtests.test(edit.what):
             assert found.get(edit.name) == expected.get(edit.name)
-            assert (service.folder / edit.name).exists() is not deleting
+            gone = deleting or (edit is MACHINERY and not kept)
+            assert (service.folder / edit.name).exists() is not gone
     assert found == expected
     assert {path: path.read_bytes() for path in own} == own
     assert set(service.versions.iterdir()) <= own.keys(), "no revision comes back"
-    assert not unmerged(service)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", UPDATED_FROM)
 def test_a_filled_env_is_not_touched_and_twice_changes_nothing(
     releases: Releases, tmp_path: Path, version: str
 ) -> None:
@@ -180,23 +200,34 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", UPDATED_FROM)
 def test_answers_are_kept(releases: Releases, tmp_path: Path, version: str) -> None:
     service = releases.service(tmp_path / "orders", version, **ANSWERS)
     update(service)
     assert files(service.folder) == files(releases.fresh(NEXT, **ANSWERS))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", UPDATED_FROM)
 def test_the_database_of_the_old_version_goes_on(
-    releases: Releases, tmp_path: Path, version: str, database: URL
+    releases: Releases, tmp_path: Path, version: str, database: URL, without_library: Path
 ) -> None:
+    """Its code has migrated it, and has written revisions; one of them waits."""
     service = releases.service(tmp_path / "orders", version)
     service.configure(database)
-    service.succeed("alembic", "upgrade", "head")
+    service.add_revision(
+        "index",
+        'op.create_index_concurrently("ix_item_created_at", "item", ["created_at"])',
+        'op.drop_index_concurrently("ix_item_created_at")',
+    )
+    carries = version.startswith("1.")
+    service.succeed(str(without_library / "alembic") if carries else "alembic", "upgrade", "head")
     models = service.folder / "models_db.py"
-    models.write_text(models.read_text().replace("    name: ", "    note: Mapped[str | None]\n    name: ", 1))
-    add_revision(service)
+    text = models.read_text().replace("    name: ", "    note: Mapped[str | None]\n    name: ", 1)
+    text = text.replace(
+        "created_at: Mapped[datetime] = mapped_column(", "created_at: Mapped[datetime] = mapped_column(index=True, ", 1
+    )
+    models.write_text(text)
+    service.add_revision("own", "op.add_column('item', sa.Column('note', sa.Text(), nullable=True))")
     commit(service.folder)
     update(service)
     service.succeed("alembic", "upgrade", "head")
@@ -209,5 +240,5 @@ def test_to_other_answers(releases: Releases, tmp_path: Path) -> None:
     service = releases.service(tmp_path / "orders", VERSIONS[-1])
     update(service, data={"ci": "none", "postgres_version": 17})
     assert not (service.folder / ".github").exists()
-    assert "POSTGRES_VERSION = 17" in service.folder.joinpath("answers.py").read_text()
+    assert "\npostgres_version = 17\n" in service.folder.joinpath("alembic.ini").read_text()
     assert len(service.revisions()) == 1

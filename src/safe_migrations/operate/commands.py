@@ -47,7 +47,10 @@ def register(commands: Commands) -> None:
             {"type": at_least(0, float), "default": 10.0, "help": "wait while a standby is more seconds behind (10)"},
         ),
     )
-    commands.add("state", state, "tell the database's state, and what to do next", JSON, quick)
+    parser = commands.add("state", state, "tell the database's state, and what to do next")
+    json_or_quick = parser.add_mutually_exclusive_group()
+    for option, settings in (JSON, quick):
+        json_or_quick.add_argument(option, **settings)
     commands.add("locks", show_locks, "show who blocks whom, as a tree", JSON, pid, YES)
     commands.add(
         "backup", make_backup, "write a checked backup of the database, readable by its owner only", optional_file

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters
+from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters, place
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
 from safe_migrations.postgres.timeouts import Policy, load_policy
 from safe_migrations.service import Service
@@ -54,13 +54,15 @@ class Database:
         """
         try:
             parsed = make_url(url)
-        except ArgumentError:
-            raise ConfigurationError(f"The database's URL can't be read: correct {service.settings}.") from None
+        except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+            raise _unreadable(service) from None
         if parsed.get_backend_name() not in ("postgresql", "postgres"):
             raise ConfigurationError(
                 f"The database's URL is one of {parsed.get_backend_name()}, and PostgreSQL's is needed: correct "
                 f"{service.settings}."
             )
+        if "@" in (parsed.host or ""):  # it stands in a password that is not encoded, half of which would be the host
+            raise _unreadable(service)
         query = {name: [values] if isinstance(values, str) else list(values) for name, values in parsed.query.items()}
         return cls(_checked(parsed.set(drivername=DRIVER), query, service.settings), service)
 
@@ -79,8 +81,9 @@ class Database:
 
     @property
     def host(self) -> str:
-        """The server's host and port; for messages."""
-        return f"{self.url.host or self.url.query.get('host') or 'localhost'}:{self.url.port or 5432}"
+        """The server's host and port, or those of several; for messages."""
+        hosts, ports = (client_environment(self.url).get(name) for name in ("PGHOST", "PGPORT"))
+        return place(hosts.split(",") if hosts else (), ports.split(",") if ports else ())
 
     @property
     def policy(self) -> Policy:
@@ -115,6 +118,13 @@ def parse_database_url(text: str, variable: str) -> URL:
         ConfigurationError: it is not a URL of PostgreSQL, or has a parameter that asyncpg does not take.
     """
     return _url(parse_address(text, variable), variable)
+
+
+def _unreadable(service: Service) -> ConfigurationError:
+    return ConfigurationError(
+        f"The database's URL can't be read: correct {service.settings}, with the special characters of user and "
+        "password percent-encoded."
+    )
 
 
 def _url(address: Address, variable: str) -> URL:
@@ -194,7 +204,7 @@ _CLIENT_VARIABLES = {
     **{"ssl": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"},
     **{"sslcrl": "PGSSLCRL", "passfile": "PGPASSFILE", "options": "PGOPTIONS", "krbsrvname": "PGKRBSRVNAME"},
     **{"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION", "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION"},
-    **{"target_session_attrs": "PGTARGETSESSIONATTRS"},
+    **{"target_session_attrs": "PGTARGETSESSIONATTRS", "sslnegotiation": "PGSSLNEGOTIATION", "gsslib": "PGGSSLIB"},
 }
 
 

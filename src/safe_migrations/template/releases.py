@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import MigrationError, NotInstalledError
 from safe_migrations.history.git import environment_of_git, git, without_login
 
 ANSWERS = ".copier-answers.yml"
 UPDATE_WAITS = 10  # the exit status
-_NO_COPIER = "Copier is not installed in this environment: pdm install"
+_NO_TAG = "0.0.0.post"  # how Copier names a commit that no tag precedes
 # What Copier takes for an URL, for git as well.
 _SHORTHANDS = ("-c", "url.https://github.com/.insteadOf=gh:", "-c", "url.https://gitlab.com/.insteadOf=gl:")
 
@@ -77,11 +77,23 @@ def read_news(folder: Path) -> News:
         folder: of the service.
 
     Raises:
-        MigrationError: it can't be asked, or knows nothing of this service's version.
+        MigrationError: it can't be asked, has no release, or knows nothing of this service's version.
     """
     source = str(read_answers(folder)["_src_path"])
-    found = json.loads(copier(folder, "check-update", "--output-format=json"))
+    address = without_login(source)
+    write = f"sed -i.before 's#^_src_path:.*#_src_path: ADDRESS#' {ANSWERS}"
+    moved = (
+        f"The address of the template is {address}. If the template has moved, write its new address into the line "
+        f"_src_path, the only one there to change by hand: {write}; and into pyproject.toml, if the library comes from "
+        "there. Commit, then run the same command again."
+    )
+    found = json.loads(copier(folder, "check-update", "--output-format=json", advice=moved))
     current, latest, waits = found["current_version"], found["latest_version"], found["update_available"]
+    if latest.startswith(_NO_TAG):
+        raise MigrationError(
+            f"The template at {address} has no release: none of its commits has a tag. Whoever keeps it makes one: "
+            "pdm run tag-releases. To take its newest commit: pdm run copier update --vcs-ref=HEAD --skip-answered"
+        )
     return News(current, latest, waits, tuple(_released(folder, source, current, latest)) if waits else ())
 
 
@@ -97,7 +109,7 @@ def read_answers(folder: Path) -> dict[str, Any]:
     try:
         import yaml  # type: ignore[import-untyped, unused-ignore]  # comes with Copier
     except ModuleNotFoundError:
-        raise MigrationError(_NO_COPIER) from None
+        raise NotInstalledError("Copier", "template") from None
     try:
         answers = dict(yaml.safe_load(folder.joinpath(ANSWERS).read_text()))
         return answers | {name: answers[name] for name in ("_src_path", "_commit")}
@@ -108,12 +120,13 @@ def read_answers(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def copier(folder: Path, *arguments: str) -> str:
+def copier(folder: Path, *arguments: str, advice: str = "Put that right, then run the same command again.") -> str:
     """Run Copier, which asks nothing, and return what it prints.
 
     Args:
         folder: of the service.
         arguments: its command and options.
+        advice: what a person can do if it fails.
 
     Raises:
         MigrationError: it is not installed, or has failed.
@@ -127,11 +140,10 @@ def copier(folder: Path, *arguments: str) -> str:
         text=True,
     )
     if "No module named copier" in process.stderr:
-        raise MigrationError(_NO_COPIER)
+        raise NotInstalledError("Copier", "template")
     if process.returncode != 0:
         raise MigrationError(
-            f"copier {arguments[0]} failed ({without_login(_reason(process.stderr))}); nothing was changed. Put that "
-            "right, then run the same command again."
+            f"copier {arguments[0]} failed ({without_login(_reason(process.stderr))}); nothing was changed. {advice}"
         )
     return process.stdout
 
@@ -140,6 +152,8 @@ def _reason(said: str) -> str:
     """The line in which git, a hook of the template, or Copier says what is wrong; Copier says last that a hook did."""
     if "Unknown revision" in said:
         return "the template's repository lacks the tag of a release: whoever keeps it, pdm run tag-releases"
+    if "git-tracked templates" in said:
+        return "no git repository is there"
     lines = [line.strip(" |") for line in said.splitlines() if line.strip(" |") and not line.startswith("Task ")]
     return (re.findall("fatal: .*", said) or lines or ["it does not say why"])[-1]
 

@@ -21,7 +21,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from safe_migrations import environment
+from safe_migrations import env_files
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.postgres.connection import Database as Connectable
 from safe_migrations.postgres.connection import connected, parse_database_url, run_async
@@ -30,6 +30,7 @@ from safe_migrations.postgres.programs import find_programs
 from safe_migrations.service import Service
 from safe_migrations.upgrade.project import DATABASE_URL, Project, load_project
 from sqlalchemy import URL, Row, text
+from sqlalchemy.schema import CreateSchema
 
 __all__ = ["Database"]
 
@@ -116,7 +117,7 @@ def no_configuration(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path
         if variable.startswith((f"{service.env_prefix}_", f"{service.platform_prefix}_")):
             monkeypatch.delenv(variable)
     env_file = tmp_path / ".env"
-    monkeypatch.setattr(environment, "env_files", lambda _folder: [env_file])
+    monkeypatch.setattr(env_files, "env_files", lambda _folder: [env_file])
     return env_file
 
 
@@ -168,11 +169,20 @@ def throw_away_database(server: URL, service: Service, template: str | None = No
     Args:
         server: any database of the server.
         service: whose it is.
-        template: the database of which it is a copy; an empty one by default.
+        template: the database of which it is a copy; by default there is nothing in it, but for the schema of the
+            version table, which Alembic does not create.
     """
     name = f"test_{uuid4().hex}"
     run_async(create_database(Connectable(server, service), name, template or "template1"))
     try:
-        yield Database(server.set(database=name), service)
+        database = Database(server.set(database=name), service)
+        if template is None and service.version_table_schema:
+            run_async(_create_schema(database.connectable, service.version_table_schema))
+        yield database
     finally:
         run_async(drop_database(Connectable(server, service), name))
+
+
+async def _create_schema(database: Connectable, name: str) -> None:
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+        await connection.execute(CreateSchema(name, if_not_exists=True))

@@ -13,7 +13,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.postgres.connection import Database
-from safe_migrations.service import Service, find_config_files
+from safe_migrations.service import Service, find_config_files, refuse_hidden_library
 from sqlalchemy import URL
 
 # In the attributes of Alembic's configuration: describe the project and run nothing; another database than its own.
@@ -69,9 +69,10 @@ def alembic_config(files: Sequence[str] = ()) -> Config:
         files: given by `-c`, `alembic.ini` and `pyproject.toml`; by default that of ALEMBIC_CONFIG, or alembic.ini.
 
     Raises:
-        ConfigurationError: there is no such file.
+        ConfigurationError: there is no such file, or it stands beside the package of template 1.x.
     """
     ini, toml = find_config_files(files)
+    refuse_hidden_library(ini.parent)
     # With arguments, as on Alembic's command line, so that env.py sets up the logging.
     return Config(ini if ini.is_file() else None, toml, cmd_opts=Namespace(x=None))
 

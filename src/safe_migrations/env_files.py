@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from safe_migrations.errors import ConfigurationError
+from safe_migrations.errors import ConfigurationError, NotInstalledError
 
 
 def env_files(folder: Path) -> list[Path]:
@@ -52,7 +52,7 @@ def _read(file: Path) -> dict[str, str]:
     try:
         from dotenv import dotenv_values  # here, because a container has no .env and need not wait for the import
     except ModuleNotFoundError:
-        raise ConfigurationError(f"python-dotenv is not installed, and reads {file}: add it to the project.") from None
+        raise ConfigurationError(str(NotInstalledError(f"python-dotenv, which reads {file},", "dev"))) from None
     try:
         values = dotenv_values(file, interpolate=False)  # a password may contain ${…}
     except (OSError, UnicodeError) as error:

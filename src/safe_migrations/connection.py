@@ -1,0 +1,44 @@
+"""What `database.py` of template 1.x imports that a service has kept. It goes with release 3."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from safe_migrations.postgres import connection
+from safe_migrations.service import Service
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+_DATABASE = (
+    "database.py is of template 1.x: write from safe_migrations import Readiness, check_readiness there in place of "
+    'its own, and await check_readiness(engine, SERVICE_FOLDER / "alembic.ini").'
+)
+
+
+def gone(name: str) -> ImportError:
+    """The error for a name that only the tests of template 1.x imported.
+
+    Args:
+        name: with its module.
+    """
+    return ImportError(
+        f"{name} was of template 1.x. If tests/conftest.py imports it, write pytest_plugins = "
+        '["safe_migrations.testing"] there in place of its own fixtures.'
+    )
+
+
+def _explain(error: OSError | DBAPIError, url: URL, env_prefix: str) -> str:
+    service = Service(Path("alembic.ini"), env_prefix.lower(), env_prefix=env_prefix)
+    return connection.explain(error, connection.Database(url, service))
+
+
+_NAMES = {"CONNECT_TIMEOUT": connection.CONNECT_TIMEOUT, "explain": _explain}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        warnings.warn(_DATABASE, FutureWarning, stacklevel=2)
+        return _NAMES[name]
+    if name.startswith("__"):  # which Python, and tools, look for in any module
+        raise AttributeError(name)
+    raise gone(f"{__name__}.{name}")

@@ -1,0 +1,233 @@
+"""From 1.x, whose services carried the machinery, to the library: old files, old replicas and old work go on."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from sqlalchemy import URL
+
+from gate import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
+from releases import LAST_OF_1, Releases, commit, git, path_to_pdm
+from support import MypyCache, Service, as_text, fetch
+
+UPDATE = ("python", "-m", "safe_migrations", "template-update")
+BACKFILL = """
+import sqlalchemy as sa
+
+from safe_migrations.backfills import Backfill
+
+number = sa.table("number", sa.column("id"), sa.column("value"))
+backfill = Backfill(table=number, key=("id",), values={"value": number.c.value + 1}, batch_size=100)
+"""
+ROWS = 10_000
+SILENT = 'op.execute("ALTER TABLE item SET (fillfactor = 90)")'  # models know nothing of it
+
+
+@dataclass
+class Carried:
+    """A service of 1.x, and the same after its update.
+
+    Attributes:
+        old: as it was, with its own machinery.
+        new: after `template-update`.
+        alembic: Alembic's program, for the old one.
+        python: likewise.
+    """
+
+    old: Service
+    new: Service
+    alembic: str
+    python: str
+
+    def add_revision(self, slug: str, upgrade: str) -> None:
+        """The same revision for both."""
+        for each in (self.old, self.new):
+            each.add_revision(slug, upgrade)
+
+
+@pytest.fixture(scope="session")
+def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A service of 1.x, and a copy that has updated itself, from beginning to end; once for all workers."""
+    of_worker = tmp_path_factory.getbasetemp()
+    folder = (of_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_worker) / "carried"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            update_itself(request.getfixturevalue("releases"), folder)
+    return folder / "old", folder / "new"
+
+
+def update_itself(releases: Releases, folder: Path) -> None:
+    old = releases.service(folder / "old", LAST_OF_1)
+    new = Service(folder / "new", "ORDERS")
+    shutil.copytree(old.folder, new.folder)
+    said = new.succeed(*UPDATE, path=path_to_pdm(folder / "programs"))
+    assert "Everything passes" in said
+    called = (folder / "programs" / "called").read_text().splitlines()
+    assert called == ["install", "run lint", "run typecheck", "run test"]
+    commit(new.folder)
+
+
+@pytest.fixture
+def carried(folders: tuple[Path, Path], tmp_path: Path, database: URL, without_library: Path) -> Carried:
+    """A service of 1.x and its update, on the same database, which the old one has migrated."""
+    old, new = (Service(tmp_path / folder.name, "ORDERS") for folder in folders)
+    for service, folder in ((old, folders[0]), (new, folders[1])):
+        shutil.copytree(folder, service.folder)
+        service.configure(database)
+    carried = Carried(old, new, alembic=str(without_library / "alembic"), python=str(without_library / "python"))
+    carried.old.succeed(carried.alembic, "upgrade", "head")
+    return carried
+
+
+def ended(process: "Popen[str]") -> str:
+    """What a process has said that ends well."""
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, said + errors
+    return said + errors
+
+
+def test_the_folder_goes_and_the_library_comes(carried: Carried, server: URL, mypy_cache: MypyCache) -> None:
+    """What Python has compiled of the old folder is left on the disk, and is in nobody's way."""
+    new = carried.new
+    assert {path.name for path in new.folder.joinpath("safe_migrations").iterdir()} == {"__pycache__"}
+    assert git(new.folder, "ls-files", "safe_migrations", "answers.py") == ""
+    assert '"alembic-safe-migrations' in new.folder.joinpath("pyproject.toml").read_text()
+    new.succeed("ruff", "check", ".")
+    new.succeed("ruff", "format", "--check", ".")
+    with mypy_cache() as cache:
+        new.succeed("mypy", "--cache-dir", cache, ".")
+    new.environment["ORDERS_TEST_DATABASE_URL"] = as_text(server)
+    new.succeed("pytest", "-p", "no:cacheprovider")
+
+
+@pytest.mark.parametrize("first", ["1.x", "2"])
+def test_upgrades_of_both_exclude_each_other(carried: Carried, database: URL, first: str) -> None:
+    fetch(database, "CREATE TABLE gate ()")
+    carried.add_revision("gate", GATE + 'op.execute("CREATE TABLE made ()")')
+    starters = [lambda: carried.old.start(carried.alembic, "upgrade", "head")]
+    starters.insert(0 if first == "2" else 1, lambda: carried.new.start("alembic", "upgrade", "head"))
+    one = starters[0]()
+    wait_for(database, AT_THE_GATE)
+    two = starters[1]()
+    wait_for(database, WAITING_FOR_THE_LOCK)
+    assert (one.poll(), two.poll()) == (None, None)
+    open_gate(database)
+    assert "Running upgrade" in ended(one)
+    assert "Running upgrade" not in ended(two), "nothing is left to do"
+    assert [row.version_num for row in fetch(database, "SELECT version_num FROM alembic_version")] == ["0002_gate"]
+
+
+def test_half_a_backfill_goes_on(carried: Carried, database: URL) -> None:
+    fetch(database, "CREATE TABLE number (id bigint PRIMARY KEY, value bigint DEFAULT 0)")
+    fetch(database, "INSERT INTO number SELECT generate_series(1, :rows)", rows=ROWS)
+    for each in (carried.old, carried.new):
+        file = each.folder / "alembic" / "backfills" / "number.py"
+        file.parent.mkdir()
+        file.write_text(BACKFILL)
+    process = carried.old.start(carried.python, "-m", "safe_migrations", "backfill", "--nice-ratio", "1")
+    wait_for(database, "SELECT 1 FROM number WHERE value = 1 LIMIT 1")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert 0 < len(fetch(database, "SELECT 1 FROM number WHERE value = 1")) < ROWS
+    (done,) = json.loads(carried.new.succeed("safe-migrations", "backfill", "--nice-ratio", "0", "--json"))
+    assert (done["rows"], done["already_complete"]) == (ROWS, False), "with those that were done before"
+    assert [tuple(row) for row in fetch(database, "SELECT value, count(*) FROM number GROUP BY 1")] == [(1, ROWS)]
+    assert carried.old.succeed(carried.python, "-m", "safe_migrations", "backfill") == "number was complete already.\n"
+
+
+def test_old_replicas_go_on_beside_the_new_code(carried: Carried, database: URL) -> None:
+    carried.new.add_revision("later", SILENT)
+    carried.new.succeed("safe-migrations", "deploy", "--without-backup")
+    for command in (("-m", "database"), ("-m", "safe_migrations", "state", "--quick")):
+        process = carried.old.run(carried.python, *command)
+        assert "0002_later" in process.stdout, process.stderr
+        assert "newer than this code" in process.stdout
+    assert carried.old.run(carried.python, "-m", "database").returncode == 0, "they are ready"
+    assert "0002_later" in carried.new.succeed("python", "-m", "database")
+
+
+def test_old_deploys_go_on_where_the_new_code_is_not_yet(carried: Carried) -> None:
+    """Which has a revision that runs in the same database."""
+    carried.add_revision("later", SILENT)
+    carried.old.succeed(carried.python, "-m", "safe_migrations", "deploy", "--without-backup")
+    assert "0002_later" in carried.new.succeed("safe-migrations", "state")
+    carried.new.succeed("safe-migrations", "deploy", "--without-backup")
+
+
+CURRENT, STATE, READY = ("alembic", "current"), ("safe-migrations", "state"), ("python", "-m", "database")
+
+
+@pytest.mark.parametrize(
+    ("kept", "warn"),
+    [
+        (["alembic/env.py"], [CURRENT, STATE]),
+        (["config.py", "answers.py"], [CURRENT, STATE, READY]),
+        (["database.py"], [READY]),
+        (["alembic.ini"], []),
+    ],
+    ids=["env", "config", "database", "ini"],
+)
+def test_files_that_a_service_keeps_run_and_say_what_to_write(
+    carried: Carried, kept: list[str], warn: list[tuple[str, ...]]
+) -> None:
+    new = carried.new
+    git(new.folder, "checkout", "HEAD~", "--", *kept)
+    (variable,) = new.environment.items()
+    new.environment.clear()
+    new.folder.joinpath(".env").write_text("=".join(variable))
+    for command in (CURRENT, STATE, READY):
+        process = new.run(*command)
+        assert process.returncode == 0, process.stderr
+        warned = process.stderr.count("FutureWarning")
+        assert warned == process.stderr.count(f"{kept[0]} is of template 1.x: write from safe_migrations import ")
+        assert warned == (command in warn)
+    models = new.folder / "models_db.py"
+    models.write_text(models.read_text().replace("    name: ", "    note: Mapped[str | None]\n    name: ", 1))
+    new.succeed("alembic", "revision", "--autogenerate", "-m", "note")
+    assert new.revisions()[-1].endswith("_0002_note.py")
+    new.succeed("alembic", "upgrade", "head")
+    new.succeed("alembic", "check")
+
+
+def test_fixtures_that_a_service_keeps_say_what_to_write(carried: Carried) -> None:
+    git(carried.new.folder, "checkout", "HEAD~", "--", "tests/conftest.py")
+    process = carried.new.run("pytest", "-p", "no:cacheprovider")
+    assert process.returncode != 0
+    assert 'tests/conftest.py imports it, write pytest_plugins = ["safe_migrations.testing"]' in process.stderr
+
+
+def test_edited_machinery_is_kept_aside_and_hides_nothing(carried: Carried, tmp_path: Path) -> None:
+    old = carried.old
+    names = ("safe_migrations/__init__.py", "safe_migrations/errors.py")
+    for name in names:
+        with old.folder.joinpath(name).open("a") as file:
+            file.write("# of our own\n")
+    commit(old.folder)
+    process = old.run(*UPDATE, path=path_to_pdm(tmp_path / "programs"))
+    assert process.returncode == 1
+    for name in names:
+        assert f"\n  {name}: the template has dropped it, and you had changed it" in process.stderr
+        assert old.folder.joinpath(name).read_text().endswith("# of our own\n")
+    for command in (("alembic", "upgrade", "head"), ("safe-migrations", "state")):
+        assert names[0] in old.fail(*command)
+    old.folder.joinpath(names[0]).unlink()
+    old.folder.joinpath(names[1]).write_text("raise RuntimeError")
+    old.succeed("alembic", "upgrade", "head")
+    old.succeed("python", "-m", "safe_migrations", "state")
+
+
+def test_a_service_of_1_beside_the_library_is_told_to_update(carried: Carried, tmp_path: Path) -> None:
+    """In a monorepo, whose services share one environment; the library's command brings it over."""
+    said = carried.old.fail("alembic", "upgrade", "head")
+    assert "safe-migrations template-update" in said
+    said = carried.old.succeed("safe-migrations", "template-update", path=path_to_pdm(tmp_path / "programs"))
+    assert "Everything passes" in said
+    carried.old.succeed("alembic", "upgrade", "head")
