@@ -22,7 +22,7 @@ from sqlalchemy import URL, MetaData
 
 from support import Service, as_text, at, fetch
 
-_OF_THE_SERVICE = ("answers", "config", "models_db")  # its own modules; safe_migrations is the template's
+_OF_THE_SERVICE = ("config", "models_db")  # its own modules
 _EXAMPLE = re.compile(r"\n\nclass Item\(Base\):.*", re.DOTALL)
 _ASKED = re.compile(r"(\S+\.py):(\d+): nobody has acknowledged")
 _NEEDED = re.compile(r"safe-migrations backfill (\w+)")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from alembic.util import CommandError
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import MigrationError, NotInstalledError
 from safe_migrations.lint import check as lint
 from safe_migrations.lint.findings import Finding, Rule, as_github, as_json, as_text
 from safe_migrations.lint.rules import RULES
@@ -306,7 +306,7 @@ def test_nothing_to_read(versions: Versions) -> None:
 def test_squawk_is_not_installed(versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MigrationError, match=r"squawk, .* is not installed here: run pdm install"):
+    with pytest.raises(NotInstalledError, match=r"squawk, .*alembic-safe-migrations\[lint\]"):
         versions.lint("0001")
 
 

@@ -1,17 +1,26 @@
-"""Connecting to a real server, and the sentence for each way in which that fails."""
+"""Connecting to a real server, by a URL for any driver, and the sentence for each way in which that fails."""
 
 import asyncio
+import os
 import socket
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
-from safe_migrations.errors import ConnectionFailedError
+from safe_migrations.dev.cluster import THROW_AWAY, Cluster, free_port
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, EmbeddedPostgresError
 from safe_migrations.postgres import connection
-from safe_migrations.postgres.connection import client_environment, connected, run_async
+from safe_migrations.postgres.connection import Database, client_environment, connected, run_async
+from safe_migrations.postgres.programs import find_programs
 from sqlalchemy import URL, make_url, text
 
-from support import NewRole, at, fetch
+from support import SETTINGS, NewRole, at, fetch
+
+DRIVERS = ["postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"]
+NO_EFFECT = "keepalives=1&keepalives_idle=30&keepalives_interval=5&keepalives_count=3&connect_timeout=5"
 
 
 def sentence_for(url: URL) -> str:
@@ -90,6 +99,139 @@ def test_client_environment_is_what_psql_reads() -> None:
 def test_client_environment_with_several_hosts() -> None:
     url = make_url("postgresql+asyncpg://somebody@/orders?host=one:5433&host=two:5434")
     assert client_environment(url).items() >= {("PGHOST", "one,two"), ("PGPORT", "5433,5434")}
+
+
+# ── URLs for other drivers ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with root.crt, and with the certificates of a server and a client, which it has signed."""
+    if which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def make(name: str, *options: str) -> None:
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key")
+        command = ["openssl", "req", "-x509", *key, "-out", f"{name}.crt", "-subj", f"/CN={name}", *options]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    make("root")
+    make("other")
+    for name in ("server", "client"):
+        extensions = ("subjectAltName=IP:127.0.0.1", "basicConstraints=critical,CA:false")
+        make(name, *(each for one in extensions for each in ("-addext", one)), "-CA", "root.crt", "-CAkey", "root.key")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A server that speaks TLS only, and with clients that show a certificate only."""
+    try:
+        programs = find_programs(17, exactly=True)  # that of the wheel speaks TLS; those of 16 and 18 do not
+    except EmbeddedPostgresError as error:
+        pytest.skip(f"PostgreSQL 17 is not here: {error}")
+    cluster = Cluster(tmp_path_factory.mktemp("tls") / "cluster", programs)
+    (certificates / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n")
+    files = {"ssl_cert_file": "server.crt", "ssl_key_file": "server.key", "ssl_ca_file": "root.crt"}
+    settings = {name: str(certificates / file) for name, file in {**files, "hba_file": "pg_hba.conf"}.items()}
+    cluster.start(settings={**THROW_AWAY, **settings, "ssl": "on"})
+    yield cluster
+    cluster.stop()
+
+
+def asked(url: str, query: str, programs: Path) -> tuple[Sequence[Any], Sequence[str]]:
+    """The row that a query gives to this library, and to psql, when they connect by a URL."""
+    database = Database.of(url, SETTINGS)
+    (row,) = fetch(database.url, query)
+    environment = {"PATH": os.environ["PATH"], **client_environment(database.url)}
+    command = [str(programs / "psql"), "--no-psqlrc", "--tuples-only", "--no-align", "--no-password", "-c", query]
+    psql = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert psql.returncode == 0, psql.stderr
+    return list(row), psql.stdout.strip().split("|")
+
+
+def with_driver(driver: str, url: URL, query: str) -> str:
+    plain = url.set(drivername=driver, query={}).render_as_string(hide_password=False)
+    return f"{plain}?{query}"
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_certificates_carry_over(driver: str, tls: Cluster, certificates: Path) -> None:
+    files = f"sslcert={certificates}/client.crt&sslkey={certificates}/client.key"
+    verified = f"sslmode=verify-full&sslrootcert={certificates}/root.crt"
+    query = "SELECT client_dn, current_setting('search_path') FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    options = f"options=-csearch_path%3Dother&{NO_EFFECT}"
+    ours, psqls = asked(with_driver(driver, tls.url(), f"{verified}&{files}&{options}"), query, tls.programs)
+    assert ours == psqls == ["/CN=client", "other"]
+    for refused in (
+        f"{verified}&{options}",
+        f"{verified.replace('root.crt', 'other.crt')}&{files}",
+        f"{verified.replace('root.crt', 'missing.crt')}&{files}",
+        f"sslmode=disable&{files}",
+    ):
+        sentence_for(Database.of(with_driver(driver, tls.url(), refused), SETTINGS).url)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("hosts", ["host=127.0.0.1:$dead&host=127.0.0.1:$", "host=127.0.0.1,127.0.0.1&port=$dead,$"])
+def test_several_hosts(driver: str, hosts: str, server: URL) -> None:
+    dead = free_port()
+    hosts = hosts.replace("$dead", str(dead)).replace("$", str(server.port))
+    url = with_driver(driver, server.set(host=None, port=None), f"{hosts}&sslmode=prefer&{NO_EFFECT}")
+    ours, psqls = asked(url, "SELECT current_database(), 1", find_programs(18))
+    assert list(map(str, ours)) == psqls == [server.database, "1"]
+    url = url.replace(str(server.port), str(free_port()))
+    assert f"127.0.0.1:{dead}, 127.0.0.1:" in sentence_for(Database.of(url, SETTINGS).url), "both are named"
+
+
+def test_all_that_psql_has_a_variable_for_carries_over() -> None:
+    given = {
+        "sslmode": ("PGSSLMODE", "verify-ca"),
+        "sslrootcert": ("PGSSLROOTCERT", "root.crt"),
+        "sslcert": ("PGSSLCERT", "client.crt"),
+        "sslkey": ("PGSSLKEY", "client.key"),
+        "sslcrl": ("PGSSLCRL", "root.crl"),
+        "sslnegotiation": ("PGSSLNEGOTIATION", "direct"),
+        "ssl_min_protocol_version": ("PGSSLMINPROTOCOLVERSION", "TLSv1.2"),
+        "ssl_max_protocol_version": ("PGSSLMAXPROTOCOLVERSION", "TLSv1.3"),
+        "passfile": ("PGPASSFILE", "passwords"),
+        "krbsrvname": ("PGKRBSRVNAME", "service"),
+        "gsslib": ("PGGSSLIB", "gssapi"),
+        "options": ("PGOPTIONS", "-cgeqo=off -csearch_path=a,b"),
+        "target_session_attrs": ("PGTARGETSESSIONATTRS", "read-write"),
+    }
+    parameters = {name: value for name, (_, value) in given.items()}
+    url = URL.create("postgresql+psycopg", "somebody", "p@ss", "host", None, "orders", parameters)
+    login = {"PGHOST": "host", "PGUSER": "somebody", "PGPASSWORD": "p@ss", "PGDATABASE": "orders"}
+    assert client_environment(Database.of(url, SETTINGS).url) == login | dict(given.values())
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("mysql+pymysql://u:s3cret@h/d", "mysql"),
+        ("cockroachdb://u:s3cret@h/d", "cockroachdb"),
+        ("sqlite:///s3cret", "sqlite"),
+        ("s3cret", "TEST_DATABASE_URL"),
+        ("", "TEST_DATABASE_URL"),
+        ("postgresql://u:s3cret@h:port/d", "TEST_DATABASE_URL"),
+        ("postgresql://u:s3cret@one:5433,two:5434/d", "TEST_DATABASE_URL"),
+        ("postgresql://u:s3cret@h:99999/d", "port"),
+        ("postgresql://u:begin@s3cret@h/d", "percent-encoded"),
+        ("postgresql://u:begin@s3:cret@h/d", "percent-encoded"),
+        ("postgresql+psycopg://u:s3cret@h/d?sslmode=maybe", "sslmode"),
+        ("postgresql+psycopg2://u:s3cret@h/d?service=s3cret", "service"),
+        ("postgresql+psycopg://u:s3cret@/d?host=one,two&port=5433", "ports"),
+    ],
+)
+def test_other_urls_are_refused_and_not_shown(url: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named) as refusal:
+        Database.of(url, SETTINGS)
+    assert "TEST_DATABASE_URL" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    for secret in ("s3", "cret", "begin"):
+        assert secret not in str(refusal.value)
 
 
 def test_no_connection_is_left_open(database: URL) -> None:

@@ -3,9 +3,8 @@
 All cases are revisions of one history, each with tables of its own, so that one run judges them.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,14 +234,12 @@ backfill = Backfill(table=item, key=("id",), where=item.c.added.is_(None), value
 class History:
     """The files of an Alembic environment."""
 
-    def __init__(self, folder: Path, service: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         """Begin one.
 
         Args:
             folder: an empty one.
-            service: a rendering.
         """
-        self.service = service
         self.config_file = folder / "alembic.ini"
         self.config_file.write_text("[alembic]\nscript_location = %(here)s/alembic\n")
         self.versions = folder / "alembic" / "versions"
@@ -263,9 +260,7 @@ class History:
         (self.versions.parent / "backfills" / f"{name}.py").write_text(content)
 
     def judged(self, url: URL) -> list[str]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.syspath_prepend(self.service)
-            return run_async(judge(load_project(Config(self.config_file)), at(url)))
+        return run_async(judge(load_project(Config(self.config_file)), at(url)))
 
 
 def tables() -> Iterator[str]:
@@ -293,15 +288,9 @@ def scratch(request: pytest.FixtureRequest, server: URL, thorough: bool) -> Iter
 
 
 @pytest.fixture(scope="module")
-def service(rendered: Callable[[str], Path]) -> Path:
-    """A rendering."""
-    return rendered(json.dumps({"service_name": "orders"}))
-
-
-@pytest.fixture(scope="module")
-def judged(scratch: URL, service: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def judged(scratch: URL, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What is said of each revision, by its id."""
-    history = History(tmp_path_factory.mktemp("history"), service)
+    history = History(tmp_path_factory.mktemp("history"))
     history.add("first", "\n".join(f'op.execute("{each}")' for each in tables()))
     history.add("later", "op.add_column('not_null_series', sa.Column('added', sa.Text()))")
     history.add_backfill("not_null_series", BACKFILL.replace("$", "not_null_series"))
@@ -345,9 +334,9 @@ def test_new_tables_are_nobodys_business(judged: dict[str, list[str]]) -> None:
     ids=["rows", "acknowledgement"],
 )
 def test_what_does_not_run_is_no_verdict(
-    database: URL, service: Path, tmp_path: Path, upgrade: str, declared: str, refusal: str
+    database: URL, tmp_path: Path, upgrade: str, declared: str, refusal: str
 ) -> None:
-    history = History(tmp_path, service)
+    history = History(tmp_path)
     history.add("first", "op.create_table('item', sa.Column('id', sa.Integer(), primary_key=True))")
     history.add("second", upgrade, declared)
     with pytest.raises(MigrationError, match=refusal):
