@@ -56,7 +56,7 @@ def show(service: Path) -> None:
 
 
 def run(service: Path, module: str, *arguments: str, sql: str | None = None) -> str:
-    """Run a Python module in the service's folder, as its scripts do, and return what it prints."""
+    """Run a command as the Python module that it is, in the service's folder, and return what it prints."""
     command = [sys.executable, "-m", module, *arguments]
     process = subprocess.run(command, cwd=service, input=sql, capture_output=True, text=True)
     if process.returncode != 0:

@@ -25,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import URL
 
-# As pytest's pythonpath; at the end, because template/ has a folder alembic, too.
-sys.path.extend(str(Path(__file__).parent.parent / folder) for folder in ("template", "tests"))
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # as pytest's pythonpath
 
-from safe_migrations.dev.cluster import Cluster, find_programs, throw_away_cluster
+from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
+from safe_migrations.postgres.programs import find_programs
 from safe_migrations.postgres.timeouts import load_policy
 
 from releases import VERSIONS, Releases, commit, git
@@ -38,15 +38,16 @@ from support import ROOT, TEMPLATE, Service, as_text, at, fetch, tables
 
 UPGRADE = ("alembic", "upgrade", "head")
 CURRENT = ("alembic", "current")
-QUICK = ("python", "-m", "safe_migrations", "state", "--quick")
+QUICK = ("safe-migrations", "state", "--quick")
 
 COPIER_UPDATE = ("copier", "update", "--defaults", "--skip-answered", "--quiet")
-# `pdm run template-update`, without the checks that follow.
+# `safe-migrations template-update`, without the checks that follow. -P: a service of 1.x has a package of that name.
 TEMPLATE_UPDATE = (
     "python",
+    "-P",
     "-c",
-    "from pathlib import Path; from safe_migrations import releases, template_update; "
-    "template_update.update(Path.cwd(), releases.read_news(Path.cwd()))",
+    "from pathlib import Path; from safe_migrations.template import releases, update; "
+    "update.update(Path.cwd(), releases.read_news(Path.cwd()))",
 )
 
 NO_OP_ROUNDS = 15
@@ -274,10 +275,10 @@ def start_at_once(service: Service, number: int) -> tuple[int, float]:
 
 
 def monorepo(releases: Releases, root: Path) -> list[Service]:
-    """Services of the first release, committed."""
+    """Services of the newest release, committed."""
     services = []
     for number in range(SERVICES):
-        service = releases.service(root / "services" / f"orders_{number}", VERSIONS[0], layout="monorepo")
+        service = releases.service(root / "services" / f"orders_{number}", VERSIONS[-1], layout="monorepo")
         shutil.rmtree(service.folder / ".git")
         services.append(service)
     git(root, "init", "--quiet")

@@ -61,7 +61,7 @@ def bare_python(folder: Path) -> Path:
     """The Python of a new environment, with the libraries of this one but none of its programs."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (packages,) = (folder / "lib").glob("python*/site-packages")
-    (packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    (packages / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT / 'src'}\n")
     return folder / "bin" / "python"
 
 

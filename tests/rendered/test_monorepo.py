@@ -1,13 +1,19 @@
 """Several services in one repository, with one interpreter environment at its root."""
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from sqlalchemy import URL
 
-from support import NewDatabase, Render, Service, bare_python, tables
+from releases import LAST_OF_1, Releases, commit, git
+from support import NewDatabase, Render, Service, bare_environment, bare_python, tables
 
 NAMES = ("orders", "payments")
+ALEMBIC, SAFE_MIGRATIONS = "../../.venv/bin/alembic", "../../.venv/bin/safe-migrations"
+COMMANDS = ((ALEMBIC, "upgrade", "head"), (SAFE_MIGRATIONS, "state"), (SAFE_MIGRATIONS, "state", "--quick"))
 
 
 @pytest.fixture
@@ -15,9 +21,10 @@ def services(render: Render, new_database: NewDatabase, tmp_path: Path) -> dict[
     """Two services below services/, and ../../.venv with the libraries of this test environment."""
     root = tmp_path / "repository"
     python = bare_python(root / ".venv")
-    alembic = python.with_name("alembic")
-    alembic.write_text(f"#!{python}\nfrom alembic.config import main\nmain()\n")
-    alembic.chmod(0o755)
+    for name, module in {"alembic": "alembic.config", "safe-migrations": "safe_migrations.cli"}.items():
+        program = python.with_name(name)
+        program.write_text(f"#!{python}\nfrom {module} import main\nmain()\n")
+        program.chmod(0o755)
 
     services = {}
     for name in NAMES:
@@ -37,11 +44,11 @@ def services(render: Render, new_database: NewDatabase, tmp_path: Path) -> dict[
 def test_each_migrates_its_own_database_from_its_folder(services: dict[str, tuple[Service, URL]]) -> None:
     for name in NAMES:
         service, database = services[name]
-        service.succeed("../../.venv/bin/alembic", "upgrade", "head")
+        service.succeed(ALEMBIC, "upgrade", "head")
         assert "item" in tables(database)
-        assert "(head)" in service.succeed("../../.venv/bin/alembic", "current")
+        assert "(head)" in service.succeed(ALEMBIC, "current")
     orders, database = services["orders"]
-    orders.succeed("../../.venv/bin/alembic", "downgrade", "base")
+    orders.succeed(ALEMBIC, "downgrade", "base")
     assert tables(database) == {"alembic_version"}
     payments, database = services["payments"]
     assert "item" in tables(database), "the other service's database is as it was"
@@ -52,9 +59,9 @@ def test_the_database_of_another_service_is_not_mistaken_for_its_own(
     services: dict[str, tuple[Service, URL]],
 ) -> None:
     (orders, database), (payments, _) = services["orders"], services["payments"]
-    orders.succeed("../../.venv/bin/alembic", "upgrade", "head")
+    orders.succeed(ALEMBIC, "upgrade", "head")
     payments.configure(database)
-    process = payments.run("../../.venv/bin/alembic", "upgrade", "head")
+    process = payments.run(ALEMBIC, "upgrade", "head")
     assert process.returncode == 6
     assert "which this code does not have" in process.stderr
 
@@ -68,5 +75,74 @@ def test_no_services_package_is_imported(services: dict[str, tuple[Service, URL]
 def test_shared_login_at_the_root_and_pieces_of_each_service(services: dict[str, tuple[Service, URL]]) -> None:
     service, database = services["orders"]
     (service.folder / ".env").rename(service.folder.parents[1] / ".env")
-    service.succeed("../../.venv/bin/alembic", "upgrade", "head")
+    service.succeed(ALEMBIC, "upgrade", "head")
     assert "item" in tables(database)
+
+
+def test_one_library_serves_an_older_service(services: dict[str, tuple[Service, URL]]) -> None:
+    """The library has learnt to read more of alembic.ini than that service's template wrote into it."""
+    (orders, database), (payments, _) = services["orders"], services["payments"]
+    ini = orders.folder / "alembic.ini"
+    lines = ini.read_text().splitlines(keepends=True)
+    ini.write_text("".join(line for line in lines if not line.startswith(("database_port", "postgres_version"))))
+    for service in (orders, payments):
+        for command in COMMANDS:
+            service.succeed(*command)
+        assert "State: at head" in service.succeed(SAFE_MIGRATIONS, "deploy")
+        service.succeed("../../.venv/bin/python", "-m", "database")
+    assert "item" in tables(database)
+
+
+def test_a_service_of_a_newer_template_says_that_the_library_has_to_move(
+    services: dict[str, tuple[Service, URL]],
+) -> None:
+    (orders, database), (payments, of_payments) = services["orders"], services["payments"]
+    ini = orders.folder / "alembic.ini"
+    ini.write_text(ini.read_text().replace("[safe_migrations]\n", "[safe_migrations]\nof_next_year = yes\n"))
+    for command in (*COMMANDS, ("../../.venv/bin/python", "-m", "database")):
+        sentence = orders.fail(*command)
+        assert "of_next_year" in sentence
+        assert "pdm update alembic-safe-migrations" in sentence
+    assert tables(database) == set()
+    for command in COMMANDS:
+        payments.succeed(*command)
+    assert "item" in tables(of_payments)
+
+
+def test_a_service_of_template_1_says_that_it_has_to_move(
+    services: dict[str, tuple[Service, URL]], releases: Releases, new_database: NewDatabase
+) -> None:
+    """It carries a package of the library's name, and the environment has the library by now."""
+    payments, database = services["payments"]
+    orders = releases.service(payments.folder.with_name("old_orders"), LAST_OF_1, layout="monorepo")
+    own = new_database()
+    orders.configure(own)
+    for command in COMMANDS:
+        sentence = orders.fail(*command)
+        assert "safe_migrations/__init__.py" in sentence
+        assert "template-update" in sentence
+    assert tables(own) == set()
+    for command in COMMANDS:
+        payments.succeed(*command)
+    assert "item" in tables(database)
+
+
+@pytest.mark.skipif(shutil.which("pdm") is None, reason="PDM is not installed")
+def test_choosing_the_environment_leaves_nothing_to_commit(render: Render, tmp_path: Path) -> None:
+    """The commands of the README before `pdm install`: PDM would write .python-version."""
+    root = tmp_path / "repository"
+    service = render(root / "services" / "orders", layout="monorepo")
+    (root / ".gitignore").write_text(".venv/\n.env\n")
+    git(root, "init", "--quiet")
+    commit(root)
+    start = re.search(
+        r"^```sh\n(.*?)^pdm install", (service.folder / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert start
+    assert "pdm use" in start[1]
+    environment = bare_environment(PDM_CHECK_UPDATE="false", HOME=str(tmp_path))
+    command = ["bash", "-euo", "pipefail", "-c", start[1]]
+    process = subprocess.run(command, cwd=service.folder, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert (service.folder / ".pdm-python").read_text().endswith("/.venv/bin/python")
+    assert git(root, "status", "--porcelain", "--untracked-files=all") == ""

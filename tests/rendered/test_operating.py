@@ -14,7 +14,7 @@ from sqlalchemy import URL
 
 from support import NewDatabase, NewRole, Service, as_text, at, fetch, tables
 
-SAFE = ("python", "-m", "safe_migrations")
+SAFE = ("safe-migrations",)
 COLUMN = ('op.add_column("item", sa.Column("note", sa.Text()))', 'op.drop_column("item", "note")')
 INDEX = ('op.create_index_concurrently("ix_item_note", "item", ["note"])', 'op.drop_index_concurrently("ix_item_note")')
 REWRITE = 'op.execute("ALTER TABLE item ALTER COLUMN note TYPE varchar(10)")'

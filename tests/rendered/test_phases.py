@@ -8,7 +8,7 @@ from sqlalchemy import URL
 
 from support import NewRole, Service, fetch, tables
 
-SAFE = ("python", "-m", "safe_migrations")
+SAFE = ("safe-migrations",)
 EXPAND, CONTRACT = 'phase = "expand"', 'phase = "contract"'
 ASKED = '# acknowledged = "the table item and its rows are lost"'
 

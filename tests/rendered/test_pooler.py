@@ -83,7 +83,7 @@ def test_a_pooler_that_refuses_settings_is_told(service: Service, database: URL,
     for command in (
         ("alembic", "upgrade", "head"),
         ("alembic", "current"),
-        ("python", "-m", "safe_migrations", "state"),
+        ("safe-migrations", "state"),
     ):
         sentence = service.fail(*command)
         assert "goes through a pooler (unsupported startup parameter" in sentence
@@ -119,7 +119,7 @@ def test_migrations_past_the_pooler(service: Service, database: URL, start_poole
     service.configure(start_pooler())
     service.environment["ORDERS_MIGRATION_DATABASE_URL"] = as_text(database)
     service.succeed("alembic", "upgrade", "head")
-    service.succeed("python", "-m", "safe_migrations", "state", "--quick")
+    service.succeed("safe-migrations", "state", "--quick")
     assert "item" in tables(database)
 
 

@@ -42,11 +42,11 @@ def test_full_cycle_and_the_services_own_tests(render: Render, cluster: Cluster)
     service.add_revision("index", 'op.create_index_concurrently("ix_item_stamp", "item", ["created_at"])')
     service.add_revision("rebuild", 'op.rebuild_index_concurrently("ix_item_stamp")')
     service.add_revision("drop", 'op.drop_index_concurrently("ix_item_stamp")')
-    rehearsed = json.loads(service.succeed("python", "-m", "safe_migrations", "rehearse", "--json"))
+    rehearsed = json.loads(service.succeed("safe-migrations", "rehearse", "--json"))
     assert [each["locks"]["item"][-1] for each in rehearsed] == ["ShareUpdateExclusiveLock"] * 3
-    assert "at head" in service.succeed("python", "-m", "safe_migrations", "deploy")
+    assert "at head" in service.succeed("safe-migrations", "deploy")
     (backup,) = service.folder.glob("*.dump")
-    name = service.succeed("python", "-m", "safe_migrations", "restore", backup.name).strip()
+    name = service.succeed("safe-migrations", "restore", backup.name).strip()
     assert tables(cluster.url(name)) == {"alembic_version", "event_outbox", "item"}
     for path in service.versions.glob("20300101_*"):
         path.unlink()

@@ -31,6 +31,7 @@ INVALID = [
     *[("python_version", version) for version in ["3.10", "3.15", "three"]],
     *[("postgres_version", version) for version in ["14", "19", "latest", "18.0"]],
     ("ci", "jenkins"),
+    *[("library_source", source) for source in ["", "pypi", "https://pypi.example.com/simple"]],
 ]
 
 
@@ -112,7 +113,7 @@ def test_destination_with_nothing_but_git(template: Path, tmp_path: Path, kind: 
             "monorepo",
             [
                 "test -d .venv || python3 -m venv .venv",
-                "cd '{}' && pdm use ../../.venv/bin/python && pdm install",
+                "cd '{}' && pdm use --no-version-file ../../.venv/bin/python && pdm install",
                 "pdm run db-up && pdm run migrate-upgrade",
             ],
         ),

@@ -79,7 +79,7 @@ print(*map(sorted, read_revisions([SERVICE_FOLDER / "alembic" / "versions"])))
 
 def ask(service: Service) -> tuple[int, str]:
     """The exit status and the one line that the probe prints."""
-    process = service.run("python", "-m", "safe_migrations", "state", "--quick")
+    process = service.run("safe-migrations", "state", "--quick")
     said, other = (process.stderr, process.stdout) if process.returncode == 1 else (process.stdout, process.stderr)
     assert other == ""
     assert said.count("\n") == 1, said

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from support import Service, ToHead, at, fetch
 
-STATE = ("python", "-m", "safe_migrations", "state")
+STATE = ("safe-migrations", "state")
 DEFINITION = "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 'ix_item_name'::regclass"
 KEYS = {"state", "current", "heads", "pending", "drift", "invalid", "blockers", "next"}
 COLUMN = 'op.add_column("item", sa.Column("note", sa.Text()))'

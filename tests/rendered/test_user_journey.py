@@ -43,16 +43,18 @@ pdm run lint
 # What the Dockerfile does: the production dependencies alone migrate, and tell whether the database is ready.
 IMAGE = """
 mkdir ../image
-cp -R .env *.py *.ini *.toml *.lock alembic safe_migrations ../image
+cp -R .env *.py *.ini *.toml *.lock alembic ../image
 cd ../image
 pdm install --prod
-test -z "$(pdm list --csv | grep --extended-regexp 'embedded|ruff|mypy|pytest')"
+test -z "$(pdm list --csv | grep --extended-regexp 'copier|embedded|mypy|pytest|ruff|squawk')"
 pdm run alembic upgrade head
 pdm run safe-migrations deploy
 pdm run safe-migrations state --quick
 pdm run python -m database
 cd ../my_service
 """
+
+TUTORIAL = "Now the tutorial."
 
 Run = Callable[[str], str]
 
@@ -116,13 +118,14 @@ def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(ru
     install = re.compile(r"(?<=\W)pdm install$", re.MULTILINE)
     tutorial, times = install.subn("cp ../my_service/pdm.lock . && pdm install", commands("docs/tutorial.md"))
     assert times == 1
-    said = run(new + update + JOURNEY + IMAGE + "pdm run db-down\ncd ..\n" + tutorial)
+    said = run(new + update + JOURNEY + IMAGE + f"pdm run db-down\ncd ..\necho {TUTORIAL}\n" + tutorial)
 
     updated, _, said = said.partition(f"Up to date: the newest release of the template is {NEXT}.")
     assert f"The template has released {NEXT}; this service has {VERSIONS[0]}." in updated
     assert "$ pdm install\n" in updated, "a dependency is new since then"
     assert re.search(r" \d+ passed(?s:.)+Everything passes", updated)
-    said, _, tutorial = said.partition("as this code expects")
+    said, _, tutorial = said.partition(f"{TUTORIAL}\n")
+    assert said.count("The database is at head") == 2, "of the image, both probes"
     assert "ADD COLUMN note" in said
     assert re.search(r"\(head\), add a column", said)
     assert " passed" in said
@@ -131,6 +134,25 @@ def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(ru
     assert "op.add_column" in tutorial
     assert "No new upgrade operations detected." in tutorial
     assert " passed" in tutorial
+
+
+@pytest.mark.thorough("test_monorepo has two services in an environment that is there already")
+def test_monorepo_of_the_how_to_with_two_services(run: Run) -> None:
+    history = "../../.venv/bin/alembic history\n"
+    orders, all_services = section("docs/how-to.md", "Put services into a monorepo").split(history)
+    orders = orders.replace("copier copy", "copier copy --defaults")
+    new, once, install = re.split(r"^(python3 -m venv .*\n.*\n)", orders, flags=re.MULTILINE)
+    copy, use = (text.replace("orders", "payments") for text in (new, install))
+    payments = f"{copy}cp services/orders/pdm.lock services/payments\n{use}"  # the same dependencies are locked once
+    said = run(
+        "python3 -m pip install copier 'pdm[locked]'\ngit init --quiet\n"
+        + f"{new}{once}{install}{history}cd ../..\n{payments}{history}cd ../..\n"
+        + "git add --all\ntest -z \"$(git ls-files | grep --extended-regexp '[.](python-version|pdm-python|venv/)')\"\n"
+        + f"{all_services}\ncd services/orders\n"
+    )
+    assert said.count("(head), baseline") == 2
+    assert len(re.findall(r" \d+ passed", said)) == 2
+    assert said.count("Success: no issues found") == 2
 
 
 @pytest.mark.thorough("all other tests run with the locked versions, whose lower bounds test_files compares")

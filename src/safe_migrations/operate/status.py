@@ -112,8 +112,11 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
 
 
 def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
-    with quiet("alembic.autogenerate"):  # it would tell each difference as well
-        differences = compare_metadata(migration_context, migration_context.opts["target_metadata"])
+    metadata = migration_context.opts["target_metadata"]
+    if metadata is None:  # a project that writes its revisions by hand has no models
+        return report
+    with quiet("alembic"):  # it would tell each difference, and each of its plugins, as well
+        differences = compare_metadata(migration_context, metadata)
     drift = (_describe(difference) for difference in differences)
     # What REINDEX CONCURRENTLY has left, or is building, is told as invalid, or goes by itself.
     report = replace(
