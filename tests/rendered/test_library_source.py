@@ -1,5 +1,7 @@
 """Where a service's alembic-safe-migrations comes from: a requirement that pip and PDM install, without a secret."""
 
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,26 +29,33 @@ def repository(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def copy(source: str, folder: Path, repository: Path, *options: str, working: Path | None = None) -> str:
-    """Copy a service from there; git finds the repository under every address, without a network."""
-    addresses = {"GIT_CONFIG_COUNT": str(len(ADDRESSES)), "HOME": str(repository.parent)}
+def addresses(repository: Path) -> dict[str, str]:
+    """The environment in which git finds the repository under every address, without a network."""
+    variables = {"GIT_CONFIG_COUNT": str(len(ADDRESSES)), "HOME": str(repository.parent)}
     for number, address in enumerate(ADDRESSES):
-        addresses[f"GIT_CONFIG_KEY_{number}"] = f"url.{repository}.insteadOf"
-        addresses[f"GIT_CONFIG_VALUE_{number}"] = address
+        variables[f"GIT_CONFIG_KEY_{number}"] = f"url.{repository}.insteadOf"
+        variables[f"GIT_CONFIG_VALUE_{number}"] = address
+    return bare_environment(**variables)
+
+
+def copy(source: str, folder: Path, repository: Path, *options: str, working: Path | None = None) -> str:
+    """Copy a service from there, and return what Copier says."""
     command = [sys.executable, "-m", "copier", "copy", "--defaults", "--data=service_name=orders", *options]
-    environment = bare_environment(**addresses)
     process = subprocess.run(
-        [*command, source, str(folder)], cwd=working, env=environment, capture_output=True, text=True
+        [*command, source, str(folder)], cwd=working, env=addresses(repository), capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
     return process.stderr
 
 
 def requirement(folder: Path) -> str:
-    """What a service depends on."""
+    """What a service depends on; what its developers install besides comes from the same place."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())
     (line,) = (each for each in project["project"]["dependencies"] if each.startswith("alembic-safe-migrations"))
-    Requirement(line)
+    (extras,) = (each for each in project["dependency-groups"]["dev"] if each.startswith("alembic-safe-migrations"))
+    base, development = Requirement(line), Requirement(extras)
+    assert development.extras == {"dev", "lint", "template"}
+    assert (base.name, base.url, base.specifier) == (development.name, development.url, development.specifier)
     return str(line)
 
 
@@ -66,6 +75,17 @@ SOURCES = {
     ),
     "git@git.example.com:platform/template.git": (None, "git+ssh://git@git.example.com/platform/template.git"),
     "gh:platform/template": ("https://github.com/platform/template.git", "git+https://github.com/platform/template"),
+    "ssh://git:s3:cr@t@git.example.com/platform/template.git": (
+        None,
+        "git+ssh://git@git.example.com/platform/template.git",
+    ),
+    "git.example.com:platform/template.git": (None, "git+ssh://git.example.com/platform/template.git"),
+    "git@git.example.com:/platform/template.git": (None, "git+ssh://git@git.example.com/platform/template.git"),
+    "git+https://git.example.com/platform/another/": (
+        "https://git.example.com/platform/another",
+        "git+https://git.example.com/platform/another",
+    ),
+    "gh:/platform/template": ("https://github.com/platform/template.git", "git+https://github.com/platform/template"),
     "gl:platform/template.git": (
         "https://gitlab.com/platform/template.git",
         "git+https://gitlab.com/platform/template.git",
@@ -96,20 +116,85 @@ def test_folder_is_named_by_its_path(repository: Path, typed: str, tmp_path: Pat
     assert requirement(tmp_path / "orders") == f"alembic-safe-migrations @ {repository.as_uri()}"
 
 
+@pytest.mark.parametrize("typed", ["{0}", "git+file://{0}"])
+def test_bare_repository_is_asked_through_git(repository: Path, typed: str, tmp_path: Path) -> None:
+    """It holds no files to build from. PDM takes git+file:/// for ssh, so the host is named."""
+    bare = tmp_path / "[a] template.git"
+    git(tmp_path, "clone", "--quiet", "--bare", str(repository), str(bare))
+    copy(typed.format(bare), tmp_path / "orders", repository)
+    expected = bare.as_uri().replace("file:///", "git+file://localhost/")
+    assert requirement(tmp_path / "orders") == f"alembic-safe-migrations @ {expected}@2.0.0"
+
+
 def test_package_index(render: Render) -> None:
-    service = render(library_source="index")
-    project = tomllib.loads(service.folder.joinpath("pyproject.toml").read_text())
-    assert "alembic-safe-migrations>=2.0,<3" in project["project"]["dependencies"]
-    assert "file://" not in service.folder.joinpath("pyproject.toml").read_text()
+    folder = render(library_source="index").folder
+    assert requirement(folder) == "alembic-safe-migrations>=2.0,<3"
+    assert "file://" not in folder.joinpath("pyproject.toml").read_text()
 
 
-def test_development_takes_the_extras_from_there(render: Render) -> None:
-    """Where the library comes from stands once, and pip and PDM read the second line by the first."""
-    groups = tomllib.loads(render().folder.joinpath("pyproject.toml").read_text())["dependency-groups"]
-    (extras,) = (Requirement(each) for each in groups["dev"] if "alembic-safe-migrations" in each)
-    assert (extras.extras, extras.url) == ({"dev", "lint", "template"}, None)
+@pytest.mark.parametrize("source", ["template", "index"])
+def test_requirement_moves_with_an_update(repository: Path, tmp_path: Path, source: str) -> None:
+    """A bot needs no answer: the next release is named in both lines, unless an index is asked for it."""
+    template = tmp_path / "template"
+    git(tmp_path, "clone", "--quiet", str(repository), str(template))
+    folder = tmp_path / "orders"
+    copy(URL, folder, template, f"--data=library_source={source}")
+    before = requirement(folder)
+    git(folder, "init", "--quiet")
+    commit(folder)
+    git(template, "tag", "2.1.0")
+    command = [sys.executable, "-m", "copier", "update", "--defaults", "--skip-answered", str(folder)]
+    process = subprocess.run(command, env=addresses(template), capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert requirement(folder) == before.replace("@2.0.0", "@2.1.0")
+    assert ("@2.1.0" in requirement(folder)) is (source == "template")
+
+
+@pytest.mark.parametrize(
+    ("source", "option", "image", "told"),
+    [
+        (URL, "template", "python:3.11", "which has no git"),
+        (URL, "index", "python:3.11-slim", None),
+        ("{0}", "template", "python:3.11-slim", "which this build can't reach"),
+    ],
+)
+def test_dockerfile_has_git_where_it_needs_git(
+    repository: Path, tmp_path: Path, source: str, option: str, image: str, told: str | None
+) -> None:
+    copy(source.format(repository), tmp_path / "orders", repository, f"--data=library_source={option}")
+    lines = (tmp_path / "orders" / "Dockerfile").read_text().splitlines()
+    assert next(line for line in lines if line.startswith("FROM")) == f"FROM {image} AS build"
+    assert told in lines[0] if told else lines[0].startswith("FROM")
 
 
 def test_message_tells_that_a_folder_is_one_machines(repository: Path, tmp_path: Path) -> None:
-    assert "library_source=index" in copy(str(repository), tmp_path / "folder", repository)
-    assert "library_source=index" not in copy(URL, tmp_path / "address", repository)
+    assert "copier copy" in copy(str(repository), tmp_path / "folder", repository)
+    assert "copier copy" not in copy(URL, tmp_path / "address", repository)
+    assert "copier copy" not in copy(str(repository), tmp_path / "index", repository, "--data=library_source=index")
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [("", f"alembic-safe-migrations @ git+{URL}@2.0.0"), ("library_source=index", "alembic-safe-migrations>=2.0,<3")],
+)
+def test_command_of_the_message_takes_it_from_elsewhere(
+    repository: Path, template: Path, tmp_path: Path, added: str, expected: str
+) -> None:
+    """Also after a copy from a folder without git, by a relative path, where `copier update` fails."""
+    shutil.copytree(template, tmp_path / "template")
+    folder = tmp_path / "orders"
+    said = copy("template", folder, repository, "--data=ci=gitlab", working=tmp_path)
+    (line,) = re.findall(r"^ +copier (copy .*)$", said, re.MULTILINE)
+    assert not added or f"--data {added}" in said
+    command = [
+        sys.executable,
+        "-m",
+        "copier",
+        *shlex.split(line.replace("URL", URL)),
+        *(["--data", added] * bool(added)),
+    ]
+    process = subprocess.run(command, cwd=folder, env=addresses(repository), capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert requirement(folder) == expected
+    assert (folder / ".gitlab-ci.yml").exists(), "answers are kept"
+    assert str(tmp_path) not in "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
