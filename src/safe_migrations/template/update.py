@@ -21,6 +21,7 @@ from safe_migrations.history.git import git
 from safe_migrations.template.releases import ANSWERS, News, copier, read_answers
 from safe_migrations.template.workspace import bring_over, paths, refuse_to_overwrite, scratch_repository
 
+_INSTALL = ["pdm", "update", "alembic-safe-migrations"]  # pdm install keeps the release that pdm.lock names
 _CHECKS = ("lint", "typecheck", "test")
 _AGAIN = "pdm run template-update"
 # Of this folder alone: neighbours have work of their own.
@@ -56,7 +57,7 @@ class Update:
             checks = ", ".join(f"pdm run {script}" for script in _CHECKS)
             raise MigrationError(
                 f"The update is in place, but leaves you to decide:{_as_list(self.to_decide)}\n"
-                f"Then pdm install, {checks}, and commit. Or take the update back: {_TAKE_BACK}"
+                f"Then {' '.join(_INSTALL)}, {checks}, and commit. Or take the update back: {_TAKE_BACK}"
             )
 
 
@@ -123,7 +124,7 @@ def check(folder: Path, *, install: bool) -> None:
     Raises:
         MigrationError: one has failed.
     """
-    commands = [["pdm", "install"]] * install + [["pdm", "run", script] for script in _CHECKS]
+    commands = [_INSTALL] * install + [["pdm", "run", script] for script in _CHECKS]
     if not shutil.which("pdm"):
         raise MigrationError(
             "The update is in place, but PDM is not here to check it: python3 -m pip install 'pdm[locked]', then "
