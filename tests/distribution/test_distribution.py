@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from sqlalchemy import URL
 
@@ -77,12 +79,35 @@ def test_wheel_holds_the_library_and_nothing_else(built: Path) -> None:
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
-def test_sdist_holds_what_builds_the_wheel(built: Path) -> None:
+def test_sdist_holds_what_builds_the_wheel_and_nothing_else(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {f"src/{name}" for name in sources()} <= names
-    assert not {name for name in names if name.startswith(("tests", "template", "docs"))}
+        names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    written = {".gitignore", "PKG-INFO", "pyproject.toml"}  # by hatchling
+    assert names == {f"src/{name}" for name in sources()} | written | {"CHANGELOG.md", "LICENSE", "README.md"}
+
+
+def test_metadata_tells_what_an_index_shows_and_pip_installs(built: Path) -> None:
+    """What `twine check` looks at, and that nothing but the base comes without an extra."""
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        metadata = Metadata.from_email(archive.read(name), validate=True)
+        (points,) = (each for each in archive.namelist() if each.endswith(".dist-info/entry_points.txt"))
+        assert "safe-migrations = safe_migrations.cli:main" in archive.read(points).decode()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (metadata.name, str(metadata.version)) == (project["name"], project["version"])
+    assert metadata.summary
+    assert metadata.description == (ROOT / "README.md").read_text()
+    assert metadata.description_content_type == "text/markdown"
+    assert (metadata.license_expression, metadata.license_files) == ("MIT", ["LICENSE"])
+    assert str(metadata.requires_python) == project["requires-python"]
+    required = metadata.requires_dist or []
+    base = {each.name: each.extras for each in required if each.marker is None}
+    assert base == {"alembic": set(), "asyncpg": set(), "sqlalchemy": {"asyncio"}}
+    assert {str(each.marker) for each in required if each.marker} == {
+        f'extra == "{extra}"' for extra in metadata.provides_extra or []
+    }
 
 
 @dataclass

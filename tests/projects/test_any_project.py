@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from support import NewRole, bare_environment, fetch, tables
+from support import NewRole, as_text, bare_environment, fetch, tables
 
 MODELS = {
     "models/base.py": "from sqlalchemy.orm import DeclarativeBase\n\n\nclass Base(DeclarativeBase):\n    pass\n",
@@ -52,6 +52,39 @@ SECOND = """
         sa.Column("author_id", sa.Integer(), sa.ForeignKey("author.id", name="fk_book_author"), nullable=False),
     )
 """
+OTHER_METADATA = """
+import sqlalchemy as sa
+
+other = sa.MetaData()
+sa.Table("event", other, sa.Column("id", sa.Integer(), primary_key=True), sa.Column("at", sa.DateTime(), index=True))
+"""
+INJECT = """
+import asyncio
+from contextlib import nullcontext
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+def upgrade(connection):
+    config = Config("alembic.ini")
+    config.attributes["connection"] = connection
+    with {transaction}:
+        command.upgrade(config, "head")
+        command.check(config)
+
+
+async def main():
+    engine = create_async_engine(make_url("{url}").set(drivername="postgresql+asyncpg"))
+    async with engine.connect() as connection:
+        await connection.run_sync(upgrade)
+    await engine.dispose()
+
+
+asyncio.run(main())
+"""
 RUN = 'run_env(target_metadata=target_metadata, database_url=config.get_main_option("sqlalchemy.url"))\n'
 
 
@@ -65,10 +98,10 @@ class Project:
 
     folder: Path
 
-    def succeed(self, *command: str, status: int = 0) -> str:
+    def succeed(self, *command: str, status: int = 0, folder: Path | None = None) -> str:
         """Run a command that ends with a status and without a traceback; returns what it prints."""
         environment = bare_environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
-        process = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        process = subprocess.run(command, cwd=folder or self.folder, env=environment, capture_output=True, text=True)
         printed = process.stdout + process.stderr
         assert (process.returncode, "Traceback" in printed) == (status, False), f"{command}: {printed}"
         return printed
@@ -87,6 +120,15 @@ class Project:
         kept, _, _ = text.partition("def run_migrations_offline")
         kept = kept.replace("target_metadata = None", "from models import Base\ntarget_metadata = Base.metadata")
         env.write_text(f"{kept}from safe_migrations import run_env\n\n{RUN}")
+
+    def use_another_metadata(self) -> Path:
+        """Let `target_metadata` be a list; returns the file of the new model."""
+        env = self.folder / "migrations" / "env.py"
+        text = env.read_text().replace("= Base.metadata", "= [Base.metadata, models.other]")
+        env.write_text(text.replace("from models", "import models\nfrom models"))
+        models = self.folder / "models" / "__init__.py"
+        models.write_text(models.read_text() + OTHER_METADATA)
+        return models
 
     def add_revisions(self, versions: Path | None = None) -> None:
         """Write two revisions by the project's own script.py.mako."""
@@ -120,7 +162,8 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
     ],
     indirect=["project"],
 )
-def test_many_starters(project: Project, driver: str, starters: int, database: URL) -> None:
+def test_many_starters(project: Project, driver: str, starters: int, database: URL, thorough: bool) -> None:
+    starters = 16 if thorough else starters
     project.configure(database, driver)
     project.add_revisions()
     processes = [
@@ -217,6 +260,96 @@ def test_revisions_in_several_folders(project: Project, database: URL) -> None:
     project.succeed("alembic", "upgrade", "head")
     assert tables(database) == {"alembic_version", "author", "book"}
     assert "at head" in project.succeed("safe-migrations", "state")
+
+
+def test_models_of_several_metadata(project: Project, database: URL) -> None:
+    """`target_metadata` may be a list; a column that may not be null asks for the key of its model's table."""
+    project.configure(database, "postgresql+psycopg")
+    models = project.use_another_metadata()
+    project.succeed("alembic", "revision", "--autogenerate", "-m", "all tables")
+    project.succeed("alembic", "upgrade", "head")
+    assert tables(database) == {"alembic_version", "author", "book", "event"}
+    project.succeed("alembic", "check")
+    models.write_text(
+        models.read_text().rstrip().removesuffix(")") + ', sa.Column("kind", sa.Text(), nullable=False))\n'
+    )
+    assert "kind" in project.succeed("safe-migrations", "preview")
+    project.succeed("alembic", "revision", "--autogenerate", "-m", "kinds")
+    fetch(database, "INSERT INTO event DEFAULT VALUES")
+    assert "event_kind" in project.succeed("alembic", "upgrade", "head", status=1), "its row has no kind yet"
+    backfill = project.folder / "migrations" / "backfills" / "event_kind.py"
+    backfill.write_text(backfill.read_text().replace("values={}", 'values={"kind": "old"}'))
+    project.succeed("safe-migrations", "backfill", "event_kind")
+    project.succeed("alembic", "upgrade", "head")
+    assert fetch(database, "SELECT kind FROM event") == [("old",)]
+
+
+def test_the_librarys_suite(project: Project, database: URL, server: URL) -> None:
+    """The two files of the how-to, where `target_metadata` is a list."""
+    project.configure(database, "postgresql")
+    models = project.use_another_metadata()
+    project.succeed("alembic", "revision", "--autogenerate", "-m", "all tables")
+    imported = ("test_models_equal_schema", "test_one_head", "test_stairway", "test_upgrade_persists")
+    (project.folder / "tests").mkdir()
+    (project.folder / "tests" / "conftest.py").write_text('pytest_plugins = ["safe_migrations.testing"]\n')
+    suite = project.folder / "tests" / "test_migrations.py"
+    suite.write_text(f"from safe_migrations.testing.suite import {', '.join(imported)}\n")
+    command = ("env", f"TEST_DATABASE_URL={as_text(server)}", "pytest", "-q", "--tb=line")
+    assert f"{len(imported)} passed" in project.succeed(*command)
+    models.write_text(
+        models.read_text() + 'sa.Table("later", other, sa.Column("id", sa.Integer(), primary_key=True))\n'
+    )
+    assert "2 failed" in project.succeed(*command, "-k", "equal_schema or upgrade_persists", status=1)
+    assert tables(database) == set(), "the tests have databases of their own"
+
+
+@pytest.mark.parametrize("passed", ["target_metadata=None, ", ""])
+def test_a_project_without_models(project: Project, database: URL, passed: str) -> None:
+    """Its revisions are all written by hand; nothing can drift from models that do not exist."""
+    env = project.folder / "migrations" / "env.py"
+    env.write_text(env.read_text().replace("target_metadata=target_metadata, ", passed))
+    project.configure(database, "postgresql")
+    project.add_revisions()
+    project.succeed("safe-migrations", "deploy", "--without-backup")
+    assert "at head" in project.succeed("safe-migrations", "state")
+    assert "MetaData" in project.succeed("alembic", "check", status=255)
+
+
+def test_state_says_nothing_of_alembics_plugins(project: Project, database: URL) -> None:
+    """In a stock alembic.ini, Alembic's loggers tell all that they do."""
+    project.configure(database, "postgresql")
+    project.add_revisions()
+    project.succeed("alembic", "upgrade", "head")
+    assert "plugin" not in project.succeed("safe-migrations", "state")
+
+
+def test_from_another_folder(project: Project, database: URL, tmp_path: Path) -> None:
+    """With the one line of alembic.ini that the how-to names."""
+    ini = project.folder / "alembic.ini"
+    ini.write_text(
+        re.sub("^prepend_sys_path = .*$", "prepend_sys_path = %(here)s", ini.read_text(), flags=re.MULTILINE)
+    )
+    project.configure(database, "postgresql+psycopg2")
+    project.add_revisions()
+    for command in (
+        ("alembic", "-c", str(ini), "upgrade", "head"),
+        ("safe-migrations", "-c", "project/alembic.ini", "state"),
+        ("safe-migrations", "-c", str(ini), "locks"),
+        ("safe-migrations", "-c", str(ini), "backup", "dump"),
+    ):
+        project.succeed(*command, folder=tmp_path)
+    assert tables(database) == {"alembic_version", "author", "book"}
+    assert (tmp_path / "dump").exists()
+
+
+@pytest.mark.parametrize("transaction", ["connection.begin()", "nullcontext()"])
+def test_a_connection_of_the_caller(project: Project, database: URL, transaction: str) -> None:
+    """In a transaction of the caller's, which commits it, and without one, in a running event loop."""
+    project.configure("postgresql://nobody@127.0.0.1:1/nothing", "")
+    project.add_revisions()
+    (project.folder / "inject.py").write_text(INJECT.format(url=as_text(database), transaction=transaction))
+    project.succeed("python", "inject.py")
+    assert tables(database) == {"alembic_version", "author", "book"}
 
 
 @pytest.mark.parametrize("password", ["per%cent", "at@co:lon/slash#hash?", "a space + 'quote'"])

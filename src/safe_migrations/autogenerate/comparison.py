@@ -1,6 +1,6 @@
 """What autogenerate has found, seen as a whole, because one difference often explains another."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -8,7 +8,7 @@ from alembic.operations import MigrateOperation, ops
 from safe_migrations.autogenerate.backfill_files import BackfillFile
 from safe_migrations.ddl.column_changes import DIALECT, keeps_rows
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
-from sqlalchemy import Column, Connection, MetaData, Table
+from sqlalchemy import Column, Connection, Table
 from sqlalchemy.types import NullType
 
 
@@ -18,7 +18,7 @@ class Differences:
     Attributes:
         operations: what Alembic would do, one by one, in an order that does not depend on chance.
         connection: to the database.
-        metadata: of the models.
+        tables: of the models, by their keys in the metadata.
         created: the tables that come, by their names.
         dropped: those that go.
         added: the columns that come, by the names of their tables and their own.
@@ -28,17 +28,19 @@ class Differences:
         backfills: what the safe forms need, as far as they have been asked for.
     """
 
-    def __init__(self, operations: Iterable[MigrateOperation], connection: Connection, metadata: MetaData) -> None:
+    def __init__(
+        self, operations: Iterable[MigrateOperation], connection: Connection, tables: Mapping[str, Table]
+    ) -> None:
         """Look at all of them.
 
         Args:
             operations: what Alembic has found.
             connection: to the database.
-            metadata: of the models.
+            tables: of the models, by their keys in the metadata.
         """
         self.operations = _in_order(operations)
         self.connection = connection
-        self.metadata = metadata
+        self.tables = tables
         self.created = {table_of(each): each for each in self.of(ops.CreateTableOp)}
         self.dropped = {table_of(each): each for each in self.of(ops.DropTableOp)}
         self.added = {(table_of(each), each.column.name): each.column for each in self.of(ops.AddColumnOp)}
@@ -100,7 +102,7 @@ class Differences:
         """The model's table."""
         default = self.connection.dialect.default_schema_name
         schema, name = operation.schema, operation.table_name
-        tables = {(table.schema, table.name): table for table in self.metadata.tables.values()}
+        tables = {(table.schema, table.name): table for table in self.tables.values()}
         return tables[(schema, name) if (schema, name) in tables else (schema or default, name)]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alembic.autogenerate import produce_migrations
+from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation
 from alembic.operations.ops import DowngradeOps, MigrationScript, UpgradeOps
 from alembic.runtime.migration import MigrationContext
@@ -63,7 +64,8 @@ def safe_series(
     """
     if migration.connection is None or not operations:
         return [], []
-    differences = Differences(operations, migration.connection, _metadata(migration))
+    tables = AutogenContext(migration, _metadata(migration), autogenerate=False).table_key_to_table
+    differences = Differences(operations, migration.connection, tables)
     steps = in_steps(safe_pieces(differences))
     for step in steps:
         for operation in (*step.upgrade(), *step.downgrade()):

@@ -12,6 +12,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
+from alembic.util import to_list
 from safe_migrations.postgres.connection import client_environment, run_async
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.template.update import unsolved
@@ -23,8 +24,8 @@ from safe_migrations.upgrade.project import Project
 def test_upgrade_persists(empty_database: Database, project: Project) -> None:
     """The tables of the models exist after the upgrade, for everybody."""
     empty_database.alembic(command.upgrade, "head")
-    tables = {table.name for table in project.options["target_metadata"].tables.values() if table.schema is None}
-    assert tables <= empty_database.tables()
+    models = [table for metadata in to_list(project.options["target_metadata"]) for table in metadata.tables.values()]
+    assert {table.name for table in models if table.schema is None} <= empty_database.tables()
 
 
 def test_stairway(empty_database: Database, scripts: ScriptDirectory) -> None:

@@ -72,7 +72,7 @@ def _backfill(
     differences: Differences, operation: MigrateOperation, column: Column[Any], alike: str | None, default: str | None
 ) -> BackfillFile | None:
     """The file that fills a column; none for a table without a primary key."""
-    table = differences.metadata.tables[column.table.key]
+    table = differences.tables[column.table.key]
     key = tuple(each.name for each in table.primary_key)
     if not key or column.name in key:
         return None
