@@ -15,7 +15,7 @@ from gate import wait_for
 from support import Service, fetch
 
 ROWS, BATCH = 10_000, 100
-BACKFILL = ("python", "-m", "safe_migrations", "backfill")
+BACKFILL = ("safe-migrations", "backfill")
 # Each row once, or it shows.
 INCREMENT = f"""
 import sqlalchemy as sa
@@ -119,7 +119,7 @@ def test_all_that_are_not_complete_in_order(numbers: Service, database: URL) -> 
     assert (process.returncode, process.stdout) == (0, "number was complete already.\n")
     assert process.stderr.count("Left out: ") == 2
     assert numbers.fail(*BACKFILL, "a_fill").startswith("The backfill a_fill needs what the database does not have (")
-    assert numbers.run("python", "-m", "safe_migrations", "state").stdout.startswith("fresh: ")
+    assert numbers.run("safe-migrations", "state").stdout.startswith("fresh: ")
 
 
 @pytest.mark.thorough("test_phases does it with a revision that deploy meets as well")

