@@ -129,7 +129,8 @@ def test_missing_ruff_says_what_to_run(service: Service) -> None:
     process = service.run(str(python), "-m", "alembic", "revision", "-m", "unformatted", path="/usr/bin:/bin")
     assert process.returncode != 0
     assert "Traceback" not in process.stderr
-    assert "written but not formatted, because ruff is not installed: run pdm install" in process.stderr
+    assert "not formatted" in process.stderr
+    assert "alembic-safe-migrations[lint]" in process.stderr
     assert len(service.revisions()) == 2
 
 
