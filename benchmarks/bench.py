@@ -27,13 +27,12 @@ from sqlalchemy import URL
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # as pytest's pythonpath
 
+from releases import VERSIONS, Releases, commit, git
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.postgres.timeouts import load_policy
-
-from releases import VERSIONS, Releases, commit, git
 from support import ROOT, TEMPLATE, Service, as_text, at, fetch, tables
 
 UPGRADE = ("alembic", "upgrade", "head")

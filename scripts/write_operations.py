@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from alembic.operations import MigrateOperation
+
 from safe_migrations.ddl import constraints, enums, indexes
 
 TARGET = Path(inspect.getfile(indexes)).parent.parent / "operations.pyi"

@@ -13,14 +13,14 @@ from uuid import uuid4
 
 import pytest
 from copier import run_copy
+from sqlalchemy import URL, make_url
+
+from releases import Releases, environment_without_library, make_toy
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
-from sqlalchemy import URL, make_url
-
-from releases import Releases, environment_without_library, make_toy
 from support import ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, at, fetch, tables
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.

@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from safe_migrations.trace.recorder import MODES
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+
+from safe_migrations.trace.recorder import MODES
 
 Result = TypeVar("Result")
 

@@ -12,14 +12,14 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
+from sqlalchemy import URL, MetaData
+
 from safe_migrations.backfill.definition import load_backfill
 from safe_migrations.backfill.running import Pace, run_backfill
 from safe_migrations.errors import MigrationError
 from safe_migrations.lint.check import lint
 from safe_migrations.lint.findings import Finding
 from safe_migrations.postgres.connection import run_async
-from sqlalchemy import URL, MetaData
-
 from support import Service, as_text, at, fetch
 
 _OF_THE_SERVICE = ("config", "models_db")  # its own modules

@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import indent
 
 from alembic.script import ScriptDirectory
+
 from safe_migrations.lint import check as lint
 from safe_migrations.lint.findings import Finding
 

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 
 import alembic
 import yaml
+from sqlalchemy import URL, Row, text
+
 from safe_migrations.postgres.connection import Database, connected, run_async
 from safe_migrations.service import Service as ServiceSettings
-from sqlalchemy import URL, Row, text
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "template"

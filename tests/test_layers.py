@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import safe_migrations
 
+import safe_migrations
 from support import ROOT, bare_environment
 
 LOADED = """

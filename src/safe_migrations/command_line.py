@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
     from safe_migrations.service import Service
     from safe_migrations.upgrade.project import Project
 

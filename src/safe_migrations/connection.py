@@ -4,10 +4,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from safe_migrations.postgres import connection
-from safe_migrations.service import Service
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
+
+from safe_migrations.postgres import connection
+from safe_migrations.service import Service
 
 _DATABASE = (
     "database.py is of template 1.x: write from safe_migrations import Readiness, check_readiness there in place of "

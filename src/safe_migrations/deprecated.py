@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from alembic import context
+
 from safe_migrations import env_files
 from safe_migrations.address import parse_address
 from safe_migrations.autogenerate.plugin import PLUGINS

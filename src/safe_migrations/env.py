@@ -9,6 +9,7 @@ from typing import Any
 from alembic import context
 from alembic.config import Config
 from alembic.script import write_hooks
+
 from safe_migrations import logs
 from safe_migrations.autogenerate import plugin
 from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationError

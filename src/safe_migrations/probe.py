@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
+
 from safe_migrations.address import place
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
 from safe_migrations.revisions import AT_HEAD, BEHIND, EMPTY, NEWER, SEVERAL_HEADS, compare, read_revisions

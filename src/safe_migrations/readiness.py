@@ -5,13 +5,14 @@ from functools import cache
 from pathlib import Path
 
 from alembic.runtime.migration import MigrationContext
-from safe_migrations.postgres.connection import Database, explain
-from safe_migrations.revisions import AT_HEAD, NEWER, compare, read_revisions
-from safe_migrations.service import Service
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from safe_migrations.postgres.connection import Database, explain
+from safe_migrations.revisions import AT_HEAD, NEWER, compare, read_revisions
+from safe_migrations.service import Service
 
 
 @dataclass(frozen=True)

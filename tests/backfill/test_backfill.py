@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import URL, Connection, MetaData, text
+
+from gate import wait_for
 from safe_migrations.backfill import progress
 from safe_migrations.backfill import running as backfill
 from safe_migrations.backfill.definition import backfill_names, is_complete, load_backfill, refuse_incomplete
@@ -27,9 +30,6 @@ from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.catalog import own_relations
 from safe_migrations.postgres.connection import client_environment, connected, run_async
 from safe_migrations.postgres.programs import find_programs
-from sqlalchemy import URL, Connection, MetaData, text
-
-from gate import wait_for
 from support import NewRole, at, fetch
 
 FAST = Pace(nice_ratio=0)

@@ -8,13 +8,13 @@ import pytest
 import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from safe_migrations.ddl.column_changes import default_text, is_volatile, keeps_rows, writes_rows
-from safe_migrations.postgres.connection import connected, run_async
 from sqlalchemy import URL, Column, Connection
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
+from safe_migrations.ddl.column_changes import default_text, is_volatile, keeps_rows, writes_rows
+from safe_migrations.postgres.connection import connected, run_async
 from support import at
 
 # Several of each family, with and without what they can have.

@@ -12,6 +12,10 @@ from alembic.autogenerate import produce_migrations, render_op_text
 from alembic.autogenerate.api import AutogenContext
 from alembic.migration import MigrationContext
 from alembic.operations import MigrateOperation, Operations, ops
+from sqlalchemy import URL, Column, Connection, Enum, Integer, MetaData, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+
 from safe_migrations.autogenerate import rendering
 from safe_migrations.autogenerate.enum_changes import (
     CREATED,
@@ -25,10 +29,6 @@ from safe_migrations.autogenerate.enum_types import managed_columns
 from safe_migrations.ddl import enums
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected, run_async
-from sqlalchemy import URL, Column, Connection, Enum, Integer, MetaData, Table
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
-
 from support import at, fetch
 
 assert enums and rendering, "the operations, and their form in a file, are known to Alembic"

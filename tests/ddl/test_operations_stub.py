@@ -5,8 +5,8 @@ import runpy
 from pathlib import Path
 
 import alembic
-from safe_migrations.operations import op
 
+from safe_migrations.operations import op
 from support import ROOT
 
 STUB = ROOT / "src" / "safe_migrations" / "operations.pyi"

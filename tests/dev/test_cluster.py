@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
 from safe_migrations.postgres.programs import find_programs
-
 from support import at, fetch
 
 PROGRAMS = find_programs(18)

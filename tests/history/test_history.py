@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
+from sqlalchemy import URL
+
 from safe_migrations.errors import MigrationError
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
 from safe_migrations.history.rebase import carry_out, plan, refuse_applied
-from sqlalchemy import URL
-
 from support import NewRole, at, bare_environment, fetch
 
 FILE = '''"""{message}

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from alembic.util import CommandError
+
+from revision_files import POSTGRES_VERSION, Versions, written
 from safe_migrations.errors import MigrationError, NotInstalledError
 from safe_migrations.lint import check as lint
 from safe_migrations.lint.findings import Finding, Rule, as_github, as_json, as_text
 from safe_migrations.lint.rules import RULES
 from safe_migrations.lint.statements import split
 from safe_migrations.upgrade.states import load_revisions
-
-from revision_files import POSTGRES_VERSION, Versions, written
 from support import Render
 
 JSON = "op.add_column('item', sa.Column('data', sa.JSON()))"

@@ -15,14 +15,14 @@ from uuid import uuid4
 
 import pytest
 from alembic.util import CommandError
-from safe_migrations.lint.rules import RULES
-from safe_migrations.postgres.connection import run_async
-from safe_migrations.postgres.databases import create_database, drop_database
-from safe_migrations.upgrade.phases import up_to_contract
 from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from harm import EVERYBODY, NOBODY, WRITERS, Bench, Effect, History
+from safe_migrations.lint.rules import RULES
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.upgrade.phases import up_to_contract
 from support import NewDatabase, at
 
 ACCESS_EXCLUSIVE = "AccessExclusiveLock"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from safe_migrations.lint.rules import CHECKS, RULES
-from safe_migrations.lint.squawk import SQUAWK_RULES, SWITCHED_OFF
 
 from revision_files import Versions, written
+from safe_migrations.lint.rules import CHECKS, RULES
+from safe_migrations.lint.squawk import SQUAWK_RULES, SWITCHED_OFF
 from support import ROOT
 
 # Found by other means than one revision's text: see test_lint.py, which has a case for each.

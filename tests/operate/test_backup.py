@@ -13,6 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import URL
+
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import MigrationError
 from safe_migrations.operate import backup as module
@@ -21,8 +23,6 @@ from safe_migrations.postgres import programs
 from safe_migrations.postgres.connection import client_environment, connected, run_async
 from safe_migrations.postgres.databases import create_database, database_exists, drop_database
 from safe_migrations.postgres.programs import find_programs, find_tools
-from sqlalchemy import URL
-
 from support import NewDatabase, NewRole, at, fetch, tables
 
 SCHEMA = """

@@ -1,6 +1,7 @@
 """URLs as platforms hand them out, and what is said to others, without their secrets."""
 
 import pytest
+
 from safe_migrations import ConfigurationError, parse_database_url
 
 VARIABLE = "ORDERS_DATABASE_URL"

@@ -1,6 +1,7 @@
 """What is told of other sessions, and what is not."""
 
 import pytest
+
 from safe_migrations.postgres.catalog import mask
 
 

@@ -10,13 +10,13 @@ from shutil import which
 from typing import Any
 
 import pytest
+from sqlalchemy import URL, make_url, text
+
 from safe_migrations.dev.cluster import THROW_AWAY, Cluster, free_port
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, EmbeddedPostgresError
 from safe_migrations.postgres import connection
 from safe_migrations.postgres.connection import Database, client_environment, connected, run_async
 from safe_migrations.postgres.programs import find_programs
-from sqlalchemy import URL, make_url, text
-
 from support import SETTINGS, NewRole, at, fetch
 
 DRIVERS = ["postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"]

@@ -3,10 +3,10 @@
 from uuid import uuid4
 
 import pytest
-from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.postgres.databases import create_database, database_exists, drop_database
 from sqlalchemy import URL
 
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.databases import create_database, database_exists, drop_database
 from support import at, fetch
 
 

@@ -1,6 +1,7 @@
 """The bounds of a migration, from the environment."""
 
 import pytest
+
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.postgres.timeouts import DEFAULTS, LONGEST, load_policy
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
-from safe_migrations.dev.cluster import free_port
 from sqlalchemy import make_url
 
+from safe_migrations.dev.cluster import free_port
 from support import Render, Service, tables
 
 SAFE_MIGRATIONS = ("safe-migrations",)

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from safe_migrations.errors import INTERRUPTED
 from sqlalchemy import URL
 
+from safe_migrations.errors import INTERRUPTED
 from support import Service, bare_environment, fetch, tables
 
 LOCKS = """

@@ -5,9 +5,9 @@ import sys
 import textwrap
 
 import pytest
-from safe_migrations.postgres.connection import connected, run_async
 from sqlalchemy import URL, text
 
+from safe_migrations.postgres.connection import connected, run_async
 from support import MypyCache, NewRole, Service, as_text, at, fetch, tables
 
 CALL_ALEMBIC = """

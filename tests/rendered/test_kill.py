@@ -14,14 +14,14 @@ from uuid import uuid4
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
-from safe_migrations.dev.cluster import throw_away_cluster
-from safe_migrations.postgres.connection import client_environment, run_async
-from safe_migrations.postgres.databases import create_database, drop_database
-from safe_migrations.postgres.programs import find_programs
 from sqlalchemy import URL
 
 import gate
 from gate import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
+from safe_migrations.dev.cluster import throw_away_cluster
+from safe_migrations.postgres.connection import client_environment, run_async
+from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.programs import find_programs
 from support import Render, Service, ToHead, as_text, at, bare_environment, fetch
 
 PROGRAMS = find_programs(18)

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.postgres.databases import drop_database
 from sqlalchemy import URL
 
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.databases import drop_database
 from support import NewDatabase, NewRole, Service, as_text, at, fetch, tables
 
 SAFE = ("safe-migrations",)

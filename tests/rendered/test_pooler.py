@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from safe_migrations.dev.cluster import free_port
-from safe_migrations.postgres.connection import connected, run_async
 from sqlalchemy import URL, func, select, text
 
+from safe_migrations.dev.cluster import free_port
+from safe_migrations.postgres.connection import connected, run_async
 from support import Service, as_text, at, fetch, tables
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")

@@ -5,11 +5,11 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from safe_migrations.postgres.connection import client_environment, connected, run_async
-from safe_migrations.postgres.programs import find_programs
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
+from safe_migrations.postgres.connection import client_environment, connected, run_async
+from safe_migrations.postgres.programs import find_programs
 from support import Service, ToHead, at, fetch
 
 STATE = ("safe-migrations", "state")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from safe_migrations.dev.cluster import free_port
 
 from releases import IDENTITY, NEXT, VERSIONS, clone_with_releases
+from safe_migrations.dev.cluster import free_port
 from support import ROOT, bare_environment
 
 URL = "https://git.example.com/platform/copier-postgres-service.git"

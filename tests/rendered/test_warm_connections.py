@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import command
-from safe_migrations.upgrade.phases import EXPAND, phase_of
 from sqlalchemy import URL, MetaData
 
 from inside import Inside
+from safe_migrations.upgrade.phases import EXPAND, phase_of
 from support import Render, fetch
 from traffic import LONGEST_STALL, SESSIONS, Traffic, traffic
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+
 from safe_migrations import ConfigurationError, Service, load_env_files
 
 INI = """

@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import pytest
 from alembic.config import Config
+from sqlalchemy import URL, text
+
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError, MigrationError
 from safe_migrations.postgres.connection import connected, run_async
@@ -22,8 +24,6 @@ from safe_migrations.trace.phase_check import judge
 from safe_migrations.trace.recorder import Trace, tracing
 from safe_migrations.trace.seed import seed
 from safe_migrations.upgrade.project import load_project
-from sqlalchemy import URL, text
-
 from support import REVISION, at, fetch
 
 ENV_PY = """

@@ -5,10 +5,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from safe_migrations.template.releases import read_news
-from safe_migrations.template.update import update
 
 from releases import UPDATED_FROM, Releases, commit, git
+from safe_migrations.template.releases import read_news
+from safe_migrations.template.update import update
 
 ROUNDS = 20
 BRIEFLY = 2  # of them by default

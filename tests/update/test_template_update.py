@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from releases import LATER, NEXT, Releases, commit, git, path_to_pdm, template_file
 from safe_migrations.errors import MigrationError
 from safe_migrations.history.git import without_login
 from safe_migrations.template import commands as template_cli
@@ -17,8 +19,6 @@ from safe_migrations.template import update as template_update
 from safe_migrations.template import workspace as scratch
 from safe_migrations.template.releases import copier, read_news
 from safe_migrations.template.update import unsolved, update
-
-from releases import LATER, NEXT, Releases, commit, git, path_to_pdm, template_file
 from support import Service, bare_python
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic import op
-from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.upgrade.data_loss import find_losses
 from sqlalchemy import URL
 
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.upgrade.data_loss import find_losses
 from support import at, fetch
 
 UNTOLD = None

@@ -11,14 +11,14 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy import URL
+
 from safe_migrations.autogenerate.preview import read_preview
 from safe_migrations.errors import MigrationError
 from safe_migrations.operate.rehearse import rehearse
 from safe_migrations.operate.status import read_report
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.upgrade.project import load_project
-from sqlalchemy import URL
-
 from support import REVISION, as_text
 
 UPGRADE_THEN_WARN = """

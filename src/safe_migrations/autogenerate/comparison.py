@@ -5,11 +5,12 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
+from sqlalchemy import Column, Connection, Table
+from sqlalchemy.types import NullType
+
 from safe_migrations.autogenerate.backfill_files import BackfillFile
 from safe_migrations.ddl.column_changes import DIALECT, keeps_rows
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
-from sqlalchemy import Column, Connection, Table
-from sqlalchemy.types import NullType
 
 
 class Differences:

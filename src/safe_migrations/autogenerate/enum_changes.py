@@ -12,14 +12,15 @@ from typing import Any, NamedTuple, cast
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, ops
 from alembic.util import PriorityDispatchResult
-from safe_migrations.autogenerate.enum_types import enum_of
-from safe_migrations.ddl.column_changes import default_text
-from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
-from safe_migrations.errors import MigrationError
 from sqlalchemy import Column, Connection, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import DefaultClause
 from sqlalchemy.types import TypeEngine
+
+from safe_migrations.autogenerate.enum_types import enum_of
+from safe_migrations.ddl.column_changes import default_text
+from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
+from safe_migrations.errors import MigrationError
 
 CREATED = "created"
 VALUES_ADDED = "values added"

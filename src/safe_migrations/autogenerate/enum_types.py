@@ -3,10 +3,11 @@
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from safe_migrations.ddl.column_changes import DIALECT, plain_type
 from sqlalchemy import ARRAY, Column, MetaData
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
+
+from safe_migrations.ddl.column_changes import DIALECT, plain_type
 
 
 def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:

@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 
 from alembic.util import CommandError
+
 from safe_migrations.errors import NotInstalledError
 from safe_migrations.history.numbering import keep_head
 

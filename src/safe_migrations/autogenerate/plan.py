@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from alembic.operations import MigrateOperation
+
 from safe_migrations.autogenerate.rendering import Comment, Nothing
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 

@@ -7,6 +7,7 @@ from typing import Any
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
+
 from safe_migrations.autogenerate.plan import Step
 from safe_migrations.autogenerate.revisions import find_differences, safe_series
 from safe_migrations.errors import MigrationError, RefusedError

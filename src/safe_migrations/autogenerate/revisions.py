@@ -10,6 +10,8 @@ from alembic.operations import MigrateOperation
 from alembic.operations.ops import DowngradeOps, MigrationScript, UpgradeOps
 from alembic.runtime.migration import MigrationContext
 from alembic.util import rev_id
+from sqlalchemy import MetaData
+
 from safe_migrations.autogenerate.backfill_files import BackfillFile
 from safe_migrations.autogenerate.comparison import Differences
 from safe_migrations.autogenerate.enum_types import managed_columns
@@ -17,7 +19,6 @@ from safe_migrations.autogenerate.formatting import find_ruff, format_with_ruff
 from safe_migrations.autogenerate.plan import Step, in_steps
 from safe_migrations.autogenerate.rewrite.dispatch import safe_pieces
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
-from sqlalchemy import MetaData
 
 
 def write_series(migration: MigrationContext, directives: list[MigrationScript]) -> None:

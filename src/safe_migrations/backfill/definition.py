@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from alembic.script import Script
-from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.connection import reason, sqlstate
 from sqlalchemy import ColumnElement, Connection, TableClause, exists, func, literal_column, select, text, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
+
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.connection import reason, sqlstate
 
 SCHEMA = "safe_migrations"  # of the progress of backfills, apart from the service's own tables
 COMMAND = "safe-migrations backfill"

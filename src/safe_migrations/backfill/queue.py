@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import array
+
 from safe_migrations.backfill.definition import COMMAND, SCHEMA, Backfill, is_complete
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.advisory_lock import lock_key
-from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import array
 
 Step = Literal["worked", "wait", "finished"]  # what a worker has done; it waits for other workers
 

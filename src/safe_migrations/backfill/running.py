@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from safe_migrations.backfill.definition import COMMAND, Backfill, is_complete, refuse_unwritten
 from safe_migrations.backfill.progress import Progress
 from safe_migrations.backfill.queue import Batches
@@ -26,9 +30,6 @@ from safe_migrations.postgres.connection import (
     sqlstate,
 )
 from safe_migrations.postgres.timeouts import LONGEST_PAUSE, duration_text
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 Result = TypeVar("Result")
 

@@ -6,8 +6,9 @@ See https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-N
 from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
-from safe_migrations.postgres.sql import ddl, qualified
 from sqlalchemy import DDL
+
+from safe_migrations.postgres.sql import ddl, qualified
 
 
 class _ConstraintOperation(MigrateOperation):

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
-from safe_migrations.postgres.sql import ddl, qualified
 from sqlalchemy.dialects.postgresql import ENUM, CreateEnumType, DropEnumType
+
+from safe_migrations.postgres.sql import ddl, qualified
 
 
 class EnumOperation(MigrateOperation):

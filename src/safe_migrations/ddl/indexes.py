@@ -11,10 +11,11 @@ from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
+from sqlalchemy import text
+
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.sql import ddl, qualified
 from safe_migrations.postgres.timeouts import load_policy, milliseconds
-from sqlalchemy import text
 
 LONGEST_NAME = 63  # characters, in PostgreSQL
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")

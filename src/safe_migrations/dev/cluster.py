@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from safe_migrations.errors import EmbeddedPostgresError
 from sqlalchemy import URL
+
+from safe_migrations.errors import EmbeddedPostgresError
 
 HOST = "127.0.0.1"
 USER = "postgres"

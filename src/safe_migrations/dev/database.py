@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from sqlalchemy import URL
+
 from safe_migrations.dev.cluster import Cluster
 from safe_migrations.errors import ConfigurationError, EmbeddedPostgresError, NotInstalledError
 from safe_migrations.postgres.connection import (
@@ -19,7 +21,6 @@ from safe_migrations.postgres.connection import (
 from safe_migrations.postgres.databases import create_database, database_exists
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.service import SECTION, Service
-from sqlalchemy import URL
 
 FOLDER = ".postgres"  # git ignores it
 

@@ -24,6 +24,7 @@ def register(commands: Commands) -> None:
 def rebase(arguments: argparse.Namespace) -> int:
     """Move the unapplied revisions of a branch behind the other head."""
     from alembic.script import ScriptDirectory
+
     from safe_migrations.history import rebase as moving
 
     script_directory = ScriptDirectory.from_config(config_of(arguments))

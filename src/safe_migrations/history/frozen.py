@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
+
 from safe_migrations.history.git import Published, Repository
 from safe_migrations.history.numbering import HEAD
 

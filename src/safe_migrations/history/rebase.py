@@ -13,11 +13,12 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
+from sqlalchemy.exc import DBAPIError
+
 from safe_migrations.errors import MigrationError
 from safe_migrations.history.git import Repository
 from safe_migrations.history.numbering import HEAD, NUMBER
 from safe_migrations.postgres.connection import Database, connected, explain, run_async
-from sqlalchemy.exc import DBAPIError
 
 AGAIN = "safe-migrations rebase"
 _INSTEAD = 'nothing was moved. Join the two branches instead: alembic merge -m "merge heads" heads'

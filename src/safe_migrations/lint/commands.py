@@ -22,6 +22,7 @@ def lint(arguments: argparse.Namespace) -> int:
     """Tell what would hurt when revisions run under traffic."""
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
+
     from safe_migrations.lint import check, findings
     from safe_migrations.upgrade.states import load_revisions
 

@@ -17,11 +17,12 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import ExecuteSQLOp
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
+from sqlalchemy import ClauseElement
+from sqlalchemy.exc import CompileError
+
 from safe_migrations import ddl as ddl  # revisions call its operations
 from safe_migrations.lint.statements import CREATED, DIALECT, Statement, Types, bare, split, types_after
 from safe_migrations.upgrade.phases import unacknowledged
-from sqlalchemy import ClauseElement
-from sqlalchemy.exc import CompileError
 
 _EXECUTING = ("execute", "exec_driver_sql", "scalar", "scalars", "bulk_insert")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic.operations.ops import AlterColumnOp
+
 from safe_migrations.ddl.column_changes import keeps_rows
 from safe_migrations.errors import MigrationError, NotInstalledError
 from safe_migrations.lint.findings import Finding, Rule

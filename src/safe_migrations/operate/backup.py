@@ -12,12 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import CONNECT_TIMEOUT, Database, client_environment, connected
 from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import Tool, find_tools
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 LOCK_TIMEOUT = 30.0  # seconds; pg_dump waits no longer behind an ALTER TABLE, nor keeps others waiting behind itself
 END_TIMEOUT = 5.0  # seconds, for a program that was asked to end

@@ -14,9 +14,10 @@ from safe_migrations.command_line import JSON, YES, Commands, as_table, at_least
 from safe_migrations.errors import MigrationError, RefusedError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from safe_migrations.operate.rehearse import Rehearsed
     from safe_migrations.upgrade.project import Project
-    from sqlalchemy import Connection
 
 Result = TypeVar("Result")
 
@@ -70,6 +71,7 @@ def state(arguments: argparse.Namespace) -> int:
 
         return probe.run(service_of(arguments))
     from alembic.util import CommandError
+
     from safe_migrations.operate import status
 
     try:
@@ -209,8 +211,9 @@ def _variables_of_name(project: "Project") -> str:
 
 def _on_database(project: "Project", function: "Callable[[Connection], Result]") -> Result:
     """Call a function with a connection to the database, in AUTOCOMMIT."""
-    from safe_migrations.postgres.connection import connected, explain, run_async
     from sqlalchemy.exc import DBAPIError
+
+    from safe_migrations.postgres.connection import connected, explain, run_async
 
     async def call() -> Result:
         async with connected(project.database, isolation_level="AUTOCOMMIT") as connection:

@@ -8,6 +8,8 @@ from pathlib import Path
 from alembic import command
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
+from sqlalchemy.exc import DBAPIError
+
 from safe_migrations.backfill.definition import refuse_incomplete
 from safe_migrations.errors import MigrationError, RefusedError
 from safe_migrations.operate.backup import backup
@@ -16,7 +18,6 @@ from safe_migrations.postgres.connection import Database, connected, explain, ru
 from safe_migrations.upgrade.phases import CONTRACT, refuse_unacknowledged, up_to_contract
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
-from sqlalchemy.exc import DBAPIError
 
 
 def deploy(

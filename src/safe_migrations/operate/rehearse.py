@@ -11,6 +11,8 @@ from secrets import token_hex
 from tempfile import TemporaryDirectory
 
 from alembic.util import CommandError
+from sqlalchemy import Connection, func, select
+
 from safe_migrations.errors import MigrationError
 from safe_migrations.operate.backup import backup, restore
 from safe_migrations.postgres.catalog import find_table
@@ -20,7 +22,6 @@ from safe_migrations.postgres.timeouts import REPORT, duration_text
 from safe_migrations.trace.recorder import tracing
 from safe_migrations.trace.scratch import complete_backfills, upgrade
 from safe_migrations.upgrade.project import Project
-from sqlalchemy import Connection, func, select
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sqlalchemy import Connection, func, select, text
+
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.catalog import Session, sessions
 from safe_migrations.prompt import confirm
-from sqlalchemy import Connection, func, select, text
 
 _WAITS = """
     SELECT a.pid, b.pid AS blocker, l.mode || ' on ' || CASE

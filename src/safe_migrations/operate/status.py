@@ -8,6 +8,7 @@ from typing import Any
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
+
 from safe_migrations.errors import MigrationError
 from safe_migrations.logs import quiet
 from safe_migrations.operate.sessions import sessions_in_the_way

@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.catalog import Session, advisory_lock_holders
-from safe_migrations.postgres.timeouts import duration_text
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.functions import Function
+
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.catalog import Session, advisory_lock_holders
+from safe_migrations.postgres.timeouts import duration_text
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safe_migrations.postgres.timeouts import duration_text
 from sqlalchemy import Connection, TableClause, table, text
+
+from safe_migrations.postgres.timeouts import duration_text
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters, place
-from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
-from safe_migrations.postgres.timeouts import Policy, load_policy
-from safe_migrations.service import Service
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
+
+from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters, place
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
+from safe_migrations.postgres.timeouts import Policy, load_policy
+from safe_migrations.service import Service
 
 Result = TypeVar("Result")
 

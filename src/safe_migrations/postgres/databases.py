@@ -1,7 +1,8 @@
 """Creating and dropping databases on a server."""
 
-from safe_migrations.postgres.connection import Database, connected
 from sqlalchemy import text
+
+from safe_migrations.postgres.connection import Database, connected
 
 
 async def create_database(server: Database, name: str, template: str = "template1") -> None:

@@ -21,6 +21,9 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Row, text
+from sqlalchemy.schema import CreateSchema
+
 from safe_migrations import env_files
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.postgres.connection import Database as Connectable
@@ -29,8 +32,6 @@ from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.service import Service
 from safe_migrations.upgrade.project import DATABASE_URL, Project, load_project
-from sqlalchemy import URL, Row, text
-from sqlalchemy.schema import CreateSchema
 
 __all__ = ["Database"]
 

@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_list
+
 from safe_migrations.postgres.connection import client_environment, run_async
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.template.update import unsolved

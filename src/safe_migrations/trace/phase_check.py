@@ -5,6 +5,9 @@ import re
 
 from alembic.script import Script
 from alembic.util import to_tuple
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from safe_migrations.errors import MigrationError
 from safe_migrations.history.frozen import new_revisions
 from safe_migrations.postgres.connection import Database, connected, reason
@@ -14,8 +17,6 @@ from safe_migrations.trace.scratch import complete_backfills, upgrade
 from safe_migrations.trace.seed import seed
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND, phase_of
 from safe_migrations.upgrade.project import Project
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 # What to do instead; the first that the statement has in it.
 _INSTEAD = {

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import Connection, Row, event, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from safe_migrations.postgres.catalog import mask
 from safe_migrations.postgres.connection import Database, connected
 from safe_migrations.postgres.sql import ddl
-from sqlalchemy import Connection, Row, event, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 INTERVAL = 0.002  # seconds between two looks
 MODES = (  # from the weakest

@@ -5,11 +5,12 @@ from argparse import Namespace
 from alembic import command
 from alembic.config import Config
 from alembic.script import Script
+from sqlalchemy import Connection
+
 from safe_migrations.backfill.definition import load_backfill, required_backfills
 from safe_migrations.backfill.running import Pace, run_backfill
 from safe_migrations.postgres.connection import Database
 from safe_migrations.upgrade.project import Project
-from sqlalchemy import Connection
 
 
 async def complete_backfills(project: Project, script: Script, database: Database) -> None:

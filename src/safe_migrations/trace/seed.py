@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Any
 
-from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.connection import reason
-from safe_migrations.postgres.sql import ddl
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -31,6 +28,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
+
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.connection import reason
+from safe_migrations.postgres.sql import ddl
 
 TRIES = 500  # combinations of values, for a constraint of several columns
 

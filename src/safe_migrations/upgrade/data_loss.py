@@ -8,9 +8,10 @@ from typing import Any
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, RevisionStep
+from sqlalchemy import Connection, Select, column, func, literal_column, select, text
+
 from safe_migrations.postgres.catalog import find_table, own_relations
 from safe_migrations.prompt import confirm
-from sqlalchemy import Connection, Select, column, func, literal_column, select, text
 
 COUNTED = 1_000_000  # rows; to count more takes too long to wait for
 

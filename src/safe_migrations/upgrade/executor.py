@@ -19,6 +19,10 @@ from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import RevisionStep
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
 from safe_migrations.ddl.indexes import REPEATABLE
 from safe_migrations.errors import MigrationError
@@ -36,9 +40,6 @@ from safe_migrations.postgres.connection import (
 )
 from safe_migrations.postgres.timeouts import LONGEST_PAUSE, REPORT, Policy, duration_text
 from safe_migrations.service import Service
-from sqlalchemy import Connection, event
-from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 log = logging.getLogger(__name__)
 

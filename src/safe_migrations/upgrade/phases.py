@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from alembic.script import Script
+
 from safe_migrations.errors import MigrationError
 
 EXPAND, CONTRACT = "expand", "contract"

@@ -11,10 +11,11 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import URL
+
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.postgres.connection import Database
 from safe_migrations.service import Service, find_config_files, refuse_hidden_library
-from sqlalchemy import URL
 
 # In the attributes of Alembic's configuration: describe the project and run nothing; another database than its own.
 COLLECT, DATABASE_URL = "safe_migrations.project", "safe_migrations.database_url"

@@ -16,6 +16,10 @@ from alembic import command, context
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script
 from alembic.util import CommandError
+from sqlalchemy import Connection, func, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from safe_migrations import ddl as _operations  # noqa: F401  # revision files use its operations
 from safe_migrations.backfill.definition import required_backfills
 from safe_migrations.errors import MigrationError, RefusedError
@@ -38,9 +42,6 @@ from safe_migrations.upgrade.states import (
     refusal,
     refuse_unsafe,
 )
-from sqlalchemy import Connection, func, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,8 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import Connection
+
 from safe_migrations.backfill.definition import required_backfills
 from safe_migrations.ddl.indexes import CONCURRENT_OPERATIONS
 from safe_migrations.errors import MigrationError, RefusedError
@@ -20,7 +22,6 @@ from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_
 from safe_migrations.postgres.connection import reason
 from safe_migrations.service import Service
 from safe_migrations.upgrade.phases import up_to_contract
-from sqlalchemy import Connection
 
 SEVERAL_HEADS = "several heads"
 UNKNOWN_REVISION = "unknown revision"

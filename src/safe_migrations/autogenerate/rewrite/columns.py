@@ -4,6 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
+from sqlalchemy import Column
+from sqlalchemy.sql.elements import conv
+
 from safe_migrations.autogenerate.backfill_files import BackfillFile, backfill_name
 from safe_migrations.autogenerate.comparison import Differences, alter, table_of
 from safe_migrations.autogenerate.plan import Piece, Pieces, Stage
@@ -15,8 +18,6 @@ from safe_migrations.ddl.constraints import ValidateConstraintOp
 from safe_migrations.ddl.indexes import LONGEST_NAME
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT
-from sqlalchemy import Column
-from sqlalchemy.sql.elements import conv
 
 _LITERALS = (str, int, float)  # with a form in Python that is theirs
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
+from sqlalchemy.sql.elements import conv
+
 from safe_migrations.autogenerate.comparison import Differences, name_of, names_of, table_of
 from safe_migrations.autogenerate.plan import Piece, Pieces, Stage
 from safe_migrations.autogenerate.rendering import Comment
@@ -12,7 +14,6 @@ from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, 
 from safe_migrations.ddl.indexes import LONGEST_NAME, CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
-from sqlalchemy.sql.elements import conv
 
 
 def create_index(differences: Differences, operation: ops.CreateIndexOp) -> Pieces:

@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
+from sqlalchemy import ColumnElement, DefaultClause, column, func, select, table, text
+
 from safe_migrations.autogenerate.comparison import Differences, alter, table_of
 from safe_migrations.autogenerate.enum_changes import VALUES_ADDED, EnumChangeOp
 from safe_migrations.autogenerate.enum_types import enum_of
@@ -12,7 +14,6 @@ from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.ddl.column_changes import is_identity
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT
-from sqlalchemy import ColumnElement, DefaultClause, column, func, select, table, text
 
 
 def change_default(differences: Differences, operation: ops.AlterColumnOp) -> Piece:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
+
 from safe_migrations.autogenerate.comparison import Differences, table_of
 from safe_migrations.autogenerate.enum_changes import CREATED, DROPPED, REPLACED, EnumChange, EnumChangeOp
 from safe_migrations.autogenerate.enum_types import enum_of

@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from alembic.operations import ops
+from sqlalchemy import ForeignKeyConstraint
+
 from safe_migrations.autogenerate.comparison import Differences, referred, shape, table_of
 from safe_migrations.autogenerate.plan import Piece, Pieces, Stage
 from safe_migrations.autogenerate.rewrite.constraints import create_constraint
 from safe_migrations.upgrade.phases import CONTRACT
-from sqlalchemy import ForeignKeyConstraint
 
 
 def create_table(differences: Differences, operation: ops.CreateTableOp) -> Pieces:

@@ -4,6 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
+from sqlalchemy import types
+from sqlalchemy.types import TypeEngine
+
 from safe_migrations.autogenerate.comparison import Differences, alter, table_of
 from safe_migrations.autogenerate.enum_types import enum_of
 from safe_migrations.autogenerate.plan import Piece, Stage
@@ -11,8 +14,6 @@ from safe_migrations.autogenerate.rendering import ConvertColumnOp
 from safe_migrations.ddl.column_changes import is_identity, keeps_rows, plain_type
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT
-from sqlalchemy import types
-from sqlalchemy.types import TypeEngine
 
 
 def change_type(differences: Differences, operation: ops.AlterColumnOp) -> Piece:
