@@ -13,7 +13,7 @@ from alembic.script import write_hooks
 from safe_migrations import logs
 from safe_migrations.autogenerate import plugin
 from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationError
-from safe_migrations.history.numbering import number_files
+from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
 from safe_migrations.upgrade.project import COLLECT, DatabaseURL, Project, is_command_line, service_of
@@ -67,7 +67,7 @@ def _run_or_explain(
         sys.exit(130)
 
 
-@write_hooks.register("head_and_ruff")
+@write_hooks.register(HOOK)
 def finish_revision(path: str, _options: Mapping[str, str]) -> None:
     """The post-write hook of `alembic.ini`.
 

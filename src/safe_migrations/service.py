@@ -192,6 +192,8 @@ class Service:
                 f"{self.config_file} does not name the folder of the revisions as a path: write it, such as "
                 "script_location = %(here)s/alembic."
             )
+        if _option(parser, self.config_file, "alembic", "recursive_version_locations") == "true":
+            return [Path(found[0]) for each in folders for found in os.walk(each)]
         return [Path(each) for each in folders]
 
     def of_deprecated_prefix(self, env_prefix: str) -> "Service":

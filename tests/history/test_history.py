@@ -45,6 +45,8 @@ class Clone:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.locations: list[str] | None = None
+        self.recursive = False
         self.service = folder / "services" / "a b"
         self.versions = self.service / "alembic" / "versions"
 
@@ -81,7 +83,9 @@ class Clone:
 
     @property
     def scripts(self) -> ScriptDirectory:
-        return ScriptDirectory(self.service / "alembic")
+        return ScriptDirectory(
+            self.service / "alembic", version_locations=self.locations, recursive_version_locations=self.recursive
+        )
 
     def new(self) -> list[str]:
         return [script.revision for script in new_revisions(self.scripts)]
@@ -416,23 +420,113 @@ def test_many_tags_and_revisions_take_few_processes(clone: Clone, monkeypatch: p
     assert len(calls) == 14, "not one for each tag or file"
 
 
+# ── Several folders of revisions ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def several(origin: Clone) -> tuple[Clone, Path]:
+    """A branch whose revision b is in a second folder, on the main branch, too; and that folder."""
+    folder = origin.service / "more revisions"
+    folder.mkdir()
+    origin.versions.joinpath("20300101_0002_b.py").rename(folder / "20300101_0002_b.py")
+    origin.versions.joinpath("HEAD").rename(folder / "HEAD")
+    origin.commit()
+    clone = origin.clone("several")
+    clone.git("checkout", "--quiet", "-b", "branch")
+    clone.commit()
+    second = clone.service / "more revisions"
+    clone.locations = [str(clone.versions), str(second)]
+    return clone, second
+
+
+def test_each_folder_is_compared(several: tuple[Clone, Path]) -> None:
+    clone, second = several
+    assert (clone.new(), clone.edited()) == ([], [])
+    clone.add("c", "b", 3).rename(second / "20300101_0003_c.py")
+    assert clone.new() == ["c"]
+    path = second / "20300101_0002_b.py"
+    before = path.read_text()
+    path.write_text(before.replace("SELECT 1", "SELECT 2"))
+    assert clone.edited() == [(path.name, "origin/main")]
+    path.write_text(before)
+    path.rename(clone.versions / path.name)
+    assert clone.new() == ["c"], "moved to the other folder"
+    assert clone.edited() == []
+    clone.versions.joinpath(path.name).unlink()
+    second.joinpath("20300101_0003_c.py").unlink()
+    assert clone.edited() == [(path.name, "origin/main")], "deleted"
+    clone.versions.joinpath("20300101_0001_a.py").unlink()
+    clone.add("squashed", None, 3)
+    assert clone.edited() == [], "the whole history is another one"
+
+
+def test_subfolders(several: tuple[Clone, Path]) -> None:
+    clone, second = several
+    clone.locations = [str(clone.service)]
+    clone.recursive = True
+    clone.add("c", "b", 3)
+    assert clone.new() == ["c"]
+    path = second / "20300101_0002_b.py"
+    path.write_text(path.read_text().replace("SELECT 1", "SELECT 2"))
+    assert clone.edited() == [(path.name, "origin/main")]
+
+
+def test_folders_of_other_repositories(several: tuple[Clone, Path], tmp_path: Path) -> None:
+    clone, second = several
+    outside = tmp_path / "outside"
+    second.rename(outside)
+    clone.locations = [str(clone.versions), str(outside)]
+    assert clone.new() == ["b"], "in no repository"
+    clone.folder, within = outside, clone.folder
+    clone.git("init", "--quiet", "--initial-branch=main", "--template=")
+    clone.commit()
+    clone.commit()
+    clone.folder = within
+    assert clone.new() == [], "each is asked for its own"
+
+
+def test_rebase_of_several_folders(several: tuple[Clone, Path], origin: Clone) -> None:
+    clone, second = several
+    origin.add("y", "b", 3)
+    origin.commit()
+    clone.add("c", "b", 3)
+    clone.add("d", "c", 4).rename(second / "20300101_0004_d.py")
+    clone.versions.joinpath("HEAD").rename(second / "HEAD")
+    clone.commit()
+    clone.git("pull", "--quiet", "--no-rebase", "origin", "main")
+    assert head_file_problem(clone.scripts) is not None
+    move(clone)
+    assert clone.scripts.get_heads() == ["d"]
+    assert clone.versions.joinpath("20300101_0004_c.py").exists()
+    assert second.joinpath("20300101_0005_d.py").exists()
+    assert second.joinpath("HEAD").read_text() == "d\n"
+    assert head_file_problem(clone.scripts) is None
+
+
 # ── HEAD ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_head_file(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clone.service)
     head = clone.versions / "HEAD"
-    assert head_file_problem(clone.scripts) is None
+
+    def kept() -> ScriptDirectory:
+        return ScriptDirectory(clone.service / "alembic", hooks=[{"_hook_name": "any", "type": "head_and_ruff"}])
+
+    assert head_file_problem(kept()) is None
     for text in (None, "", "a\n", "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> x\n"):
         head.unlink() if text is None else head.write_text(text)
-        problem = head_file_problem(clone.scripts)
+        problem = head_file_problem(kept())
         assert problem is not None
-        assert "alembic/versions/HEAD does not name the newest revision alone" in problem
-        command = problem.rpartition(": ")[2]
+        assert problem[0] == head
+        assert "alembic/versions/HEAD does not name the newest revision alone" in problem[1]
+        command = problem[1].rpartition(": ")[2]
         subprocess.run(["/bin/sh", "-c", command], check=True, cwd=clone.service)
-        assert head_file_problem(clone.scripts) is None, "what it says puts it right"
+        assert head_file_problem(kept()) is None, "what it says puts it right"
+    head.unlink()
+    assert head_file_problem(clone.scripts) is None, "without the hook nobody keeps it"
     clone.add("x", "a", 3)
-    assert "safe-migrations rebase" in str(head_file_problem(clone.scripts))
+    assert "safe-migrations rebase" in str(head_file_problem(kept()))
     clone.versions.parent.joinpath("empty", "versions").mkdir(parents=True)
     assert head_file_problem(ScriptDirectory(clone.versions.parent / "empty")) is None, "no revision, no HEAD"
 
@@ -450,7 +544,7 @@ def merged(made_merged: Path, tmp_path: Path) -> Clone:
 def move(clone: Clone, revision: str | None = None) -> list[tuple[str, str]]:
     found = plan(clone.scripts, revision)
     assert found is not None
-    return carry_out(clone.scripts, found)
+    return [(before.name, after.name) for before, after in carry_out(clone.scripts, found)]
 
 
 def test_two_branches_conflict_in_git_and_nowhere_else(merged: Clone) -> None:

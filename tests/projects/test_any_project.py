@@ -260,6 +260,13 @@ def test_revisions_in_several_folders(project: Project, database: URL) -> None:
     project.succeed("alembic", "upgrade", "head")
     assert tables(database) == {"alembic_version", "author", "book"}
     assert "at head" in project.succeed("safe-migrations", "state")
+    assert "HEAD" not in project.succeed("safe-migrations", "lint", status=1), "nothing keeps that file here"
+    path = str(project.folder / "old")
+    for message, parent in (("third", "second"), ("fourth", "second")):
+        options = ("--rev-id", message, "--head", parent, "--splice", "--version-path", path)
+        project.succeed("alembic", "revision", "-m", message, *options)
+    project.succeed("safe-migrations", "rebase", "fourth")
+    assert "fourth (head)" in project.succeed("alembic", "heads")
 
 
 def test_models_of_several_metadata(project: Project, database: URL) -> None:

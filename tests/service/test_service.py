@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from safe_migrations import ConfigurationError, Service, load_env_files
+from safe_migrations.revisions import read_revisions
 
 INI = """
 [alembic]
@@ -142,6 +143,16 @@ def test_folders_are_those_of_alembic(folder: Path, content: str, monkeypatch: p
     folders = read(folder, f"[alembic]\n{content}\n").version_folders()
     alembics = ScriptDirectory.from_config(Config(folder / "alembic.ini"))._version_locations
     assert [each.absolute() for each in folders] == [Path(each).absolute() for each in alembics]
+
+
+@pytest.mark.parametrize("recursive", ["true", "false"])
+def test_folders_below(folder: Path, recursive: str) -> None:
+    (folder / "m" / "versions" / "2029" / "01").mkdir(parents=True)
+    (folder / "m" / "versions" / "2029" / "01" / "a.py").write_text("revision = 'a'\ndown_revision = None\n")
+    (folder / "m" / "versions" / "b.py").write_text("revision = 'b'\ndown_revision = None\n")
+    content = f"script_location = %(here)s/m\nrecursive_version_locations = {recursive}\npath_separator = os"
+    heads, _ = read_revisions(read(folder, f"[alembic]\n{content}\n").version_folders())
+    assert heads == set(ScriptDirectory.from_config(Config(folder / "alembic.ini")).get_heads())
 
 
 def test_percent_sign_in_the_path(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The command for two branches: rebase."""
 
 import argparse
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +36,11 @@ def rebase(arguments: argparse.Namespace) -> int:
         return 0
     for sentence in _refuse_applied(arguments, move):
         print(sentence)
-    names = moving.carry_out(script_directory, move)
+    paths = moving.carry_out(script_directory, move)
     print(f"From {move.ancestor} to {move.onto.revision}, {Path(move.onto.path).name}:")
-    print("\n".join(f"  {before} is now {after}" for before, after in names))
-    print("Next: pdm run migrate-upgrade, pdm run test, then git add --all alembic/versions")
+    print("\n".join(f"  {before.name} is now {after.name}" for before, after in paths))
+    folders = shlex.join(sorted({os.path.relpath(after.parent) for _, after in paths}))
+    print(f"Next: alembic upgrade head, the tests, then git add --all {folders}")
     return 0
 
 

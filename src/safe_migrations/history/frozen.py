@@ -11,7 +11,8 @@ from pathlib import Path
 from alembic.script import Script, ScriptDirectory
 
 from safe_migrations.history.git import Published, Repository
-from safe_migrations.history.numbering import HEAD
+from safe_migrations.history.numbering import HOOK, head_file
+from safe_migrations.upgrade.project import version_folders
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ def new_revisions(script_directory: ScriptDirectory) -> list[Script]:
         MigrationError: the clone is shallow, or git refuses to read it.
     """
     scripts = list(reversed(list(script_directory.walk_revisions())))
-    repository = Repository.around(Path(script_directory.versions))
-    before = repository.of_main() if repository else []
-    if repository is None or not before:
-        return scripts
-    ids = repository.contents_ids([_name(script) for script in scripts])
-    return [script for script in scripts if not before[-1].has(_name(script), ids[_name(script)])]
+    known: set[str] = set()
+    for repository in repositories(script_directory):
+        if before := repository.of_main():
+            named = repository.named(scripts)
+            ids = repository.contents_ids(named)
+            known.update(script.revision for name, script in named.items() if before[-1].has(name, ids[name]))
+    return [script for script in scripts if script.revision not in known]
 
 
 def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
@@ -64,32 +66,51 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
     Raises:
         MigrationError: the clone is shallow, or git refuses to read it.
     """
-    folder = Path(script_directory.versions)
-    repository = Repository.around(folder)
-    if repository is None:
-        return []
-    scripts = {_name(script): script for script in script_directory.walk_revisions()}
-    ids = repository.contents_ids(scripts)
-    published = [*repository.of_main(), *repository.at(repository.tags)]
-    frozen = [(each, each.files.items() - ids.items()) for each in published]
-    sources = repository.contents({id_ for _, differing in frozen for _, id_ in differing})
-    codes = {id_: _Code(source) for id_, source in sources.items()}
+    scripts = list(script_directory.walk_revisions())
     found: dict[Path, Edited] = {}
-    for each, differing in frozen:
-        for edited in _compare(each, {name: codes[id_] for name, id_ in sorted(differing)}, scripts, folder):
-            found.setdefault(edited.path, edited)
+    for repository in repositories(script_directory):
+        named = repository.named(scripts)
+        ids = repository.contents_ids(named)
+        published = [*repository.of_main(), *repository.at(repository.tags)]
+        frozen = [(each, each.files.items() - ids.items()) for each in published]
+        sources = repository.contents({id_ for _, differing in frozen for _, id_ in differing})
+        codes = {id_: _Code(source) for id_, source in sources.items()}
+        ours = {script.revision: script for script in scripts}
+        for each, differing in frozen:
+            theirs = {name: (codes[id_], named.get(name)) for name, id_ in sorted(differing)}
+            for edited in _compare(each, theirs, ours, repository.root):
+                found.setdefault(edited.path, edited)
     return list(found.values())
 
 
-def head_file_problem(script_directory: ScriptDirectory) -> str | None:
-    """What is wrong with the file HEAD, and what to do; None where it names the one head.
+def repositories(script_directory: ScriptDirectory) -> list[Repository]:
+    """The git repositories of the revision files; one, as a rule.
+
+    Args:
+        script_directory: this code's revisions.
+
+    Raises:
+        MigrationError: git refuses to read one.
+    """
+    folders = [Path(script.path).parent for script in script_directory.walk_revisions()]
+    return Repository.around(dict.fromkeys([*version_folders(script_directory), *folders]))
+
+
+def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | None:
+    """What is wrong with the file HEAD, and what to do; None where it names the one head, or the project has none.
 
     Two branches that each add a revision both change its line: they meet in git, and not in a database.
 
     Args:
         script_directory: this code's revisions.
     """
-    file, heads = Path(script_directory.versions, HEAD), sorted(script_directory.get_heads())
+    file, heads = head_file(script_directory), sorted(script_directory.get_heads())
+    kept = file.exists() or any(hook.get("type") == HOOK for hook in script_directory.hooks)
+    problem = _head_file_problem(file, heads) if kept else None
+    return (file, problem) if problem else None
+
+
+def _head_file_problem(file: Path, heads: Sequence[str]) -> str | None:
     name = os.path.relpath(file)
     if len(heads) > 1:
         return (
@@ -125,22 +146,21 @@ class _Code:
 
 
 def _compare(
-    published: Published, theirs: Mapping[str, _Code], scripts: Mapping[str, Script], folder: Path
+    published: Published, theirs: Mapping[str, tuple[_Code, Script | None]], ours: Mapping[str, Script], root: Path
 ) -> Iterator[Edited]:
     """Their files that differ, if it is not that a squash has replaced all of them, and their base is gone."""
-    ours: dict[str | None, Script] = {script.revision: script for script in scripts.values()}
-    base_is_gone = any(code.is_base and code.revision not in ours for code in theirs.values())
+    base_is_gone = any(code.is_base and code.revision not in ours for code, _ in theirs.values())
     if base_is_gone and len(theirs) == len(published.files):
         return
-    for name, before in theirs.items():
-        script = ours.get(before.revision) or scripts.get(name)
+    for name, (before, same_name) in theirs.items():
+        script = ours.get(before.revision or "") or same_name
         if script is None:
             if published.is_ours:
-                yield Edited(folder / name, 1, published.where, f"{name} is deleted")
+                yield Edited(root / name, 1, published.where, f"{Path(name).name} is deleted")
             continue
         after = _Code(Path(script.path).read_bytes())
         lines = difflib.unified_diff(
-            before.text.splitlines(), after.text.splitlines(), published.where, _name(script), n=1, lineterm=""
+            before.text.splitlines(), after.text.splitlines(), published.where, Path(script.path).name, n=1, lineterm=""
         )
         # The lines with @@ count other lines than the file's.
         if difference := "\n".join(line for line in lines if not line.startswith("@@")):
@@ -155,7 +175,3 @@ def _first_difference(before: Sequence[ast.stmt], after: Sequence[ast.stmt]) -> 
             return _first_difference(getattr(old, "body", []), getattr(new, "body", [])) or new.lineno
     added = after[len(before) :]
     return added[0].lineno if added else None
-
-
-def _name(script: Script) -> str:
-    return Path(script.path).name

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from alembic.script import Script
+
 from safe_migrations.errors import MigrationError
 
 _MAIN = (
@@ -45,7 +47,7 @@ class Published:
 
     Attributes:
         where: the commit's name for a person, such as "origin/main" or "tag v1.2".
-        files: the id of the contents, by the file's name.
+        files: the id of the contents, by the file's path from the repository's root.
         is_ours: whether the checked-out commit comes after it: a file that is missing now was deleted.
     """
 
@@ -57,7 +59,7 @@ class Published:
         """Whether a file is among them.
 
         Args:
-            name: its name.
+            name: its path from the repository's root.
             contents: the id of its contents, by which it is known under another name.
         """
         return name in self.files or contents in self.files.values()
@@ -69,41 +71,62 @@ class Repository:
 
     Attributes:
         root: its folder.
-        prefix: where the revision files are, from there; a monorepo has others elsewhere.
+        prefixes: where the revision files are, from there; a monorepo has others elsewhere.
         shallow: whether older commits are missing.
         main: the main branch's full name, if there is one.
         tags: the full names of the tags, newest first.
     """
 
     root: Path
-    prefix: str
+    prefixes: tuple[str, ...]
     shallow: bool
     main: str | None
     tags: tuple[str, ...]
 
     @classmethod
-    def around(cls, folder: Path) -> "Repository | None":
-        """The repository; None where there is none, or no git.
+    def around(cls, folders: Iterable[Path]) -> "list[Repository]":
+        """The repositories that folders are in; none where there is none, or no git.
 
         Args:
-            folder: of the revision files.
+            folders: of the revision files.
 
         Raises:
-            MigrationError: git refuses to read it.
+            MigrationError: git refuses to read one.
         """
-        try:
-            found = git(folder, "rev-parse", "--is-shallow-repository", "--show-toplevel", "--show-prefix")
-        except (FileNotFoundError, MigrationError) as error:
-            if isinstance(error, FileNotFoundError) or "not a git repository" in str(error):
-                return None
-            raise
-        shallow, root, prefix = os.fsdecode(found).splitlines()
+        prefixes: dict[tuple[str, str], list[str]] = {}
+        for folder in folders:
+            try:
+                found = git(folder, "rev-parse", "--is-shallow-repository", "--show-toplevel", "--show-prefix")
+            except (FileNotFoundError, MigrationError) as error:
+                if isinstance(error, FileNotFoundError) or "not a git repository" in str(error):
+                    continue
+                raise
+            shallow, root, prefix = os.fsdecode(found).splitlines()
+            prefixes.setdefault((root, shallow), []).append(prefix)
+        return [cls._read(Path(root), found, shallow == "true") for (root, shallow), found in prefixes.items()]
+
+    @classmethod
+    def _read(cls, root: Path, prefixes: Iterable[str], shallow: bool) -> "Repository":
         form = "--format=%(refname) %(symref)"
-        listed = git(folder, "for-each-ref", "--sort=-creatordate", form, "refs/tags", *_MAIN)
+        listed = git(root, "for-each-ref", "--sort=-creatordate", form, "refs/tags", *_MAIN)
         refs = dict(line.split(" ") for line in os.fsdecode(listed).splitlines())
         main = next((refs[ref] or ref for ref in _MAIN if ref in refs), None)
         tags = tuple(ref for ref in refs if ref.startswith("refs/tags/"))
-        return cls(Path(root), prefix, shallow == "true", main, tags)
+        return cls(root, tuple(prefixes), shallow, main, tags)
+
+    def named(self, scripts: Iterable[Script]) -> dict[str, Script]:
+        """Those of the revisions whose files are in this repository, by the files' paths from its root.
+
+        Args:
+            scripts: this code's revisions.
+        """
+        folders = {self.root.resolve() / prefix: prefix for prefix in self.prefixes}
+        paths = [(script, Path(script.path)) for script in scripts]
+        return {
+            folders[path.parent.resolve()] + path.name: script
+            for script, path in paths
+            if path.parent.resolve() in folders
+        }
 
     def of_main(self) -> list[Published]:
         """What main has got since this branch left it, and what both have; then, on main, what was there before.
@@ -142,9 +165,9 @@ class Repository:
         """The ids that the contents of files have in git, by the files' names.
 
         Args:
-            names: of files in the folder of the revision files.
+            names: their paths from the repository's root.
         """
-        ids = git(self.root, "hash-object", "--stdin-paths", given=(self.prefix + name for name in names))
+        ids = git(self.root, "hash-object", "--stdin-paths", given=names)
         return dict(zip(names, ids.decode().split(), strict=True))
 
     def contents(self, ids: Collection[str]) -> dict[str, bytes]:
@@ -162,10 +185,14 @@ class Repository:
         return {id_: contents for id_, (_, contents) in found.items()}
 
     def _files(self, commits: Collection[str]) -> list[dict[str, str]]:
-        """The revision files of commits: the ids of their contents, by name."""
-        folders = [f"{commit}:{self.prefix}" for commit in commits]
-        trees = self._objects(folders)
-        return [_entries(*trees[folder]) if folder in trees else {} for folder in folders]
+        """The revision files of commits: the ids of their contents, by their paths from the repository's root."""
+        trees = self._objects([f"{commit}:{prefix}" for commit in commits for prefix in self.prefixes])
+        found = []
+        for commit in commits:
+            folders = [(prefix, trees.get(f"{commit}:{prefix}")) for prefix in self.prefixes]
+            files = [(prefix, _entries(*tree)) for prefix, tree in folders if tree]
+            found.append({prefix + name: id_ for prefix, entries in files for name, id_ in entries.items()})
+        return found
 
     def _objects(self, names: Collection[str]) -> dict[str, tuple[str, bytes]]:
         """Id and contents of those objects that are there."""

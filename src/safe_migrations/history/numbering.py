@@ -6,7 +6,10 @@ from typing import Any
 
 from alembic.script import ScriptDirectory
 
-HEAD = "HEAD"  # the file beside the revisions, one line: the id of the newest one
+from safe_migrations.upgrade.project import version_folders
+
+HEAD = "HEAD"  # the file beside the newest revision, one line: its id
+HOOK = "head_and_ruff"  # the post-write hook that keeps it
 NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
 
 
@@ -42,6 +45,17 @@ def next_number(script: ScriptDirectory) -> int:
     """
     names = (Path(revision.path).name for revision in script.walk_revisions())
     return 1 + max((int(number[1]) for name in names if (number := NUMBER.match(name))), default=0)
+
+
+def head_file(script_directory: ScriptDirectory) -> Path:
+    """The file HEAD, whether it exists or not: beside the newest revision.
+
+    Args:
+        script_directory: this code's revisions.
+    """
+    newest = script_directory.get_revisions("heads")
+    folders = [Path(script.path).parent for script in newest if script] or version_folders(script_directory)
+    return folders[0] / HEAD
 
 
 def keep_head(path: str) -> None:

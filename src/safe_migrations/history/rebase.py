@@ -16,8 +16,8 @@ from alembic.util import to_tuple
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import MigrationError
-from safe_migrations.history.git import Repository
-from safe_migrations.history.numbering import HEAD, NUMBER
+from safe_migrations.history.frozen import repositories
+from safe_migrations.history.numbering import HEAD, NUMBER, head_file
 from safe_migrations.postgres.connection import Database, connected, explain, run_async
 
 AGAIN = "safe-migrations rebase"
@@ -110,7 +110,7 @@ def refuse_applied(
     return silent
 
 
-def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[str, str]]:
+def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
     """Rewrite the first file's `down_revision`, number the files behind the others, and set HEAD: all or nothing.
 
     Args:
@@ -118,31 +118,32 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[str, 
         move: what to move.
 
     Returns:
-        The names of each file, before and after.
+        The path of each file, before and after.
 
     Raises:
         MigrationError: a file can't be rewritten; nothing was changed.
     """
-    folder, names = Path(script_directory.versions), _numbered(script_directory, move)
-    files = {after: folder.joinpath(before).read_bytes() for before, after in names}
-    files[names[0][1]] = _redirected(folder / names[0][0], move.ancestor, move.onto.revision)
-    files[HEAD] = f"{move.scripts[-1].revision}\n".encode()
+    paths = _numbered(script_directory, move)
+    files = {after: before.read_bytes() for before, after in paths}
+    head = paths[-1][1].with_name(HEAD)
+    files[paths[0][1]] = _redirected(paths[0][0], move.ancestor, move.onto.revision)
+    files[head] = f"{move.scripts[-1].revision}\n".encode()
     try:
-        with TemporaryDirectory(dir=folder, prefix=".rebase-") as aside, ExitStack() as undo:
+        with TemporaryDirectory(dir=head.parent, prefix=".rebase-") as aside, ExitStack() as undo:
             # Written before anything is moved: where the disk is full, nothing has happened yet.
-            for name, contents in files.items():
-                Path(aside, name).write_bytes(contents)
-            for before in (*dict(names), HEAD):
-                if folder.joinpath(before).exists():
-                    _rename(folder / before, Path(aside, f"{before}.old"), undo)
-            for name in files:
-                _rename(Path(aside, name), folder / name, undo)
+            for path, contents in files.items():
+                Path(aside, path.name).write_bytes(contents)
+            for before in (*dict(paths), head):
+                if before.exists():
+                    _rename(before, Path(aside, f"{before.name}.old"), undo)
+            for path in files:
+                _rename(Path(aside, path.name), path, undo)
                 # Python takes what it has compiled for current if second and size of the file are the same.
-                Path(importlib.util.cache_from_source(folder / name)).unlink(missing_ok=True)
+                Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
             undo.pop_all()
     except OSError as error:
-        raise MigrationError(f"{folder} can't be changed ({error.strerror}): nothing was moved.") from error
-    return names
+        raise MigrationError(f"{head.parent} can't be changed ({error.strerror}): nothing was moved.") from error
+    return paths
 
 
 def set_head(script_directory: ScriptDirectory) -> str | None:
@@ -153,24 +154,24 @@ def set_head(script_directory: ScriptDirectory) -> str | None:
     """
     head = script_directory.get_current_head()
     if head is not None:
-        Path(script_directory.versions, HEAD).write_text(f"{head}\n")
+        head_file(script_directory).write_text(f"{head}\n")
     return head
 
 
 def _published(script_directory: ScriptDirectory) -> dict[str, str]:
     """Where others have a revision, such as "origin/main", by its id, as far as git can tell."""
-    repository = Repository.around(Path(script_directory.versions))
-    if repository is None:
-        return {}
-    names = {script.revision: Path(script.path).name for script in script_directory.walk_revisions()}
-    ids = repository.contents_ids(names.values())
-    refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # the last one has the last word
-    return {
-        revision: each.where
-        for each in repository.at(refs)
-        for revision, name in names.items()
-        if each.has(name, ids[name])
-    }
+    found: dict[str, str] = {}
+    for repository in repositories(script_directory):
+        named = repository.named(script_directory.walk_revisions())
+        ids = repository.contents_ids(named)
+        refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # main has the last word
+        found |= {
+            script.revision: each.where
+            for each in repository.at(refs)
+            for name, script in named.items()
+            if each.has(name, ids[name])
+        }
+    return found
 
 
 def _unpublished(heads: Sequence[str], published: Collection[str]) -> str:
@@ -219,14 +220,14 @@ async def _current(database: Database, version_options: Mapping[str, Any]) -> tu
         )
 
 
-def _numbered(script_directory: ScriptDirectory, move: Move) -> list[tuple[str, str]]:
-    """The names of the moved files, before and after: numbered on behind those that stay."""
+def _numbered(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
+    """The paths of the moved files, before and after: numbered on behind those that stay."""
     stay = [Path(each.path).name for each in script_directory.walk_revisions() if each.revision not in move.ids]
     last = max((int(number[1]) for name in stay if (number := NUMBER.match(name))), default=0)
-    names = [Path(script.path).name for script in move.scripts]
+    paths = [Path(script.path) for script in move.scripts]
     return [
-        (name, f"{name[:9]}{number:04d}{name[13:]}" if NUMBER.match(name) else name)
-        for number, name in enumerate(names, start=last + 1)
+        (path, path.with_name(f"{path.name[:9]}{number:04d}{path.name[13:]}") if NUMBER.match(path.name) else path)
+        for number, path in enumerate(paths, start=last + 1)
     ]
 
 

@@ -14,7 +14,6 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
-from safe_migrations.history.numbering import HEAD
 from safe_migrations.lint.findings import Finding
 from safe_migrations.lint.revision_files import Revision, run_offline
 from safe_migrations.lint.rules import RULES, broken
@@ -75,9 +74,8 @@ def _own(revision: Revision) -> Iterator[Finding]:
 
 
 def _of_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
-    problem = head_file_problem(script_directory)
-    if problem is not None:
-        yield Finding(Path(script_directory.versions, HEAD), 1, RULES["head-file"], problem)
+    if problem := head_file_problem(script_directory):
+        yield Finding(problem[0], 1, RULES["head-file"], problem[1])
     for edited in edited_revisions(script_directory):
         rule, what = RULES["edited-revision"], f"not as in {edited.where}"
         yield Finding(edited.path, edited.line, rule, what, edited.difference.rstrip())

@@ -11,6 +11,7 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from alembic.util import coerce_resource_to_filename
 from sqlalchemy import URL
 
 from safe_migrations.errors import ConfigurationError
@@ -114,6 +115,16 @@ def load_project(config: Config) -> Project:
             "run_env there, and run_env(target_metadata=…, database_url=…) in place of Alembic's two functions."
         )
     return described[0]
+
+
+def version_folders(script_directory: ScriptDirectory) -> list[Path]:
+    """The folders of the revision files; Alembic's `versions` allows for one alone.
+
+    Args:
+        script_directory: this code's revisions.
+    """
+    locations = script_directory.version_locations or [os.path.join(script_directory.dir, "versions")]
+    return [Path(coerce_resource_to_filename(location)).absolute() for location in locations]
 
 
 def is_command_line(config: Config) -> bool:

@@ -22,6 +22,7 @@ from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_
 from safe_migrations.postgres.connection import reason
 from safe_migrations.service import Service
 from safe_migrations.upgrade.phases import up_to_contract
+from safe_migrations.upgrade.project import version_folders
 
 SEVERAL_HEADS = "several heads"
 UNKNOWN_REVISION = "unknown revision"
@@ -119,21 +120,22 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
         frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError):
             frames.append((error.filename or "", error.lineno))
-        versions = script_directory.versions
-        files = [f"{os.path.relpath(file)}:{line}" for file, line in frames if file.startswith(versions)]
+        folders = version_folders(script_directory)
+        inside = [(file, line) for file, line in frames if any(Path(file).is_relative_to(each) for each in folders)]
+        files = [f"{os.path.relpath(file)}:{line}" for file, line in inside]
         if isinstance(error, KeyError) and not files:
-            raise _missing(Path(versions), str(error.args[0])) from error
+            raise _missing(folders, str(error.args[0])) from error
         place = files[-1] if files else "A revision file"
         message = f"{place} can't be read ({reason(error)}): correct it, then run the same command again."
         raise MigrationError(message) from error
 
 
-def _missing(folder: Path, revision: str) -> MigrationError:
+def _missing(folders: Sequence[Path], revision: str) -> MigrationError:
     """The error of a revision that another one follows, and that no file has."""
     names = re.compile(rf"^(?:down_revision|depends_on)\b.*['\"]{re.escape(revision)}['\"]", re.MULTILINE)
-    files = sorted(folder.glob("*.py"))
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
     following = [os.path.relpath(file) for file in files if names.search(file.read_text(errors="replace"))]
-    where = os.path.relpath(folder)
+    where = " ".join(os.path.relpath(folder) for folder in folders)
     return MigrationError(
         f"{' and '.join(following) or 'A revision'} follows revision {revision}, and no file in {where} has that one: "
         "it was deleted, or its id was changed. Databases may have run it: restore its file "
