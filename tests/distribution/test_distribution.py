@@ -66,8 +66,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sources() -> set[str]:
     """The files of the library."""
-    library = ROOT / "src" / "safe_migrations"
-    files = (path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    files = (path for path in (ROOT / "src").rglob("*") if path.is_file() and path.suffix != ".pyc")
     return {path.relative_to(ROOT / "src").as_posix() for path in files}
 
 
@@ -75,7 +74,7 @@ def test_wheel_holds_the_library_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if not name.startswith("alembic_safe_migrations-")} == sources()
-    assert {"safe_migrations/py.typed", "safe_migrations/operations.pyi"} <= names
+    assert {"alembic_safe_migrations.py", "safe_migrations/py.typed", "safe_migrations/operations.pyi"} <= names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 

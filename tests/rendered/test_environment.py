@@ -321,7 +321,8 @@ def test_a_kept_package_that_hides_the_library_is_refused(service: Service, data
     kept.parent.mkdir()
     kept.touch()
     commands = [["state"], ["state", "--quick"], ["lint"], ["rebase"], ["preview"], ["deploy"], ["db-up"]]
-    for command in (["alembic", "upgrade", "head"], *(["safe-migrations", *each] for each in commands)):
+    alembic = (["alembic", "upgrade", "head"], ["python", "-m", "alembic", "upgrade", "head"])
+    for command in (*alembic, *(["safe-migrations", *each] for each in commands)):
         sentence = service.fail(*command)
         assert sentence.startswith("safe_migrations/__init__.py is left from template 1.x")
         assert "git rm -r safe_migrations" in sentence
@@ -329,6 +330,9 @@ def test_a_kept_package_that_hides_the_library_is_refused(service: Service, data
     assert "orders/safe_migrations/__init__.py" in service.fail(
         "safe-migrations", "-c", "orders/alembic.ini", "state", "--quick", folder=parent
     )
+    process = service.run("python", "-c", "import safe_migrations, alembic")
+    assert process.returncode == 1
+    assert f"ImportError: {kept} is left from template 1.x" in process.stderr
     assert tables(database) == set()
     kept.unlink()
     service.succeed("alembic", "upgrade", "head")

@@ -3,13 +3,14 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import URL
 
 from releases import LAST_OF_1, Releases, commit, git
-from support import NewDatabase, Render, Service, bare_environment, bare_python, tables
+from support import ROOT, NewDatabase, Render, Service, as_text, bare_environment, bare_python, tables
 
 NAMES = ("orders", "payments")
 ALEMBIC, SAFE_MIGRATIONS = "../../.venv/bin/alembic", "../../.venv/bin/safe-migrations"
@@ -117,7 +118,7 @@ def test_a_service_of_template_1_says_that_it_has_to_move(
     orders = releases.service(payments.folder.with_name("old_orders"), LAST_OF_1, layout="monorepo")
     own = new_database()
     orders.configure(own)
-    for command in COMMANDS:
+    for command in (*COMMANDS, ("../../.venv/bin/python", "-m", "alembic", "upgrade", "head")):
         sentence = orders.fail(*command)
         assert "safe_migrations/__init__.py" in sentence
         assert "template-update" in sentence
@@ -125,6 +126,32 @@ def test_a_service_of_template_1_says_that_it_has_to_move(
     for command in COMMANDS:
         payments.succeed(*command)
     assert "item" in tables(database)
+
+
+def test_pytest_from_the_root(render: Render, server: URL, tmp_path: Path) -> None:
+    """Both have a module `config`, and fixtures of the library; a folder beside them has tests of its own."""
+    root, how_to = tmp_path / "repository", ROOT.joinpath("docs", "how-to.md").read_text()
+    for name in NAMES:
+        service = render(root / "services" / name, service_name=name, layout="monorepo")
+        (service.folder / "tests" / "test_migrations.py").unlink()  # as long as all others
+    (root / "shared").mkdir()
+    (root / "shared" / "test_shared.py").write_text("def test_shared() -> None: ...\n")
+    setting = re.search(r"^\[tool\.pytest\.ini_options\]\naddopts = .*monorepo.*\n", how_to, re.MULTILINE)
+    assert setting
+    (root / "pyproject.toml").write_text(setting[0])
+    environment = bare_environment(ORDERS_TEST_DATABASE_URL=as_text(server), PAYMENTS_TEST_DATABASE_URL=as_text(server))
+
+    def run(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "pytest", *arguments]
+        process = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        return process.returncode, process.stdout
+
+    status, output = run()
+    assert (status, "3 passed" in output) == (0, True), output
+    (root / "services" / "payments" / "tests" / "test_own.py").write_text("def test_own() -> None:\n    assert False\n")
+    status, output = run("services")
+    assert (status, "1 failed, 1 passed" in output) == (1, True), output
+    assert "tests/test_own.py::test_own" in output
 
 
 @pytest.mark.skipif(shutil.which("pdm") is None, reason="PDM is not installed")
