@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from safe_migrations.env import run_env as run_env
     from safe_migrations.env_files import load_env_files as load_env_files
+    from safe_migrations.errors import BackfillError as BackfillError
+    from safe_migrations.errors import BackupError as BackupError
     from safe_migrations.errors import ConfigurationError as ConfigurationError
     from safe_migrations.errors import ConnectionFailedError as ConnectionFailedError
     from safe_migrations.errors import EmbeddedPostgresError as EmbeddedPostgresError
+    from safe_migrations.errors import HistoryError as HistoryError
+    from safe_migrations.errors import LockedError as LockedError
     from safe_migrations.errors import MigrationError as MigrationError
+    from safe_migrations.errors import NotConfirmedError as NotConfirmedError
+    from safe_migrations.errors import NotInstalledError as NotInstalledError
     from safe_migrations.errors import RefusedError as RefusedError
+    from safe_migrations.errors import RevisionError as RevisionError
+    from safe_migrations.errors import TemplateError as TemplateError
     from safe_migrations.postgres.connection import parse_database_url as parse_database_url
     from safe_migrations.readiness import Readiness as Readiness
     from safe_migrations.readiness import check_readiness as check_readiness
@@ -24,11 +32,19 @@ if TYPE_CHECKING:
 _MODULES = {
     "run_env": "env",
     "load_env_files": "env_files",
+    "BackfillError": "errors",
+    "BackupError": "errors",
     "ConfigurationError": "errors",
     "ConnectionFailedError": "errors",
     "EmbeddedPostgresError": "errors",
+    "HistoryError": "errors",
+    "LockedError": "errors",
     "MigrationError": "errors",
+    "NotConfirmedError": "errors",
+    "NotInstalledError": "errors",
     "RefusedError": "errors",
+    "RevisionError": "errors",
+    "TemplateError": "errors",
     "parse_database_url": "postgres.connection",
     "Readiness": "readiness",
     "check_readiness": "readiness",
@@ -37,13 +53,21 @@ _MODULES = {
 _OF_TEMPLATE_1 = ("authoring", "environment", "hooks", "runner")  # what env.py and config.py of template 1.x import
 
 __all__ = [
+    "BackfillError",
+    "BackupError",
     "ConfigurationError",
     "ConnectionFailedError",
     "EmbeddedPostgresError",
+    "HistoryError",
+    "LockedError",
     "MigrationError",
+    "NotConfirmedError",
+    "NotInstalledError",
     "Readiness",
     "RefusedError",
+    "RevisionError",
     "Service",
+    "TemplateError",
     "check_readiness",
     "load_env_files",
     "parse_database_url",

@@ -1,35 +1,61 @@
-"""What a person reads when something goes wrong, and the exit status that goes with it."""
+"""The kinds of errors that a user can cause, each with the exit status of a command that ends with one."""
 
 INTERRUPTED = "Interrupted: what was not committed is rolled back. The same command goes on there."
 
 
 class MigrationError(Exception):
-    """Something that a person can put right.
+    """An error that a user can correct; the base class of all others.
 
     The message is shown as it is, without a traceback: it says what happened, what that means, and what to do next.
-    It never holds a password.
+    It never contains a password.
 
     Attributes:
-        exit_status: the status that a command ends with.
+        exit_status: the exit status of a command that ends with this error.
     """
 
     exit_status = 1
 
 
 class ConfigurationError(MigrationError):
-    """A setting is missing or can't be used."""
+    """A setting is missing or invalid."""
+
+    exit_status = 11
 
 
 class ConnectionFailedError(MigrationError):
-    """PostgreSQL could not be reached, or did not let us in."""
+    """PostgreSQL could not be reached, refused the connection, or closed it."""
+
+    exit_status = 12
 
 
-class EmbeddedPostgresError(MigrationError):
-    """The embedded PostgreSQL could not be found, started or stopped."""
+class LockedError(MigrationError):
+    """A lock was not free within its timeout: another process migrates, or another session uses the table."""
+
+    exit_status = 13
+
+
+class NotConfirmedError(MigrationError):
+    """The user did not confirm a data loss, or another danger; nothing was changed."""
+
+    exit_status = 14
+
+
+class RevisionError(MigrationError):
+    """A revision failed, or its file can't be used."""
+
+    exit_status = 15
+
+
+class BackfillError(MigrationError):
+    """A backfill failed, is not complete, or its file can't be used."""
+
+    exit_status = 16
 
 
 class NotInstalledError(MigrationError):
     """A command needs one of the distribution's extras."""
+
+    exit_status = 17
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
@@ -38,8 +64,32 @@ class NotInstalledError(MigrationError):
         )
 
 
+class EmbeddedPostgresError(MigrationError):
+    """The embedded PostgreSQL could not be found, started or stopped."""
+
+    exit_status = 18
+
+
+class HistoryError(MigrationError):
+    """Git can't be read, or the revisions of two branches can't be put in order; nothing was changed."""
+
+    exit_status = 19
+
+
+class BackupError(MigrationError):
+    """A backup or a restore failed."""
+
+    exit_status = 20
+
+
+class TemplateError(MigrationError):
+    """The template can't be read, or its update can't be started; nothing was changed."""
+
+    exit_status = 21
+
+
 class RefusedError(MigrationError):
-    """The database is in a state in which this would do harm; nothing was changed."""
+    """The state of the database does not allow the command; nothing was changed."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)

@@ -15,6 +15,7 @@ from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from sqlalchemy import URL
 
+from safe_migrations import NotInstalledError
 from support import ROOT, as_text, bare_environment, fetch, tables
 
 FILES = {
@@ -199,4 +200,6 @@ def test_production_needs_the_base_dependencies_alone(project: Project, database
     [("lint", "lint"), ("db-up", "dev"), ("template-check", "template")],
 )
 def test_a_command_names_the_extra_that_it_needs(project: Project, command: str, extra: str) -> None:
-    assert f"alembic-safe-migrations[{extra}]" in project.succeed("safe-migrations", command, status=1)
+    assert f"alembic-safe-migrations[{extra}]" in project.succeed(
+        "safe-migrations", command, status=NotInstalledError.exit_status
+    )

@@ -16,7 +16,7 @@ from alembic.config import Config
 from sqlalchemy import URL, text
 
 from safe_migrations.dev.cluster import throw_away_cluster
-from safe_migrations.errors import EmbeddedPostgresError, MigrationError
+from safe_migrations.errors import MigrationError, NotInstalledError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
@@ -278,7 +278,7 @@ def scratch(request: pytest.FixtureRequest, server: URL, thorough: bool) -> Iter
                 pytest.skip("PostgreSQL 15 tells the same: pdm run test-all")
             try:
                 programs = find_programs(15, exactly=True)
-            except EmbeddedPostgresError as error:
+            except NotInstalledError as error:
                 pytest.skip(f"PostgreSQL 15 is not here: {error}")
             server = stack.enter_context(throw_away_cluster(programs)).url()
         name = f"database_{uuid4().hex}"

@@ -41,7 +41,7 @@ def development_cluster(service: Service) -> Cluster:
         return Cluster(folder, find_programs(service.postgres_version))
     try:
         return Cluster(folder, find_programs(written_by, exactly=True))
-    except EmbeddedPostgresError as error:
+    except NotInstalledError as error:
         raise EmbeddedPostgresError(
             f"PostgreSQL {written_by} has written {folder / 'data'}, and its programs are not installed any more: "
             "install them, or remove that folder to begin anew."
@@ -136,7 +136,7 @@ def shell(database: Database) -> NoReturn:
     """
     psql = shutil.which("psql")  # that of PATH can edit lines
     if psql is None:
-        with suppress(EmbeddedPostgresError):
+        with suppress(NotInstalledError):
             psql = shutil.which("psql", path=find_programs(database.service.postgres_version))
     if psql is None:
         raise NotInstalledError("psql", "dev")

