@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from lock_effects import error_name
 from sqlalchemy import URL, Executable
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-
-from harm import error_name
 
 SESSIONS = 4
 LONGEST_STALL = 3.0  # seconds; the lock timeout of a try, and what a busy machine adds

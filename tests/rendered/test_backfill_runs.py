@@ -9,9 +9,9 @@ import time
 from typing import Any
 
 import pytest
+from blocking_statement import wait_for
 from sqlalchemy import URL
 
-from gate import wait_for
 from support import Service, fetch
 
 ROWS, BATCH = 10_000, 100

@@ -13,11 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg  # type: ignore[import-untyped]
+import blocking_statement
 import pytest
+from blocking_statement import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from sqlalchemy import URL
 
-import gate
-from gate import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.postgres.connection import client_environment, run_async
 from safe_migrations.postgres.databases import create_database, drop_database
@@ -56,7 +56,7 @@ INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
 
 # Somebody's statement that lasts, after two that leave traces.
 TRACES = ("op.execute(\"INSERT INTO applied VALUES ('gate')\")", 'op.execute("CREATE TABLE made ()")')
-GATE = "\n".join([*TRACES, gate.GATE])
+GATE = "\n".join([*TRACES, blocking_statement.GATE])
 # Likewise, but the COMMIT of the revision lasts.
 GATE_AT_COMMIT = '''
 op.execute("""CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -5,9 +5,9 @@ from random import Random
 
 import pytest
 from alembic import command
+from alembic_in_process import Inside, schema
 from sqlalchemy import URL
 
-from inside import Inside, schema
 from support import Render, tables
 
 ROUNDS = 40

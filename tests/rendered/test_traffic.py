@@ -11,9 +11,9 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
+from blocking_statement import AT_THE_GATE, GATE, open_gate, wait_for
 from sqlalchemy import URL, text
 
-from gate import AT_THE_GATE, GATE, open_gate, wait_for
 from support import Service, ToHead, as_text, fetch, tables
 from traffic import LONGEST_STALL, traffic
 

@@ -168,7 +168,9 @@ def test_lowest_versions(run: Run) -> None:
 
 @pytest.mark.thorough(".ci/run runs the demo before the tests")
 def test_demo_shows_tables_and_revision_each_time() -> None:
-    said = subprocess.run([sys.executable, "demo.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "scripts/demo.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert re.findall(r"tables: +(.*)", said) == [
         "alembic_version, event_outbox, item",
         "alembic_version",

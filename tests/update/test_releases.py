@@ -51,7 +51,7 @@ def test_tags_are_made_once_and_never_moved(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     clone_with_releases(clone)
     git(clone, "tag", "--delete", *VERSIONS)
-    tag = [sys.executable, str(clone / "tag_releases.py")]
+    tag = [sys.executable, str(clone / "scripts" / "tag_releases.py")]
     assert "(new)" in subprocess.run(tag, check=True, capture_output=True, text=True).stdout
     assert "(new)" not in subprocess.run(tag, check=True, capture_output=True, text=True).stdout
     for release in RELEASES:

@@ -5,7 +5,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parent
+REPOSITORY = Path(__file__).parents[1]
 
 
 def main() -> None:

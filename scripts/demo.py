@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from copier import run_copy
 from rich.console import Console
 
-TEMPLATE = Path(__file__).parent
+TEMPLATE = Path(__file__).parents[1]
 TABLES = r"\copy (SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1) TO STDOUT"
 
 console = Console(highlight=False)
