@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
-from safe_migrations.errors import NotInstalledError
+from safe_migrations.errors import EmbeddedPostgresError, NotInstalledError
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
 from safe_migrations.postgres.programs import find_programs
@@ -64,7 +64,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(NotInstalledError, match=f"Port {port} .* is taken .* another …_DB_PORT"):
+        with pytest.raises(EmbeddedPostgresError, match=f"Port {port} .* is taken .* another …_DB_PORT"):
             Cluster(tmp_path / "cluster", PROGRAMS).start(port)
 
 
@@ -88,14 +88,14 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     cluster.start()
     cluster.stop()
     (cluster.folder / "data" / "PG_VERSION").write_text("9.6\n")
-    with pytest.raises(NotInstalledError, match=r"pg_ctl failed .* FATAL: .* incompatible") as refusal:
+    with pytest.raises(EmbeddedPostgresError, match=r"pg_ctl failed .* FATAL: .* incompatible") as refusal:
         cluster.start()
     assert str(cluster.folder) in str(refusal.value)
 
 
 def test_versions_are_told_apart() -> None:
     assert Cluster(Path("unused"), PROGRAMS).version().startswith("18.")
-    with pytest.raises(NotInstalledError, match=r"PostgreSQL 9, .* is not installed"):
+    with pytest.raises(NotInstalledError, match=r"PostgreSQL 9 is not installed"):
         find_programs(9, exactly=True)
     assert find_programs(9) == find_programs(18), "another version falls back to the embedded wheel"
 
@@ -109,7 +109,7 @@ def test_another_users_cluster_is_named(tmp_path: Path) -> None:
         cluster.stop()
         os.seteuid(pwd.getpwnam("daemon").pw_uid)
         try:
-            with pytest.raises(NotInstalledError, match=r"belongs to another user \(nobody\)"):
+            with pytest.raises(EmbeddedPostgresError, match=r"belongs to another user \(nobody\)"):
                 cluster.is_running()
         finally:
             os.seteuid(0)
