@@ -32,7 +32,7 @@ from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
 from safe_migrations.postgres.programs import find_programs
-from safe_migrations.postgres.timeouts import load_policy
+from safe_migrations.postgres.timeouts import load_timeouts
 from support import ROOT, TEMPLATE, Service, as_text, at, fetch, tables
 
 UPGRADE = ("alembic", "upgrade", "head")
@@ -59,7 +59,7 @@ HISTORIES = {10: (7, 9), 100: (7, 9), 1000: (3, 7)}  # revisions: rounds of the 
 
 NO_OP_GOAL = "at most 1.15 x"
 QUICK_GOAL = "at most 0.33 x"
-STALL_GOAL = f"at most {load_policy({}).lock_timeout * 1.1:.1f} s"
+STALL_GOAL = f"at most {load_timeouts({}).lock_timeout * 1.1:.1f} s"
 
 ADD_TABLE = """
 op.create_table("table_{number}", sa.Column("id", sa.BigInteger(), primary_key=True), sa.Column("amount", sa.Integer()))

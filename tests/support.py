@@ -19,6 +19,7 @@ import alembic
 import yaml
 from sqlalchemy import URL, Row, text
 
+from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import Database, connected, run_async
 from safe_migrations.service import Service as ServiceSettings
 
@@ -105,14 +106,16 @@ class Service:
         assert process.returncode == 0, f"{command} ended with {process.returncode}:\n{process.stdout}{process.stderr}"
         return process.stdout
 
-    def fail(self, *command: str, **options: Any) -> str:
-        """Run a command that must end with 1 and one sentence for a person, besides logs; return that."""
+    def fail(self, *command: str, kind: type[MigrationError] | None = None, **options: Any) -> str:
+        """Run a command that must end with an error of this kind, or of any, and return its message without logs."""
         process = self.run(*command, **options)
-        assert process.returncode == 1, f"{command} ended with {process.returncode}:\n{process.stdout}{process.stderr}"
+        kinds: list[type[MigrationError]] = [kind] if kind else [MigrationError, *MigrationError.__subclasses__()]
+        ended = f"{command} ended with {process.returncode}:\n{process.stdout}{process.stderr}"
+        assert process.returncode in {each.exit_status for each in kinds}, ended
         assert "Traceback" not in process.stdout + process.stderr
-        said = [line for line in process.stderr.splitlines() if not line.startswith(("INFO ", "WARNI"))]
-        assert len(said) == 1, process.stderr
-        return said[0]
+        lines = [line for line in process.stderr.splitlines() if not line.startswith(("INFO ", "WARNI"))]
+        assert lines, ended
+        return "\n".join(lines)
 
     def start(self, *command: str, **variables: str) -> "subprocess.Popen[str]":
         """Start a command in the service's folder, in a session of its own, and go on; its output is kept in pipes."""

@@ -1,8 +1,7 @@
-"""Migrations of PostgreSQL that cannot hurt, for any Alembic project.
+"""Safe migrations of PostgreSQL, for any Alembic project.
 
-What stands here, in `safe_migrations.operations`, `safe_migrations.backfills` and `safe_migrations.testing` is public;
-all other modules are private, and change without notice. Importing this package imports nothing else: a name comes
-with the first use of it.
+The names here, in `safe_migrations.operations`, in `safe_migrations.backfills` and in `safe_migrations.testing` are
+public; all other modules are private, and change without notice. Each name is imported when it is first used.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The address of a database: URLs as platforms hand them out, without a library, because the probe reads them too."""
+"""The address of a database, from URLs as platforms provide them. The probe uses this, so it imports no library."""
 
 import re
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, unquote, urlencode
 from safe_migrations.errors import ConfigurationError
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# What asyncpg takes as arguments, what it takes in a connection string only, and what has no counterpart there and no
-# effect on what the URL means, so that URLs work as platforms, psycopg and libpq have them.
+# What asyncpg takes as arguments, what it takes in a connection string only, and what it lacks but the address does not
+# depend on, so that URLs for libpq and psycopg work.
 ARGUMENTS = {"host", "port", "ssl", "target_session_attrs", "prepared_statement_cache_size"}
 DSN_PARAMETERS = {
     *("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword", "sslnegotiation"),
@@ -39,7 +39,7 @@ class Address(NamedTuple):
     parameters: dict[str, str | list[str]]
 
     def connect_arguments(self, variable: str) -> dict[str, Any]:
-        """The arguments with which `asyncpg.connect` connects there.
+        """The arguments of `asyncpg.connect` for this address.
 
         Args:
             variable: the environment variable that it came from, to name it in an error.
@@ -54,8 +54,8 @@ class Address(NamedTuple):
             len(ports) != len(hosts) and max(len(hosts), len(ports)) > 1
         ):
             raise ConfigurationError(
-                f"{variable} can't be used (number of hosts and ports don't match): "
-                "correct its hosts, ports or parameters."
+                f"{variable} can't be used (the numbers of hosts and ports differ); correct its hosts, ports or "
+                "parameters."
             )
         return {
             "dsn": dsn(self.parameters),
@@ -70,7 +70,7 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str, variable: str) -> Address:
-    """Read a URL as platforms hand them out.
+    """Read a URL, as platforms provide them.
 
     Args:
         text: the URL, such as `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=require`.
@@ -80,11 +80,11 @@ def parse_address(text: str, variable: str) -> Address:
         ConfigurationError: it is not a URL of PostgreSQL, or has a parameter that asyncpg does not take.
     """
     url = URL.match(text)
-    # A second @ stands in a password that is not encoded, and puts half of it into the host's place.
+    # A second @ is part of a password that is not encoded, half of which would be the host.
     if url is None or text.count("@") > 1 or not (url[5] or "0").isdecimal():
         raise ConfigurationError(
-            f"{variable} is not a URL of PostgreSQL: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with the "
-            "special characters of user and password percent-encoded."
+            f"{variable} is not a URL of PostgreSQL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and "
+            "percent-encode the special characters of user and password."
         )
     user, password, database = (part if part is None else unquote(part) for part in url.group(1, 2, 6))
     port = int(url[5]) if url[5] else None
@@ -92,10 +92,10 @@ def parse_address(text: str, variable: str) -> Address:
 
 
 def parse_parameters(query: dict[str, list[str]], variable: str) -> dict[str, str | list[str]]:
-    """The parameters of a URL that asyncpg takes, or has another name for.
+    """The parameters of a URL, with the names that asyncpg has for them.
 
     Args:
-        query: the parameters, as `urllib.parse.parse_qs` gives them.
+        query: the parameters, as `urllib.parse.parse_qs` returns them.
         variable: the environment variable that the URL came from, to name it in an error.
 
     Raises:
@@ -109,16 +109,16 @@ def parse_parameters(query: dict[str, list[str]], variable: str) -> dict[str, st
     if "sslmode" in parameters:
         parameters["ssl"] = parameters.pop("sslmode")
     if parameters.get("ssl", "prefer") not in SSL_MODES:
-        raise ConfigurationError(f"{variable} has an unknown ssl or sslmode: write one of {', '.join(SSL_MODES)}.")
+        raise ConfigurationError(f"{variable} has an unknown ssl or sslmode; write one of {', '.join(SSL_MODES)}.")
     if unknown := sorted(parameters.keys() - ARGUMENTS - DSN_PARAMETERS):
         raise ConfigurationError(
-            f"{variable} has the parameter {unknown[0]}, which asyncpg does not take in a URL: remove it."
+            f"{variable} has the parameter {unknown[0]}, which asyncpg does not take in a URL; remove that parameter."
         )
     return parameters
 
 
 def dsn(parameters: dict[str, Any]) -> str | None:
-    """The connection string for what asyncpg takes nowhere else, such as `sslrootcert`; None where there is nothing.
+    """The connection string for parameters that asyncpg takes in no other way, such as `sslrootcert`; None without any.
 
     Args:
         parameters: of the URL.
@@ -128,11 +128,11 @@ def dsn(parameters: dict[str, Any]) -> str | None:
 
 
 def place(hosts: Sequence[str], ports: Sequence[int | str]) -> str:
-    """Where the server is, for messages.
+    """The hosts and ports of a server, for messages.
 
     Args:
-        hosts: one or several; the local one by default.
-        ports: one for each host, or one for all; PostgreSQL's own by default.
+        hosts: one or several; by default localhost.
+        ports: one for each host, or one for all; by default 5432.
     """
     pairs = zip(hosts or ("localhost",), cycle(ports or (5432,)), strict=False)
     return ", ".join(f"{host}:{port}" for host, port in pairs)

@@ -1,4 +1,4 @@
-"""The command `safe-migrations`, and `python -m safe_migrations`: parse, call, and tell what went wrong."""
+"""The command `safe-migrations`, and `python -m safe_migrations`: parse, call, and show errors."""
 
 import argparse
 import signal
@@ -19,7 +19,7 @@ ROOMS = (operate, autogenerate, lint, history, dev, template)
 def main() -> None:
     """Run one command, and end with its exit status (2 for wrong usage)."""
     arguments = _parser().parse_args()
-    # As Ctrl-C, which asyncio knows how to handle: a job that is cancelled leaves no copy of a database behind.
+    # As Ctrl-C, which asyncio handles, so that a cancelled job leaves no copy of a database behind.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(arguments.function(arguments))
@@ -30,13 +30,13 @@ def main() -> None:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if _is_of_alembic(error):  # such as revisions that can't be read
+        if _is_of_alembic(error):  # such as an unknown revision
             sys.exit(str(error))
         raise
 
 
 def _is_of_alembic(error: Exception) -> bool:
-    from alembic.util import CommandError  # here: the probe does not wait for Alembic
+    from alembic.util import CommandError  # here, because the probe does not wait for Alembic
 
     return isinstance(error, CommandError)
 
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="alembic.ini, where it is not in this folder; as for alembic",
+        help="the file alembic.ini, if it is not in this folder; as for alembic",
     )
     commands = Commands(parser)
     for room in ROOMS:

@@ -1,4 +1,4 @@
-"""What the commands of all rooms have in common. It imports no library, because `state --quick` passes here as well."""
+"""What the commands of all rooms share. This imports no library, because `state --quick` uses it as well."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 Option = tuple[str, dict[str, Any]]
 
-YES: Option = ("--yes", {"action": "store_true", "help": "agree to what would be asked"})
-JSON: Option = ("--json", {"action": "store_true", "help": "print JSON, for machines"})
+YES: Option = ("--yes", {"action": "store_true", "help": "answer the question with yes"})
+JSON: Option = ("--json", {"action": "store_true", "help": "print JSON"})
 
 
 class Commands:
@@ -29,13 +29,13 @@ class Commands:
         """Register a command.
 
         Args:
-            name: as it is called.
-            function: gets the arguments, and gives the exit status.
-            help: in a line.
-            options: a name and what `add_argument` takes.
+            name: of the command.
+            function: takes the arguments, and returns the exit status.
+            help: one line.
+            options: each a name, and the arguments of `add_argument`.
 
         Returns:
-            Its parser.
+            The command's parser.
         """
         command = self._commands.add_parser(name, help=help, description=help)
         command.set_defaults(function=function)
@@ -73,7 +73,7 @@ def project_of(arguments: argparse.Namespace) -> "Project":
 
 
 def service_of(arguments: argparse.Namespace) -> "Service":
-    """What `alembic.ini` says of the service, for commands that need no `env.py`.
+    """The service, as `alembic.ini` describes it, for commands that need no `env.py`.
 
     Args:
         arguments: of the command line.
@@ -87,10 +87,10 @@ def service_of(arguments: argparse.Namespace) -> "Service":
 
 
 def at_least(least: int, kind: Callable[[str], Number]) -> Callable[[str], Number]:
-    """For argparse: a number, and no less.
+    """A type for argparse: a number with a minimum.
 
     Args:
-        least: the smallest that is taken.
+        least: the minimum.
         kind: `int` or `float`.
     """
 
@@ -104,11 +104,11 @@ def at_least(least: int, kind: Callable[[str], Number]) -> Callable[[str], Numbe
 
 
 def as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for people.
+    """A table as text.
 
     Args:
-        header: of the columns.
-        rows: with a cell for each.
+        header: the titles of the columns.
+        rows: each with a cell for each column.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]

@@ -1,4 +1,4 @@
-"""What `database.py` of template 1.x imports that a service has kept. It goes with release 3."""
+"""Names that a kept `database.py` of template 1.x imports; removed in release 3."""
 
 import warnings
 from pathlib import Path
@@ -11,8 +11,8 @@ from safe_migrations.postgres import connection
 from safe_migrations.service import Service
 
 _DATABASE = (
-    "database.py is of template 1.x: write from safe_migrations import Readiness, check_readiness there in place of "
-    'its own, and await check_readiness(engine, SERVICE_FOLDER / "alembic.ini").'
+    "database.py is of template 1.x. Replace its own functions there by: from safe_migrations import Readiness, "
+    'check_readiness, and await check_readiness(engine, SERVICE_FOLDER / "alembic.ini").'
 )
 
 
@@ -23,14 +23,14 @@ def gone(name: str) -> ImportError:
         name: with its module.
     """
     return ImportError(
-        f"{name} was of template 1.x. If tests/conftest.py imports it, write pytest_plugins = "
-        '["safe_migrations.testing"] there in place of its own fixtures.'
+        f"{name} was part of template 1.x. If tests/conftest.py imports it, replace its fixtures by "
+        'pytest_plugins = ["safe_migrations.testing"].'
     )
 
 
 def _explain(error: OSError | DBAPIError, url: URL, env_prefix: str) -> str:
     service = Service(Path("alembic.ini"), env_prefix.lower(), env_prefix=env_prefix)
-    return connection.explain(error, connection.Database(url, service))
+    return str(connection.explain(error, connection.Database(url, service)))
 
 
 _NAMES = {"CONNECT_TIMEOUT": connection.CONNECT_TIMEOUT, "explain": _explain}

@@ -1,4 +1,4 @@
-"""What files of template 1.x import that a service has kept. It goes with release 3, and so does `connection`."""
+"""Names that kept files of template 1.x import; removed in release 3, as is `connection`."""
 
 import warnings
 from contextlib import suppress
@@ -19,12 +19,12 @@ from safe_migrations.service import Service, refuse_hidden_library
 from safe_migrations.upgrade.project import service_of
 
 _ENV = (
-    "alembic/env.py is of template 1.x: write from safe_migrations import run_env there, and "
-    "run_env(target_metadata=…, database_url=…) in place of authoring.number_files, runner.run and hooks."
+    "alembic/env.py is of template 1.x. Replace authoring.number_files, runner.run and hooks there by: "
+    "from safe_migrations import run_env, and run_env(target_metadata=…, database_url=…)."
 )
 _CONFIG = (
-    "config.py is of template 1.x: write from safe_migrations import Service, load_env_files, parse_database_url there "
-    "in place of environment, and what it imports from answers.py into config.py itself."
+    "config.py is of template 1.x. Replace environment there by: from safe_migrations import Service, load_env_files, "
+    "parse_database_url, and move what it imports from answers.py into config.py itself."
 )
 
 
@@ -34,7 +34,7 @@ def _warn(instead: str, stacklevel: int) -> None:
 
 
 def _run(*, database_url: Any, env_prefix: str, **options: Any) -> None:
-    with suppress(MigrationError):  # which is what a person reads, in place of the warning
+    with suppress(MigrationError):  # run_deprecated raises it again, and it matters more than the warning
         service_of(context.config)
         _warn(_ENV, 3)
     run_deprecated(env_prefix=env_prefix, database_url=database_url, **options)
@@ -45,7 +45,7 @@ def _nothing(*_: Any) -> None:
 
 
 def _environment() -> SimpleNamespace:
-    """What `config.py` imports, for the service whose `answers.py` it has imported before."""
+    """What `config.py` imports, for the service of the `answers.py` that it has imported."""
     try:
         answers = import_module("answers")
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""`run_env`, which `env.py` of a project calls: what the project says, put together with what the library adds."""
+"""`run_env`, which `env.py` of a project calls: the project's options, and those that the library adds."""
 
 import os
 import sys
@@ -16,29 +16,30 @@ from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationErr
 from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
-from safe_migrations.upgrade.project import COLLECT, DatabaseURL, Project, is_command_line, service_of
+from safe_migrations.upgrade.project import COLLECT, DatabaseURL, Project, command_line, service_of
 
 
 def run_env(*, database_url: DatabaseURL, **options: Any) -> None:
     """Run the Alembic command that has loaded `env.py`, safely.
 
-    Offline (`--sql`) it prints SQL and needs no database. Online it connects by itself, or uses the connection that
-    a caller put into `config.attributes["connection"]`. If that one is in a transaction, it stays the caller's to end.
+    Offline (`--sql`) it prints SQL and needs no database. Online it connects to the database, or uses the connection
+    that a caller has put into `config.attributes["connection"]`. A transaction of the caller is left for the caller to
+    end.
 
     Args:
-        database_url: a URL of PostgreSQL, for any driver, or a function that gives one, which is called only if the
-            command needs a database. The library connects by asyncpg.
+        database_url: a URL of PostgreSQL, for any driver, or a function that returns one, which is called only if the
+            command needs a database. The library connects with asyncpg.
         options: what `context.configure` takes, such as `target_metadata`.
 
     Raises:
-        MigrationError: something that a person can put right. On the command line it is printed instead, and the
-            command ends with the error's exit status.
+        MigrationError: an error that a user can correct. On the command line it is printed instead, and the command
+            ends with the error's exit status.
     """
     _run_or_explain(service_of, database_url, options)
 
 
 def run_deprecated(*, env_prefix: str, database_url: DatabaseURL, **options: Any) -> None:
-    """The same for an `env.py` of template 1.x, which says itself which prefix the variables have.
+    """`run_env` for an `env.py` of template 1.x, which names the prefix of the variables itself.
 
     Args:
         env_prefix: prefix of the service's environment variables.
@@ -58,7 +59,7 @@ def _run_or_explain(
     try:
         _run(read_service(context.config), database_url, options)
     except (MigrationError, KeyboardInterrupt) as error:
-        if not is_command_line(context.config):
+        if command_line(context.config) is None:
             raise
         if isinstance(error, MigrationError):
             print(error, file=sys.stderr)
@@ -82,9 +83,9 @@ def finish_revision(path: str, _options: Mapping[str, str]) -> None:
 def _run(service: Service, database_url: DatabaseURL, options: Mapping[str, Any]) -> None:
     service = _with_version_table(service, options)
     project = Project(context.config, context.script, service, database_url, _complete(service, options))
-    described = context.config.attributes.get(COLLECT)
-    if described is not None:
-        described.append(project)
+    projects = context.config.attributes.get(COLLECT)
+    if projects is not None:
+        projects.append(project)
         return
     number_files(context.script)
     runner.run(project)
@@ -92,13 +93,13 @@ def _run(service: Service, database_url: DatabaseURL, options: Mapping[str, Any]
 
 def _with_version_table(service: Service, options: Mapping[str, Any]) -> Service:
     """The service, with the table that records the revision; `state --quick` reads it without running `env.py`."""
-    given = {name: options[name] for name in ("version_table", "version_table_schema") if options.get(name)}
-    changed = {name: value for name, value in given.items() if value != getattr(service, name)}
+    names = [name for name in ("version_table", "version_table_schema") if options.get(name)]
+    changed = {name: options[name] for name in names if options[name] != getattr(service, name)}
     if changed and service.is_declared:
-        lines = " and ".join(f"{name} = {value}" for name, value in changed.items())
+        lines = "\n".join(f"{name} = {value}" for name, value in changed.items())
         raise ConfigurationError(
-            f"env.py records the revision in another table than {os.path.relpath(service.config_file)} says: write "
-            f"{lines} into its section [{SECTION}], from where env.py has it as well."
+            f"env.py records the revision in another table than {os.path.relpath(service.config_file)} names. Remove "
+            f"the option from env.py, and add it to the section [{SECTION}], which env.py uses as well:\n{lines}"
         )
     return replace(service, **changed)
 

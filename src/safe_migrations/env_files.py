@@ -1,4 +1,4 @@
-"""The `.env` files of a service. The probe reads them too, so python-dotenv is imported only where there is a file."""
+"""The `.env` files of a service. The probe reads them too, so python-dotenv is imported only if there is a file."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,14 @@ from safe_migrations.errors import ConfigurationError, NotInstalledError
 
 
 def env_files(folder: Path) -> list[Path]:
-    """The service's own `.env`, then those of the folders above it: a monorepo keeps there what its services share.
+    """The service's own `.env`, then those of the folders above it, which the services of a monorepo share.
 
-    Not `find_dotenv()`, which starts from the working directory when Python is interactive.
+    This is not `find_dotenv()`, which starts in the working directory when Python is interactive.
 
     Args:
         folder: of the service.
     """
-    return [each / ".env" for each in (folder, *folder.parents)]
+    return [parent / ".env" for parent in (folder, *folder.parents)]
 
 
 def read_env_files(folder: Path) -> dict[str, str]:
@@ -24,12 +24,13 @@ def read_env_files(folder: Path) -> dict[str, str]:
         folder: of the service.
 
     Raises:
-        ConfigurationError: a file can't be read, or python-dotenv is not installed.
+        ConfigurationError: a file can't be read.
+        NotInstalledError: there is a file, but no python-dotenv.
     """
     variables: dict[str, str] = {}
     nearest, *above = env_files(folder)
     for file in (*reversed(above), nearest):
-        if os.access(file, os.F_OK if file == nearest else os.R_OK):  # others may be somebody else's
+        if os.access(file, os.F_OK if file == nearest else os.R_OK):  # those above may be another user's
             variables |= _read(file)
     return variables
 
@@ -41,7 +42,8 @@ def load_env_files(folder: Path) -> None:
         folder: of the service.
 
     Raises:
-        ConfigurationError: a file can't be read, or python-dotenv is not installed.
+        ConfigurationError: a file can't be read.
+        NotInstalledError: there is a file, but no python-dotenv.
     """
     for name, value in read_env_files(folder).items():
         if not os.environ.get(name):
@@ -52,10 +54,10 @@ def _read(file: Path) -> dict[str, str]:
     try:
         from dotenv import dotenv_values  # here, because a container has no .env and need not wait for the import
     except ModuleNotFoundError:
-        raise ConfigurationError(str(NotInstalledError(f"python-dotenv, which reads {file},", "dev"))) from None
+        raise NotInstalledError(f"python-dotenv, which reads {file},", "dev") from None
     try:
         values = dotenv_values(file, interpolate=False)  # a password may contain ${…}
     except (OSError, UnicodeError) as error:
-        message = f"{file} can't be read ({error}): make it a UTF-8 text file of yours, as .env.example is."
+        message = f"{file} can't be read ({error}); it must be a UTF-8 text file that you may read, as .env.example is."
         raise ConfigurationError(message) from None
     return {name: value for name, value in values.items() if value}

@@ -1,6 +1,6 @@
 """The kinds of errors that a user can cause, each with the exit status of a command that ends with one."""
 
-INTERRUPTED = "Interrupted: what was not committed is rolled back. The same command goes on there."
+INTERRUPTED = "Interrupted: what was not committed is rolled back. To continue, run the same command again."
 
 
 class MigrationError(Exception):

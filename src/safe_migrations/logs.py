@@ -1,4 +1,4 @@
-"""Loggers: those of other libraries kept quiet for a while, those of this library heard."""
+"""Loggers: of other libraries, quiet for a while; of this library, enabled."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Let a logger, and those below it, tell warnings only; afterwards they tell what they did before.
+    """Let a logger, and those below it, log warnings only; afterwards, restore its level.
 
     Args:
         name: the logger's.
@@ -22,7 +22,7 @@ def quiet(name: str) -> Iterator[None]:
 
 
 def enable() -> None:
-    """Let this library be heard: fileConfig() of a stock `env.py` has disabled all loggers that existed before."""
+    """Enable this library's loggers: fileConfig() of a stock `env.py` disables all loggers that exist before it."""
     for name, logger in logging.root.manager.loggerDict.items():
         if name.partition(".")[0] == "safe_migrations" and isinstance(logger, logging.Logger):
             logger.disabled = False

@@ -10,7 +10,7 @@ class _Operations(Operations):
     def create_index_concurrently(
         self, index_name: str, table_name: str, columns: Sequence[Any], *, schema: str | None = None, **options: Any
     ) -> None:
-        """Build an index while others read and write the table; replace an invalid one of this name.
+        """Build an index without blocking reads or writes; replace an invalid one of this name.
 
         Args:
             index_name: the index's name.
@@ -20,12 +20,12 @@ class _Operations(Operations):
             options: as `op.create_index` takes them, such as `unique` or `postgresql_where`.
 
         Raises:
-            MigrationError: the revision has changed something already, or another index has this name.
+            RevisionError: the revision has already changed something, or another index has this name.
         """
     def drop_index_concurrently(
         self, index_name: str, table_name: str | None = None, *, schema: str | None = None
     ) -> None:
-        """Drop an index while others read and write the table; one that is gone already is left at that.
+        """Drop an index, if it exists, without blocking reads or writes.
 
         Args:
             index_name: the index's name.
@@ -33,23 +33,23 @@ class _Operations(Operations):
             schema: the table's.
 
         Raises:
-            MigrationError: the revision has changed something already.
+            RevisionError: the revision has already changed something.
         """
     def rebuild_index_concurrently(self, index_name: str, *, schema: str | None = None) -> None:
-        """Rebuild an index while others read and write the table, and drop what earlier rebuilds have left.
+        """Rebuild an index without blocking reads or writes, and drop what failed rebuilds have left.
 
         Args:
             index_name: the index's name.
             schema: its table's.
 
         Raises:
-            MigrationError: the revision has changed something already, or there is no such index.
+            RevisionError: the revision has already changed something, or there is no such index.
         """
     def validate_constraint(self, constraint_name: str, table_name: str, *, schema: str | None = None) -> None:
-        """Check the rows that a foreign key or a check has not been checked on; others read and write meanwhile.
+        """Validate a foreign key or a check that was added NOT VALID, without blocking reads or writes.
 
         Args:
-            constraint_name: the constraint's name; one that is valid already is left at that.
+            constraint_name: the constraint's name; nothing happens if it is already valid.
             table_name: its table's.
             schema: the table's.
         """
@@ -63,14 +63,14 @@ class _Operations(Operations):
         deferrable: bool | None = None,
         initially: str | None = None,
     ) -> None:
-        """Make a unique constraint of a unique index that exists; the index takes the constraint's name.
+        """Turn an existing unique index into a unique constraint; the index takes the constraint's name.
 
         Args:
             constraint_name: the constraint's name.
             table_name: its table's.
-            index_name: the index's name, if it is another one.
+            index_name: the index's name, if it differs.
             schema: the table's.
-            deferrable: whether it can wait for the end of a transaction.
+            deferrable: whether the check can wait until the end of a transaction.
             initially: `DEFERRED` or `IMMEDIATE`.
         """
     def create_enum(self, name: str, values: Sequence[str], *, schema: str | None = None) -> None:
@@ -91,28 +91,28 @@ class _Operations(Operations):
     def add_enum_value(
         self, name: str, value: str, *, before: str | None = None, after: str | None = None, schema: str | None = None
     ) -> None:
-        """Add a value; one that is there already is left at that. Only later revisions may use it.
+        """Add a value, if the enum does not have it. Only later revisions can use it.
 
         Args:
             name: the type's name.
-            value: the new one, which comes last unless its place is told.
-            before: the value that it stands before.
-            after: the value that it stands after.
+            value: the new value, which comes last by default.
+            before: the value that follows it.
+            after: the value that precedes it.
             schema: the type's.
         """
     def replace_enum(
         self, name: str, values: Sequence[str], *, columns: Iterable[tuple[str, str]], schema: str | None = None
     ) -> None:
-        """Remove values of an enum, or change their order. It rewrites each table, which nobody can read meanwhile.
+        """Remove values of an enum, or change their order. This rewrites each table, blocking reads and writes.
 
-        Defaults, checks and indexes that name a value are made again. Where a removed value is in use, or something
-        else depends on the type, it fails and changes nothing.
+        Defaults, checks and indexes that name a value are created again. If rows have a removed value, or something
+        else depends on the type, this fails and changes nothing.
 
         Args:
             name: the type's name.
-            values: all that it has from now on, in their order.
-            columns: the table and the column of each that has this type, or is an array of it; the table as
-                `schema.table` where it has a schema.
+            values: all new values, in their order.
+            columns: the table and the column of each column that has this type, or an array of it; the table as
+                `schema.table` if it has a schema.
             schema: the type's.
         """
 

@@ -11,10 +11,9 @@ import asyncpg  # type: ignore[import-untyped]
 
 from safe_migrations.address import place
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
-from safe_migrations.revisions import AT_HEAD, BEHIND, EMPTY, NEWER, SEVERAL_HEADS, compare, read_revisions
+from safe_migrations.revisions import EXIT_STATUS, compare, read_revisions
 from safe_migrations.service import SECTION, Service
 
-EXIT_STATUS = {AT_HEAD: 0, EMPTY: 3, BEHIND: 4, NEWER: 6, SEVERAL_HEADS: 7}
 TIMEOUT = 10.0  # seconds
 
 
@@ -30,17 +29,17 @@ def run(service: Service) -> int:
     try:
         if not service.env_prefix:
             raise ConfigurationError(
-                f"state --quick does not run env.py, and {service.config_file} does not say which variables have the "
-                f"database's URL: write env_prefix = ORDERS for ORDERS_DATABASE_URL into its section [{SECTION}]."
+                f"state --quick does not run env.py, and {service.config_file} does not name the variable of the "
+                f"database's URL; add env_prefix = ORDERS to its section [{SECTION}] for ORDERS_DATABASE_URL."
             )
-        heads, known = read_revisions(service.version_folders())
+        revisions = read_revisions(service.version_folders())
         current = asyncio.run(_current_revisions(service))
     except MigrationError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    comparison = compare(current, heads, known)
+    comparison = compare(current, revisions)
     print(comparison.sentence)
-    return EXIT_STATUS[comparison.place]
+    return EXIT_STATUS[comparison.state]
 
 
 async def _current_revisions(service: Service) -> set[str]:
@@ -51,13 +50,13 @@ async def _current_revisions(service: Service) -> set[str]:
     except TimeoutError:
         reason = f"no answer within {TIMEOUT:g} s"
     except ConnectionRefusedError:
-        reason = "connection refused; for development, pdm run db-up starts it"
+        reason = "connection refused; for development, start it with pdm run db-up"
     except Exception as error:  # asyncpg has many kinds, and a probe shows no traceback
         reason = " ".join(str(error).split()) or type(error).__name__
     settings = f"{service.variable('DATABASE_URL')} or the parts (see .env.example)"
     port = arguments["port"] or []
     where = place(arguments["host"] or [], port if isinstance(port, list) else [port])
-    raise ConnectionFailedError(f"PostgreSQL at {where} did not tell its revision ({reason}): correct {settings}.")
+    raise ConnectionFailedError(f"The revision of PostgreSQL at {where} can't be read ({reason}); check {settings}.")
 
 
 async def _fetch_revisions(service: Service, arguments: dict[str, Any]) -> set[str]:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safe_migrations.postgres.connection import Database, explain
-from safe_migrations.revisions import AT_HEAD, NEWER, compare, read_revisions
+from safe_migrations.revisions import AT_HEAD, UNKNOWN_REVISION, Revisions, compare, read_revisions
 from safe_migrations.service import Service
 
 
@@ -31,24 +31,24 @@ class Readiness:
 async def check_readiness(engine: AsyncEngine, config_file: Path) -> Readiness:
     """Whether the database is at the revision that this code expects.
 
-    A database that is newer than this code counts as ready: while a release is rolled out, the old replicas go on
-    beside a schema that is migrated already.
+    A database that is newer than this code counts as ready: during a rollout, the old replicas keep running on a
+    schema that is already migrated.
 
     Args:
         engine: the application's engine.
         config_file: `alembic.ini`.
     """
-    service, heads, known = _revisions_of_this_code(config_file)
+    service, revisions = _of_this_code(config_file)
     try:
         async with engine.connect() as connection:
             current = await connection.run_sync(_current_revisions, service)
     except (OSError, DBAPIError) as error:
-        return Readiness(False, explain(error, Database(engine.url, service)))
+        return Readiness(False, " ".join(str(explain(error, Database(engine.url, service))).split()))
     except PoolTimeoutError:
         more = service.variable("DB_POOL_SIZE")
-        return Readiness(False, f"All connections of the pool are in use: raise {more}, or wait.")
-    comparison = compare(current, heads, known)
-    return Readiness(comparison.place in (AT_HEAD, NEWER), comparison.sentence)
+        return Readiness(False, f"All connections of the pool are in use; raise {more}, or wait.")
+    comparison = compare(current, revisions)
+    return Readiness(comparison.state in (AT_HEAD, UNKNOWN_REVISION), comparison.sentence)
 
 
 def _current_revisions(connection: Connection, service: Service) -> frozenset[str]:
@@ -57,6 +57,6 @@ def _current_revisions(connection: Connection, service: Service) -> frozenset[st
 
 
 @cache
-def _revisions_of_this_code(config_file: Path) -> tuple[Service, frozenset[str], frozenset[str]]:
+def _of_this_code(config_file: Path) -> tuple[Service, Revisions]:
     service = Service.read(config_file)
-    return service, *read_revisions(service.version_folders())
+    return service, read_revisions(service.version_folders())

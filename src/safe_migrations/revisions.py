@@ -1,86 +1,122 @@
-"""The revisions of this code beside that of a database, for a probe: their files are read, and not run."""
+"""The revisions of this code beside those of a database. Revision files are read, not run: a probe needs no Alembic."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safe_migrations.errors import ConfigurationError
 
-REVISION = re.compile(r"""^revision\b[^=]*=[\s(]*["']([^"']+)["']""", re.MULTILINE)
-DOWN_REVISION = re.compile(r"""^down_revision\b[^=]*=\s*(\([^)]*\)|\[[^\]]*\]|"[^"]*"|'[^']*')""", re.MULTILINE)
+AT_HEAD, FRESH, BEHIND = "at head", "fresh", "behind"
+UNKNOWN_REVISION, SEVERAL_HEADS = "unknown revision", "several heads"
+EXIT_STATUS = {AT_HEAD: 0, FRESH: 3, BEHIND: 4, UNKNOWN_REVISION: 6, SEVERAL_HEADS: 7}
 
-AT_HEAD, EMPTY, BEHIND, NEWER, SEVERAL_HEADS = "at head", "empty", "behind", "newer", "several heads"
+
+@dataclass(frozen=True)
+class Revisions:
+    """The revisions of this code.
+
+    Attributes:
+        files: the file of each revision.
+        heads: the newest ones.
+    """
+
+    files: Mapping[str, Path]
+    heads: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Where a database is.
+    """A database beside the revisions of this code.
 
     Attributes:
-        place: one of the names above.
-        sentence: the same, for people.
+        state: one of the names above.
+        sentence: what that means, in one line: probes write to logs.
     """
 
-    place: str
+    state: str
     sentence: str
 
 
-def read_revisions(folders: Iterable[Path]) -> tuple[frozenset[str], frozenset[str]]:
-    """The heads among the revisions of folders, and all of them, without running the files.
+def assigned(text: str, name: str) -> tuple[str, ...]:
+    """The strings that a revision file assigns to a name, such as `revision`, `down_revision` or `depends_on`.
+
+    Args:
+        text: the file's.
+        name: of the variable.
+    """
+    value = re.search(rf"""^{name}\b[^=]*=\s*(\([^)]*\)|\[[^\]]*\]|"[^"]*"|'[^']*')""", text, re.MULTILINE)
+    return tuple(re.findall(r"""["']([^"']+)["']""", value[1])) if value else ()
+
+
+def read_revisions(folders: Iterable[Path]) -> Revisions:
+    """The revisions in folders, without running their files.
 
     Args:
         folders: where the revision files are.
 
     Raises:
-        ConfigurationError: there is none, or one can't be read.
+        ConfigurationError: there is none, or a file can't be read.
     """
     folders = list(folders)
-    known, before = set(), set()
+    files: dict[str, Path] = {}
+    followed: set[str] = set()
     try:
-        for file in (each for folder in folders for each in folder.glob("[!.]*.py")):  # not an editor's own, as Alembic
+        for file in (file for folder in folders for file in folder.glob("[!.]*.py")):  # as Alembic: no hidden files
             text = file.read_text(encoding="utf-8")
-            if revision := REVISION.search(text):
-                known.add(revision[1])
-                down_revision = DOWN_REVISION.search(text)
-                before.update(re.findall(r"""["']([^"']+)["']""", down_revision[1] if down_revision else ""))
+            if revision := assigned(text, "revision"):
+                files[revision[0]] = file
+                followed.update(assigned(text, "down_revision"))
     except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"A revision can't be read ({error}): correct that file.") from None
-    if not known:
+        raise ConfigurationError(f"A revision file can't be read ({error}); correct that file.") from None
+    if not files:
         where = ", ".join(map(str, folders))
-        raise ConfigurationError(f"No revision is in {where}: restore its files, as they are in the repository.")
-    return frozenset(known - before), frozenset(known)
+        raise ConfigurationError(f"There are no revision files in {where}; restore them from the repository.")
+    return Revisions(files, frozenset(files.keys() - followed))
 
 
-def compare(current: Collection[str], heads: Collection[str], known: Collection[str]) -> Comparison:
-    """Compare the revisions of a database with those of this code.
+def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
+    """Revisions for messages, each with its file where this code has one.
+
+    Args:
+        revisions: their ids.
+        files: the file of each revision of this code.
+    """
+    return ", ".join(f"{each} ({files[each].name})" if each in files else each for each in sorted(revisions)) or "base"
+
+
+def state_of(current: Collection[str], heads: Collection[str], *, unknown: bool) -> str:
+    """The state of a database, as far as its revisions show it.
 
     Args:
         current: the revisions that the database is at.
         heads: the newest revisions of this code.
-        known: all revisions of this code.
+        unknown: whether this code lacks one of the database's revisions.
     """
-    at, expected = _names(current), _names(heads)
     if len(heads) > 1:
-        return Comparison(SEVERAL_HEADS, f"This code has several heads, {expected}: safe-migrations rebase")
+        return SEVERAL_HEADS
+    if unknown:
+        return UNKNOWN_REVISION
     if not current:
-        return Comparison(
-            EMPTY,
-            f"The database has no revision yet, this code expects {expected}: run alembic upgrade head "
-            "(safe-migrations state looks closer).",
-        )
-    if set(current) - set(known):
-        return Comparison(
-            NEWER,
-            f"The database is at revision {at}, which this code does not know: it is newer than this code, which an "
-            "old replica may count as ready while a release is rolled out.",
-        )
-    if set(current) != set(heads):
-        return Comparison(
-            BEHIND, f"The database is at revision {at}, this code expects {expected}: run alembic upgrade head"
-        )
-    return Comparison(AT_HEAD, f"The database is at head, revision {at}.")
+        return FRESH
+    return AT_HEAD if set(current) == set(heads) else BEHIND
 
 
-def _names(revisions: Collection[str]) -> str:
-    return ", ".join(sorted(revisions)) or "base"
+def compare(current: Collection[str], revisions: Revisions) -> Comparison:
+    """Compare the revisions of a database with those of this code.
+
+    Args:
+        current: the revisions that the database is at.
+        revisions: those of this code.
+    """
+    state = state_of(current, revisions.heads, unknown=bool(set(current) - revisions.files.keys()))
+    at, expected = named(current, revisions.files), named(revisions.heads, revisions.files)
+    sentences = {
+        SEVERAL_HEADS: f"This code has several heads, {expected}; join them: safe-migrations rebase",
+        FRESH: f"The database has no revision; this code expects {expected}. Run: alembic upgrade head",
+        UNKNOWN_REVISION: f"The database is at revision {at}, which this code does not have: the database is newer "
+        "than this code. During a rollout, an old replica may count as ready.",
+        BEHIND: f"The database is at revision {at}; this code expects {expected}. Run: alembic upgrade head",
+        AT_HEAD: f"The database is at head, revision {at}.",
+    }
+    return Comparison(state, sentences[state])

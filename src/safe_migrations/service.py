@@ -1,15 +1,16 @@
-"""What the library must know of a service, and does not learn from `env.py`: the section of `alembic.ini`.
+"""The section of `alembic.ini` that describes a service.
 
     [safe_migrations]
     service = orders
     env_prefix = ORDERS
 
-Nothing of it is required. The probe reads it too, so this module imports no library.
+Every key is optional. The probe reads the section too, so this module imports no library.
 """
 
 import configparser
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,14 +30,14 @@ _SEPARATORS = {"os": os.pathsep, "space": " ", "newline": "\n", ":": ":", ";": "
 
 @dataclass(frozen=True)
 class Service:
-    """A service: where its files are, and which environment variables say where its databases are.
+    """A service: its files, and the environment variables with the addresses of its databases.
 
     Attributes:
         config_file: `alembic.ini`.
         name: the service's name.
-        env_prefix: prefix of its environment variables; empty where `alembic.ini` names none.
+        env_prefix: prefix of its environment variables; empty if `alembic.ini` names none.
         platform_prefix: prefix of the variables of user and password, which services may share.
-        database_name: of its database, where no variable names one.
+        database_name: of its database, if no variable names one.
         database_port: of its development database.
         postgres_version: the major version in production.
         version_table: where Alembic records the revision.
@@ -57,14 +58,14 @@ class Service:
 
     @classmethod
     def read(cls, config_file: Path) -> "Service":
-        """Read the section; what it does not say has its default.
+        """Read the section; a missing key has its default.
 
         Args:
             config_file: `alembic.ini`; it may be missing, as in a project that is configured in `pyproject.toml`.
 
         Raises:
-            ConfigurationError: the file can't be read, has a value that can't be used, or stands beside the package of
-                template 1.x.
+            ConfigurationError: the file can't be read, a value can't be used, or the package of template 1.x is beside
+                the file.
         """
         folder = config_file.absolute().parent
         refuse_hidden_library(folder)
@@ -72,25 +73,25 @@ class Service:
         if not parser.has_section(SECTION):
             return cls(config_file.absolute(), folder.name, database_name=folder.name)
         names = [name for name in parser[SECTION] if name not in parser.defaults()]
-        given = {name: _option(parser, config_file, SECTION, name) for name in names}
-        if unknown := sorted(given.keys() - KEYS):
+        options = {name: _option(parser, config_file, SECTION, name) for name in names}
+        if unknown := sorted(options.keys() - KEYS):
             raise ConfigurationError(
-                f"[{SECTION}] in {config_file} has {unknown[0]}, which this release of alembic-safe-migrations does "
-                f"not know. Update the library (pdm update alembic-safe-migrations), or write one of "
-                f"{', '.join(sorted(KEYS))}."
+                f"[{SECTION}] in {config_file} has the unknown key {unknown[0]}; the keys are "
+                f"{', '.join(sorted(KEYS))}. If a newer release has the key, update the library:\n"
+                "pdm update alembic-safe-migrations"
             )
-        name = given.get("service") or folder.name
-        prefix = given.get("env_prefix", "")
+        name = options.get("service") or folder.name
+        prefix = options.get("env_prefix", "")
         return cls(
             config_file.absolute(),
             name,
             env_prefix=prefix,
-            platform_prefix=given.get("platform_prefix", prefix),
-            database_name=given.get("database_name") or name,
-            database_port=_number(config_file, given, "database_port", 5432),
-            postgres_version=_number(config_file, given, "postgres_version", 18),
-            version_table=given.get("version_table") or "alembic_version",
-            version_table_schema=given.get("version_table_schema") or None,
+            platform_prefix=options.get("platform_prefix", prefix),
+            database_name=options.get("database_name") or name,
+            database_port=_number(config_file, options, "database_port", 5432),
+            postgres_version=_number(config_file, options, "postgres_version", 18),
+            version_table=options.get("version_table") or "alembic_version",
+            version_table_schema=options.get("version_table_schema") or None,
             is_declared=True,
         )
 
@@ -109,40 +110,40 @@ class Service:
 
     @property
     def settings(self) -> str:
-        """The variables that say where the database is, as a person sets them; for messages."""
+        """The variables with the address of the database; for messages."""
         if not self.env_prefix:
-            return "the URL that env.py gives to run_env"
+            return "the URL that env.py passes to run_env"
         url, migration = self.variable("DATABASE_URL"), self.variable("MIGRATION_DATABASE_URL")
         return f"{url}, {migration} or the parts (see .env.example)"
 
     @property
     def migration_url(self) -> str:
-        """The variable that says where migrations connect; for messages."""
+        """The variable with the address for migrations; for messages."""
         return self.variable("MIGRATION_DATABASE_URL") if self.env_prefix else self.settings
 
     @cached_property
     def variables(self) -> dict[str, str]:
-        """The variables of the environment that have a value, then those of the `.env` files.
+        """The variables of the environment that are not empty, then those of the `.env` files.
 
         Raises:
             ConfigurationError: a `.env` can't be read.
         """
         files = env_files.read_env_files(self.folder) if self.env_prefix else {}
-        given = files | {name: value for name, value in os.environ.items() if value}
-        return {name.upper(): value for name, value in given.items()}  # pydantic takes small letters, too
+        variables = files | {name: value for name, value in os.environ.items() if value}
+        return {name.upper(): value for name, value in variables.items()}  # as pydantic, which ignores case
 
     def not_configured(self) -> ConfigurationError:
-        """The error that there is neither a URL nor a login."""
+        """The error for missing variables: there is neither a URL nor a user with a password."""
         user, password = (f"{self.platform_prefix}_DB_{part}" for part in ("USER", "PASSWORD"))
         file = env_files.env_files(self.folder)[0]
         return ConfigurationError(
-            f"No database is configured for {self.name}: set {self.variable('DATABASE_URL')}, or "
-            f"{user} and {password}, in the environment or in {file} "
-            "(.env.example shows how; for a development database: pdm run db-up)."
+            f"No database is configured for {self.name}. Set {self.variable('DATABASE_URL')}, or {user} and "
+            f"{password}, in the environment or in {file} (see .env.example). For a development database:\n"
+            "pdm run db-up"
         )
 
     def address(self) -> Address:
-        """Where the application connects, as the rendered `Settings.database_url` has it.
+        """The address to which the application connects, as in the rendered `Settings.database_url`.
 
         Raises:
             ConfigurationError: it is not configured, or not a URL of PostgreSQL.
@@ -158,46 +159,46 @@ class Service:
         return Address(user, password, host, self.port_of_environment(), self.name_of_environment(), {})
 
     def name_of_environment(self) -> str:
-        """The database's name, where no URL has one."""
+        """The database's name, if no URL has one."""
         return self.variables.get(self.variable("DB_NAME"), self.database_name)
 
     def port_of_environment(self) -> int:
-        """The server's port, where no URL has one.
+        """The server's port, if no URL has one.
 
         Raises:
             ConfigurationError: it is not a port.
         """
         port = self.variables.get(self.variable("DB_PORT"), str(self.database_port))
         if not port.isdecimal() or not 1 <= int(port) <= 65535:
-            raise ConfigurationError(f"{self.variable('DB_PORT')} is not a port: write a number from 1 to 65535.")
+            raise ConfigurationError(f"{self.variable('DB_PORT')} is not a port; write a number from 1 to 65535.")
         return int(port)
 
     def version_folders(self) -> list[Path]:
-        """The folders of the revision files, as `alembic.ini` has them.
+        """The folders of the revision files, as `alembic.ini` names them.
 
         Raises:
-            ConfigurationError: only Alembic can tell where they are.
+            ConfigurationError: only Alembic can find them.
         """
         parser = _parse(self.config_file)
-        separator, old_separator, locations, location = (  # no other: `sqlalchemy.url` may hold a % for env.py alone
+        separator, old_separator, locations, location = (  # not `sqlalchemy.url`, which may have a % for env.py alone
             _option(parser, self.config_file, "alembic", name)
             for name in ("path_separator", "version_path_separator", "version_locations", "script_location")
         )
-        pattern = _SEPARATORS.get(separator or old_separator, ", *| +")  # without one, as Alembic does for old files
-        folders = [each.strip() for each in re.split(pattern, locations) if each.strip()]
+        pattern = _SEPARATORS.get(separator or old_separator, ", *| +")  # the default of Alembic for old files
+        folders = [folder.strip() for folder in re.split(pattern, locations) if folder.strip()]
         if not folders and location:
             folders = [f"{location}/versions"]
-        if not folders or any(":" in each.partition(os.sep)[0] for each in folders):
+        if not folders or any(":" in folder.partition(os.sep)[0] for folder in folders):
             raise ConfigurationError(
-                f"{self.config_file} does not name the folder of the revisions as a path: write it, such as "
-                "script_location = %(here)s/alembic."
+                f"{self.config_file} does not name the folder of the revisions as a path; add a line such as:\n"
+                "script_location = %(here)s/alembic"
             )
         if _option(parser, self.config_file, "alembic", "recursive_version_locations") == "true":
-            return [Path(found[0]) for each in folders for found in os.walk(each)]
-        return [Path(each) for each in folders]
+            return [Path(below) for folder in folders for below, _, _ in os.walk(folder)]
+        return [Path(folder) for folder in folders]
 
     def of_deprecated_prefix(self, env_prefix: str) -> "Service":
-        """The same with a prefix that an `env.py` of template 1.x gives, where `alembic.ini` names none.
+        """The same service with the prefix that an `env.py` of template 1.x names, if `alembic.ini` names none.
 
         Args:
             env_prefix: prefix of the service's environment variables.
@@ -205,30 +206,30 @@ class Service:
         return self if self.env_prefix else replace(self, env_prefix=env_prefix, platform_prefix=env_prefix)
 
 
-def find_config_files(given: Sequence[str] = ()) -> tuple[Path, Path | None]:
-    """`alembic.ini`, and the `pyproject.toml` beside it where there is one, found as the command `alembic` does.
+def find_config_files(files: Sequence[str] = ()) -> tuple[Path, Path | None]:
+    """`alembic.ini`, and the `pyproject.toml` beside it if there is one, found as the command `alembic` finds them.
 
     Args:
-        given: by `-c`; by default that of ALEMBIC_CONFIG, or alembic.ini.
+        files: of the option `-c`; by default the value of ALEMBIC_CONFIG, or alembic.ini.
 
     Raises:
         ConfigurationError: neither file exists.
     """
-    names = list(given) or os.environ.get("ALEMBIC_CONFIG", "alembic.ini").split(",")
+    names = list(files) or os.environ.get("ALEMBIC_CONFIG", "alembic.ini").split(",")
     ini = next((Path(name) for name in names if not name.endswith("pyproject.toml")), None)
     toml = next((Path(name) for name in names if name.endswith("pyproject.toml")), None)
     ini = ini or Path(toml or "").with_name("alembic.ini")
     toml = toml or ini.with_name("pyproject.toml")  # `alembic init -t pyproject` writes a part there
     if not ini.is_file() and not (toml.is_file() and "[tool.alembic]" in toml.read_text(encoding="utf-8")):
         raise ConfigurationError(
-            f"There is no {ini} in {Path.cwd()}: run this in the folder of alembic.ini, or name that file: "
+            f"There is no {ini} in {Path.cwd()}. Run the command in the folder of alembic.ini, or name that file:\n"
             "safe-migrations -c path/alembic.ini …"
         )
     return ini, toml if toml.is_file() else None
 
 
 def refuse_hidden_library(folder: Path) -> None:
-    """Stop where a service has kept the package of template 1.x, which its own code imports in place of this library.
+    """Refuse a service with the package of template 1.x, which its own code would import instead of this library.
 
     Args:
         folder: of the service.
@@ -239,9 +240,9 @@ def refuse_hidden_library(folder: Path) -> None:
     kept = folder / "safe_migrations" / "__init__.py"
     if kept.is_file():
         raise ConfigurationError(
-            f"{os.path.relpath(kept)} is left from template 1.x and hides the installed library of the same name: move "
-            "what you need of that folder elsewhere, then git rm -r safe_migrations (or, where the whole service is of "
-            "1.x, update it: safe-migrations template-update)"
+            f"{os.path.relpath(kept)} is left from template 1.x and hides the installed library of the same name. If "
+            "the whole service is of 1.x, update it (safe-migrations template-update). If not, move what you need from "
+            f"that folder elsewhere, then:\n{shlex.join(['git', 'rm', '-r', os.path.relpath(kept.parent)])}"
         )
 
 
@@ -250,7 +251,7 @@ def _parse(config_file: Path) -> configparser.ConfigParser:
     try:
         parser.read(config_file, encoding="utf-8")
     except (configparser.Error, UnicodeError) as error:
-        raise ConfigurationError(f"{config_file} can't be read ({error}): correct it.") from None
+        raise ConfigurationError(f"{config_file} can't be read ({error}); correct that file.") from None
     return parser
 
 
@@ -258,11 +259,11 @@ def _option(parser: configparser.ConfigParser, config_file: Path, section: str, 
     try:
         return parser.get(section, name, fallback="")
     except configparser.InterpolationError:
-        raise ConfigurationError(f"{name} in [{section}] of {config_file} can't be read: write %% for a %.") from None
+        raise ConfigurationError(f"{name} in [{section}] of {config_file} can't be read; write %% for a %.") from None
 
 
-def _number(config_file: Path, given: dict[str, str], name: str, default: int) -> int:
-    value = given.get(name) or str(default)
+def _number(config_file: Path, options: dict[str, str], name: str, default: int) -> int:
+    value = options.get(name) or str(default)
     if not value.isdecimal():
-        raise ConfigurationError(f"{name} in [{SECTION}] of {config_file} is {value!r}: write a whole number.")
+        raise ConfigurationError(f"{name} in [{SECTION}] of {config_file} is {value!r}; write a whole number.")
     return int(value)

@@ -3,14 +3,14 @@
 import pytest
 
 from safe_migrations.errors import ConfigurationError
-from safe_migrations.postgres.timeouts import DEFAULTS, LONGEST, load_policy
+from safe_migrations.postgres.timeouts import DEFAULTS, LONGEST, load_timeouts
 
 
 def test_defaults() -> None:
-    policy = load_policy({})
-    assert (policy.lock_wait, policy.lock_timeout) == (300, 1)
-    assert (policy.statement_timeout, policy.retry_window) == (900, 300)
-    assert load_policy(dict.fromkeys(DEFAULTS, "")) == policy
+    timeouts = load_timeouts({})
+    assert (timeouts.lock_wait, timeouts.lock_timeout) == (300, 1)
+    assert (timeouts.statement_timeout, timeouts.retry_window) == (900, 300)
+    assert load_timeouts(dict.fromkeys(DEFAULTS, "")) == timeouts
 
 
 @pytest.mark.parametrize(
@@ -19,31 +19,31 @@ def test_defaults() -> None:
 )
 def test_durations_have_a_unit(text: str, seconds: float) -> None:
     for variable in DEFAULTS:
-        policy = load_policy({variable: text})
-        assert getattr(policy, variable.removeprefix("MIGRATION_").lower()) == seconds
+        timeouts = load_timeouts({variable: text})
+        assert getattr(timeouts, variable.removeprefix("MIGRATION_").lower()) == seconds
 
 
 @pytest.mark.parametrize("text", ["5", "s", "-1s", "1 minute", "1e3s", "25h", "5 m", "1s;", "0x1s"])
 def test_anything_else_is_refused_by_name(text: str) -> None:
     for variable in DEFAULTS:
         with pytest.raises(ConfigurationError, match=f"^{variable} is .*write a number with its unit, such as 500ms"):
-            load_policy({variable: text})
+            load_timeouts({variable: text})
 
 
 def test_zero_is_no_wait_no_bound_one_try_but_never_an_endless_lock() -> None:
     zero = {variable: "0s" for variable in DEFAULTS if variable != "MIGRATION_LOCK_TIMEOUT"}
-    policy = load_policy(zero)
-    assert (policy.lock_wait, policy.statement_timeout, policy.retry_window) == (0, 0, 0)
+    timeouts = load_timeouts(zero)
+    assert (timeouts.lock_wait, timeouts.statement_timeout, timeouts.retry_window) == (0, 0, 0)
     for text in ("0s", "0ms", "0.4ms"):
         with pytest.raises(ConfigurationError, match="from 1ms to 24h"):
-            load_policy({"MIGRATION_LOCK_TIMEOUT": text})
+            load_timeouts({"MIGRATION_LOCK_TIMEOUT": text})
 
 
 def test_the_session_gets_them_in_milliseconds() -> None:
-    policy = load_policy({"MIGRATION_LOCK_TIMEOUT": "1.5s", "MIGRATION_STATEMENT_TIMEOUT": "0s"})
-    assert policy.session_settings() == {
+    timeouts = load_timeouts({"MIGRATION_LOCK_TIMEOUT": "1.5s", "MIGRATION_STATEMENT_TIMEOUT": "0s"})
+    assert timeouts.session_settings() == {
         "lock_timeout": "1500ms",
         "statement_timeout": "0ms",
         "client_connection_check_interval": "1000ms",
     }
-    assert policy.offline_settings() == {"lock_timeout": "1500ms", "statement_timeout": "0ms"}
+    assert timeouts.offline_settings() == {"lock_timeout": "1500ms", "statement_timeout": "0ms"}

@@ -73,7 +73,8 @@ from safe_migrations.revisions import read_revisions
 
 scripts = ScriptDirectory(SERVICE_FOLDER / "alembic")
 print(sorted(scripts.get_heads()), sorted(script.revision for script in scripts.walk_revisions()))
-print(*map(sorted, read_revisions([SERVICE_FOLDER / "alembic" / "versions"])))
+ours = read_revisions([SERVICE_FOLDER / "alembic" / "versions"])
+print(sorted(ours.heads), sorted(ours.files))
 """
 
 

@@ -151,8 +151,8 @@ def test_folders_below(folder: Path, recursive: str) -> None:
     (folder / "m" / "versions" / "2029" / "01" / "a.py").write_text("revision = 'a'\ndown_revision = None\n")
     (folder / "m" / "versions" / "b.py").write_text("revision = 'b'\ndown_revision = None\n")
     content = f"script_location = %(here)s/m\nrecursive_version_locations = {recursive}\npath_separator = os"
-    heads, _ = read_revisions(read(folder, f"[alembic]\n{content}\n").version_folders())
-    assert heads == set(ScriptDirectory.from_config(Config(folder / "alembic.ini")).get_heads())
+    revisions = read_revisions(read(folder, f"[alembic]\n{content}\n").version_folders())
+    assert revisions.heads == set(ScriptDirectory.from_config(Config(folder / "alembic.ini")).get_heads())
 
 
 def test_percent_sign_in_the_path(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy import URL
 
 from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.upgrade.data_loss import find_losses
+from safe_migrations.upgrade.data_loss import find_data_loss
 from support import at, fetch
 
 UNTOLD = None
@@ -23,7 +23,7 @@ def losses(database: URL, *statements: str) -> list[str] | None:
 
     async def find() -> list[str] | None:
         async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
-            found = await connection.run_sync(find_losses, [step(each) for each in statements])
+            found = await connection.run_sync(find_data_loss, [step(each) for each in statements])
             return None if found is None else [str(loss) for loss in found if loss.rows != 0]
 
     return run_async(find())

@@ -1,4 +1,4 @@
-"""What a backfill is, where it is written, and whether it is complete.
+"""The definition of a backfill, and whether it is complete.
 
 A backfill changes the data of a big table outside the revisions, while the service runs; `alembic/backfills/NAME.py`:
 
@@ -11,6 +11,7 @@ A backfill changes the data of a big table outside the revisions, while the serv
 import ast
 import importlib.util
 import os
+import shlex
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from sqlalchemy import ColumnElement, Connection, TableClause, exists, func, lit
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import BackfillError
 from safe_migrations.postgres.connection import reason, sqlstate
 
 SCHEMA = "safe_migrations"  # of the progress of backfills, apart from the service's own tables
@@ -32,8 +33,8 @@ MISSING = ("3F000", "42703", "42P01")  # a schema, a column, a table
 _FINISHED = text("SELECT finished_at IS NOT NULL FROM safe_migrations.backfill WHERE name = :name")
 
 
-class NothingThereError(MigrationError):
-    """The database does not have, not yet or no longer, what a backfill is about."""
+class NothingThereError(BackfillError):
+    """The database does not have the table or a column of a backfill, not yet or no longer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,9 +43,9 @@ class Backfill:
 
     Attributes:
         table: with the columns that are named below.
-        key: the columns that order the rows, unique together and NOT NULL: best the primary key.
-        values: what the columns become; empty as long as a person still has to write it.
-        where: the rows that are to be changed, and match no longer when they are; None for all rows, each once.
+        key: the columns that order the rows, unique together and NOT NULL, such as the primary key.
+        values: the new values of columns; empty until a developer has written them.
+        where: matches the rows to change, and no longer matches a changed row; None for all rows, each once.
         batch_size: how many rows are changed, and locked, in one transaction.
     """
 
@@ -57,23 +58,23 @@ class Backfill:
     def __post_init__(self) -> None:
         """Refuse what can't work."""
         if self.where is not None and not isinstance(self.where, ColumnElement):
-            raise MigrationError("where is no expression of SQL: write item.c.sku.is_(None), not item.c.sku is None")
+            raise BackfillError("where is not an SQL expression; write item.c.sku.is_(None), not item.c.sku is None")
         unnamed = [name for name in (*self.key, *self.values) if name not in self.table.c]
         if isinstance(self.key, str) or not self.key or self.batch_size < 1:
-            raise MigrationError('a key is a tuple of names, such as ("id",), and a batch_size is at least 1')
+            raise BackfillError('a key is a tuple of names, such as ("id",), and a batch_size is at least 1')
         if unnamed:
-            raise MigrationError(f"sa.table has no sa.column for {', '.join(unnamed)}")
+            raise BackfillError(f"sa.table has no sa.column for {', '.join(unnamed)}")
         if changed := [name for name in self.key if name in self.values]:
-            raise MigrationError(f"values changes the key ({', '.join(changed)}), so that rows could be met twice")
+            raise BackfillError(f"values changes the key ({', '.join(changed)}), so rows could be changed twice")
 
     @property
     def matching(self) -> ColumnElement[bool]:
-        """What the rows that are to be changed have in common."""
+        """The condition of the rows to change."""
         return true() if self.where is None else self.where
 
 
 def required_backfills(script: Script) -> tuple[str, ...]:
-    """The backfills that have to be complete before a revision runs; it declares a name, or several.
+    """The backfills that have to be complete before a revision runs, as its `requires_backfill` names them.
 
     Args:
         script: the revision.
@@ -99,29 +100,31 @@ def load_backfill(folder: Path, name: str) -> Backfill:
         name: of its file, without the suffix.
 
     Raises:
-        MigrationError: there is no such file, or it can't be used.
+        BackfillError: there is no such file, or it can't be used.
     """
     path = folder / f"{name}.py"
-    if name not in backfill_names(folder):
-        known = f"there are {', '.join(names)}" if (names := backfill_names(folder)) else "there is none"
-        raise MigrationError(f"There is no backfill {name} ({os.path.relpath(path)}): {known}.")
+    if name not in (names := backfill_names(folder)):
+        raise BackfillError(
+            f"There is no backfill {name} ({os.path.relpath(path)}); the backfills here: {', '.join(names) or 'none'}."
+        )
     specification = importlib.util.spec_from_file_location(f"backfill_{name}", path)
     if specification is None or specification.loader is None:
-        raise MigrationError(f"{os.path.relpath(path)} can't be read.")
+        raise BackfillError(f"{os.path.relpath(path)} can't be read.")
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
     except Exception as error:
-        message = f"{_place(path, error)} can't be used ({reason(error)}): correct it, then run the same command again."
-        raise MigrationError(message) from error
+        raise BackfillError(
+            f"{_place(path, error)} can't be used ({reason(error)}). Correct it, then run the same command again."
+        ) from error
     backfill = getattr(module, "backfill", None)
     if not isinstance(backfill, Backfill):
-        raise MigrationError(f"{os.path.relpath(path)} defines no backfill: write backfill = Backfill(…) there.")
+        raise BackfillError(f"{os.path.relpath(path)} defines no backfill; write backfill = Backfill(…) there.")
     return backfill
 
 
 def refuse_unwritten(folder: Path, name: str, backfill: Backfill) -> None:
-    """Refuse a backfill that doesn't say what its columns become.
+    """Refuse a backfill without new values for its columns.
 
     Args:
         folder: `alembic/backfills`.
@@ -129,7 +132,7 @@ def refuse_unwritten(folder: Path, name: str, backfill: Backfill) -> None:
         backfill: its definition.
 
     Raises:
-        MigrationError: `values` is empty.
+        BackfillError: `values` is empty.
     """
     if backfill.values:
         return
@@ -139,17 +142,17 @@ def refuse_unwritten(folder: Path, name: str, backfill: Backfill) -> None:
     parts = [] if backfill.where is None else list(visitors.iterate(backfill.where))
     named = (column for column in backfill.table.c if any(part is column for part in parts))
     columns = " and ".join(f"{backfill.table.name}.{column.name}" for column in named)
-    raise MigrationError(
-        f"Nothing was changed: write what {columns or f'the columns of {backfill.table.name}'} becomes in "
-        f"{os.path.relpath(path)}:{line} (values), then run {COMMAND} {name} again."
+    raise BackfillError(
+        f"Nothing was changed: the new values of {columns or f'the columns of {backfill.table.name}'} are missing. "
+        f"Write them in {os.path.relpath(path)}:{line} (values), then run:\n{COMMAND} {shlex.quote(name)}"
     )
 
 
 def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
-    """Whether no row is left to be changed.
+    """Whether no row is left to change.
 
-    With `where` the rows themselves tell, so that what was written after the end counts. Without it the progress does,
-    or the table is empty.
+    With `where`, the rows decide, so rows that were written after the end count. Without it, the recorded progress
+    decides, or that the table is empty.
 
     Args:
         connection: to the database.
@@ -168,35 +171,34 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
         if sqlstate(error) not in MISSING:
             raise
         raise NothingThereError(
-            f"The backfill {name} needs what the database does not have ({reason(error)}): run the revision that adds "
-            f"it first, unless it has gone with a later one, or correct alembic/backfills/{name}.py."
+            f"The backfill {name} needs a table or a column that the database does not have ({reason(error)}). If a "
+            "pending revision adds it, run that revision first; if a later revision has dropped it, this backfill is "
+            f"no longer needed. Otherwise correct alembic/backfills/{name}.py."
         ) from error
 
 
 def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> None:
-    """Refuse a revision as long as the backfills that it needs are not complete.
+    """Refuse a revision until the backfills that it needs are complete.
 
     Args:
         connection: to the database; in a transaction afterwards.
-        script: the revision; its `requires_backfill` is a name or several.
+        script: the revision.
         folder: `alembic/backfills`.
 
     Raises:
-        MigrationError: a backfill is not complete, or can't be read.
+        BackfillError: a backfill is not complete, or can't be read.
     """
     try:
         backfills = {name: load_backfill(folder, name) for name in required_backfills(script)}
-    except MigrationError as error:
-        raise MigrationError(f"{os.path.relpath(script.path)} needs a backfill. {error}") from error
+    except BackfillError as error:
+        raise BackfillError(f"{os.path.relpath(script.path)} needs a backfill. {error}") from error
     missing = [name for name, backfill in backfills.items() if not is_complete(connection, backfill, name)]
     if missing:
-        which = (
-            f"backfill {missing[0]}, which is" if len(missing) == 1 else f"backfills {', '.join(missing)}, which are"
-        )
-        commands = "; ".join(f"{COMMAND} {name}" for name in missing)
-        raise MigrationError(
-            f"{os.path.relpath(script.path)} needs the {which} not complete: nothing of this revision was run. "
-            f"Run {commands}; then run the same command again."
+        names = f"{'backfill' if len(missing) == 1 else 'backfills'} {', '.join(missing)}"
+        commands = "\n".join(f"{COMMAND} {shlex.quote(name)}" for name in missing)
+        raise BackfillError(
+            f"{os.path.relpath(script.path)} needs the {names}, not yet complete; nothing of this revision was run. "
+            f"Complete the {names.partition(' ')[0]}, then run the same command again:\n{commands}"
         )
 
 
@@ -206,7 +208,7 @@ def _finished(connection: Connection, name: str) -> bool:
 
 
 def _place(path: Path, error: Exception) -> str:
-    """The file, and the line of it that failed where that is known."""
+    """The file, with the line that failed where that is known."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     if isinstance(error, SyntaxError) and error.filename == str(path):
         lines.append(error.lineno)

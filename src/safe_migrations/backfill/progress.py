@@ -1,24 +1,24 @@
-"""How far a backfill is: a bar on a terminal, else a line now and then."""
+"""The progress of a backfill: a bar on a terminal, elsewhere a line from time to time."""
 
 import shutil
 import time
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from safe_migrations.postgres.timeouts import REPORT, duration_text
+from safe_migrations.postgres.timeouts import REPORT, ReportTimer, duration_text
 
 BAR = 24  # characters
 
 
 @dataclass
 class Progress:
-    """How far a backfill is.
+    """The progress of a backfill.
 
     Attributes:
         name: the backfill's.
         stream: where to show it.
         first: how many rows were done when this run began.
-        total: about how many there are, with those; 0 where that isn't known.
+        total: about how many rows there are, including those; 0 where this is not known.
     """
 
     name: str
@@ -26,26 +26,24 @@ class Progress:
     first: int = 0
     total: int = 0
     _begun: float = field(default_factory=time.monotonic)
-    _reported: float = 0.0
+    _timer: ReportTimer = field(default_factory=lambda: ReportTimer(REPORT))
 
     def show(self, rows: int, note: str = "") -> None:
-        """Show it: at once on a terminal, else if the last line is some time ago.
+        """Show the progress: at once on a terminal, elsewhere if the next line is due.
 
         Args:
             rows: that are done.
-            note: what it waits for.
+            note: what the backfill is waiting for.
         """
-        now = time.monotonic()
-        line = self.line(rows, now - self._begun) + note
+        line = self.line(rows, time.monotonic() - self._begun) + note
         if self.stream.isatty():
             width = shutil.get_terminal_size().columns - 1
             print(f"\r{line[:width]:{width}}", end="", file=self.stream, flush=True)
-        elif now - max(self._begun, self._reported) >= REPORT:
-            self._reported = now
+        elif self._timer.is_due():
             print(line, file=self.stream, flush=True)
 
     def line(self, rows: int, seconds: float) -> str:
-        """It in a line.
+        """The progress in one line.
 
         Args:
             rows: that are done.
@@ -57,10 +55,10 @@ class Progress:
             return f"{self.name}: {rows:,} rows, {rate:,.0f} rows/s"
         bar = f"[{'#' * (rows * BAR // total):-<{BAR}}] {rows * 100 // total} %"
         left = f", {duration_text((total - rows) / rate)} left" if rate else ""
-        # What a narrow terminal cuts off comes last.
+        # A narrow terminal cuts off the end.
         return f"{self.name} {bar}, {rate:,.0f} rows/s{left}, {rows:,} of about {total:,} rows"
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.stream.isatty():
             print("\r\033[K", end="", file=self.stream, flush=True)

@@ -1,94 +1,43 @@
 """The batches of a backfill: ranges of keys, recorded in the database.
 
-A batch is claimed with FOR UPDATE SKIP LOCKED, and its record goes in the transaction that changes its rows: so a kill
-loses nothing and repeats nothing, and what it leaves is free for others. Keyset pagination is described in
+A batch is claimed with FOR UPDATE SKIP LOCKED, and its record is deleted in the transaction that changes its rows: a
+killed worker loses nothing and repeats nothing, and another worker claims its batch. For keyset pagination see
 https://use-the-index-luke.com/no-offset
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import array
 
 from safe_migrations.backfill.definition import COMMAND, SCHEMA, Backfill, is_complete
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import BackfillError
 from safe_migrations.postgres.advisory_lock import lock_key
+from safe_migrations.postgres.sql import read_sql
 
-Step = Literal["worked", "wait", "finished"]  # what a worker has done; it waits for other workers
+Step = Literal["worked", "wait", "finished"]  # what a worker has done; "wait" is for other workers
 
 AHEAD = 50  # batches that are planned at once
-PASSES = 5  # over the table, while others go on writing rows that match
-COUNTED = 1_000_000  # rows; how many there are in a bigger table is estimated
+PASSES = 5  # over the table, while the application goes on writing rows that match
+COUNTED = 1_000_000  # rows; beyond them, the number is estimated
 
-# Not to_regclass, which may still say what it found before the lock was free.
-_TABLES_EXIST = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'safe_migrations')")
-_TABLES = text("""
-    CREATE SCHEMA safe_migrations
-    CREATE TABLE backfill (
-        name text PRIMARY KEY,
-        key text NOT NULL,
-        position text[],
-        planned boolean NOT NULL DEFAULT false,
-        rows bigint NOT NULL DEFAULT 0,
-        finished_at timestamptz
-    )
-    CREATE TABLE backfill_batch (
-        name text REFERENCES backfill ON DELETE CASCADE,
-        id bigint GENERATED ALWAYS AS IDENTITY,
-        after text[],
-        last text[] NOT NULL,
-        PRIMARY KEY (name, id)
-    )
-""")
-_BEGIN = text("""
-    INSERT INTO safe_migrations.backfill AS known (name, key) VALUES (:name, :key)
-    ON CONFLICT (name) DO UPDATE SET key = :key, position = NULL, planned = false, finished_at = NULL
-    WHERE known.finished_at IS NOT NULL AND :again
-""")
-_READ = text("""
-    SELECT *, EXISTS (SELECT FROM safe_migrations.backfill_batch WHERE name = :name) AS unfinished
-    FROM safe_migrations.backfill WHERE name = :name
-""")
-_PLAN = text("INSERT INTO safe_migrations.backfill_batch (name, after, last) VALUES (:name, :after, :last)")
-_ADVANCE = text("UPDATE safe_migrations.backfill SET position = :position, planned = :planned WHERE name = :name")
-_FINISH = text("UPDATE safe_migrations.backfill SET finished_at = clock_timestamp() WHERE name = :name")
-_CLAIM = text("""
-    DELETE FROM safe_migrations.backfill_batch WHERE (name, id) = (
-        SELECT name, id FROM safe_migrations.backfill_batch WHERE name = :name ORDER BY id LIMIT 1
-        FOR UPDATE SKIP LOCKED
-    )
-    RETURNING after, last
-""")
-_COUNT = text("UPDATE safe_migrations.backfill SET rows = rows + :rows WHERE name = :name RETURNING rows")
-_KEY = text("""
-    SELECT array_agg(format_type(atttypid, atttypmod) ORDER BY place) AS types, bool_and(attnotnull) AND EXISTS (
-        SELECT FROM pg_index WHERE indrelid = to_regclass(:table) AND indisvalid AND indpred IS NULL
-          AND (indkey::int2[])[0:cardinality(CAST(:key AS text[])) - 1] = array_agg(attnum ORDER BY place)
-      ) AS usable
-    FROM unnest(CAST(:key AS text[])) WITH ORDINALITY AS key (name, place)
-    JOIN pg_attribute ON attrelid = to_regclass(:table) AND attname = name AND NOT attisdropped
-""")
-# As pg_dump sets them: what is written as text is read as the same value, whatever the database's settings are.
-_EXACT = text("""
-    SELECT set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
-      set_config('extra_float_digits', '3', true)
-""")
-_ESTIMATE = text("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(:table)")
+_SQL = read_sql(__package__, "queue.sql")
 
 
 @dataclass
 class Batches:
     """The batches of one backfill, which any number of workers and processes share.
 
-    What takes a connection is a transaction, and may be done again after a rollback.
+    A method that takes a connection is one transaction, and can be repeated after a rollback.
 
     Attributes:
         name: the backfill's.
         backfill: its definition.
-        rows: how many were changed since it was begun, by all runs and processes.
+        rows: how many were changed since the backfill began, by all runs and processes.
     """
 
     name: str
@@ -99,27 +48,27 @@ class Batches:
     _passes: int = 0
 
     def begin(self, connection: Connection) -> int:
-        """Record that the backfill has begun, if it can run; several processes may do so at once.
+        """Record that the backfill has begun; several processes may do so at once.
 
         Args:
             connection: to the database.
 
         Returns:
-            About how many rows it has, with those that are done; 0 where only a long look would tell.
+            About how many rows it has, including those that are done; 0 if counting them took too long.
 
         Raises:
-            MigrationError: its key can't be used, or it is another one than that of the earlier runs.
+            BackfillError: its key can't be used, or differs from the key of earlier runs.
         """
         self._table = connection.dialect.identifier_preparer.format_table(self.backfill.table)
         names = ", ".join(self.backfill.key)
-        found = connection.execute(_KEY, {"table": self._table, "key": list(self.backfill.key)}).one()
-        if not found.usable:
-            raise MigrationError(
-                f"The backfill {self.name} can't go through {self._table} in the order of {names}: this takes "
-                "columns that are NOT NULL, or rows would be left out, and come first in an index, or each batch would "
-                f"read the whole table. Name others as key in alembic/backfills/{self.name}.py."
+        key = connection.execute(_SQL["key"], {"table": self._table, "key": list(self.backfill.key)}).one()
+        if not key.usable:
+            raise BackfillError(
+                f"The backfill {self.name} can't read {self._table} in the order of {names}. The columns of a key must "
+                "be NOT NULL, or rows would be skipped, and come first in an index, or each batch would read the whole "
+                f"table. Correct the key in alembic/backfills/{self.name}.py."
             )
-        self._types = found.types
+        self._types = key.types
         left = self._count(connection)
         self._record(connection, f"{self._table} ({names})")
         return left + self.rows if self.backfill.where is not None and 0 < left <= COUNTED else left
@@ -131,43 +80,42 @@ class Batches:
             connection: a worker's.
 
         Raises:
-            MigrationError: rows still match after some passes.
+            BackfillError: the values leave rows that match, or rows still match after some passes.
         """
-        batch = connection.execute(_CLAIM, {"name": self.name}).first()
+        batch = connection.execute(_SQL["claim"], {"name": self.name}).first()
         if batch is None:
             return self._plan(connection)
         rows = self._key <= self._value(batch.last), self._after(batch.after), self.backfill.matching
         update = sa.update(self.backfill.table).where(*rows).values(dict(self.backfill.values))
-        still = connection.scalars(update.returning(self.backfill.matching)).all()
-        if self.backfill.where is not None and any(still):
-            raise MigrationError(
-                f"The values of the backfill {self.name} leave rows as its where matches them, so that it would never "
-                f"end: nothing of this batch was changed. Correct alembic/backfills/{self.name}.py, then run {COMMAND} "
-                f"{self.name} again."
+        still_matching = connection.scalars(update.returning(self.backfill.matching)).all()
+        if self.backfill.where is not None and any(still_matching):
+            raise BackfillError(
+                f"With the values of the backfill {self.name}, rows still match its where, so it would never end; this "
+                f"batch was rolled back. Correct alembic/backfills/{self.name}.py, then run:\n{self._command}"
             )
         # Last, because all workers write this row.
-        self.rows = connection.scalar(_COUNT, {"name": self.name, "rows": len(still)}) or 0
+        self.rows = connection.scalar(_SQL["count"], {"name": self.name, "rows": len(still_matching)}) or 0
         return "worked"
 
     def _record(self, connection: Connection, key: str) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(SCHEMA, "backfill", "tables"))))
-        if not connection.scalar(_TABLES_EXIST):
-            connection.execute(_TABLES)
-        # Without where, one that another process has just finished is not begun again.
-        connection.execute(_BEGIN, {"name": self.name, "key": key, "again": self.backfill.where is not None})
+        if not connection.scalar(_SQL["tables_exist"]):
+            connection.execute(_SQL["tables"])
+        # Without where, a backfill that another process has just finished does not begin again.
+        connection.execute(_SQL["begin"], {"name": self.name, "key": key, "again": self.backfill.where is not None})
         if (begun := self._read(connection).key) != key:
-            raise MigrationError(
-                f"The backfill {self.name} has begun on {begun}, and its file now says {key}: nothing was changed. "
-                "Give what has changed a file with another name."
+            raise BackfillError(
+                f"The backfill {self.name} began with the table and key {begun}, and its file now has {key}; nothing "
+                "was changed. Restore the file, and write a new backfill in a file with another name."
             )
 
     def _count(self, connection: Connection) -> int:
         some = sa.select(self._key).where(self.backfill.matching).limit(COUNTED + 1).subquery()
         counted = connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
-        return counted if counted <= COUNTED else connection.scalar(_ESTIMATE, {"table": self._table}) or 0
+        return counted if counted <= COUNTED else connection.scalar(_SQL["estimate"], {"table": self._table}) or 0
 
     def _plan(self, connection: Connection) -> Step:
-        """Plan the next batches, one worker at a time; at the end, see whether it is the end."""
+        """Plan the next batches, one worker at a time; after the last one, check whether rows still match."""
         if not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(lock_key(SCHEMA, "backfill", self.name)))):
             return "wait"
         record = self._read(connection)
@@ -176,7 +124,7 @@ class Batches:
         if record.planned and record.unfinished:
             return "wait"
         if record.planned and (self.backfill.where is None or is_complete(connection, self.backfill, self.name)):
-            connection.execute(_FINISH, {"name": self.name})
+            connection.execute(_SQL["finish"], {"name": self.name})
             return "finished"
         if record.planned:
             self._refuse_for_ever()
@@ -186,24 +134,23 @@ class Batches:
     def _refuse_for_ever(self) -> None:
         self._passes += 1
         if self._passes >= PASSES:
-            raise MigrationError(
-                f"The backfill {self.name} has gone over the table {PASSES} times, and there are still rows that "
-                "match: the code that runs goes on writing them. See to that, "
-                f"then run {COMMAND} {self.name} again."
+            raise BackfillError(
+                f"The backfill {self.name} has read the table {PASSES} times, and rows still match: the application "
+                f"keeps writing such rows. Correct the application, then run:\n{self._command}"
             )
 
     def _plan_after(self, connection: Connection, position: Sequence[str] | None) -> None:
-        connection.execute(_EXACT)
+        connection.execute(_SQL["exact"])
         for _ in range(AHEAD):
             last = self._last_key(connection, position)
             if last is None:
                 break
-            connection.execute(_PLAN, {"name": self.name, "after": position, "last": last})
+            connection.execute(_SQL["plan"], {"name": self.name, "after": position, "last": last})
             position = last
-        connection.execute(_ADVANCE, {"name": self.name, "position": position, "planned": last is None})
+        connection.execute(_SQL["advance"], {"name": self.name, "position": position, "planned": last is None})
 
     def _last_key(self, connection: Connection, position: Sequence[str] | None) -> Sequence[str] | None:
-        """Of the next batch, as text."""
+        """The last key of the next batch, as text."""
         columns = [self.backfill.table.c[name] for name in self.backfill.key]
         rows = sa.select(*columns).where(self._after(position), self.backfill.matching).order_by(*columns)
         batch = rows.limit(self.backfill.batch_size).subquery().c
@@ -211,17 +158,21 @@ class Batches:
         return connection.scalar(sa.select(key).order_by(*(column.desc() for column in batch)).limit(1))
 
     @property
+    def _command(self) -> str:
+        return f"{COMMAND} {shlex.quote(self.name)}"
+
+    @property
     def _key(self) -> sa.ColumnElement[Any]:
         return sa.tuple_(*(self.backfill.table.c[name] for name in self.backfill.key))
 
     def _value(self, key: Sequence[str]) -> sa.ColumnElement[Any]:
         typed = zip(key, self._types, strict=True)
-        return sa.tuple_(*(sa.literal(each, sa.Text()).op("::")(sa.literal_column(name)) for each, name in typed))
+        return sa.tuple_(*(sa.literal(value, sa.Text()).op("::")(sa.literal_column(name)) for value, name in typed))
 
     def _after(self, key: Sequence[str] | None) -> sa.ColumnElement[bool]:
         return sa.true() if key is None else self._key > self._value(key)
 
     def _read(self, connection: Connection) -> sa.Row[Any]:
-        record = connection.execute(_READ, {"name": self.name}).one()
+        record = connection.execute(_SQL["read"], {"name": self.name}).one()
         self.rows = record.rows
         return record

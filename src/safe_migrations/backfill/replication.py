@@ -1,10 +1,10 @@
-"""How far standbys are behind."""
+"""Replication lag."""
 
 import time
 
 from sqlalchemy import Connection, text
 
-# What this user may not see has no state; what does not replay has no replay_lsn.
+# A standby that this user may not see has no state; a client that does not replay has no replay_lsn.
 _HIDDEN = text("SELECT EXISTS (SELECT FROM pg_stat_replication WHERE state IS NULL)")
 _SLOWEST = text("""
     SELECT application_name AS name, coalesce(extract(epoch FROM replay_lag), 0)::float8 AS lag,
@@ -14,7 +14,7 @@ _SLOWEST = text("""
 
 
 def are_hidden(connection: Connection) -> bool:
-    """Whether there are standbys of which this user may see nothing.
+    """Whether there are standbys that this user may not see.
 
     Args:
         connection: to the primary.
@@ -23,17 +23,17 @@ def are_hidden(connection: Connection) -> bool:
 
 
 class Lag:
-    """How far the slowest standby is behind.
+    """The replication lag of the slowest standby.
 
-    PostgreSQL's `replay_lag` stays as it was when a standby stops to replay. So what was written at some time is noted,
-    and how long it takes to be replayed, as pt-heartbeat does in a table.
+    PostgreSQL's `replay_lag` does not change while a standby does not replay. So this measures how long a position in
+    the WAL takes to be replayed, as pt-heartbeat does with a table.
     """
 
     def __init__(self) -> None:
         self._written, self._noted = -1, 0.0
 
     def measure(self, connection: Connection) -> tuple[str, float]:
-        """The standby that is furthest behind, and by how many seconds; 0 if none is.
+        """The name of the slowest standby, and its lag in seconds; 0 without lag.
 
         Args:
             connection: to the primary.

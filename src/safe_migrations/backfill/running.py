@@ -1,7 +1,7 @@
-"""Running a backfill: workers that do batch after batch, in a transaction each, at a pace that others can bear."""
+"""Running a backfill: workers that do batch after batch, each in a transaction, at a pace that the service can bear."""
 
 import asyncio
-import random
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from safe_migrations.backfill.definition import COMMAND, Backfill, is_complete, 
 from safe_migrations.backfill.progress import Progress
 from safe_migrations.backfill.queue import Batches
 from safe_migrations.backfill.replication import Lag, are_hidden
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import BackfillError, LockedError, MigrationError
 from safe_migrations.postgres.connection import (
     INSUFFICIENT_PRIVILEGE,
     RETRIED,
@@ -29,24 +29,23 @@ from safe_migrations.postgres.connection import (
     reason,
     sqlstate,
 )
-from safe_migrations.postgres.timeouts import LONGEST_PAUSE, duration_text
+from safe_migrations.postgres.timeouts import duration_text
 
 Result = TypeVar("Result")
 
-POLL, WATCH = 0.1, 1.0  # seconds: until other workers may have finished; between looks at standbys
-HIDDEN = "How far standbys are behind is hidden from this user, so that --max-lag has no effect: grant it pg_monitor."
-_RANDOM = random.SystemRandom()
+POLL, WATCH = 0.1, 1.0  # seconds: until other workers may have finished; between measurements of the lag
+HIDDEN = "This user may not see the replication lag, so --max-lag has no effect; grant the user pg_monitor."
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How hard to work.
+    """The pace of a backfill.
 
     Attributes:
         workers: connections that work at the same time.
-        nice_ratio: how long each of them pauses after a batch, in times of what the batch took. As in gh-ost: on a
-            busy server batches take longer, and so do the pauses, of which fixed ones would become a smaller part.
-        max_lag: how far standbys may be behind before all of them wait, in seconds.
+        nice_ratio: the pause of a worker after each batch, as a multiple of the batch's duration. As in gh-ost, a busy
+            server makes batches longer, and with them the pauses.
+        max_lag: the replication lag at which all workers wait, in seconds.
     """
 
     workers: int = 1
@@ -61,8 +60,8 @@ class Done:
     Attributes:
         name: the backfill's.
         already_complete: whether there was nothing to do.
-        rows: that were changed since the backfill was begun, by all runs and processes.
-        seconds: that this run took.
+        rows: how many were changed since the backfill began, by all runs and processes.
+        seconds: how long this run took.
     """
 
     name: str
@@ -72,12 +71,12 @@ class Done:
 
     def __str__(self) -> str:
         if self.already_complete:
-            return f"{self.name} was complete already."
-        return f"{self.name} is complete: {self.rows:,} rows, the last of them in {duration_text(self.seconds)}."
+            return f"{self.name} was already complete."
+        return f"{self.name} is complete: {self.rows:,} rows in all; this run took {duration_text(self.seconds)}."
 
 
 async def run_backfill(database: Database, folder: Path, name: str, backfill: Backfill, pace: Pace) -> Done:
-    """Run a backfill to its end, from where it is.
+    """Run a backfill, or continue it.
 
     Args:
         database: to work on.
@@ -87,7 +86,7 @@ async def run_backfill(database: Database, folder: Path, name: str, backfill: Ba
         pace: how hard to work.
 
     Raises:
-        MigrationError: it can't be run, or did not come to its end; what is committed stays.
+        MigrationError: it can't be run, or failed; committed batches are kept.
     """
     begun = time.monotonic()
     run = _Run(database, name, backfill, pace)
@@ -97,7 +96,7 @@ async def run_backfill(database: Database, folder: Path, name: str, backfill: Ba
                 return Done(name, True, 0, 0.0)
             refuse_unwritten(folder, name, backfill)
             rows = await run.work(control)
-    except ExceptionGroup as group:  # of the worker that failed first; it made the others stop
+    except ExceptionGroup as group:  # of the worker that failed first, which stopped the other ones
         raise group.exceptions[0] from group
     finally:
         run.progress.clear()
@@ -112,13 +111,13 @@ class _Run:
         self._database = database
         self._name = name
         self._pace = pace
-        self._policy = database.policy
+        self._timeouts = database.timeouts
         self._batches = Batches(name, backfill)
         self._free = asyncio.Event()  # whether standbys keep up
-        self._done = asyncio.Event()
+        self._finished = asyncio.Event()
 
     async def work(self, control: AsyncConnection) -> int:
-        """Do all that is left, and return how many rows are done."""
+        """Do the remaining batches, and return how many rows are done."""
         self.progress.total = await self.retried(control, self._batches.begin)
         self.progress.first = self._batches.rows
         if await self.retried(control, are_hidden):
@@ -126,12 +125,12 @@ class _Run:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(self._watch(control))
             await asyncio.gather(*(group.create_task(self._do_batches()) for _ in range(self._pace.workers)))
-            self._done.set()
+            self._finished.set()
             await watcher  # not cancelled: a query that is cut off costs the connection
         return self._batches.rows
 
     async def _do_batches(self) -> None:
-        """Do batch after batch, until all workers of all processes have come to the end."""
+        """Do batch after batch, until the workers of all processes have finished."""
         async with connected(self._database) as connection:
             while True:
                 await self._free.wait()
@@ -143,46 +142,48 @@ class _Run:
                 await asyncio.sleep(POLL if step == "wait" else took * self._pace.nice_ratio)
 
     async def _watch(self, connection: AsyncConnection) -> None:
-        """Let the workers wait while a standby is too far behind, and show the progress."""
+        """Stop the workers while the replication lag is too high, and show the progress."""
         lag = Lag()
-        while not self._done.is_set():
+        while not self._finished.is_set():
             standby, seconds = await self.retried(connection, lag.measure)
             note = ""
             if seconds <= self._pace.max_lag:
                 self._free.set()
             else:
                 self._free.clear()
-                note = f"; waits, because the standby {standby} is {duration_text(seconds)} behind"
+                note = f"; waiting, because the standby {standby} is {duration_text(seconds)} behind"
             self.progress.show(self._batches.rows, note)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._done.wait(), WATCH)
+                await asyncio.wait_for(self._finished.wait(), WATCH)
 
     async def retried(self, connection: AsyncConnection, function: Callable[[Connection], Result]) -> Result:
-        """Call a function in a transaction, again while it does not get its locks, as revisions are applied."""
-        until = time.monotonic() + self._policy.retry_window
-        number = 0
+        """Call a function in a transaction, and retry it while it does not get its locks."""
+        until, tries = time.monotonic() + self._timeouts.retry_window, 0
         while True:
-            number += 1
             try:
                 async with connection.begin():
                     return await connection.run_sync(function)
             except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
+                tries += 1
                 left = until - time.monotonic()
                 if sqlstate(error) not in RETRIED or left <= 0:
-                    raise MigrationError(self._failure(error)) from error
-                longest = min(self._policy.lock_timeout * 2 ** min(number, 10), LONGEST_PAUSE, left)
-                self.progress.show(self._batches.rows, f"; waits for a lock (try {number})")
-                await asyncio.sleep(longest * _RANDOM.uniform(0.5, 1))
+                    raise self._failure(error) from error
+                self.progress.show(self._batches.rows, f"; waiting for a lock (try {tries})")
+                await asyncio.sleep(min(self._timeouts.pause(tries), left))
 
-    def _failure(self, error: OSError | SQLAlchemyError) -> str:
+    def _failure(self, error: OSError | SQLAlchemyError) -> MigrationError:
         file, state = f"alembic/backfills/{self._name}.py", sqlstate(error)
         if isinstance(error, OSError | DBAPIError) and (is_disconnect(error) or state == INSUFFICIENT_PRIVILEGE):
             return explain(error, self._database)
-        what, advice = f"failed: {reason(error)}", f"Correct {file}, or the rows that it is about"
+        kept = "This batch was rolled back; the batches before it are kept."
+        command = f"then continue:\n{COMMAND} {shlex.quote(self._name)}"
         if state in RETRIED:
-            what = f"did not get its locks within MIGRATION_RETRY_WINDOW ({duration_text(self._policy.retry_window)})"
-            advice = "See who is in the way: safe-migrations locks"
-        return (
-            f"The backfill {self._name} {what}. What it was doing is rolled back, and the batches before stay. "
-            f"{advice}; then run {COMMAND} {self._name} again: it goes on there."
+            return LockedError(
+                f"The backfill {self._name} did not get its locks within MIGRATION_RETRY_WINDOW "
+                f"({duration_text(self._timeouts.retry_window)}). {kept} End the blocking session, which "
+                f"safe-migrations locks shows, {command}"
+            )
+        return BackfillError(
+            f"The backfill {self._name} failed: {reason(error)}. {kept} Correct {file}, or the rows that it changes, "
+            f"{command}"
         )

@@ -1,7 +1,7 @@
-"""What a change of a column does to the rows of its table: nothing, or write each of them anew.
+"""Whether a change of a column rewrites its table.
 
-See https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-NOTES; the tests trace each of these on
-every supported version of PostgreSQL.
+See https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-NOTES; the tests trace each case on every
+supported version of PostgreSQL.
 """
 
 import re
@@ -16,9 +16,9 @@ _PG_PROC = table("pg_proc", column("proname"), column("provolatile"))
 
 
 def plain_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type that a column has in the database, whatever Python makes of its values.
+    """The type of a column in the database, without decorators of the models.
 
-    A revision names this one: it must not import models, which change.
+    A revision uses this type, because it must not import models, which change.
 
     Args:
         type_: of the models.
@@ -28,7 +28,7 @@ def plain_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def _public(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type without what a driver adds to it: dialect.type_descriptor(), which decorators call, gives its class."""
+    """SQLAlchemy's public type for one of a driver, which dialect.type_descriptor() returns to decorators."""
     for class_ in type(type_).__mro__:
         if class_ in (getattr(types, class_.__name__, None), getattr(postgresql, class_.__name__, None)):
             return type_ if class_ is type(type_) else type_.adapt(class_)
@@ -36,20 +36,20 @@ def _public(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
-    """Whether a column can take another type while its rows, and its indexes, stay as they are.
+    """Whether a column can get another type without a rewrite of its table or indexes.
 
     Args:
         before: the column's type.
-        after: the one that it is to have.
+        after: its new type.
     """
     before, after = plain_type(before), plain_type(after)
     if isinstance(before, types.String) and isinstance(after, types.String):
-        native = [isinstance(each, types.Enum) and each.native_enum for each in (before, after)]
-        if any(native) or any(isinstance(each, types.CHAR) for each in (before, after)):
+        native = [isinstance(type_, types.Enum) and type_.native_enum for type_ in (before, after)]
+        if any(native) or any(isinstance(type_, types.CHAR) for type_ in (before, after)):
             return False
         return before.collation == after.collation and _at_least(before.length, after.length)
     if isinstance(before, types.Numeric) and isinstance(after, types.Numeric):
-        if any(isinstance(each, types.Float) for each in (before, after)):
+        if any(isinstance(type_, types.Float) for type_ in (before, after)):
             return False
         same_scale = after.precision is None or (before.scale or 0) == (after.scale or 0)
         return same_scale and _at_least(before.precision, after.precision)
@@ -62,10 +62,10 @@ def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
 
 
 def writes_rows(new: Column[Any]) -> bool:
-    """Whether adding this column writes each row of its table, and can't be done otherwise.
+    """Whether adding this column rewrites its table, because PostgreSQL computes or checks a value for each row.
 
     Args:
-        new: the column; one that PostgreSQL numbers, computes and stores, or checks, for each row, does.
+        new: the column.
     """
     if isinstance(new.type, postgresql.DOMAIN) and (new.type.check is not None or new.type.not_null):
         return True
@@ -82,7 +82,7 @@ def is_identity(default: Any) -> bool:
 
 
 def default_text(connection: Connection, new: Column[Any]) -> str | None:
-    """The default that PostgreSQL gives to rows, as SQL; None where there is none.
+    """The server default as SQL; None without one.
 
     Args:
         connection: to the database.
@@ -95,7 +95,7 @@ def default_text(connection: Connection, new: Column[Any]) -> str | None:
 
 
 def is_volatile(connection: Connection, default: str) -> bool:
-    """Whether a default is another one for each row, so that no single value can stand for all of them.
+    """Whether a default differs from row to row, so that PostgreSQL can't store a single value for all rows.
 
     Args:
         connection: to the database, which knows its functions.

@@ -1,18 +1,18 @@
-"""Operations for revision files that put a constraint on a table while others read and write it.
+"""Operations for revision files that add a constraint to a table without blocking reads and writes for long.
 
 See https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-NOTES
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from alembic.operations import MigrateOperation, Operations
-from sqlalchemy import DDL
 
+from safe_migrations.ddl.registration import register
 from safe_migrations.postgres.sql import ddl, qualified
 
 
 class _ConstraintOperation(MigrateOperation):
-    operation: str
+    operation: ClassVar[str]
 
     def __init__(self, constraint_name: str, table_name: str, schema: str | None, **options: Any) -> None:
         self.constraint_name = constraint_name
@@ -20,8 +20,16 @@ class _ConstraintOperation(MigrateOperation):
         self.schema = schema
         self.options = options
 
+    def alter_table(self, operations: Operations, action: str, **names: str) -> None:
+        """Run ALTER TABLE with an action on the constraint."""
+        dialect = operations.get_context().dialect
+        quoted = {key: qualified(dialect, name) for key, name in names.items()}
+        quoted |= {"constraint": qualified(dialect, self.constraint_name)}
+        table = qualified(dialect, self.schema, self.table_name)
+        operations.execute(ddl(f"ALTER TABLE %(table)s {action}", table=table, **quoted))
 
-@Operations.register_operation("validate_constraint")
+
+@register
 class ValidateConstraintOp(_ConstraintOperation):
     """ALTER TABLE … VALIDATE CONSTRAINT."""
 
@@ -31,18 +39,22 @@ class ValidateConstraintOp(_ConstraintOperation):
     def validate_constraint(
         cls, operations: Operations, constraint_name: str, table_name: str, *, schema: str | None = None
     ) -> None:
-        """Check the rows that a foreign key or a check has not been checked on; others read and write meanwhile.
+        """Validate a foreign key or a check that was added NOT VALID, without blocking reads or writes.
 
         Args:
             operations: given by Alembic.
-            constraint_name: the constraint's name; one that is valid already is left at that.
+            constraint_name: the constraint's name; nothing happens if it is already valid.
             table_name: its table's.
             schema: the table's.
         """
         operations.invoke(cls(constraint_name, table_name, schema))
 
+    def run(self, operations: Operations) -> None:
+        """Validate the constraint."""
+        self.alter_table(operations, "VALIDATE CONSTRAINT %(constraint)s")
 
-@Operations.register_operation("create_unique_constraint_using_index")
+
+@register
 class CreateUniqueConstraintUsingIndexOp(_ConstraintOperation):
     """ALTER TABLE … ADD CONSTRAINT … UNIQUE USING INDEX."""
 
@@ -60,40 +72,25 @@ class CreateUniqueConstraintUsingIndexOp(_ConstraintOperation):
         deferrable: bool | None = None,
         initially: str | None = None,
     ) -> None:
-        """Make a unique constraint of a unique index that exists; the index takes the constraint's name.
+        """Turn an existing unique index into a unique constraint; the index takes the constraint's name.
 
         Args:
             operations: given by Alembic.
             constraint_name: the constraint's name.
             table_name: its table's.
-            index_name: the index's name, if it is another one.
+            index_name: the index's name, if it differs.
             schema: the table's.
-            deferrable: whether it can wait for the end of a transaction.
+            deferrable: whether the check can wait until the end of a transaction.
             initially: `DEFERRED` or `IMMEDIATE`.
         """
         options = {"index_name": index_name or constraint_name, "deferrable": deferrable, "initially": initially}
         operations.invoke(cls(constraint_name, table_name, schema, **options))
 
-
-@Operations.implementation_for(ValidateConstraintOp)
-def _validate(operations: Operations, operation: ValidateConstraintOp) -> None:
-    operations.execute(_alter_table(operations, operation, "VALIDATE CONSTRAINT %(constraint)s"))
-
-
-@Operations.implementation_for(CreateUniqueConstraintUsingIndexOp)
-def _create_using_index(operations: Operations, operation: CreateUniqueConstraintUsingIndexOp) -> None:
-    action = "ADD CONSTRAINT %(constraint)s UNIQUE USING INDEX %(index)s"
-    if operation.options["deferrable"]:
-        action += " DEFERRABLE"
-    if (operation.options["initially"] or "").upper() == "DEFERRED":
-        action += " INITIALLY DEFERRED"
-    operations.execute(_alter_table(operations, operation, action, index=operation.options["index_name"]))
-
-
-def _alter_table(operations: Operations, operation: _ConstraintOperation, action: str, **names: str) -> DDL:
-    dialect = operations.get_context().dialect
-    names |= {"constraint": operation.constraint_name}
-    table = qualified(dialect, operation.schema, operation.table_name)
-    return ddl(
-        f"ALTER TABLE %(table)s {action}", table=table, **{key: qualified(dialect, name) for key, name in names.items()}
-    )
+    def run(self, operations: Operations) -> None:
+        """Add the constraint."""
+        action = "ADD CONSTRAINT %(constraint)s UNIQUE USING INDEX %(index)s"
+        if self.options["deferrable"]:
+            action += " DEFERRABLE"
+        if (self.options["initially"] or "").upper() == "DEFERRED":
+            action += " INITIALLY DEFERRED"
+        self.alter_table(operations, action, index=self.options["index_name"])

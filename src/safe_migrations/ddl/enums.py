@@ -1,40 +1,48 @@
-"""Operations for enums in revision files, where a type stands for itself, as one that several tables may use.
+"""Operations for enums in revision files, as types of their own, which several tables may use.
 
-Columns name it by `postgresql.ENUM(…, create_type=False)`, so that no table creates it again.
+Columns refer to the type with `postgresql.ENUM(…, create_type=False)`, so that no table creates it again.
 See https://www.postgresql.org/docs/current/sql-altertype.html
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy.dialects.postgresql import ENUM, CreateEnumType, DropEnumType
 
-from safe_migrations.postgres.sql import ddl, qualified
+from safe_migrations.ddl.registration import register
+from safe_migrations.postgres.sql import ddl, qualified, read_sql
+
+_SQL = read_sql(__package__, "enums.sql")
 
 
 class EnumOperation(MigrateOperation):
-    """Something that is done to an enum."""
+    """A change of an enum."""
 
-    def __init__(self, name: str, schema: str | None = None) -> None:
-        self.name = name
-        self.schema = schema
+    name: str
+    schema: str | None
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        """As `alembic check` tells it."""
+        """The difference for `alembic check`."""
         return (type(self).__name__.removesuffix("Op"), *vars(self).values())
 
+    def qualified_name(self, operations: Operations) -> str:
+        """The type's name in SQL."""
+        return qualified(operations.get_context().dialect, self.schema, self.name)
 
-@Operations.register_operation("create_enum")
+
+@register
+@dataclass(eq=False)
 class CreateEnumOp(EnumOperation):
     """CREATE TYPE … AS ENUM."""
 
-    def __init__(self, name: str, values: Sequence[str], schema: str | None = None) -> None:
-        super().__init__(name, schema)
-        self.values = list(values)
+    name: str
+    values: Sequence[str]
+    schema: str | None = None
 
     def reverse(self) -> "DropEnumOp":
-        """Drop it."""
+        """Drop the enum."""
         return DropEnumOp(self.name, self.schema, self.values)
 
     @classmethod
@@ -51,17 +59,23 @@ class CreateEnumOp(EnumOperation):
         """
         operations.invoke(cls(name, values, schema))
 
+    def run(self, operations: Operations) -> None:
+        """Create the type."""
+        enum = ENUM(*self.values, name=self.name, schema=self.schema, create_type=False)
+        operations.execute(CreateEnumType(enum))
 
-@Operations.register_operation("drop_enum")
+
+@register
+@dataclass(eq=False)
 class DropEnumOp(EnumOperation):
     """DROP TYPE."""
 
-    def __init__(self, name: str, schema: str | None = None, values: Sequence[str] = ()) -> None:
-        super().__init__(name, schema)
-        self.values = list(values)
+    name: str
+    schema: str | None = None
+    values: Sequence[str] = ()
 
     def reverse(self) -> CreateEnumOp:
-        """Create it again."""
+        """Create the enum again."""
         return CreateEnumOp(self.name, self.values, self.schema)
 
     @classmethod
@@ -75,18 +89,21 @@ class DropEnumOp(EnumOperation):
         """
         operations.invoke(cls(name, schema))
 
+    def run(self, operations: Operations) -> None:
+        """Drop the type."""
+        operations.execute(DropEnumType(ENUM(name=self.name, schema=self.schema, create_type=False)))
 
-@Operations.register_operation("add_enum_value")
+
+@register
+@dataclass(eq=False)
 class AddEnumValueOp(EnumOperation):
-    """ALTER TYPE … ADD VALUE; PostgreSQL has no way to take one away, so there is no reverse."""
+    """ALTER TYPE … ADD VALUE; there is no reverse, because PostgreSQL can't remove a value."""
 
-    def __init__(
-        self, name: str, value: str, before: str | None = None, after: str | None = None, schema: str | None = None
-    ) -> None:
-        super().__init__(name, schema)
-        self.value = value
-        self.before = before
-        self.after = after
+    name: str
+    value: str
+    before: str | None = None
+    after: str | None = None
+    schema: str | None = None
 
     @classmethod
     def add_enum_value(
@@ -99,38 +116,41 @@ class AddEnumValueOp(EnumOperation):
         after: str | None = None,
         schema: str | None = None,
     ) -> None:
-        """Add a value; one that is there already is left at that. Only later revisions may use it.
+        """Add a value, if the enum does not have it. Only later revisions can use it.
 
         Args:
             operations: given by Alembic.
             name: the type's name.
-            value: the new one, which comes last unless its place is told.
-            before: the value that it stands before.
-            after: the value that it stands after.
+            value: the new value, which comes last by default.
+            before: the value that follows it.
+            after: the value that precedes it.
             schema: the type's.
         """
         operations.invoke(cls(name, value, before, after, schema))
 
+    def run(self, operations: Operations) -> None:
+        """Add the value."""
+        statement = "ALTER TYPE %(type)s ADD VALUE IF NOT EXISTS %(value)s"
+        neighbour = self.before or self.after
+        if neighbour is not None:
+            statement += f" {'BEFORE' if self.before else 'AFTER'} %(neighbour)s"
+        names = {"value": _literal(self.value), "neighbour": _literal(neighbour or "")}
+        operations.execute(ddl(statement, type=self.qualified_name(operations), **names))
 
-@Operations.register_operation("replace_enum")
+
+@register
+@dataclass(eq=False)
 class ReplaceEnumOp(EnumOperation):
     """Another type of the same name, with other values."""
 
-    def __init__(
-        self,
-        name: str,
-        values: Sequence[str],
-        columns: Iterable[tuple[str, str]],
-        schema: str | None = None,
-        replaced: Sequence[str] = (),
-    ) -> None:
-        super().__init__(name, schema)
-        self.values = list(values)
-        self.columns = list(columns)
-        self.replaced = list(replaced)
+    name: str
+    values: Sequence[str]
+    columns: Iterable[tuple[str, str]]
+    schema: str | None = None
+    replaced: Sequence[str] = ()
 
     def reverse(self) -> "ReplaceEnumOp":
-        """Give it the values that it had."""
+        """Restore the previous values."""
         return ReplaceEnumOp(self.name, self.replaced, self.columns, self.schema, self.values)
 
     @classmethod
@@ -143,118 +163,35 @@ class ReplaceEnumOp(EnumOperation):
         columns: Iterable[tuple[str, str]],
         schema: str | None = None,
     ) -> None:
-        """Remove values of an enum, or change their order. It rewrites each table, which nobody can read meanwhile.
+        """Remove values of an enum, or change their order. This rewrites each table, blocking reads and writes.
 
-        Defaults, checks and indexes that name a value are made again. Where a removed value is in use, or something
-        else depends on the type, it fails and changes nothing.
+        Defaults, checks and indexes that name a value are created again. If rows have a removed value, or something
+        else depends on the type, this fails and changes nothing.
 
         Args:
             operations: given by Alembic.
             name: the type's name.
-            values: all that it has from now on, in their order.
-            columns: the table and the column of each that has this type, or is an array of it; the table as
-                `schema.table` where it has a schema.
+            values: all new values, in their order.
+            columns: the table and the column of each column that has this type, or an array of it; the table as
+                `schema.table` if it has a schema.
             schema: the type's.
         """
         operations.invoke(cls(name, values, columns, schema))
 
-
-@Operations.implementation_for(CreateEnumOp)
-def _create(operations: Operations, operation: CreateEnumOp) -> None:
-    operations.execute(CreateEnumType(_type_of(operation, operation.values)))
-
-
-@Operations.implementation_for(DropEnumOp)
-def _drop(operations: Operations, operation: DropEnumOp) -> None:
-    operations.execute(DropEnumType(_type_of(operation)))
-
-
-def _type_of(operation: EnumOperation, values: Sequence[str] = ()) -> ENUM:
-    return ENUM(*values, name=operation.name, schema=operation.schema, create_type=False)
-
-
-@Operations.implementation_for(AddEnumValueOp)
-def _add_value(operations: Operations, operation: AddEnumValueOp) -> None:
-    statement = "ALTER TYPE %(type)s ADD VALUE IF NOT EXISTS %(value)s"
-    neighbour = operation.before or operation.after
-    if neighbour is not None:
-        statement += f" {'BEFORE' if operation.before else 'AFTER'} %(neighbour)s"
-    names = {"value": _literal(operation.value), "neighbour": _literal(neighbour or "")}
-    operations.execute(ddl(statement, type=_name_of(operations, operation), **names))
-
-
-# A default, a check or an index that names a value of the old type would not fit the new one: each is dropped and made
-# again by its definition, in which both types have the same name. The server does it, so that --sql has it as well.
-_REPLACE = """
-DO $replace_enum$
-DECLARE
-    old_type CONSTANT regtype := %(name)s;
-    old_array CONSTANT regtype := (SELECT typarray FROM pg_type WHERE oid = old_type);
-    drops text[];
-    changes text[];
-    creates text[];
-    statement text;
-BEGIN
-    WITH used AS (
-        SELECT classid, objid FROM pg_depend
-        WHERE refclassid = 'pg_type'::regclass AND refobjid IN (old_type, old_array)
-    ), made (dropped, created) AS (
-        SELECT format('ALTER TABLE ONLY %%s ALTER %%I DROP DEFAULT', adrelid::regclass, attname),
-            format('ALTER TABLE ONLY %%s ALTER %%I SET DEFAULT %%s',
-                adrelid::regclass, attname, pg_get_expr(adbin, adrelid))
-        FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
-        WHERE pg_attrdef.oid IN (SELECT objid FROM used WHERE classid = 'pg_attrdef'::regclass)
-        UNION ALL
-        SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),
-            format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, pg_get_constraintdef(oid))
-        FROM pg_constraint
-        WHERE coninhcount = 0 AND oid IN (SELECT objid FROM used WHERE classid = 'pg_constraint'::regclass)
-            OR conindid IN (SELECT objid FROM used WHERE classid = 'pg_class'::regclass)
-        UNION ALL
-        SELECT format('DROP INDEX %%s', oid::regclass), pg_get_indexdef(oid)
-        FROM pg_class
-        WHERE relkind = 'i' AND oid IN (SELECT objid FROM used WHERE classid = 'pg_class'::regclass)
-            AND oid NOT IN (SELECT conindid FROM pg_constraint)
-    )
-    SELECT array_agg(dropped), array_agg(created) INTO drops, creates FROM made;
-    WITH made (changed) AS (
-        SELECT format('ALTER TABLE %%s ', attrelid::regclass) || string_agg(
-            format('ALTER %%1$I TYPE %%2$s USING %%1$I::text::%%2$s',
-                attname, %(name)s || CASE atttypid WHEN old_array THEN '[]' ELSE '' END), ', ')
-        FROM (VALUES %(columns)s) AS listed (relation, name) JOIN pg_attribute ON attrelid = relation AND attname = name
-        WHERE atttypid IN (old_type, old_array)
-        GROUP BY attrelid
-    )
-    SELECT array_agg(changed) INTO changes FROM made;
-    FOREACH statement IN ARRAY coalesce(drops, '{}') LOOP EXECUTE statement; END LOOP;
-    ALTER TYPE %(type)s RENAME TO safe_migrations_replaced;
-    CREATE TYPE %(type)s AS ENUM (%(values)s);
-    FOREACH statement IN ARRAY coalesce(changes, '{}') LOOP EXECUTE statement; END LOOP;
-    EXECUTE format('DROP TYPE %%s', old_type);
-    FOREACH statement IN ARRAY coalesce(creates, '{}') LOOP EXECUTE statement; END LOOP;
-END
-$replace_enum$
-"""
-
-
-@Operations.implementation_for(ReplaceEnumOp)
-def _replace(operations: Operations, operation: ReplaceEnumOp) -> None:
-    name, dialect = _name_of(operations, operation), operations.get_context().dialect
-    columns = [
-        f"({_literal(qualified(dialect, *table.split('.')))}::regclass, {_literal(column)})"
-        for table, column in operation.columns
-    ]
-    names = {
-        "type": name,
-        "name": _literal(name),
-        "values": ", ".join(_literal(value) for value in operation.values),
-        "columns": ", ".join(columns or ["(NULL::regclass, NULL)"]),
-    }
-    operations.execute(ddl(_REPLACE, **names))
-
-
-def _name_of(operations: Operations, operation: EnumOperation) -> str:
-    return qualified(operations.get_context().dialect, operation.schema, operation.name)
+    def run(self, operations: Operations) -> None:
+        """Replace the type, and convert the columns."""
+        name, dialect = self.qualified_name(operations), operations.get_context().dialect
+        columns = [
+            f"({_literal(qualified(dialect, *table.split('.')))}::regclass, {_literal(column)})"
+            for table, column in self.columns
+        ]
+        names = {
+            "type": name,
+            "name": _literal(name),
+            "values": ", ".join(map(_literal, self.values)),
+            "columns": ", ".join(columns or ["(NULL::regclass, NULL)"]),
+        }
+        operations.execute(ddl(_SQL["replace_enum"].text, **names))
 
 
 def _literal(value: str) -> str:

@@ -1,7 +1,7 @@
-"""Operations for revision files that build, rebuild and drop an index while others read and write its table.
+"""Operations for revision files that build, rebuild and drop an index without blocking reads and writes.
 
-They come first in a revision, best alone: PostgreSQL does not allow them in a transaction. Each may run any number of
-times: after a failure or a kill the next run removes what was left half-done, and builds anew.
+They come first in a revision, best alone, because PostgreSQL does not allow them in a transaction. Each can be
+repeated: after a failure or a kill, the next run drops the invalid index and builds it again.
 See https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
 """
 
@@ -13,14 +13,15 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
 from sqlalchemy import text
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.ddl.registration import register
+from safe_migrations.errors import ConfigurationError, RevisionError
 from safe_migrations.postgres.sql import ddl, qualified
-from safe_migrations.postgres.timeouts import load_policy, milliseconds
+from safe_migrations.postgres.timeouts import load_timeouts, milliseconds
 
 LONGEST_NAME = 63  # characters, in PostgreSQL
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
 
-# In the connection's info, while Alembic leaves the transaction for an operation that may run any number of times.
+# In the connection's info, while Alembic leaves the transaction for an operation that can be repeated.
 REPEATABLE = "safe_migrations_repeatable"
 
 _IS_VALID = """
@@ -48,7 +49,7 @@ class _ConcurrentOperation(MigrateOperation):
         self.options = options
 
 
-@Operations.register_operation("create_index_concurrently")
+@register
 class CreateIndexConcurrentlyOp(_ConcurrentOperation):
     """CREATE INDEX CONCURRENTLY, in a revision."""
 
@@ -63,7 +64,7 @@ class CreateIndexConcurrentlyOp(_ConcurrentOperation):
         schema: str | None = None,
         **options: Any,
     ) -> None:
-        """Build an index while others read and write the table; replace an invalid one of this name.
+        """Build an index without blocking reads or writes; replace an invalid one of this name.
 
         Args:
             operations: given by Alembic.
@@ -74,12 +75,29 @@ class CreateIndexConcurrentlyOp(_ConcurrentOperation):
             options: as `op.create_index` takes them, such as `unique` or `postgresql_where`.
 
         Raises:
-            MigrationError: the revision has changed something already, or another index has this name.
+            RevisionError: the revision has already changed something, or another index has this name.
         """
         operations.invoke(cls(index_name, table_name, schema, columns=columns, **options))
 
+    def run(self, operations: Operations) -> None:
+        """Build the index."""
+        with _no_transaction(operations):
+            index = _Index(operations, self)
+            if index.is_valid() is False:
+                index.drop()
+            if index.is_valid():
+                index.check_definition()
+                return
+            try:
+                index.create()
+                index.check_valid()
+            except Exception:
+                with suppress(Exception):  # the connection may be gone; then the next run drops the index
+                    index.drop()
+                raise
 
-@Operations.register_operation("drop_index_concurrently")
+
+@register
 class DropIndexConcurrentlyOp(_ConcurrentOperation):
     """DROP INDEX CONCURRENTLY, in a revision."""
 
@@ -87,7 +105,7 @@ class DropIndexConcurrentlyOp(_ConcurrentOperation):
     def drop_index_concurrently(
         cls, operations: Operations, index_name: str, table_name: str | None = None, *, schema: str | None = None
     ) -> None:
-        """Drop an index while others read and write the table; one that is gone already is left at that.
+        """Drop an index, if it exists, without blocking reads or writes.
 
         Args:
             operations: given by Alembic.
@@ -96,18 +114,23 @@ class DropIndexConcurrentlyOp(_ConcurrentOperation):
             schema: the table's.
 
         Raises:
-            MigrationError: the revision has changed something already.
+            RevisionError: the revision has already changed something.
         """
         operations.invoke(cls(index_name, table_name, schema))
 
+    def run(self, operations: Operations) -> None:
+        """Drop the index."""
+        with _no_transaction(operations):
+            _Index(operations, self).drop()
 
-@Operations.register_operation("rebuild_index_concurrently")
+
+@register
 class RebuildIndexConcurrentlyOp(_ConcurrentOperation):
     """REINDEX INDEX CONCURRENTLY, in a revision."""
 
     @classmethod
     def rebuild_index_concurrently(cls, operations: Operations, index_name: str, *, schema: str | None = None) -> None:
-        """Rebuild an index while others read and write the table, and drop what earlier rebuilds have left.
+        """Rebuild an index without blocking reads or writes, and drop what failed rebuilds have left.
 
         Args:
             operations: given by Alembic.
@@ -115,51 +138,26 @@ class RebuildIndexConcurrentlyOp(_ConcurrentOperation):
             schema: its table's.
 
         Raises:
-            MigrationError: the revision has changed something already, or there is no such index.
+            RevisionError: the revision has already changed something, or there is no such index.
         """
         operations.invoke(cls(index_name, None, schema))
 
-
-@Operations.implementation_for(CreateIndexConcurrentlyOp)
-def _create(operations: Operations, operation: CreateIndexConcurrentlyOp) -> None:
-    with _no_transaction(operations):
-        index = _Index(operations, operation)
-        if index.is_valid() is False:
-            index.drop()
-        if index.is_valid():
-            index.check_definition()
-            return
-        try:
-            index.create()
-            index.check_valid()
-        except Exception:
-            with suppress(Exception):  # the connection may be gone; then the next run drops it
-                index.drop()
-            raise
-
-
-@Operations.implementation_for(DropIndexConcurrentlyOp)
-def _drop(operations: Operations, operation: DropIndexConcurrentlyOp) -> None:
-    with _no_transaction(operations):
-        _Index(operations, operation).drop()
-
-
-@Operations.implementation_for(RebuildIndexConcurrentlyOp)
-def _rebuild(operations: Operations, operation: RebuildIndexConcurrentlyOp) -> None:
-    with _no_transaction(operations):
-        index = _Index(operations, operation)
-        index.drop_left_by_rebuilds()
-        try:
-            index.rebuild()
-            index.check_valid()
-        except Exception:
-            with suppress(Exception):
-                index.drop_left_by_rebuilds()
-            raise
+    def run(self, operations: Operations) -> None:
+        """Rebuild the index."""
+        with _no_transaction(operations):
+            index = _Index(operations, self)
+            index.drop_left_by_rebuilds()
+            try:
+                index.rebuild()
+                index.check_valid()
+            except Exception:
+                with suppress(Exception):
+                    index.drop_left_by_rebuilds()
+                raise
 
 
 class _Index:
-    """An index of the database; offline, one of which nothing is known."""
+    """An index of the database; offline, nothing is known of it."""
 
     def __init__(self, operations: Operations, operation: _ConcurrentOperation) -> None:
         self.operations = operations
@@ -182,7 +180,7 @@ class _Index:
 
     def check_valid(self) -> None:
         if not self.operations.get_context().as_sql and not self.is_valid():
-            raise MigrationError(f"The index {self.name} is not valid after it was built: run the same command again.")
+            raise RevisionError(f"The index {self.name} is invalid after it was built; run the same command again.")
 
     def create(self) -> None:
         create = CreateIndexOp(
@@ -206,8 +204,8 @@ class _Index:
             self.operations.execute(ddl("DROP INDEX CONCURRENTLY %(name)s", name=name))
 
     def check_definition(self) -> None:
-        """Compare the index with the same one of an empty copy of the table: PostgreSQL writes both alike."""
-        found, table = self._fetch(_DEFINITION), self.table
+        """Compare the index with the same index of an empty copy of the table, as PostgreSQL writes both."""
+        existing, table = self._fetch(_DEFINITION), self.table
         self.schema = "pg_temp"
         self.operations.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s)", copy=self.table or "", table=table or ""))
         try:
@@ -216,10 +214,10 @@ class _Index:
         finally:
             self.operations.execute(ddl("DROP TABLE %(copy)s", copy=self.table or ""))
             self.schema = self.operation.schema
-        if found != expected:
-            raise MigrationError(
-                f"There is an index {self.name} already, and it is not the one that this revision builds: give the new "
-                "one another name, or drop that one in a revision before."
+        if existing != expected:
+            raise RevisionError(
+                f"An index {self.name} exists, and it differs from the one that this revision builds; give the new "
+                "index another name, or drop the existing one in an earlier revision."
             )
 
     def _fetch(self, query: str) -> Any:
@@ -231,29 +229,30 @@ class _Index:
 
 @contextmanager
 def _no_transaction(operations: Operations) -> Iterator[None]:
-    """Leave the revision's transaction, in which nothing may have happened, and give the build bounds of its own."""
+    """Leave the revision's transaction, which must have changed nothing, and set timeouts for the build."""
     context = operations.get_context()
     if context.opts.get("transaction_of_caller"):
-        raise MigrationError(
-            "A concurrent index can't be built in the transaction of the caller: give Alembic a connection that is not "
-            "in a transaction."
+        raise ConfigurationError(
+            "A concurrent index can't be built in the caller's transaction. Give Alembic a connection that is not in a "
+            "transaction."
         )
     if not context.as_sql and operations.get_bind().scalar(_HAS_WRITTEN):
-        raise MigrationError(
-            "A concurrent index comes first in its revision, best alone, because what was changed before it could not "
-            "be rolled back: move it to a revision of its own."
+        raise RevisionError(
+            "A concurrent index must come first in its revision, best alone, because changes before it could not be "
+            "rolled back; move it to a revision of its own."
         )
-    policy = load_policy()
-    # A waiting build stops neither readers nor writers, so it may wait for as long as all tries together.
-    bounds = {"lock_timeout": milliseconds(policy.retry_window or policy.lock_timeout), "statement_timeout": "0ms"}
+    timeouts = load_timeouts()
+    # A waiting build blocks neither reads nor writes, so it may wait as long as all tries together.
+    wait = milliseconds(timeouts.retry_window or timeouts.lock_timeout)
+    settings = {"lock_timeout": wait, "statement_timeout": "0ms"}
     info: dict[str, Any] = {} if context.as_sql else operations.get_bind().info
     info[REPEATABLE] = True
     with context.autocommit_block():
         info[REPEATABLE] = False
-        before = {name: policy.session_settings()[name] for name in bounds}
+        before = {name: timeouts.session_settings()[name] for name in settings}
         if not context.as_sql:
-            before = {name: operations.get_bind().scalar(_GET, {"name": name}) for name in bounds}
-        _set(operations, bounds)
+            before = {name: operations.get_bind().scalar(_GET, {"name": name}) for name in settings}
+        _set(operations, settings)
         try:
             yield
         except BaseException:

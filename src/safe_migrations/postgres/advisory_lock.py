@@ -1,7 +1,7 @@
 """One migration at a time: advisory locks of PostgreSQL, polled.
 
-Rails locks its migrations like this (activerecord/lib/active_record/migration.rb). It is polled because a session that
-waits inside pg_advisory_lock() holds a snapshot, which CREATE INDEX CONCURRENTLY of the lock's holder waits for.
+Rails locks its migrations the same way (activerecord/lib/active_record/migration.rb). The lock is polled because a
+session that waits in pg_advisory_lock() holds a snapshot, for which the holder's CREATE INDEX CONCURRENTLY would wait.
 See https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 """
 
@@ -18,14 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.functions import Function
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import LockedError
 from safe_migrations.postgres.catalog import Session, advisory_lock_holders
-from safe_migrations.postgres.timeouts import duration_text
+from safe_migrations.postgres.timeouts import ReportTimer, duration_text
 
 log = logging.getLogger(__name__)
 
 POLL = 0.2  # seconds
-REPORT = 10.0  # seconds between two reports of waiting
 _RANDOM = random.SystemRandom()
 
 
@@ -33,7 +32,7 @@ def lock_key(*names: str | None) -> int:
     """The key of an advisory lock, which no other program is likely to use.
 
     Args:
-        names: what is locked: the version table, and for what. PostgreSQL keeps the locks of each database apart.
+        names: what is locked, such as a version table, and for which purpose. Each database has its own locks.
     """
     digest = hashlib.sha256("\0".join(["safe_migrations", *(name or "" for name in names)]).encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
@@ -46,44 +45,45 @@ async def advisory_lock(connection: AsyncConnection, key: int, wait: float) -> A
     Args:
         connection: in AUTOCOMMIT; nothing that takes long runs on it.
         key: the lock's.
-        wait: for how long to try, in seconds.
+        wait: how long to try, in seconds.
 
     Raises:
-        MigrationError: somebody else holds it for longer.
+        LockedError: another session held the lock for longer.
     """
     await connection.run_sync(acquire, key, wait)
     try:
         yield
     finally:
         if not await connection.run_sync(release, key):
-            log.warning("The connection that held a lock was lost on the way; the other one has kept other runs out.")
+            log.warning("One of two connections that hold the migration lock was lost; the other one kept the lock.")
 
 
 def acquire(
     connection: Connection, key: int, wait: float, take: Callable[[int], Function[Any]] = func.pg_try_advisory_lock
 ) -> None:
-    """Take an advisory lock, and say who holds it while it is not free.
+    """Take an advisory lock; while another session holds it, report that session.
 
     Args:
         connection: whose session, or transaction, takes it.
         key: the lock's.
-        wait: for how long to try, in seconds.
-        take: the function of PostgreSQL that tries.
+        wait: how long to try, in seconds.
+        take: PostgreSQL's function that tries to take the lock.
 
     Raises:
-        MigrationError: somebody else holds it for longer.
+        LockedError: another session held the lock for longer.
     """
-    begun = time.monotonic()
-    report = begun
+    until, timer = time.monotonic() + wait, ReportTimer(0)
     while not connection.scalar(select(take(key))):
-        now = time.monotonic()
-        if now >= report or now - begun >= wait:
-            holders = "; ".join(_describe(holder) for holder in advisory_lock_holders(connection, key))
-            if now - begun >= wait:
-                raise MigrationError(_gave_up(holders, wait))
-            left = duration_text(wait - (now - begun))
-            log.info("Waiting for another migration, for %s at most: %s", left, holders or "it is just ending")
-            report = now + REPORT
+        left = until - time.monotonic()
+        if timer.is_due() or left <= 0:
+            holders = "; ".join(map(_describe, advisory_lock_holders(connection, key))) or "which is just ending"
+            if left <= 0:
+                raise LockedError(
+                    f"Another migration of this database is still running after {duration_text(wait)} ({holders}); "
+                    "nothing was changed. When it has ended, run the same command again; MIGRATION_LOCK_WAIT sets how "
+                    "long to wait. To see what it is waiting for:\nsafe-migrations locks"
+                )
+            log.info("Waiting up to %s for another migration: %s", duration_text(left), holders)
         time.sleep(POLL * _RANDOM.uniform(0.5, 1.5))
 
 
@@ -106,11 +106,3 @@ def release(connection: Connection, key: int) -> bool:
 def _describe(holder: Session) -> str:
     since = f", since {holder.since}" if holder.since else ""
     return f"pid {holder.pid}, application {holder.application or 'without a name'}{since}"
-
-
-def _gave_up(holders: str, wait: float) -> str:
-    return (
-        f"Another migration of this database still runs after {duration_text(wait)} ({holders or 'just ending'}): "
-        "nothing was changed. When it has ended, run the same command again; MIGRATION_LOCK_WAIT is how long to wait, "
-        "and safe-migrations locks shows what it waits for."
-    )

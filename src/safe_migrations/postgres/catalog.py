@@ -1,4 +1,4 @@
-"""What PostgreSQL tells of tables, indexes and sessions, in its catalogs and statistics views."""
+"""Tables, indexes and sessions, from PostgreSQL's catalogs and statistics views."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, TableClause, table, text
 
+from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.timeouts import duration_text
 
 
 @dataclass(frozen=True)
 class Session:
-    """A session of the server, from pg_stat_activity; what this user may not see is None.
+    """A session of the server, from pg_stat_activity; None for what this user may not see.
 
     Attributes:
         pid: of its process on the server; 0 stands for a prepared transaction.
@@ -43,12 +44,12 @@ class Session:
 
 @dataclass(frozen=True)
 class InvalidIndex:
-    """An index that is kept up to date, but that no query uses; what a concurrent build leaves when it fails.
+    """An index that writes maintain and no query uses, left by a failed concurrent build.
 
     Attributes:
         name: with its schema, quoted where necessary.
-        table: likewise.
-        bare_name: as it stands in the catalog.
+        table: with its schema, quoted where necessary.
+        bare_name: as in the catalog.
     """
 
     name: str
@@ -57,58 +58,11 @@ class InvalidIndex:
 
     @property
     def base_name(self) -> str:
-        """Without what REINDEX CONCURRENTLY appends to the index that it builds, or to the one that it replaces."""
+        """The name without the suffix that REINDEX CONCURRENTLY appends to a new or a replaced index."""
         return re.sub(r"_cc(new|old)\d*$", "", self.bare_name)
 
 
-# Members of extensions are theirs; temporary tables are some session's; safe_migrations has the progress of backfills.
-_OWN_RELATIONS = """
-    SELECT format('%I.%I', n.nspname, c.relname) AS name
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_'
-      AND n.nspname NOT IN ('information_schema', 'safe_migrations')
-      AND NOT (c.relname = :table AND n.nspname = coalesce(:schema, n.nspname))
-      AND NOT EXISTS (
-        SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-      )
-    ORDER BY 1
-"""
-
-_RELATION = """
-    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = to_regclass(:name)
-"""
-
-# Not one that some session is building now. Not the index of a partitioned table either, which is invalid just until
-# each partition has its own.
-_INVALID_INDEXES = """
-    SELECT format('%I.%I', n.nspname, i.relname) AS name, x.indrelid::regclass::text AS owner, i.relname
-    FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
-    WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_(toast|temp)'
-      AND NOT EXISTS (
-        SELECT FROM pg_stat_progress_create_index p JOIN pg_locks l USING (pid)
-        WHERE l.relation = x.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
-      )
-    ORDER BY 1
-"""
-
-# A lock on a bigint is two halves in pg_locks, see https://www.postgresql.org/docs/current/view-pg-locks.html
-_ADVISORY_LOCK_HOLDERS = """
-    SELECT pid FROM pg_locks
-    WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_pid()
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND (classid::bigint << 32) | objid::bigint = :key
-"""
-
-_SESSIONS = """
-    SELECT p.pid, a.usename, a.application_name, a.state,
-      extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8 AS age, a.query,
-      to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') AS since,
-      host(a.client_addr) AS client
-    FROM unnest(CAST(:pids AS integer[])) AS p (pid) LEFT JOIN pg_stat_activity a ON a.pid = p.pid
-"""
-
-# Names are looked at as well, because a quote in one of them begins no literal; comments may hold anything.
+# Names are matched as well, because a quote in a name begins no literal; comments may hold anything.
 _LITERAL = re.compile(
     r"""--[^\n]*|/\*.*?(?:\*/|$)|(?P<name>"(?:[^"]|"")*(?:"|$))"""
     r"""|[eE]'(?:[^'\\]|\\.|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$)"""
@@ -116,17 +70,18 @@ _LITERAL = re.compile(
     re.DOTALL,
 )
 _QUERY_LENGTH = 100  # characters
+_SQL = read_sql(__package__, "catalog.sql")
 
 
 def own_relations(connection: Connection, options: Mapping[str, Any]) -> list[str]:
-    """The tables and views of the database besides Alembic's own, with their schemas.
+    """The tables and views of the database except Alembic's own, with their schemas.
 
     Args:
         connection: to the database.
         options: what `context.configure` takes, for the version table's name.
     """
     names = {"table": options.get("version_table", "alembic_version"), "schema": options.get("version_table_schema")}
-    return list(connection.scalars(text(_OWN_RELATIONS), names))
+    return list(connection.scalars(_SQL["own_relations"], names))
 
 
 def find_table(connection: Connection, name: str) -> TableClause | None:
@@ -136,25 +91,25 @@ def find_table(connection: Connection, name: str) -> TableClause | None:
         connection: to the database.
         name: as SQL has it: with a schema or from the search path, and quoted where necessary.
     """
-    found = connection.execute(text(_RELATION), {"name": name}).first()
-    return None if found is None else table(found.relname, schema=found.nspname)
+    row = connection.execute(_SQL["relation"], {"name": name}).first()
+    return None if row is None else table(row.relname, schema=row.nspname)
 
 
 def invalid_indexes(connection: Connection) -> list[InvalidIndex]:
-    """The indexes that a failed concurrent build or rebuild has left.
+    """The invalid indexes that failed concurrent builds and rebuilds have left.
 
     Args:
         connection: to the database.
     """
-    rows = connection.execute(text(_INVALID_INDEXES))
+    rows = connection.execute(_SQL["invalid_indexes"])
     return [InvalidIndex(row.name, row.owner, row.relname) for row in rows]
 
 
 def blockers(connection: Connection, pid: int) -> list[Session]:
-    """Who stands in a session's way, see pg_blocking_pids().
+    """The sessions that block a session, see pg_blocking_pids().
 
     Args:
-        connection: to the same server, not that session's own.
+        connection: to the same server, but not of that session.
         pid: of the session that waits.
     """
     return sessions(connection, connection.scalar(text("SELECT pg_blocking_pids(:pid)"), {"pid": pid}) or [])
@@ -167,19 +122,19 @@ def advisory_lock_holders(connection: Connection, key: int) -> list[Session]:
         connection: to the database.
         key: the lock's.
     """
-    return sessions(connection, connection.scalars(text(_ADVISORY_LOCK_HOLDERS), {"key": key}).all())
+    return sessions(connection, connection.scalars(_SQL["advisory_lock_holders"], {"key": key}).all())
 
 
 def sessions(connection: Connection, pids: Sequence[int]) -> list[Session]:
-    """What the server tells of sessions.
+    """Sessions of the server.
 
     Args:
         connection: to the server.
-        pids: of their processes; one that has ended in the meantime is told without details.
+        pids: of their processes; a session that has ended in the meantime has no details.
     """
     if not pids:
         return []
-    rows = connection.execute(text(_SESSIONS), {"pids": list(pids)})
+    rows = connection.execute(_SQL["sessions"], {"pids": list(pids)})
     return [
         Session(
             row.pid, row.usename, row.application_name, row.state, row.age, mask(row.query or ""), row.since, row.client
@@ -189,7 +144,7 @@ def sessions(connection: Connection, pids: Sequence[int]) -> list[Session]:
 
 
 def mask(query: str) -> str:
-    """A statement without what its literals hold, which may be secrets, and no longer than a line.
+    """A statement without its literals, which may be secrets, shortened to a line.
 
     Args:
         query: from pg_stat_activity, which may have cut it off.

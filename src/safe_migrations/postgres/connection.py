@@ -1,7 +1,7 @@
-"""Connecting to a database, and a sentence for each way in which that can fail."""
+"""Connecting to a database, and an error for each way in which that can fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters, place
-from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
-from safe_migrations.postgres.timeouts import Policy, load_policy
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, LockedError, MigrationError
+from safe_migrations.postgres.timeouts import Timeouts, load_timeouts
 from safe_migrations.service import Service
 
 Result = TypeVar("Result")
@@ -26,13 +26,18 @@ DRIVER = "postgresql+asyncpg"
 # PostgreSQL's error codes, see https://www.postgresql.org/docs/current/errcodes-appendix.html
 LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE = "55P03", "40P01", "40001"
 QUERY_CANCELED, INSUFFICIENT_PRIVILEGE, READ_ONLY = "57014", "42501", "25006"
+DEPENDENT_OBJECTS = "2BP01"
 VIOLATIONS = ("23502", "23503", "23505", "23514")  # NOT NULL, foreign key, unique, check
 RETRIED = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
+# Errors about the schema, the statement or the server, whose DETAIL and HINT hold no values of rows: dependent objects,
+# something not supported or not ready, an object in use, a missing file of the server, and all of class 42.
+_WITHOUT_VALUES = (DEPENDENT_OBJECTS, "0A000", "55000", "55006", "58P01")
+_REFUSALS = ("08", "28", "3D", "53", "57")  # classes of errors with which PostgreSQL refuses a connection
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database, and how a person sets where it is.
+    """A database, and how its address is configured.
 
     Attributes:
         url: where to connect, for asyncpg; what asyncpg takes in a connection string only stands in its query.
@@ -59,10 +64,10 @@ class Database:
             raise _unreadable(service) from None
         if parsed.get_backend_name() not in ("postgresql", "postgres"):
             raise ConfigurationError(
-                f"The database's URL is one of {parsed.get_backend_name()}, and PostgreSQL's is needed: correct "
+                f"The database's URL is for {parsed.get_backend_name()}, not for PostgreSQL; correct "
                 f"{service.settings}."
             )
-        if "@" in (parsed.host or ""):  # it stands in a password that is not encoded, half of which would be the host
+        if "@" in (parsed.host or ""):  # of a password that is not encoded, half of which would be the host
             raise _unreadable(service)
         query = {name: [values] if isinstance(values, str) else list(values) for name, values in parsed.query.items()}
         return cls(_checked(parsed.set(drivername=DRIVER), query, service.settings), service)
@@ -87,13 +92,13 @@ class Database:
         return place(hosts.split(",") if hosts else (), ports.split(",") if ports else ())
 
     @property
-    def policy(self) -> Policy:
-        """The bounds of migrations, from the service's environment.
+    def timeouts(self) -> Timeouts:
+        """The timeouts of migrations, from the service's environment.
 
         Raises:
-            ConfigurationError: a bound can't be used.
+            ConfigurationError: a timeout is not a duration, or out of range.
         """
-        return load_policy(self.service.variables)
+        return load_timeouts(self.service.variables)
 
 
 def application_database(service: Service) -> Database:
@@ -123,8 +128,8 @@ def parse_database_url(text: str, variable: str) -> URL:
 
 def _unreadable(service: Service) -> ConfigurationError:
     return ConfigurationError(
-        f"The database's URL can't be read: correct {service.settings}, with the special characters of user and "
-        "password percent-encoded."
+        f"The database's URL can't be read; correct {service.settings}, and percent-encode the special characters of "
+        "user and password."
     )
 
 
@@ -141,19 +146,19 @@ def _checked(url: URL, query: dict[str, list[str]], variable: str) -> URL:
         if not 1 <= (url.port or 5432) <= 65535:
             raise ValueError("a port is a number from 1 to 65535")
     except (ArgumentError, ValueError) as error:
-        message = f"{variable} can't be used ({error}): correct its hosts, ports or parameters."
+        message = f"{variable} can't be used ({error}); correct its hosts, ports or parameters."
         raise ConfigurationError(message) from None
     return url
 
 
 def _split(url: URL) -> tuple[URL, dict[str, Any]]:
-    """The URL as SQLAlchemy's dialect takes it, and the rest as an argument of asyncpg's."""
+    """The URL for SQLAlchemy's dialect, and the rest as an argument for asyncpg."""
     rest = dsn(dict(url.query))
     return url.difference_update_query(DSN_PARAMETERS), {"dsn": rest} if rest else {}
 
 
 def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine from synchronous code, also where an event loop is running already.
+    """Run a coroutine from synchronous code, even if an event loop is running.
 
     Args:
         coroutine: what to run; in a thread and a loop of its own where this thread's loop is busy.
@@ -168,19 +173,19 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 @asynccontextmanager
 async def connected(database: Database, **options: Any) -> AsyncIterator[AsyncConnection]:
-    """A connection of its own, from no pool, with the bounds of the policy, closed at the end.
+    """A connection outside any pool, with the timeouts of migrations, closed at the end.
 
     Args:
         database: where to connect.
         options: execution options of the connection, such as `isolation_level`.
 
     Raises:
-        ConfigurationError: a bound of the policy can't be used.
+        ConfigurationError: a timeout can't be used, or the connection goes through a pooler.
         ConnectionFailedError: PostgreSQL can't be reached, or refuses the user, the password or the database.
     """
-    # Given when the session starts, because a SET on the connection would begin a transaction that Alembic takes for
-    # somebody else's and never commits.
-    settings = {"application_name": APPLICATION_NAME, **database.policy.session_settings()}
+    # Set when the session starts, because a SET on the connection would begin a transaction that Alembic would take for
+    # the caller's and never commit.
+    settings = {"application_name": APPLICATION_NAME, **database.timeouts.session_settings()}
     url, arguments = _split(database.url)
     engine = create_async_engine(
         url,
@@ -192,7 +197,8 @@ async def connected(database: Database, **options: Any) -> AsyncIterator[AsyncCo
     try:
         connection = await engine.connect()
     except (OSError, UnicodeError, DBAPIError) as error:
-        raise ConnectionFailedError(explain(error, database)) from error
+        failure = explain(error, database)
+        raise failure if isinstance(failure, ConfigurationError) else ConnectionFailedError(str(failure)) from error
     try:
         yield connection
     finally:
@@ -210,7 +216,7 @@ _CLIENT_VARIABLES = {
 
 
 def client_environment(url: URL) -> dict[str, str]:
-    """What psql and PostgreSQL's other programs read to connect there: no password on a command line.
+    """The variables with which psql and PostgreSQL's other programs connect, so that no command line has a password.
 
     See https://www.postgresql.org/docs/current/libpq-envars.html
 
@@ -227,60 +233,65 @@ def client_environment(url: URL) -> dict[str, str]:
     }
 
 
-def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> str:
-    """The sentence for a connection or a statement that failed: what happened, and what puts it right.
+def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> MigrationError:
+    """The error to raise for a connection or a statement that failed: what happened, and how to correct it.
 
     Args:
         error: what was raised.
-        database: where it connected, or tried to; its password is not shown.
+        database: where the connection went, or was to go; its password is not shown.
     """
     address, user, settings = database.host, database.url.username, database.service.settings
     if isinstance(error, ConnectionError) and "SSL" in str(error):
-        return f"PostgreSQL at {address} offers no TLS: turn it on there, or take sslmode out of {settings}."
+        return ConnectionFailedError(
+            f"PostgreSQL at {address} offers no TLS; turn TLS on there, or remove sslmode from {settings}."
+        )
     if not isinstance(error, DBAPIError):
-        return (
-            f"PostgreSQL does not answer at {address} ({_network_reason(error)}): "
-            f"start it (for development: pdm run db-up), or correct {settings}."
+        return ConnectionFailedError(
+            f"PostgreSQL does not answer at {address} ({_network_reason(error)}). Correct {settings}, or start "
+            "PostgreSQL; for development:\npdm run db-up"
         )
     if is_disconnect(error):
-        return (
-            f"The connection to PostgreSQL at {address} was lost ({reason(error)}): what was not committed is rolled "
+        return ConnectionFailedError(
+            f"The connection to PostgreSQL at {address} was lost ({reason(error)}); what was not committed is rolled "
             "back. When PostgreSQL answers, run the same command again."
         )
     match sqlstate(error):
         case "28P01":
-            return f"PostgreSQL at {address} refused the password of the user {user!r}: correct {settings}."
+            return ConnectionFailedError(
+                f"PostgreSQL at {address} refused the password of the user {user!r}; correct {settings}."
+            )
         case "3D000":
-            return (
-                f"PostgreSQL at {address} has no database {database.name!r}: "
-                f"create it (for development: pdm run db-up), or correct {settings}."
+            return ConnectionFailedError(
+                f"PostgreSQL at {address} has no database {database.name!r}. Correct {settings}, or create the "
+                "database; for development:\npdm run db-up"
             )
         case "42501":
-            return (
-                f"The user {user!r} may not do this ({reason(error)}): grant it what it needs, or migrate as "
-                f"the owner ({database.service.migration_url})."
+            return MigrationError(
+                f"The user {user!r} may not do this ({reason(error)}); grant the user the missing privileges, or "
+                f"migrate as the owner ({database.service.migration_url})."
             )
         case "55P03":
-            return (
-                "A lock was not free within MIGRATION_LOCK_TIMEOUT. safe-migrations locks shows who holds "
-                "it; then run the same command again."
+            return LockedError(
+                "A lock was not free within MIGRATION_LOCK_TIMEOUT. Wait until the blocking session ends, then run the "
+                "same command again. To see the blocking sessions:\nsafe-migrations locks"
             )
         case "08P01" | "26000" | "42P05":
             return pooler_refused(database.service, reason(error))
-        case _:
-            return f"PostgreSQL at {address} refused this ({reason(error)}): put that right, or correct {settings}."
+        case state:
+            kind = ConnectionFailedError if (state or "").startswith(_REFUSALS) else MigrationError
+            return kind(f"PostgreSQL at {address} refused this ({reason(error)}); correct the cause, or {settings}.")
 
 
-def pooler_refused(service: Service, why: str) -> str:
-    """The sentence for a connection through a pooler in transaction mode, which loses session locks and settings.
+def pooler_refused(service: Service, why: str) -> ConfigurationError:
+    """The error for a connection through a pooler in transaction mode, which loses session locks and settings.
 
     Args:
         service: whose database it is.
-        why: how it was noticed.
+        why: how this was noticed.
     """
-    return (
-        f"The connection goes through a pooler ({why}), which loses the locks and settings of a session: set "
-        f"{service.migration_url} to a URL of PostgreSQL itself, past the pooler."
+    return ConfigurationError(
+        f"The connection goes through a pooler ({why}), which loses the locks and settings of a session. Set "
+        f"{service.migration_url} to a URL that connects to PostgreSQL directly."
     )
 
 
@@ -305,7 +316,9 @@ def is_disconnect(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line without a full stop; of PostgreSQL's errors without the detail, which holds rows.
+    """What went wrong, in one line without a full stop, and without values of rows.
+
+    PostgreSQL's DETAIL and HINT are part of it where they hold no values: which objects depend on a column, say.
 
     Args:
         error: what was raised.
@@ -313,11 +326,21 @@ def reason(error: BaseException) -> str:
     if isinstance(error, DBAPIError):
         cause = getattr(error.orig, "__cause__", None) or error.orig  # SQLAlchemy puts the class before the message
         text = str(getattr(cause, "message", None) or cause).partition("\nDETAIL:")[0]
+        if more := "; ".join(_detail_and_hint(sqlstate(error) or "", cause)):
+            text = f"{text.rstrip('.')} ({more})"
     elif isinstance(error, MigrationError | OSError):
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
     return " ".join(text.split()).rstrip(".") or type(error).__name__
+
+
+def _detail_and_hint(state: str, cause: BaseException | None) -> Iterator[str]:
+    if state in _WITHOUT_VALUES or state.startswith("42"):
+        # The hint for dependent objects is to drop them too.
+        for part in ("detail",) if state == DEPENDENT_OBJECTS else ("detail", "hint"):
+            if text := getattr(cause, part, None):
+                yield "; ".join(str(text).rstrip(".").splitlines())
 
 
 def _network_reason(error: OSError | UnicodeError) -> str:

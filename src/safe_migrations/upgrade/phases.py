@@ -1,6 +1,6 @@
-"""Before or after the new code: the phase of a revision, and the dangers that somebody has to acknowledge.
+"""The phase of a revision (before or after the new code), and the dangers that a developer has to acknowledge.
 
-The way of expand and contract: https://martinfowler.com/bliki/ParallelChange.html
+Expand and contract: https://martinfowler.com/bliki/ParallelChange.html
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alembic.script import Script
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import NotConfirmedError, RevisionError
 
 EXPAND, CONTRACT = "expand", "contract"
 
@@ -25,24 +25,24 @@ def phase_of(script: Script) -> str | None:
         script: the revision.
 
     Raises:
-        MigrationError: it declares something else, which would count as nothing.
+        RevisionError: it declares something else.
     """
     phase: str | None = getattr(script.module, "phase", None)
     if phase not in (EXPAND, CONTRACT, None):
-        raise MigrationError(
-            f'{os.path.relpath(script.path)} declares the phase {phase!r}: write "{EXPAND}" or "{CONTRACT}", then run '
-            "the same command again."
+        raise RevisionError(
+            f'{os.path.relpath(script.path)} declares the phase {phase!r}, which is neither "{EXPAND}" nor '
+            f'"{CONTRACT}". Correct it, then run the same command again.'
         )
     return phase
 
 
 def up_to_contract(pending: Iterable[Script], *, contract: bool = False) -> list[Script]:
-    """The revisions that may run while the code is what it is: those before the next contract revision.
+    """The revisions that may run beside the code that runs now: those before the next contract revision.
 
     Args:
         pending: revisions to run, in order.
-        contract: whether the code that the next contract revisions wait for runs everywhere. What comes after them, up
-            to those of the release after, may run then, too.
+        contract: whether the code that the next contract revisions wait for runs everywhere. Then those may run, and
+            what follows them up to the contract revisions of the next release.
     """
     runs = [(phase, list(scripts)) for phase, scripts in groupby(pending, phase_of)]
     first = next((index for index, (phase, _) in enumerate(runs) if phase == CONTRACT), len(runs))
@@ -52,7 +52,7 @@ def up_to_contract(pending: Iterable[Script], *, contract: bool = False) -> list
 
 
 def unacknowledged(path: Path) -> tuple[int, str] | None:
-    """The line of a revision file that asks for an acknowledgement, and what it says; None where nothing is asked.
+    """The line of a revision file that asks for an acknowledgement, and the danger it names; None without such a line.
 
     Args:
         path: the revision file.
@@ -63,19 +63,18 @@ def unacknowledged(path: Path) -> tuple[int, str] | None:
 
 
 def refuse_unacknowledged(scripts: Iterable[Script]) -> None:
-    """Stop before a revision whose danger nobody has acknowledged.
+    """Refuse revisions whose danger is not acknowledged.
 
     Args:
         scripts: revisions that are about to run.
 
     Raises:
-        MigrationError: names the file and the line; nothing was changed.
+        NotConfirmedError: names the file and the line; nothing was changed.
     """
     for script in scripts:
-        asked = unacknowledged(Path(script.path))
-        if asked is not None:
-            line, danger = asked
-            raise MigrationError(
-                f"{os.path.relpath(script.path)}:{line}: nobody has acknowledged the danger of this revision: "
-                f"{danger}. Nothing was changed. If that is wanted, uncomment line {line}, and run it again."
+        if (request := unacknowledged(Path(script.path))) is not None:
+            line, danger = request
+            raise NotConfirmedError(
+                f"{os.path.relpath(script.path)}:{line}: the danger of this revision is not acknowledged: {danger}. "
+                f"Nothing was changed. To acknowledge it, uncomment line {line}, then run the same command again."
             )

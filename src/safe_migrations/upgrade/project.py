@@ -1,4 +1,4 @@
-"""An Alembic project as its `env.py` describes it: the one source for every command."""
+"""An Alembic project as its `env.py` describes it."""
 
 import os
 from argparse import Namespace
@@ -50,12 +50,11 @@ class Project:
             ConfigurationError: it is not configured, or not a URL of PostgreSQL.
         """
         url = self.config.attributes.get(DATABASE_URL, self.database_url)
-        given = url() if callable(url) else url
-        return Database.of(given, self.service)
+        return Database.of(url() if callable(url) else url, self.service)
 
     @property
     def version_options(self) -> dict[str, Any]:
-        """Those of the options that say where Alembic records the revision."""
+        """The options that say where Alembic records the revision."""
         return {name: value for name, value in self.options.items() if name.startswith("version_table")}
 
     @property
@@ -93,7 +92,7 @@ def service_of(config: Config) -> Service:
 
 
 def load_project(config: Config) -> Project:
-    """Let `env.py` describe the project; nothing is run, and no database is needed.
+    """Let `env.py` describe the project, without running anything; no database is needed.
 
     Args:
         config: Alembic's configuration.
@@ -111,14 +110,14 @@ def load_project(config: Config) -> Project:
         del config.attributes[COLLECT]
     if not described:
         raise ConfigurationError(
-            f"{os.path.relpath(script.env_py_location)} does not call run_env: write from safe_migrations import "
-            "run_env there, and run_env(target_metadata=…, database_url=…) in place of Alembic's two functions."
+            f"{os.path.relpath(script.env_py_location)} does not call run_env. Replace Alembic's two functions there "
+            "by:\nfrom safe_migrations import run_env\nrun_env(target_metadata=…, database_url=…)"
         )
     return described[0]
 
 
 def version_folders(script_directory: ScriptDirectory) -> list[Path]:
-    """The folders of the revision files; Alembic's `versions` allows for one alone.
+    """The folders of the revision files; Alembic's own `versions` knows a single one.
 
     Args:
         script_directory: this code's revisions.
@@ -127,10 +126,10 @@ def version_folders(script_directory: ScriptDirectory) -> list[Path]:
     return [Path(coerce_resource_to_filename(location)).absolute() for location in locations]
 
 
-def is_command_line(config: Config) -> bool:
-    """Whether a person runs `alembic`; where Alembic is called from Python, there may be arguments of `-x` alone.
+def command_line(config: Config) -> Namespace | None:
+    """The arguments of the command `alembic`; None for a call from Python, which may have arguments of `-x` alone.
 
     Args:
         config: Alembic's configuration.
     """
-    return hasattr(config.cmd_opts, "cmd")
+    return config.cmd_opts if hasattr(config.cmd_opts, "cmd") else None

@@ -1,15 +1,13 @@
-"""The one way in: every Alembic command that runs `env.py` passes through `run`.
+"""The single entrance: every Alembic command that runs `env.py` passes through `run`.
 
-An upgrade or a downgrade goes like this: read the state; take the lock; read the state again, and refuse what is
-unsafe; apply each revision in its own transaction; read the result back on a new connection; release the lock.
+An upgrade or a downgrade reads the state, takes the lock, reads the state again and refuses what is unsafe, applies
+each revision in its own transaction, reads the result back on a new connection, and releases the lock.
 """
 
 import logging
-from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from alembic import command, context
@@ -21,17 +19,16 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations import ddl as _operations  # noqa: F401  # revision files use its operations
-from safe_migrations.backfill.definition import required_backfills
-from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.errors import LockedError, MigrationError, RefusedError
 from safe_migrations.postgres.advisory_lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.postgres.connection import Database, connected, explain, pooler_refused, run_async
-from safe_migrations.postgres.sql import ddl
-from safe_migrations.postgres.timeouts import Policy, load_policy
+from safe_migrations.postgres.timeouts import Timeouts, load_timeouts
 from safe_migrations.service import Service
-from safe_migrations.upgrade.data_loss import confirm_losses
-from safe_migrations.upgrade.executor import Application, refuse_unready, run_migrations
+from safe_migrations.upgrade.data_loss import confirm_data_loss
+from safe_migrations.upgrade.executor import Executor, refuse_unready, run_migrations
+from safe_migrations.upgrade.offline import run_offline
 from safe_migrations.upgrade.phases import refuse_unacknowledged
-from safe_migrations.upgrade.project import Project
+from safe_migrations.upgrade.project import Project, command_line
 from safe_migrations.upgrade.states import (
     AT_HEAD,
     EXIT_STATUS,
@@ -56,7 +53,7 @@ def run(project: Project) -> None:
         project: what `env.py` describes.
 
     Raises:
-        MigrationError: something that a person can put right.
+        MigrationError: an error that a user can correct.
     """
     with _quiet_alembic():
         load_revisions(project.script)
@@ -67,9 +64,9 @@ def _run(project: Project) -> None:
     service, options = project.service, project.options
     injected = context.config.attributes.get("connection")
     if context.is_offline_mode():
-        _run_without_database(options, load_policy(service.variables).offline_settings())
+        run_offline(options, load_timeouts(service.variables).offline_settings())
     elif _reads_files_only():
-        _run_without_database(options, {})
+        run_offline(options, {})
     elif injected is not None:
         _run_injected(injected, service, options)
     else:
@@ -78,7 +75,7 @@ def _run(project: Project) -> None:
 
 @contextmanager
 def _quiet_alembic() -> Iterator[None]:
-    """Let Alembic's logger leave out that it looks at a database, while this command runs."""
+    """Hide Alembic's messages that it reads a database, of which each run has several."""
     logger = logging.getLogger("alembic.runtime.migration")
     logger.addFilter(_is_news)
     try:
@@ -88,19 +85,13 @@ def _quiet_alembic() -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether Alembic says more than that it looks at a database; several of our connections do, in each run."""
+    """Whether Alembic reports more than that it reads a database."""
     return record.levelno > logging.INFO or str(record.msg).startswith("Running ")
 
 
-def _command_line() -> Namespace | None:
-    """The arguments of the command line; None where Alembic is called from Python, which may give `-x` alone."""
-    arguments = context.config.cmd_opts
-    return arguments if hasattr(arguments, "cmd") else None
-
-
 def _reads_files_only() -> bool:
-    """Whether the command needs this environment, but no database."""
-    arguments = _command_line()
+    """Whether the command needs `env.py`, but no database."""
+    arguments = command_line(context.config)
     if arguments is None:
         return False
     called = arguments.cmd[0]
@@ -109,31 +100,8 @@ def _reads_files_only() -> bool:
     return called is command.merge or (called is command.revision and not arguments.autogenerate)
 
 
-def _run_without_database(options: dict[str, Any], settings: dict[str, str]) -> None:
-    offline = {"as_sql": True, "literal_binds": True, "dialect_opts": {"paramstyle": "named"}}
-    configuration = {"url": "postgresql+asyncpg://", **offline, **options}
-    context.configure(**configuration)
-    function = context.get_context().opts["fn"]
-    if function.__name__ == "upgrade":
-        context.configure(fn=partial(_told_of_backfills, function), **configuration)
-    for name, value in settings.items():
-        context.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
-    with context.begin_transaction():
-        context.run_migrations()
-
-
-def _told_of_backfills(function: Callable[..., Iterable[RevisionStep]], heads: Any, migration: Any) -> Iterable[Any]:
-    """The steps of a script, in which a comment stands where a run would look if a backfill is complete."""
-    steps = list(function(heads, migration))
-    _refuse_unacknowledged(steps)
-    for step in steps:
-        for name in required_backfills(step.revision):
-            migration.impl.static_output(f"-- Only if this is complete: safe-migrations backfill {name}")
-        yield step
-
-
 def _run_injected(connection: Connection, service: Service, options: dict[str, Any]) -> None:
-    """Run on the caller's connection, with the caller's timeouts, and leave the caller's transaction alone."""
+    """Run on the caller's connection, with the caller's timeouts; a transaction of the caller's is left open."""
     callers = connection.in_transaction()
     configuration = {"connection": connection, "transaction_of_caller": callers, **options}
     context.configure(**configuration)
@@ -148,7 +116,7 @@ def _run_injected(connection: Connection, service: Service, options: dict[str, A
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
         if request.command != "stamp":
-            _refuse_unacknowledged(steps)
+            refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
             configuration["fn"] = lambda *_: _when_ready(connection, steps)
         run_migrations(**configuration)
 
@@ -159,12 +127,12 @@ def _held(connection: Connection, request: "_Request", callers: bool) -> Iterato
     keys = [request.lock_key(purpose) for purpose in ("run", "apply")]
     take = func.pg_try_advisory_xact_lock if callers else func.pg_try_advisory_lock
     for key in keys:
-        acquire(connection, key, load_policy().lock_wait, take)
+        acquire(connection, key, load_timeouts().lock_wait, take)
     try:
         yield
     finally:
         if not callers:
-            with suppress(SQLAlchemyError):  # where the connection is lost, the locks are, too
+            with suppress(SQLAlchemyError):  # a lost connection has released its locks
                 connection.rollback()
                 for key in keys:
                     release(connection, key)
@@ -183,7 +151,7 @@ async def _run_online(database: Database, options: dict[str, Any]) -> None:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await _migrate(request, connection, database)
     except (DBAPIError, ConnectionError, TimeoutError) as error:
-        raise MigrationError(explain(error, database)) from error
+        raise explain(error, database) from error
 
 
 def _read(connection: Connection, service: Service, options: dict[str, Any]) -> None:
@@ -195,21 +163,22 @@ def _read(connection: Connection, service: Service, options: dict[str, Any]) -> 
         if state.unknown:
             raise refusal(state, service) from error
         if "not up to date" in str(error):
-            found, _ = explain_state(state, service)
-            following = (
-                "Only at head can models be compared with it: alembic upgrade head, then the same command again."
-            )
-            raise RefusedError(f"{found} Nothing was changed. {following}", EXIT_STATUS[state.name]) from error
+            behind, _ = explain_state(state, service)
+            raise RefusedError(
+                f"{behind} Nothing was changed. Models can only be compared with a database at head, so upgrade it "
+                "first:\nalembic upgrade head",
+                EXIT_STATUS[state.name],
+            ) from error
         raise
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What Alembic was asked to do to a database.
+    """A command that changes a database.
 
     Attributes:
         command: `upgrade`, `downgrade` or `stamp`.
-        function: Alembic's; gives the steps from the current revisions.
+        function: Alembic's, which returns the steps from the current revisions.
         destination: as it was given, such as `head` or `-1`.
         service: whose database it is.
         options: what `context.configure` takes.
@@ -223,7 +192,7 @@ class _Request:
 
     @classmethod
     def of_alembic(cls, service: Service, options: dict[str, Any]) -> "_Request | None":
-        """The request of the running command; None where it changes nothing in the database."""
+        """The request of the running command; None for one that changes nothing in the database."""
         opts = context.get_context().opts
         function = opts["fn"]
         name = {"upgrade": "upgrade", "downgrade": "downgrade", "do_stamp": "stamp"}.get(function.__name__)
@@ -232,38 +201,37 @@ class _Request:
         return cls(name, function, str(opts.get("destination_rev")), service, options)
 
     def lock_key(self, purpose: str) -> int:
-        """The key of a lock on this history; PostgreSQL keeps the locks of each database apart."""
+        """The key of a lock on this history; each database has its own locks."""
         options = self.options
         return lock_key(options.get("version_table_schema"), options.get("version_table", "alembic_version"), purpose)
 
     def read_state(self, connection: Connection) -> State:
-        """The database's state; for a downgrade to a revision, it does not matter how many heads this code has."""
+        """The database's state; several heads do not matter to a downgrade to a named revision."""
         state = read_state(connection, context.script, self.options)
         named = self.command == "downgrade" and not self.destination.startswith("-")
         return replace(state, heads=state.heads[:1]) if named else state
 
     def steps(self, state: State) -> list[RevisionStep]:
-        """The steps from there."""
+        """The steps from this state."""
         return list(self.function(state.current, context.get_context()))
 
     def plan(self, connection: Connection, before: State | None = None) -> list[RevisionStep]:
-        """The steps from the state that the database is in now, if they can't do harm; a stamp plans none.
+        """The steps from the database's state, if they are safe; none for a stamp.
 
-        Args:
-            connection: to the database.
-            before: the state before this run waited for the lock, from which a relative destination counts.
+        A relative destination counts from the state before this run waited for the lock.
         """
         state = self.read_state(connection)
-        if self.command == "stamp":  # the way out of most states, and --purge out of this one, too
+        if self.command == "stamp":  # which repairs most states, and with --purge this one, too
             if state.unknown and not context.get_context().opts.get("purge"):
                 raise refusal(state, self.service)
             return []
         refuse_unsafe(replace(state, invalid=()), self.service)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
-            raise MigrationError(
-                f"Another run has migrated the database from {before.revisions} to {state.revisions} while this one "
-                f"waited, and {self.destination} would count from there: nothing was changed. Look at alembic current, "
-                "then run the command again, best with a revision."
+            raise LockedError(
+                f"While this process waited for the lock, another process migrated the database from "
+                f"{before.revisions} to {state.revisions}, from where {self.destination} would count; nothing was "
+                "changed. Run the same command with a revision as the destination. To see the current revision:\n"
+                "alembic current"
             )
         steps = self.steps(state)
         refuse_unsafe(state.excusing([step.revision for step in steps]), self.service)
@@ -273,55 +241,54 @@ class _Request:
         """The revisions of a downgrade, after asking if it loses rows."""
         steps = self.plan(connection)
         agreed = context.get_x_argument(as_dictionary=True).get("yes") == ""
-        confirm_losses(connection, steps, self.options, yes=agreed)
+        confirm_data_loss(connection, steps, self.destination, self.options, yes=agreed)
         return [step.revision for step in steps]
 
 
 async def _migrate(request: _Request, control: AsyncConnection, database: Database) -> None:
-    policy = database.policy
+    timeouts = database.timeouts
     before = await control.run_sync(request.read_state)
     if request.command == "upgrade" and before.name == AT_HEAD and not request.steps(before):
-        log.info("The database is at head (%s): there is nothing to do.", before.revisions)
+        log.info("The database is at head, revision %s; nothing to do.", before.revisions)
         return
-    # A person who thinks about it keeps nobody waiting.
+    # Without the lock, so that a user who thinks about the question does not block others.
     confirmed = await control.run_sync(request.confirmed_plan) if request.command == "downgrade" else None
     async with connected(database) as migration:
-        pid = await _refuse_pooler(control, migration, request.service, policy)
-        async with advisory_lock(control, request.lock_key("run"), policy.lock_wait):
+        pid = await _refuse_pooler(control, migration, request.service, timeouts)
+        async with advisory_lock(control, request.lock_key("run"), timeouts.lock_wait):
             if not await control.run_sync(request.plan, before) and request.command != "stamp":
-                log.info("Another run has been there: there is nothing left to do.")
+                log.info("Another process has already applied these revisions; nothing to do.")
                 return
-            # The server finishes what a killed client has begun, while the lock of its other connection is free
-            # already: so the connection that applies has one as well. What has been finished may be a COMMIT.
-            await migration.run_sync(acquire, request.lock_key("apply"), policy.lock_wait)
+            # The server finishes the statement of a killed client, maybe a COMMIT, after the client's other connection
+            # has released its lock. So the connection that applies the revisions has a lock of its own.
+            await migration.run_sync(acquire, request.lock_key("apply"), timeouts.lock_wait)
             await migration.rollback()
             steps = await control.run_sync(request.plan, before)
             if confirmed is not None and confirmed != [step.revision for step in steps]:
-                raise MigrationError(
-                    "Another run has migrated the database meanwhile: nothing was changed. Run it again."
+                raise LockedError(
+                    "Another process has migrated the database in the meantime; nothing was changed. Run the same "
+                    "command again."
                 )
             if request.command == "stamp":
                 await migration.run_sync(lambda stamped: run_migrations(connection=stamped, **request.options))
                 return
-            _refuse_unacknowledged(steps)
-            await Application(migration, pid, control, policy, request.service).apply(steps, request.options)
+            refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
+            await Executor(migration, pid, control, timeouts, request.service).apply(steps, request.options)
             async with connected(database, isolation_level="AUTOCOMMIT") as fresh:
                 _verify(steps, await fresh.run_sync(request.read_state), request.service)
 
 
-async def _refuse_pooler(control: AsyncConnection, migration: AsyncConnection, service: Service, policy: Policy) -> int:
-    """Make sure that both connections are to PostgreSQL itself, before a lock is taken that a pooler would keep.
-
-    Returns:
-        The pid of the server's process for the connection that applies.
-    """
+async def _refuse_pooler(
+    control: AsyncConnection, migration: AsyncConnection, service: Service, timeouts: Timeouts
+) -> int:
+    """Refuse a pooler, which would keep the lock, and return the pid of the server's process that migrates."""
     server_pid = await control.scalar(_PID)
     pid = await migration.scalar(_PID)
-    asked = policy.session_settings()
-    given = {row.name: row.value for row in await migration.execute(_SETTINGS, {"names": list(asked)})}
-    # Its transaction is still open: a pooler that lends a server for each transaction now lends another one.
-    if asked != given or server_pid != await control.scalar(_PID):
-        raise MigrationError(pooler_refused(service, "a setting or a server process was exchanged"))
+    requested = timeouts.session_settings()
+    actual = {row.name: row.value for row in await migration.execute(_SETTINGS, {"names": list(requested)})}
+    # The other transaction is still open, so a pooler that assigns a server to each transaction assigns another one.
+    if requested != actual or server_pid != await control.scalar(_PID):
+        raise pooler_refused(service, "a setting or a server process was exchanged")
     await migration.rollback()
     return int(pid or 0)
 
@@ -332,19 +299,15 @@ def _when_ready(connection: Connection, steps: list[RevisionStep]) -> Iterator[R
         yield step
 
 
-def _refuse_unacknowledged(steps: Iterable[RevisionStep]) -> None:
-    refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
-
-
 def _verify(steps: list[RevisionStep], state: State, service: Service) -> None:
-    """Compare what a new connection reads with what was asked for."""
+    """Compare the state that a new connection reads with the steps."""
     if not steps:
         return
     if steps[-1].is_upgrade == (steps[-1].revision.revision not in state.current):
         raise MigrationError(
-            f"The migration ran, but the database {state.database!r} is at {state.revisions}: look at it with "
-            "safe-migrations state before you run anything."
+            f"The migration ran, but the database {state.database!r} is at revision {state.revisions}. Check it before "
+            "you run anything else:\nsafe-migrations state"
         )
     if state.invalid:
-        found, following = explain_state(state, service)
-        raise RefusedError(f"The migration ran to its end. But: {found} {following}", EXIT_STATUS[state.name])
+        invalid, repair = explain_state(state, service)
+        raise RefusedError(f"All revisions were applied. However: {invalid} {repair}", EXIT_STATUS[state.name])

@@ -2,10 +2,11 @@
 
 import ast
 import os
-import re
+import shlex
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,34 +16,19 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from safe_migrations.backfill.definition import required_backfills
+from safe_migrations import revisions
+from safe_migrations.backfill.definition import COMMAND, required_backfills
 from safe_migrations.ddl.indexes import CONCURRENT_OPERATIONS
-from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.errors import RefusedError, RevisionError
 from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_relations
 from safe_migrations.postgres.connection import reason
 from safe_migrations.service import Service
 from safe_migrations.upgrade.phases import up_to_contract
 from safe_migrations.upgrade.project import version_folders
 
-SEVERAL_HEADS = "several heads"
-UNKNOWN_REVISION = "unknown revision"
-UNTRACKED = "untracked"
-INVALID_OBJECTS = "invalid objects"
-FRESH = "fresh"
-BEHIND = "behind"
-DRIFT = "drift"
-AT_HEAD = "at head"
-
-EXIT_STATUS = {
-    AT_HEAD: 0,
-    FRESH: 3,
-    BEHIND: 4,
-    UNTRACKED: 5,
-    UNKNOWN_REVISION: 6,
-    SEVERAL_HEADS: 7,
-    DRIFT: 8,
-    INVALID_OBJECTS: 9,
-}
+AT_HEAD, FRESH, BEHIND = revisions.AT_HEAD, revisions.FRESH, revisions.BEHIND
+UNTRACKED, DRIFT, INVALID_OBJECTS = "untracked", "drift", "invalid objects"
+EXIT_STATUS = {**revisions.EXIT_STATUS, UNTRACKED: 5, DRIFT: 8, INVALID_OBJECTS: 9}
 SHOWN = 5  # names in a sentence
 
 
@@ -58,6 +44,7 @@ class State:
         pending: revisions of this code that the database does not have, in the order in which they would run.
         relations: tables and views, where there is no revision.
         invalid: indexes that a failed concurrent build has left, and that no pending revision builds.
+        files: the files of `current` and `heads`, where this code has them.
     """
 
     database: str
@@ -67,29 +54,25 @@ class State:
     pending: tuple[Script, ...]
     relations: tuple[str, ...]
     invalid: tuple[InvalidIndex, ...]
+    files: Mapping[str, Path]
 
     @property
     def revisions(self) -> str:
-        """The current revisions, as a person reads them."""
-        return ", ".join(self.current) or "base"
+        """The current revisions, for messages."""
+        return revisions.named(self.current, self.files)
 
     @property
     def name(self) -> str:
-        """The first state that applies; drift needs the models, and is not told here."""
-        if len(self.heads) > 1:
-            return SEVERAL_HEADS
-        if self.unknown:
-            return UNKNOWN_REVISION
+        """The first state that applies; drift is not among them, because it needs the models."""
+        name = revisions.state_of(self.current, self.heads, unknown=bool(self.unknown))
+        if name in (revisions.SEVERAL_HEADS, revisions.UNKNOWN_REVISION):
+            return name
         if self.relations:
             return UNTRACKED
-        if self.invalid:
-            return INVALID_OBJECTS
-        if not self.current:
-            return FRESH
-        return BEHIND if self.pending else AT_HEAD
+        return INVALID_OBJECTS if self.invalid else name
 
     def excusing(self, scripts: Sequence[Script]) -> "State":
-        """The same, without the invalid indexes that these revisions build, rebuild or drop by themselves.
+        """The same state without the invalid indexes that these revisions build, rebuild or drop.
 
         Args:
             scripts: revisions that are about to run.
@@ -108,7 +91,7 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
 
     Raises:
         CommandError: they don't fit together.
-        MigrationError: names the one that can't be imported.
+        RevisionError: a file can't be imported, or the revision that it follows is missing.
     """
     try:
         with warnings.catch_warnings():
@@ -126,21 +109,29 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
         if isinstance(error, KeyError) and not files:
             raise _missing(folders, str(error.args[0])) from error
         place = files[-1] if files else "A revision file"
-        message = f"{place} can't be read ({reason(error)}): correct it, then run the same command again."
-        raise MigrationError(message) from error
+        raise RevisionError(
+            f"{place} can't be read ({reason(error)}). Correct that file, then run the same command again."
+        ) from error
 
 
-def _missing(folders: Sequence[Path], revision: str) -> MigrationError:
-    """The error of a revision that another one follows, and that no file has."""
-    names = re.compile(rf"^(?:down_revision|depends_on)\b.*['\"]{re.escape(revision)}['\"]", re.MULTILINE)
-    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
-    following = [os.path.relpath(file) for file in files if names.search(file.read_text(errors="replace"))]
-    where = " ".join(os.path.relpath(folder) for folder in folders)
-    return MigrationError(
-        f"{' and '.join(following) or 'A revision'} follows revision {revision}, and no file in {where} has that one: "
-        "it was deleted, or its id was changed. Databases may have run it: restore its file "
-        f"(git log --all --oneline -S {revision} -- {where} finds it), then run the same command again."
+def _missing(folders: Sequence[Path], revision: str) -> RevisionError:
+    texts = {file: file.read_text(errors="replace") for folder in folders for file in sorted(folder.rglob("*.py"))}
+    names = ("down_revision", "depends_on")
+    following = [
+        os.path.relpath(file)
+        for file, text in texts.items()
+        if any(revision in revisions.assigned(text, name) for name in names)
+    ]
+    where = [os.path.relpath(folder) for folder in folders]
+    return RevisionError(
+        f"{' and '.join(following) or 'A revision'} follows revision {revision}, which no file in {' '.join(where)} "
+        "has: the file was deleted, or its id was changed. Databases may have run that revision, so restore its file, "
+        f"then run the same command again. To find it:\n{_search(revision, *where)}"
     )
+
+
+def _search(revision: str, *folders: str) -> str:
+    return shlex.join(["git", "log", "--all", "--oneline", "-S", revision, "--", *folders])
 
 
 def read_state(connection: Connection, script: ScriptDirectory, options: dict[str, Any]) -> State:
@@ -154,7 +145,8 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
     migration_context = MigrationContext.configure(connection, opts=options)
     current = tuple(sorted(migration_context.get_current_heads()))
     heads = tuple(sorted(script.get_heads()))
-    unknown = tuple(revision for revision in current if not _is_known(script, revision))
+    scripts = {revision: _find(script, revision) for revision in (*current, *heads)}
+    unknown = tuple(revision for revision in current if scripts[revision] is None)
     relations: list[str] = []
     if not current:
         relations = own_relations(connection, options)
@@ -169,26 +161,27 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
         pending=tuple(reversed(pending)),
         relations=tuple(relations),
         invalid=tuple(invalid_indexes(connection)),
+        files={revision: Path(found.path) for revision, found in scripts.items() if found is not None},
     )
     return state.excusing(state.pending)
 
 
 def refuse_unsafe(state: State, service: Service) -> None:
-    """Stop an upgrade or a downgrade of a database in which it could do harm.
+    """Refuse an upgrade or a downgrade that could do harm in this state.
 
     Args:
         state: the database's.
         service: whose database it is, to name its variables in an error.
 
     Raises:
-        RefusedError: with what was found and what to do next; its exit status is the state's.
+        RefusedError: what the state means and what to do next; its exit status is the state's.
     """
     if state.name not in (FRESH, BEHIND, AT_HEAD):
         raise refusal(state, service)
 
 
 def refusal(state: State, service: Service) -> RefusedError:
-    """What is raised because of a database's state.
+    """The error for a state that does not allow a command.
 
     Args:
         state: the database's.
@@ -199,7 +192,7 @@ def refusal(state: State, service: Service) -> RefusedError:
 
 
 def explain_state(state: State, service: Service) -> tuple[str, str]:
-    """What the state means, and what to do next: two texts of a sentence or two.
+    """What the state means, and what to do next, with each command on a line of its own.
 
     Args:
         state: the database's.
@@ -207,72 +200,71 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
     """
     url = service.settings
     name, database = state.name, repr(state.database)
-    if name == SEVERAL_HEADS:
+    if name == revisions.SEVERAL_HEADS:
         return (
-            f"This code has several heads ({', '.join(state.heads)}): two branches have each added a revision.",
-            "Put yours after the other, if no database has it yet: safe-migrations rebase. If one has: "
-            'alembic merge -m "merge heads" heads',
+            f"This code has several heads ({revisions.named(state.heads, state.files)}): two branches have each added "
+            "a revision.",
+            "If no database has your revision yet, move it behind the other one:\nsafe-migrations rebase\n"
+            'If a database has it, merge the heads:\nalembic merge -m "merge heads" heads',
         )
-    if name == UNKNOWN_REVISION:
-        unknown = ", ".join(state.unknown)
+    if name == revisions.UNKNOWN_REVISION:
         return (
-            f"The database {database} is at revision {unknown}, which this code does not have: the database is newer "
-            "than this code, or another service's.",
-            f"Run this from the release that has it (git log --all --oneline -S {state.unknown[0]} -- alembic/versions "
-            f"finds it), or correct {url}.",
+            f"The database {database} is at revision {', '.join(state.unknown)}, which this code does not have: the "
+            "database is newer than this code, or belongs to another service.",
+            f"Run this command from the release that has the revision, or correct {url}. To find that release:\n"
+            f"{_search(state.unknown[0], 'alembic/versions')}",
         )
     if name == UNTRACKED:
         shown = ", ".join(state.relations[:SHOWN]) + (", …" if len(state.relations) > SHOWN else "")
         return (
-            f"The database {database} has tables but no revision ({len(state.relations)}: {shown}): it was made "
-            "without migrations, or it is another's.",
-            "See how it differs from the models: safe-migrations state. If they are this service's tables "
-            f"and nothing differs: alembic stamp {', '.join(state.heads) or 'head'}. If it is the wrong database: "
-            f"correct {url}.",
+            f"The database {database} has tables but no revision ({len(state.relations)}: {shown}): it was built "
+            "without migrations, or belongs to another service.",
+            f"If it is the wrong database, correct {url}. If it is the right one, compare it with the models:\n"
+            "safe-migrations state\nIf nothing differs, record that it is at head:\n"
+            f"{shlex.join(['alembic', 'stamp', *(state.heads or ['head'])])}",
         )
     if name == INVALID_OBJECTS:
         indexes = ", ".join(f"{index.name} on {index.table}" for index in state.invalid)
-        repair = "; ".join(
-            f"{'REINDEX' if index.base_name == index.bare_name else 'DROP'} INDEX CONCURRENTLY {index.name}"
+        repair = "\n".join(
+            f"{'REINDEX' if index.base_name == index.bare_name else 'DROP'} INDEX CONCURRENTLY {index.name};"
             for index in state.invalid
         )
         return (
-            f"The database {database} has invalid indexes, which a failed concurrent build has left ({indexes}): "
-            "writes pay for them, and no query uses them.",
-            f"Repair them in psql (safe-migrations db-shell): {repair}; then run the same command again.",
+            f"The database {database} has invalid indexes, left by a failed concurrent build ({indexes}): writes "
+            "maintain them, and no query uses them.",
+            f"Repair them in psql (safe-migrations db-shell), then run the same command again:\n{repair}",
         )
     if name == FRESH:
-        return f"The database {database} is empty.", "Build the schema: alembic upgrade head"
+        return f"The database {database} is empty.", "Build the schema:\nalembic upgrade head"
     if name == BEHIND:
-        found = f"The database {database} is at revision {state.revisions}; revisions to run: {len(state.pending)}."
+        behind = f"The database {database} is at revision {state.revisions}; revisions to run: {len(state.pending)}."
         if len(up_to_contract(state.pending)) == len(state.pending):
-            return found, "Run them: alembic upgrade head"
-        return found, _next_phase(state.pending)
-    return f"The database {database} is at head ({state.revisions}).", "There is nothing to do."
+            return behind, "Run them:\nalembic upgrade head"
+        return behind, _next_phase(state.pending)
+    return f"The database {database} is at head, revision {state.revisions}.", "There is nothing to do."
 
 
 def _next_phase(pending: Sequence[Script]) -> str:
     """What to run before and after the new code is deployed."""
-    names = {name for script in pending for name in required_backfills(script)}
+    names = sorted({name for script in pending for name in required_backfills(script)})
     expands = bool(up_to_contract(pending))
-    ways = ["Before the new code is deployed: safe-migrations deploy."] if expands else []
-    ways.append(f"When {'it' if expands else 'the new code'} runs everywhere:")
-    ways.extend(f"safe-migrations backfill {name};" for name in sorted(names))
-    ways.append("safe-migrations deploy --contract.")
+    lines = ["Before you deploy the new code:", "safe-migrations deploy"] if expands else []
+    lines.append("When the new code runs everywhere:")
+    lines.extend(f"{COMMAND} {shlex.quote(name)}" for name in names)
+    lines.append("safe-migrations deploy --contract")
     if expands and not names:
-        ways.append("All at once: alembic upgrade head")
-    return " ".join(ways)
+        lines.extend(["All at once, if no old code runs:", "alembic upgrade head"])
+    return "\n".join(lines)
 
 
-def _is_known(script: ScriptDirectory, revision: str) -> bool:
-    try:
-        return script.get_revision(revision) is not None
-    except CommandError:
-        return False
+def _find(script: ScriptDirectory, revision: str) -> Script | None:
+    with suppress(CommandError):
+        return script.get_revision(revision)
+    return None
 
 
 def _concurrent_index_names(path: Path) -> set[str]:
-    """All strings of a revision file that uses the concurrent operations: among them its indexes' names."""
+    """All strings of a revision file that uses the concurrent operations, among them the names of its indexes."""
     nodes = list(ast.walk(ast.parse(path.read_bytes())))
     if not any(isinstance(node, ast.Attribute) and node.attr in CONCURRENT_OPERATIONS for node in nodes):
         return set()

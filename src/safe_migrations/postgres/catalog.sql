@@ -1,0 +1,41 @@
+-- own_relations --
+-- Members of extensions are theirs, temporary tables a session's; safe_migrations has the progress of backfills.
+SELECT format('%I.%I', n.nspname, c.relname) AS name
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_'
+  AND n.nspname NOT IN ('information_schema', 'safe_migrations')
+  AND NOT (c.relname = :table AND n.nspname = coalesce(:schema, n.nspname))
+  AND NOT EXISTS (
+    SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+  )
+ORDER BY 1
+
+-- relation --
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass(:name)
+
+-- invalid_indexes --
+-- Not an index that a session is building now; nor that of a partitioned table, which is invalid until each partition
+-- has its own.
+SELECT format('%I.%I', n.nspname, i.relname) AS name, x.indrelid::regclass::text AS owner, i.relname
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
+WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_(toast|temp)'
+  AND NOT EXISTS (
+    SELECT FROM pg_stat_progress_create_index p JOIN pg_locks l USING (pid)
+    WHERE l.relation = x.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
+  )
+ORDER BY 1
+
+-- advisory_lock_holders --
+-- pg_locks shows a lock on a bigint as two halves, see https://www.postgresql.org/docs/current/view-pg-locks.html
+SELECT pid FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (classid::bigint << 32) | objid::bigint = :key
+
+-- sessions --
+SELECT p.pid, a.usename, a.application_name, a.state,
+  extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8 AS age, a.query,
+  to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') AS since,
+  host(a.client_addr) AS client
+FROM unnest(CAST(:pids AS integer[])) AS p (pid) LEFT JOIN pg_stat_activity a ON a.pid = p.pid
