@@ -18,7 +18,6 @@ from alembic.runtime.migration import MigrationContext
 from blocking_statement import wait_for
 from sqlalchemy import URL, Connection, MetaData, text
 
-from safe_migrations.backfill import progress
 from safe_migrations.backfill import running as backfill
 from safe_migrations.backfill.definition import backfill_names, is_complete, load_backfill, refuse_incomplete
 from safe_migrations.backfill.progress import Progress
@@ -26,13 +25,15 @@ from safe_migrations.backfill.queue import Batches
 from safe_migrations.backfill.replication import Lag
 from safe_migrations.backfill.running import Done, Pace, run_backfill
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import BackfillError, ConnectionFailedError, LockedError, MigrationError
+from safe_migrations.postgres import timeouts
 from safe_migrations.postgres.catalog import own_relations
 from safe_migrations.postgres.connection import client_environment, connected, run_async
 from safe_migrations.postgres.programs import find_programs
 from support import NewRole, at, fetch
 
 FAST = Pace(nice_ratio=0)
+RUN = "\nsafe-migrations backfill item_sku"  # the last line of a message
 EMPTY_COLUMN = """
 import sqlalchemy as sa
 from safe_migrations.backfills import Backfill
@@ -93,14 +94,12 @@ def ask(database: URL, function: Callable[..., Any], *arguments: Any) -> Any:
     return run_async(call())
 
 
-def refusal(function: Callable[..., Any], *arguments: Any) -> str:
-    """The one sentence that this ends with."""
-    with pytest.raises(MigrationError) as failure:
+def refusal(function: Callable[..., Any], *arguments: Any, kind: type[MigrationError] = BackfillError) -> str:
+    """The message of the error of this kind that a call ends with."""
+    with pytest.raises(kind) as failure:
         function(*arguments)
-    sentence = str(failure.value)
-    assert "\n" not in sentence
-    assert sentence.endswith(".")
-    return sentence
+    assert type(failure.value) is kind or kind is BackfillError
+    return str(failure.value)
 
 
 def test_empty_columns_are_filled_batch_by_batch(item: URL, folder: Path) -> None:
@@ -115,7 +114,7 @@ def test_empty_columns_are_filled_batch_by_batch(item: URL, folder: Path) -> Non
     ) == [(7, 13)]
     again = run(item, folder)
     assert again.already_complete
-    assert str(again) == "item_sku was complete already."
+    assert "item_sku" in str(again)
 
 
 def test_what_is_written_after_the_end_counts(item: URL, folder: Path) -> None:
@@ -223,11 +222,9 @@ def test_old_code_that_goes_on_writing(item: URL, folder: Path) -> None:
 @pytest.mark.parametrize("values", ["sa.null()", 'sa.case((item.c.id != 3, "sku"))'], ids=["all", "one"])
 def test_values_that_leave_rows_as_they_match_are_told(item: URL, folder: Path, values: str) -> None:
     write(folder, EMPTY_COLUMN.replace('sa.func.concat("sku-", item.c.id)', values))
-    assert refusal(run, item, folder) == (
-        "The values of the backfill item_sku leave rows as its where matches them, so that it would never end: nothing "
-        "of this batch was changed. Correct alembic/backfills/item_sku.py, then run safe-migrations backfill "
-        "item_sku again."
-    )
+    message = refusal(run, item, folder)
+    assert "alembic/backfills/item_sku.py" in message
+    assert message.endswith(RUN)
     assert rows(item, "SELECT count(sku) FROM item WHERE id <= 7") == [(0,)]
     write(folder, EMPTY_COLUMN)
     run(item, folder)
@@ -237,11 +234,10 @@ def test_values_that_leave_rows_as_they_match_are_told(item: URL, folder: Path, 
 def test_a_batch_that_fails_is_rolled_back_and_the_others_stay(item: URL, folder: Path) -> None:
     fetch(item, "ALTER TABLE item ADD CONSTRAINT sku_of_item CHECK (sku <> 'sku-50')")
     write(folder, EMPTY_COLUMN)
-    assert refusal(run, item, folder) == (
-        'The backfill item_sku failed: new row for relation "item" violates check constraint "sku_of_item". '
-        "What it was doing is rolled back, and the batches before stay. Correct alembic/backfills/item_sku.py, or the "
-        "rows that it is about; then run safe-migrations backfill item_sku again: it goes on there."
-    )
+    message = refusal(run, item, folder)
+    assert 'new row for relation "item" violates check constraint "sku_of_item"' in message
+    assert "sku-50" not in message, "PostgreSQL's DETAIL has the row"
+    assert message.endswith(RUN)
     assert rows(item, "SELECT count(sku) FROM item") == [(49,)]
     fetch(item, "ALTER TABLE item DROP CONSTRAINT sku_of_item")
     assert run(item, folder).rows == 100
@@ -263,11 +259,9 @@ def test_a_lock_that_is_not_free_is_waited_for_in_many_tries(
             await task
 
     monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "300ms")
-    sentence = refusal(lambda: run_async(meanwhile(20)))
-    assert sentence.startswith(
-        "The backfill item_sku did not get its locks within MIGRATION_RETRY_WINDOW (0.3 s). What it was doing is "
-        "rolled back, and the batches before stay. See who is in the way: safe-migrations locks; then run"
-    )
+    message = refusal(lambda: run_async(meanwhile(20)), kind=LockedError)
+    assert all(part in message for part in ("item_sku", "MIGRATION_RETRY_WINDOW (0.3 s)", "safe-migrations locks"))
+    assert message.endswith(RUN)
     monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "20s")
     run_async(meanwhile(0.5))
     assert rows(item, "SELECT price, count(*) FROM item GROUP BY 1") == [(1, 100)]
@@ -317,10 +311,7 @@ def test_a_connection_that_is_lost(item: URL, folder: Path) -> None:
             await asyncio.to_thread(fetch, item, "SELECT pg_terminate_backend(:pid)", pid=pid)
             await task
 
-    sentence = refusal(lambda: run_async(meanwhile()))
-    assert re.match(
-        r"The connection to PostgreSQL at \S+ was lost \(.+\): what was not committed is rolled back\.", sentence
-    )
+    assert f"{item.host}:{item.port}" in refusal(lambda: run_async(meanwhile()), kind=ConnectionFailedError)
     run(item, folder)
     assert rows(item, "SELECT price, count(*) FROM item GROUP BY 1") == [(1, 100)]
 
@@ -329,9 +320,9 @@ def test_a_user_who_may_not(item: URL, folder: Path, new_role: NewRole) -> None:
     write(folder, INCREMENT)
     role = new_role("LOGIN", "secret")
     fetch(item, f'GRANT SELECT ON item TO "{role}"')
-    assert refusal(run, item.set(username=role, password="secret"), folder).startswith(
-        f"The user {role!r} may not do this (permission denied for database {item.database}): grant it what it needs"
-    )
+    message = refusal(run, item.set(username=role, password="secret"), folder, kind=MigrationError)
+    assert repr(role) in message
+    assert f"permission denied for database {item.database}" in message
 
 
 def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_path: Path) -> None:
@@ -343,22 +334,21 @@ def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_pat
         script: Any = SimpleNamespace(module=SimpleNamespace(requires_backfill=names), path=path)
         return lambda connection: refuse_incomplete(connection, script, folder)
 
-    assert refusal(ask, item, require("item_sku")) == (
-        "alembic/versions/20300101_0003_sku_not_null.py needs the backfill item_sku, which is not complete: nothing of "
-        "this revision was run. Run safe-migrations backfill item_sku; then run the same command again."
-    )
-    assert "needs the backfills item_sku, item_price, which are not complete" in refusal(
-        ask, item, require(("item_sku", "item_price"))
-    )
+    message = refusal(ask, item, require("item_sku"))
+    assert message.startswith("alembic/versions/20300101_0003_sku_not_null.py needs the backfill item_sku, ")
+    assert message.endswith(RUN)
+    assert refusal(ask, item, require(("item_sku", "item_price"))).splitlines()[1:] == [
+        "safe-migrations backfill item_sku",
+        "safe-migrations backfill item_price",
+    ]
     run(item, folder)
     ask(item, require("item_sku"))
-    assert "needs the backfill item_price, which" in refusal(ask, item, require(("item_sku", "item_price")))
+    message = refusal(ask, item, require(("item_sku", "item_price")))
+    assert message.splitlines()[1:] == ["safe-migrations backfill item_price"]
     ask(item, require(None))  # needs none
     fetch(item, "DROP TABLE item")
-    assert refusal(ask, item, require("item_sku")) == (
-        'The backfill item_sku needs what the database does not have (relation "item" does not exist): run the '
-        "revision that adds it first, unless it has gone with a later one, or correct alembic/backfills/item_sku.py."
-    )
+    message = refusal(ask, item, require("item_sku"))
+    assert all(part in message for part in ('relation "item" does not exist', "alembic/backfills/item_sku.py"))
 
 
 @pytest.mark.parametrize(
@@ -366,9 +356,9 @@ def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_pat
     [
         (("import sqlalchemy as sa", "import nothing"), ":2 can't be used (ModuleNotFoundError: No module named"),
         (('sa.table("item"', 'sa.table("item" ('), ":5 can't be used (SyntaxError: "),
-        (("backfill = ", "something = "), "py defines no backfill: write backfill = Backfill(…) there."),
-        (('{"sku"', '{"sky"'), ":6 can't be used (sa.table has no sa.column for sky): correct it, then run"),
-        (('{"sku"', '{"id"'), ":6 can't be used (values changes the key (id), so that rows could be met twice)"),
+        (("backfill = ", "something = "), "py defines no backfill"),
+        (('{"sku"', '{"sky"'), ":6 can't be used (sa.table has no sa.column for sky)"),
+        (('{"sku"', '{"id"'), ":6 can't be used (values changes the key (id)"),
         (('("id",)', '("id")'), ":6 can't be used (a key is a tuple of names"),
     ],
 )
@@ -382,9 +372,9 @@ def test_a_definition_that_can_not_be_used(folder: Path, change: tuple[str, str]
 
 def test_a_name_that_is_not_there(folder: Path) -> None:
     assert backfill_names(folder / "missing") == []
-    assert refusal(load_backfill, folder, "x") == "There is no backfill x (alembic/backfills/x.py): there is none."
+    assert "alembic/backfills/x.py" in refusal(load_backfill, folder, "x")
     write(folder, EMPTY_COLUMN)
-    assert refusal(load_backfill, folder, "../x").endswith("there are item_sku.")
+    assert "item_sku" in refusal(load_backfill, folder, "../x")
 
 
 def test_what_a_person_still_has_to_write(item: URL, folder: Path) -> None:
@@ -392,10 +382,9 @@ def test_what_a_person_still_has_to_write(item: URL, folder: Path) -> None:
         folder,
         EMPTY_COLUMN.replace('{"sku": sa.func.concat("sku-", item.c.id)}', "{}").replace(", values", ",\nvalues"),
     )
-    assert refusal(run, item, folder) == (
-        "Nothing was changed: write what item.sku becomes in alembic/backfills/item_sku.py:8 (values), then run "
-        "safe-migrations backfill item_sku again."
-    )
+    message = refusal(run, item, folder)
+    assert all(part in message for part in ("item.sku", "alembic/backfills/item_sku.py:8"))
+    assert message.endswith(RUN)
     fetch(item, "TRUNCATE item")
     assert run(item, folder).already_complete
 
@@ -407,16 +396,14 @@ def test_a_key_that_would_leave_rows_out_or_read_all_of_them(database: URL, fold
     fetch(database, f"CREATE TABLE item ({key}, sku text)")
     fetch(database, "INSERT INTO item VALUES (1)")
     write(folder, EMPTY_COLUMN)
-    assert refusal(run, database, folder).startswith("The backfill item_sku can't go through item in the order of id: ")
+    assert "alembic/backfills/item_sku.py" in refusal(run, database, folder)
 
 
 def test_a_name_that_is_used_again_for_something_else(item: URL, folder: Path) -> None:
     run(item, folder, write(folder, INCREMENT))
     fetch(item, "UPDATE safe_migrations.backfill SET finished_at = NULL, key = 'item (other)'")
-    assert refusal(run, item, folder) == (
-        "The backfill item_sku has begun on item (other), and its file now says item (id): nothing was changed. Give "
-        "what has changed a file with another name."
-    )
+    message = refusal(run, item, folder)
+    assert all(part in message for part in ("item_sku", "item (other)", "item (id)"))
     fetch(item, "UPDATE safe_migrations.backfill SET finished_at = now()")
     write(folder, EMPTY_COLUMN)  # with where, once more is as good as the first time
     run(item, folder)
@@ -449,15 +436,14 @@ def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.Monk
         progress.line(2000, 10)
         == "item_sku [############------------] 50 %, 100 rows/s, 20 s left, 2,000 of about 4,000 rows"
     )
-    clock = [progress._begun + 10]
+    clock = [progress._begun + 10.01]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     progress.show(3000)
     clock[0] += 5
     progress.show(3500)
     progress.clear()
-    assert stream.getvalue() == (
-        "item_sku [##################------] 75 %, 200 rows/s, 5 s left, 3,000 of about 4,000 rows\n"
-    )
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith("75 %, 200 rows/s, 5 s left, 3,000 of about 4,000 rows")
 
 
 def test_a_bar_on_a_terminal() -> None:
@@ -531,7 +517,7 @@ def test_a_standby_that_has_stopped_is_waited_for(
     tell(told, "'slow', 'streaming', '0/1', NULL")
     tell(told, "NULL, NULL, NULL, NULL")
     monkeypatch.setattr(backfill, "WATCH", 0.05)
-    monkeypatch.setattr(progress, "REPORT", 0.2)
+    monkeypatch.setattr(timeouts, "REPORT", 0.2)
 
     async def meanwhile() -> Done:
         definition, pace = load_backfill(folder, "item_sku"), Pace(nice_ratio=0, max_lag=0)
@@ -544,7 +530,7 @@ def test_a_standby_that_has_stopped_is_waited_for(
 
     assert run_async(meanwhile()).rows == 100
     said = capsys.readouterr().err
-    assert re.search(r"rows/s.*; waits, because the standby slow is 0\.[2-9]\d* s behind$", said, re.M)
+    assert re.search(r"rows/s.*; waiting, because the standby slow is 0\.[2-9]\d* s behind$", said, re.M)
     assert said.splitlines().count(backfill.HIDDEN) == 1
 
 

@@ -518,5 +518,5 @@ def test_models_that_contradict_themselves(database: URL) -> None:
 
 def test_they_are_told_as_differences() -> None:
     create = enums.CreateEnumOp("status", ["a"])
-    assert create.to_diff_tuple() == ("CreateEnum", "status", None, ["a"])
+    assert create.to_diff_tuple() == ("CreateEnum", "status", ["a"], None)
     assert create.reverse().reverse().to_diff_tuple() == create.to_diff_tuple()

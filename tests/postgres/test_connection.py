@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.dev.cluster import THROW_AWAY, Cluster, free_port
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, EmbeddedPostgresError
@@ -24,12 +25,11 @@ NO_EFFECT = "keepalives=1&keepalives_idle=30&keepalives_interval=5&keepalives_co
 
 
 def sentence_for(url: URL) -> str:
-    """What a failing connection says: one line, which names a setting and holds no password."""
+    """The message of a connection that fails, which names a setting and holds no password."""
     with pytest.raises(ConnectionFailedError) as failure:
         fetch(url, "SELECT 1")
     sentence = str(failure.value)
     assert "TEST_DATABASE_URL" in sentence
-    assert "\n" not in sentence
     assert str(url.password) not in sentence
     return sentence
 
@@ -39,11 +39,11 @@ def sentence_for(url: URL) -> str:
     [
         ({"password": "wr%ong"}, "refused the password of the user 'postgres'"),
         ({"username": "stranger"}, "refused the password of the user 'stranger'"),
-        ({"database": "missing"}, "has no database 'missing': create it"),
-        ({"port": 1}, "does not answer at 127.0.0.1:1 (connection refused): start it"),
+        ({"database": "missing"}, "has no database 'missing'"),
+        ({"port": 1}, "does not answer at 127.0.0.1:1 (connection refused)"),
         ({"host": "unknown.invalid"}, "does not answer at unknown.invalid"),
         ({"host": ".."}, "does not answer at .."),
-        ({"query": {"ssl": "require"}}, "offers no TLS: turn it on there"),
+        ({"query": {"ssl": "require"}}, "offers no TLS"),
     ],
     ids=["password", "user", "database", "port", "host", "no-name", "ssl"],
 )
@@ -218,8 +218,8 @@ def test_all_that_psql_has_a_variable_for_carries_over() -> None:
         ("postgresql://u:s3cret@h:port/d", "TEST_DATABASE_URL"),
         ("postgresql://u:s3cret@one:5433,two:5434/d", "TEST_DATABASE_URL"),
         ("postgresql://u:s3cret@h:99999/d", "port"),
-        ("postgresql://u:begin@s3cret@h/d", "percent-encoded"),
-        ("postgresql://u:begin@s3:cret@h/d", "percent-encoded"),
+        ("postgresql://u:begin@s3cret@h/d", "percent-encode"),
+        ("postgresql://u:begin@s3:cret@h/d", "percent-encode"),
         ("postgresql+psycopg://u:s3cret@h/d?sslmode=maybe", "sslmode"),
         ("postgresql+psycopg2://u:s3cret@h/d?service=s3cret", "service"),
         ("postgresql+psycopg://u:s3cret@/d?host=one,two&port=5433", "ports"),
@@ -232,6 +232,28 @@ def test_other_urls_are_refused_and_not_shown(url: str, named: str) -> None:
     assert "\n" not in str(refusal.value)
     for secret in ("s3", "cret", "begin"):
         assert secret not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("statement", "shown", "hidden"),
+    [
+        ("ALTER TABLE item DROP COLUMN name", "view names depends on column name of table item", "CASCADE"),
+        ("ALTER TABLE item ALTER name TYPE varchar(9)", "on view names depends on column", "hunter2"),
+        ("CREATE EXTENSION missing", "must first be installed on the system where PostgreSQL is running", "hunter2"),
+        ("SELECT nam FROM item", "item.name", "hunter2"),
+        ("INSERT INTO item VALUES ('hunter2')", "item_name", "hunter2"),
+        ("INSERT INTO part VALUES ('hunter3')", "part_name_fkey", "hunter3"),
+    ],
+)
+def test_detail_and_hint_where_they_are_the_answer(database: URL, statement: str, shown: str, hidden: str) -> None:
+    fetch(database, "CREATE TABLE item (name text CONSTRAINT item_name UNIQUE)")
+    fetch(database, "CREATE TABLE part (name text REFERENCES item (name))")
+    fetch(database, "CREATE VIEW names AS SELECT name FROM item")
+    fetch(database, "INSERT INTO item VALUES ('hunter2')")
+    with pytest.raises(DBAPIError) as failure:
+        fetch(database, statement)
+    assert shown in connection.reason(failure.value)
+    assert hidden not in connection.reason(failure.value)
 
 
 def test_no_connection_is_left_open(database: URL) -> None:

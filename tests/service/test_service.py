@@ -109,7 +109,7 @@ def test_package_of_template_1_is_named(folder: Path) -> None:
     (folder / "safe_migrations").mkdir()
     read(folder, INI)
     (folder / "safe_migrations" / "__init__.py").touch()
-    with pytest.raises(ConfigurationError, match="git rm -r safe_migrations"):
+    with pytest.raises(ConfigurationError, match=r"git rm -r \S*safe_migrations$"):
         read(folder, INI)
 
 

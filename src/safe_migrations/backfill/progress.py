@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from safe_migrations.postgres.timeouts import REPORT, ReportTimer, duration_text
+from safe_migrations.postgres.timeouts import ReportTimer, duration_text
 
 BAR = 24  # characters
 
@@ -26,7 +26,7 @@ class Progress:
     first: int = 0
     total: int = 0
     _begun: float = field(default_factory=time.monotonic)
-    _timer: ReportTimer = field(default_factory=lambda: ReportTimer(REPORT))
+    _timer: ReportTimer = field(default_factory=ReportTimer)
 
     def show(self, rows: int, note: str = "") -> None:
         """Show the progress: at once on a terminal, elsewhere if the next line is due.

@@ -198,7 +198,7 @@ async def connected(database: Database, **options: Any) -> AsyncIterator[AsyncCo
         connection = await engine.connect()
     except (OSError, UnicodeError, DBAPIError) as error:
         failure = explain(error, database)
-        raise failure if isinstance(failure, ConfigurationError) else ConnectionFailedError(str(failure)) from error
+        raise (failure if isinstance(failure, ConfigurationError) else ConnectionFailedError(str(failure))) from error
     try:
         yield connection
     finally:

@@ -64,14 +64,14 @@ class Timeouts:
 
 
 class ReportTimer:
-    """When to report what takes long: after a while, then every `REPORT` seconds.
+    """When to report what takes long: every `REPORT` seconds.
 
     Args:
-        first: seconds until the first report.
+        first: seconds until the first report, if not as many.
     """
 
-    def __init__(self, first: float) -> None:
-        self._next = time.monotonic() + first
+    def __init__(self, first: float | None = None) -> None:
+        self._next = time.monotonic() + (REPORT if first is None else first)
 
     def is_due(self) -> bool:
         """Whether to report now; if so, the next report is due `REPORT` seconds later."""
