@@ -146,7 +146,7 @@ class Inside:
         file = folder / f"{name}.py"
         text, count = re.subn(r"values=\{\},.*", lambda _: f"values={values(name)},", file.read_text())
         if count:
-            with pytest.raises(MigrationError, match="write what"):
+            with pytest.raises(MigrationError, match=name):
                 self._run_backfill(folder, name)
             file.write_text(text)
         self._run_backfill(folder, name)

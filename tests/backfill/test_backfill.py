@@ -540,7 +540,7 @@ def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
     primary, standby = replicated
     write(folder, INCREMENT)
     monkeypatch.setattr(backfill, "WATCH", 0.05)
-    monkeypatch.setattr(progress, "REPORT", 0.1)
+    monkeypatch.setattr(timeouts, "REPORT", 0.1)
     done = "SELECT count(*) FROM item WHERE price = 1"
 
     async def run_while_paused() -> tuple[list[int], Done]:

@@ -12,10 +12,12 @@ import pytest
 from blocking_statement import wait_for
 from sqlalchemy import URL
 
+from safe_migrations.errors import BackfillError
 from support import Service, fetch
 
 ROWS, BATCH = 10_000, 100
 BACKFILL = ("safe-migrations", "backfill")
+COMPLETE = "number was already complete.\n"
 # Each row once, or it shows.
 INCREMENT = f"""
 import sqlalchemy as sa
@@ -81,17 +83,15 @@ def test_two_processes_share_the_work(numbers: Service, database: URL) -> None:
         said, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
         assert errors == ""  # no bar where there is no terminal
-        assert said.startswith(f"number is complete: {ROWS:,} rows, the last of them in ")
+        assert said.startswith(f"number is complete: {ROWS:,} rows ")
     assert rows(database, COUNTED) == [(1, ROWS)]
-    assert numbers.succeed(*BACKFILL) == "number was complete already.\n"
+    assert numbers.succeed(*BACKFILL) == COMPLETE
 
 
 def test_an_interrupt_is_one_sentence_and_the_next_run_goes_on(numbers: Service, database: URL) -> None:
     process = numbers.start(*BACKFILL)
     wait_for(database, BEGUN)
-    assert end(process, signal.SIGINT) == (
-        "Interrupted: what was not committed is rolled back. The same command goes on there.\n"
-    )
+    assert end(process, signal.SIGINT).startswith("Interrupted: ")
     assert process.returncode == 130
     wait_for(database, SESSIONS, count=0)
     assert ROWS > len(fetch(database, DONE)) > 0
@@ -107,18 +107,17 @@ def test_all_that_are_not_complete_in_order(numbers: Service, database: URL) -> 
     assert [line.partition(":")[0] for line in said] == [
         "a_fill is complete",
         "number is complete",
-        "z_fill was complete already.",
+        COMPLETE.strip().replace("number", "z_fill"),
     ]
     assert rows(database, COUNTED) == [(1, ROWS - 1), (3, 1)]
-    assert numbers.fail(*BACKFILL, "none") == (
-        "There is no backfill none (alembic/backfills/none.py): there are a_fill, number, z_fill."
-    )
+    message = numbers.fail(*BACKFILL, "none", kind=BackfillError)
+    assert all(name in message for name in ("alembic/backfills/none.py", "a_fill", "number", "z_fill"))
     assert numbers.run(*BACKFILL, "--workers", "0").returncode == 2
     fetch(database, "DROP TABLE number")
     process = numbers.run(*BACKFILL)
-    assert (process.returncode, process.stdout) == (0, "number was complete already.\n")
+    assert (process.returncode, process.stdout) == (0, COMPLETE)
     assert process.stderr.count("Left out: ") == 2
-    assert numbers.fail(*BACKFILL, "a_fill").startswith("The backfill a_fill needs what the database does not have (")
+    assert "alembic/backfills/a_fill.py" in numbers.fail(*BACKFILL, "a_fill", kind=BackfillError)
     assert numbers.run("safe-migrations", "state").stdout.startswith("fresh: ")
 
 
@@ -132,7 +131,7 @@ def test_a_contract_revision_waits_for_its_backfill(service: Service, database: 
     path = service.versions / service.revisions()[-1]
     path.write_text(path.read_text().replace("depends_on = None", 'depends_on = None\nrequires_backfill = "number"'))
     sentence = service.fail("alembic", "upgrade", "head")
-    assert "safe-migrations backfill number;" in sentence
+    assert sentence.endswith("\nsafe-migrations backfill number")
     service.succeed(*BACKFILL, "number")
     service.succeed("alembic", "upgrade", "head")
     assert rows(database, "SELECT * FROM number") == [(1, 2)]

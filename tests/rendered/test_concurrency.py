@@ -6,6 +6,7 @@ import pytest
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from sqlalchemy import URL
 
+from safe_migrations.errors import LockedError
 from support import Service, ToHead, fetch
 
 STARTERS = 16
@@ -92,12 +93,12 @@ def test_a_waiting_starter_names_who_is_running_and_gives_up_in_time(
     patient, (impatient,) = start(service, 2), start(service, MIGRATION_LOCK_WAIT="1s")
 
     _, stderr = impatient.communicate(timeout=60)
-    assert impatient.returncode == 1
+    assert impatient.returncode == LockedError.exit_status
     assert "Traceback" not in stderr
-    waiting, sentence = stderr.splitlines()
+    waiting, sentence, command = stderr.splitlines()
     assert waiting.startswith("INFO "), stderr
-    assert "Another migration of this database still runs after 1 s (pid " in sentence
-    assert "nothing was changed" in sentence
+    assert "MIGRATION_LOCK_WAIT" in sentence
+    assert command == "safe-migrations locks"
     for line in (waiting, sentence):
         assert any(f"pid {pid}, application alembic, since 2" in line for pid in holders), line
     assert (revision(database), applied(database)) == (before, [])
@@ -107,8 +108,8 @@ def test_a_waiting_starter_names_who_is_running_and_gives_up_in_time(
     end(first)
     for process in patient:
         stderr = end(process)
-        assert waiting.partition("at most: ")[2] in stderr
-        assert "Another run has been there: there is nothing left to do." in stderr
+        assert waiting.partition("migration: ")[2] in stderr
+        assert "nothing to do" in stderr
     assert (revision(database), applied(database)) == (head, ["slow"])
 
 
@@ -147,7 +148,8 @@ def test_a_relative_upgrade_counts_from_where_the_database_was(
     open_gate(database)
     end(first)
     _, stderr = second.communicate(timeout=60)
-    assert second.returncode == 1
+    assert second.returncode == LockedError.exit_status
     assert "Traceback" not in stderr
-    assert f"Another run has migrated the database from 0002_tables to {target}" in stderr.splitlines()[-1]
+    assert "from 0002_tables (20300101_0002_tables.py) to " in stderr
+    assert stderr.endswith("\nalembic current\n")
     assert revision(database) == target

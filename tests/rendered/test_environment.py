@@ -7,6 +7,7 @@ import textwrap
 import pytest
 from sqlalchemy import URL, text
 
+from safe_migrations.errors import ConfigurationError, LockedError
 from safe_migrations.postgres.connection import connected, run_async
 from support import MypyCache, NewRole, Service, as_text, at, fetch, tables
 
@@ -125,9 +126,9 @@ def test_a_lock_that_is_not_free_is_one_sentence(at_head: Service, database: URL
     async def downgrade_while_somebody_reads() -> str:
         async with connected(at(database)) as other:
             await other.execute(text("SELECT * FROM item"))
-            return at_head.fail("alembic", "downgrade", "base")
+            return at_head.fail("alembic", "downgrade", "base", kind=LockedError)
 
-    assert "did not get its locks (tries: 1, each of 0.1 s at most" in run_async(downgrade_while_somebody_reads())
+    assert "tries: 1, each of at most 0.1 s" in run_async(downgrade_while_somebody_reads())
     assert "item" in tables(database)
     at_head.succeed("alembic", "downgrade", "base")
 
@@ -135,8 +136,8 @@ def test_a_lock_that_is_not_free_is_one_sentence(at_head: Service, database: URL
 def test_a_role_that_may_not_migrate_is_one_sentence(service: Service, database: URL, new_role: NewRole) -> None:
     service.configure(database.set(username=new_role("LOGIN", "secret"), password="secret"))
     sentence = service.fail("alembic", "upgrade", "head")
-    assert "failed and was rolled back: permission denied for schema public. Nothing ran" in sentence
-    assert "migrate as the tables' owner (ORDERS_MIGRATION_DATABASE_URL)" in sentence
+    assert "permission denied for schema public" in sentence
+    assert "ORDERS_MIGRATION_DATABASE_URL" in sentence
 
 
 def test_values_of_a_failing_statement_are_not_shown(service: Service) -> None:
@@ -197,9 +198,9 @@ def test_rows_and_secrets_of_an_error_are_not_shown(at_head: Service, database: 
     [
         (
             "open('missing.sql')",
-            "[Errno 2] No such file or directory: 'missing.sql'. Nothing ran before it.",
+            "[Errno 2] No such file or directory: 'missing.sql'. No revision was applied before it.",
         ),
-        ("raise ValueError('no')", "ValueError: no. Nothing ran before it. Correct the revision, then run"),
+        ("raise ValueError('no')", "ValueError: no. No revision was applied before it. Correct the revision"),
     ],
 )
 def test_an_error_of_python_is_one_sentence(at_head: Service, body: str, said: str) -> None:
@@ -215,7 +216,7 @@ def test_injected_connections_exclude_others_however_they_connect(service: Servi
         f"""
         import asyncpg
         from sqlalchemy.ext.asyncio import create_async_engine
-        from safe_migrations import MigrationError
+        from safe_migrations import LockedError
 
         url = {as_text(database)!r}
         engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
@@ -230,7 +231,7 @@ def test_injected_connections_exclude_others_however_they_connect(service: Servi
                 await first.run_sync(upgrade)
                 try:
                     await second.run_sync(upgrade)
-                except MigrationError as error:
+                except LockedError as error:
                     print(error)
                 await first.rollback()
                 await second.rollback()
@@ -240,7 +241,7 @@ def test_injected_connections_exclude_others_however_they_connect(service: Servi
         """,
         MIGRATION_LOCK_WAIT="500ms",
     )
-    assert "Another migration of this database still runs after 0.5 s" in said
+    assert "MIGRATION_LOCK_WAIT" in said
     assert "item" in tables(database)
 
 
@@ -249,7 +250,8 @@ def test_offline_the_bounds_of_env_files_count(service: Service) -> None:
     service.folder.joinpath(".env").write_text("MIGRATION_LOCK_TIMEOUT=7s\n")
     assert service.succeed("alembic", "upgrade", "head", "--sql").startswith("SET lock_timeout = '7000ms';")
     service.folder.joinpath(".env").write_text("MIGRATION_LOCK_TIMEOUT=7\n")
-    assert "MIGRATION_LOCK_TIMEOUT is '7': write a number" in service.fail("alembic", "upgrade", "head", "--sql")
+    sentence = service.fail("alembic", "upgrade", "head", "--sql", kind=ConfigurationError)
+    assert "MIGRATION_LOCK_TIMEOUT is '7'" in sentence
 
 
 # ── The section of alembic.ini ───────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,8 @@ from blocking_statement import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wai
 from sqlalchemy import URL
 
 from safe_migrations.dev.cluster import throw_away_cluster
+from safe_migrations.errors import INTERRUPTED as INTERRUPTED_MESSAGE
+from safe_migrations.errors import ConnectionFailedError
 from safe_migrations.postgres.connection import client_environment, run_async
 from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
@@ -85,7 +87,7 @@ NO_LOCK_WAITS = f"SELECT 1 WHERE NOT EXISTS ({LOCK_WAITS})"
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 TERMINATE = SESSIONS.replace("SELECT pid", "SELECT pg_terminate_backend(pid)")
 OTHERS_THAN_SOMEBODY = f"{SESSIONS} AND application_name <> 'somebody'"
-INTERRUPTED = (130, ["Interrupted: what was not committed is rolled back. The same command goes on there."])
+INTERRUPTED = (130, [INTERRUPTED_MESSAGE])
 UPGRADE = ("alembic", "upgrade", "head")
 
 
@@ -339,7 +341,7 @@ def test_a_server_that_stops_is_one_sentence_and_the_next_run_goes_on(render: Re
                 wait_for(database, reached)
                 cluster._succeed("pg_ctl", "stop", "-w", "-m", mode)
                 _, stderr = process.communicate(timeout=60)
-            assert process.returncode == 1, stderr
+            assert process.returncode == ConnectionFailedError.exit_status, stderr
             sentences += said(stderr)
             cluster.start(database.port)
             open_gate(database)

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from sqlalchemy import URL
 
+from safe_migrations.errors import NotConfirmedError, RevisionError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.databases import drop_database
 from support import NewDatabase, NewRole, Service, as_text, at, fetch, tables
@@ -64,7 +65,7 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
     async def look() -> None:
         async with traffic_jam(database) as (holding, waiting):
             tree, told = filled.succeed(*SAFE, "locks"), filled.succeed(*SAFE, "locks", "--json")
-            refused = filled.fail(*SAFE, "locks", "--terminate", str(holding))
+            refused = filled.fail(*SAFE, "locks", "--terminate", str(holding), kind=NotConfirmedError)
             ended = filled.run(*SAFE, "locks", "--terminate", str(holding), "--yes")
         ours = (f"pid {holding} ", f"pid {waiting} ")  # other tests use other databases of this server
         first, second = (line for line in tree.splitlines() if any(pid in line for pid in ours))
@@ -78,7 +79,7 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
         (root,) = (each for each in json.loads(told) if each["session"]["pid"] == holding)
         assert (root["session"]["pid"], root["waiting"][0]["session"]["pid"]) == (holding, waiting)
         assert refused.startswith(f"This ends pid {holding} ")
-        assert refused.endswith("Nothing was changed: nobody can answer here. To agree, add --yes.")
+        assert refused.endswith("add --yes")
         assert ended.stdout == f"The session with pid {holding} is ended.\n"
 
     run_async(look())
@@ -162,7 +163,7 @@ def test_a_rehearsal_runs_the_backfills_that_a_revision_needs(filled: Service, d
     folder.mkdir(exist_ok=True)
     folder.joinpath("item_note.py").write_text(BACKFILL.format(values="{}"))
     sentence = filled.fail(*SAFE, "rehearse", "--json")
-    assert sentence.startswith("Nothing was changed: write what item.note becomes in alembic/backfills/item_note.py:6 ")
+    assert "alembic/backfills/item_note.py:6" in sentence
     assert "rehearse" not in sentence, "one next step"
     folder.joinpath("item_note.py").write_text(BACKFILL.format(values='{"note": item.c.name}'))
     revisions = json.loads(filled.succeed(*SAFE, "rehearse", "--json"))
@@ -196,13 +197,13 @@ def test_deploy_stops_at_the_first_failure_with_the_way_back(filled: Service, da
     filled.add_revision("note", *COLUMN)
     filled.add_revision("bad", 'op.execute("SELECT 1 / 0")')
     process = filled.run(*SAFE, "deploy")
-    assert process.returncode == 1
+    assert process.returncode == RevisionError.exit_status
     (file,) = filled.folder.glob("*.dump")
     ((baseline,),) = fetch(database, "SELECT version_num FROM alembic_version WHERE version_num = '0002_note'")
     assert baseline == "0002_note"
     sentence = process.stderr.splitlines()[-1]
     assert "20300101_0003_bad.py:13 failed and was rolled back: division by zero" in sentence
-    assert "Done before, and that stays: alembic/versions/20300101_0002_note.py." in sentence
+    assert "(alembic/versions/20300101_0002_note.py)" in sentence
     assert "The way back: alembic downgrade " in sentence
     assert sentence.endswith(f"; or the backup in a new database: safe-migrations restore {file.name}")
 
@@ -253,7 +254,7 @@ def test_without_a_superuser_s_rights(service: Service, new_role: NewRole, new_d
             pid = pid or (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
             service.environment["MIGRATION_RETRY_WINDOW"] = "2s"
             sentence = service.fail("alembic", "upgrade", "head")
-            assert f"in the way: pid {pid} (user {application}, application " in sentence
+            assert f"blocked by pid {pid} (user {application}, application " in sentence
             refused = service.run(*SAFE, "locks", "--terminate", str(pid), "--yes")
             assert (refused.returncode, "may not do this" in refused.stderr) == (1, True)
 

@@ -87,7 +87,7 @@ def test_a_pooler_that_refuses_settings_is_told(service: Service, database: URL,
     ):
         sentence = service.fail(*command)
         assert "goes through a pooler (unsupported startup parameter" in sentence
-        assert "set ORDERS_MIGRATION_DATABASE_URL to a URL of PostgreSQL itself" in sentence
+        assert "ORDERS_MIGRATION_DATABASE_URL" in sentence
     assert tables(database) == set()
 
 
@@ -95,7 +95,7 @@ def test_a_pooler_that_drops_settings_is_told(service: Service, database: URL, s
     service.configure(start_pooler(ignore_startup_parameters=IGNORED))
     sentence = service.fail("alembic", "upgrade", "head")
     assert "goes through a pooler" in sentence
-    assert "set ORDERS_MIGRATION_DATABASE_URL to a URL of PostgreSQL itself" in sentence
+    assert "ORDERS_MIGRATION_DATABASE_URL" in sentence
     assert_nothing_is_left(service, database)
 
 

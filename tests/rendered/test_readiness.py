@@ -79,7 +79,7 @@ def test_not_ready_where_the_role_may_not_read_the_revision(at_head: Service, da
     at_head.configure(database.set(username=new_role("LOGIN", "secret"), password="secret"))
     ready, reason = ask(at_head)
     assert not ready
-    assert "may not do this (permission denied for table alembic_version): grant it what it needs" in reason
+    assert "permission denied for table alembic_version" in reason
 
 
 def test_the_table_of_revisions_is_the_one_of_alembic_ini(service: Service, database: URL) -> None:

@@ -79,7 +79,7 @@ STATES: dict[str, tuple[Callable[[Service, URL], None], int, str, str]] = {
     "drift": (drift, 8, "not as the models have it", "pdm run migrate-revision"),
     "untracked": (untracked, 5, "has tables but no revision (1: public.customer)", "alembic stamp "),
     "unknown revision": (unknown_revision, 6, "newer than this code", "git log --all --oneline -S abc"),
-    "several heads": (several_heads, 7, "0002_one, 0002_two", "safe-migrations rebase"),
+    "several heads": (several_heads, 7, "20300101_0002_two.py", "safe-migrations rebase"),
     "invalid objects": (invalid_objects, 9, "ix_item_updated_at on item", "REINDEX INDEX CONCURRENTLY"),
 }
 FROM_EMPTY = ("fresh", "untracked")  # the others begin at head
@@ -106,10 +106,9 @@ def test_each_state_is_told_apart(service: Service, database: URL, to_head: ToHe
         for command in (("upgrade", "head"), ("downgrade", "-1")):
             refusal = service.run("alembic", *command)
             assert refusal.returncode == status, refusal.stderr
-            (sentence,) = refusal.stderr.splitlines()
-            assert found in sentence
-            assert "Nothing was changed." in sentence
-            assert following in sentence
+            assert found in refusal.stderr
+            assert "Nothing was changed." in refusal.stderr
+            assert following in refusal.stderr
     assert dump(database) == before
 
 

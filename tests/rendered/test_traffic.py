@@ -14,6 +14,7 @@ import pytest
 from blocking_statement import AT_THE_GATE, GATE, open_gate, wait_for
 from sqlalchemy import URL, text
 
+from safe_migrations.errors import LockedError, RevisionError
 from support import Service, ToHead, as_text, fetch, tables
 from traffic import LONGEST_STALL, traffic
 
@@ -54,9 +55,8 @@ def end(process: "Popen[str]", status: int = 0) -> str:
 
 
 def said(stderr: str) -> str:
-    """The one sentence for a person, besides the log."""
-    (sentence,) = [line for line in stderr.splitlines() if not line.startswith(("INFO ", "WARNI"))]
-    return sentence
+    """The error, without the log."""
+    return "\n".join(line for line in stderr.splitlines() if not line.startswith(("INFO ", "WARNI")))
 
 
 def applied(database: URL) -> list[str]:
@@ -112,7 +112,7 @@ def test_nobody_waits_for_long_while_a_migration_waits_for_a_lock(prepared: Serv
     assert columns(database) == ["added"]
     (named, *_) = [line for line in stderr.splitlines() if "did not get a lock" in line]
     who = rf"pid {pid} \(user postgres, application report at 127.0.0.1, idle in transaction for [\d.]+ s\)"
-    assert re.search(f"in the way: .*{who}: ", named), named
+    assert re.search(f"blocked by .*{who}: ", named), named
     assert named.endswith("BEGIN; SELECT id FROM entry WHERE word = '…' OR word = '…'")
     assert "hush" not in stderr
 
@@ -136,10 +136,11 @@ def test_giving_up_names_who_is_in_the_way_and_what_was_applied(prepared: Servic
     head = prepared.add_revision("column", DATA.format(name="column") + "\n" + COLUMN.format(name="added"))
     with holding(database) as pid:
         process = prepared.start(*UPGRADE, MIGRATION_RETRY_WINDOW="2s", MIGRATION_LOCK_TIMEOUT="300ms")
-        sentence = said(end(process, status=1))
+        sentence = said(end(process, status=LockedError.exit_status))
         assert sentence.startswith("alembic/versions/20300101_0004_column.py did not get its locks (tries: ")
-        assert f"in the way: pid {pid} (user postgres, application report at 127.0.0.1, idle in transaction" in sentence
-        assert "Done before, and that stays: alembic/versions/20300101_0003_data.py." in sentence
+        assert f"blocked by pid {pid} (user postgres, application report at 127.0.0.1, idle in transaction" in sentence
+        assert "(alembic/versions/20300101_0003_data.py)" in sentence
+        assert sentence.endswith(f"\nsafe-migrations locks --terminate {pid}")
         assert (revision(database), applied(database), columns(database)) == (before, ["data"], [])
     prepared.succeed(*UPGRADE)
     assert (revision(database), applied(database), columns(database)) == (head, ["data", "column"], ["added"])
@@ -194,9 +195,9 @@ def test_a_failing_revision_leaves_no_trace_and_those_before_it_stay(prepared: S
     file = prepared.versions / "20300101_0004_bad.py"
     (line,) = [number for number, text in enumerate(file.read_text().splitlines(), 1) if "1 / 0" in text]
 
-    sentence = said(end(prepared.start(*UPGRADE), status=1))
+    sentence = said(end(prepared.start(*UPGRADE), status=RevisionError.exit_status))
     assert sentence.startswith(f"alembic/versions/{file.name}:{line} failed and was rolled back: division by zero.")
-    assert "Done before, and that stays: alembic/versions/20300101_0003_good.py." in sentence
+    assert "(alembic/versions/20300101_0003_good.py)" in sentence
     assert (revision(database), applied(database)) == (good, ["good"])
     assert "half" not in tables(database)
 
@@ -232,8 +233,8 @@ def test_a_revision_that_has_left_its_transaction_is_not_tried_again(prepared: S
         """,
     )
     with holding(database):
-        sentence = said(end(prepared.start(*UPGRADE), status=1))
-    assert "It had left its transaction (autocommit_block), so what it did may stay, and is not tried again" in sentence
+        sentence = said(end(prepared.start(*UPGRADE), status=RevisionError.exit_status))
+    assert "It ran outside its transaction" in sentence
     assert "canceling statement due to lock timeout" in sentence
     assert applied(database) == ["block"]
 
