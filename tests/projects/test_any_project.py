@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
+from safe_migrations.errors import BackfillError, ConfigurationError, ConnectionFailedError, NotConfirmedError
 from support import NewRole, as_text, bare_environment, fetch, tables
 
 MODELS = {
@@ -201,7 +202,9 @@ def test_commands_of_the_library(project: Project, database: URL) -> None:
     assert "fresh" in project.succeed("safe-migrations", "state", status=3)
     project.succeed("safe-migrations", "deploy", "--without-backup")
     assert "at head" in project.succeed("safe-migrations", "-c", "alembic.ini", "state")
-    assert "[safe_migrations]" in project.succeed("safe-migrations", "state", "--quick", status=1)
+    assert "[safe_migrations]" in project.succeed(
+        "safe-migrations", "state", "--quick", status=ConfigurationError.exit_status
+    )
     project.succeed("safe-migrations", "rehearse")
     project.succeed("safe-migrations", "locks")
     project.succeed("safe-migrations", "lint", "first:second", status=1)
@@ -225,7 +228,7 @@ def test_autogenerate_declares_phase_and_danger_in_a_stock_file(project: Project
     (file,) = (file for file, text in texts.items() if '\nphase = "contract"' in text)
     text = texts.pop(file)
     assert all('\nphase = "expand"' in text for text in texts.values()), "what the old code can live with comes before"
-    refusal = project.succeed("alembic", "upgrade", "head", status=1)
+    refusal = project.succeed("alembic", "upgrade", "head", status=NotConfirmedError.exit_status)
     assert f"{file.name}:" in refusal, "nobody has acknowledged that the column's values are lost"
     file.write_text(text.replace("# acknowledged = ", "acknowledged = "))
     project.succeed("alembic", "upgrade", "head")
@@ -283,7 +286,8 @@ def test_models_of_several_metadata(project: Project, database: URL) -> None:
     assert "kind" in project.succeed("safe-migrations", "preview")
     project.succeed("alembic", "revision", "--autogenerate", "-m", "kinds")
     fetch(database, "INSERT INTO event DEFAULT VALUES")
-    assert "event_kind" in project.succeed("alembic", "upgrade", "head", status=1), "its row has no kind yet"
+    refusal = project.succeed("alembic", "upgrade", "head", status=BackfillError.exit_status)
+    assert "event_kind" in refusal, "its row has no kind yet"
     backfill = project.folder / "migrations" / "backfills" / "event_kind.py"
     backfill.write_text(backfill.read_text().replace("values={}", 'values={"kind": "old"}'))
     project.succeed("safe-migrations", "backfill", "event_kind")
@@ -379,11 +383,12 @@ def test_any_password(project: Project, database: URL, new_role: NewRole, passwo
 )
 def test_one_sentence_for_a_url_that_can_not_be_used(project: Project, url: str, named: str) -> None:
     project.configure(url, "")
-    printed = project.succeed("alembic", "upgrade", "head", status=1)
+    kind = ConnectionFailedError if named == "127.0.0.1:1" else ConfigurationError
+    printed = project.succeed("alembic", "upgrade", "head", status=kind.exit_status)
     assert named in printed
     assert "s3cret" not in printed
 
 
 def test_tls_that_the_server_does_not_offer(project: Project, database: URL) -> None:
     project.configure(database.set(query={"sslmode": "require"}), "postgresql+psycopg")
-    assert "TLS" in project.succeed("alembic", "upgrade", "head", status=1)
+    assert "TLS" in project.succeed("alembic", "upgrade", "head", status=ConnectionFailedError.exit_status)

@@ -161,7 +161,7 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
         pending=tuple(reversed(pending)),
         relations=tuple(relations),
         invalid=tuple(invalid_indexes(connection)),
-        files={revision: Path(found.path) for revision, found in scripts.items() if found is not None},
+        files={name: Path(known.path) for name, known in scripts.items() if known is not None},
     )
     return state.excusing(state.pending)
 
@@ -187,8 +187,8 @@ def refusal(state: State, service: Service) -> RefusedError:
         state: the database's.
         service: whose database it is.
     """
-    found, following = explain_state(state, service)
-    return RefusedError(f"{found} Nothing was changed. {following}", EXIT_STATUS[state.name])
+    meaning, following = explain_state(state, service)
+    return RefusedError(f"{meaning} Nothing was changed. {following}", EXIT_STATUS[state.name])
 
 
 def explain_state(state: State, service: Service) -> tuple[str, str]:
