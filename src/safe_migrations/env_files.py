@@ -24,8 +24,7 @@ def read_env_files(folder: Path) -> dict[str, str]:
         folder: of the service.
 
     Raises:
-        ConfigurationError: a file can't be read.
-        NotInstalledError: there is a file, but no python-dotenv.
+        ConfigurationError: a file can't be read, or python-dotenv is not installed.
     """
     variables: dict[str, str] = {}
     nearest, *above = env_files(folder)
@@ -42,8 +41,7 @@ def load_env_files(folder: Path) -> None:
         folder: of the service.
 
     Raises:
-        ConfigurationError: a file can't be read.
-        NotInstalledError: there is a file, but no python-dotenv.
+        ConfigurationError: a file can't be read, or python-dotenv is not installed.
     """
     for name, value in read_env_files(folder).items():
         if not os.environ.get(name):
@@ -54,7 +52,7 @@ def _read(file: Path) -> dict[str, str]:
     try:
         from dotenv import dotenv_values  # here, because a container has no .env and need not wait for the import
     except ModuleNotFoundError:
-        raise NotInstalledError(f"python-dotenv, which reads {file},", "dev") from None
+        raise ConfigurationError(str(NotInstalledError(f"python-dotenv, which reads {file},", "dev"))) from None
     try:
         values = dotenv_values(file, interpolate=False)  # a password may contain ${…}
     except (OSError, UnicodeError) as error:

@@ -59,8 +59,8 @@ class NotInstalledError(MigrationError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
-            f"{what} is not installed: python3 -m pip install 'alembic-safe-migrations[{extra}]' (pdm install, where "
-            "the project names that extra)."
+            f"{what} is not installed. Install the extra {extra} (with pdm install, if the project names it):\n"
+            f"python3 -m pip install 'alembic-safe-migrations[{extra}]'"
         )
 
 
