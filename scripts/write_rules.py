@@ -2,25 +2,25 @@
 
 from pathlib import Path
 
-from safe_migrations.lint.findings import Rule
+from safe_migrations.lint.registry import Rule
 from safe_migrations.lint.rules import RULES
-from safe_migrations.lint.squawk import SWITCHED_OFF
+from safe_migrations.lint.rules.squawk import SWITCHED_OFF
 
 TARGET = Path(__file__).parent.parent / "docs" / "rules.md"
 
 PAGE = """\
 # Rules of lint
 
-These are the rules of `safe-migrations lint`, which is `pdm run migrate-lint` in a service. A test on PostgreSQL shows
-the harm of each. A comment `# safe: RULE because …` on the line, or right above it, acknowledges one finding. A
-revision's `acknowledged = "…"` acknowledges the rules that are marked with † as well.
+These are the rules of `safe-migrations lint`, which is `pdm run migrate-lint` in a service. A test on PostgreSQL proves
+the effect of each. A comment `# safe: RULE because …` on the line, or directly above it, acknowledges one finding. A
+revision's `acknowledged = "…"` also acknowledges the rules that are marked with †.
 
 This page is written by `pdm run docs` from the rules in `src/safe_migrations/lint/`.
 
 {rules}
 ## squawk's rules that are switched off
 
-The list above has rules of [squawk](https://squawkhq.com/docs/rules) too. A rule of squawk that is on neither list is
+The list above includes rules of [squawk](https://squawkhq.com/docs/rules). A rule of squawk that is in neither list is
 reported in squawk's words. These are switched off:
 
 | rule | why |
@@ -39,7 +39,7 @@ def page() -> str:
 def _section(rule: Rule) -> str:
     code = f"```python\n{rule.instead}\n```" if "op." in rule.instead or " = " in rule.instead else rule.instead
     mark = " †" if rule.by_acknowledged else ""
-    return f"## {rule.name}{mark}\n\n{rule.hurts[0].upper()}{rule.hurts[1:]}.\n\nInstead:\n\n{code}\n"
+    return f"## {rule.name}{mark}\n\n{rule.why[0].upper()}{rule.why[1:]}.\n\nInstead:\n\n{code}\n"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from alembic.util import CommandError
 from revision_files import POSTGRES_VERSION, Versions, written
 from safe_migrations.errors import MigrationError, NotInstalledError
 from safe_migrations.lint import check as lint
-from safe_migrations.lint.findings import Finding, Rule, as_github, as_json, as_text
+from safe_migrations.lint.findings import Finding, as_github, as_json, as_text
+from safe_migrations.lint.registry import Rule
 from safe_migrations.lint.rules import RULES
 from safe_migrations.lint.statements import split
 from safe_migrations.upgrade.states import load_revisions
@@ -335,7 +336,7 @@ def test_edited_revision(versions: Versions) -> None:
     versions.folder.joinpath("versions", "HEAD").write_text("0003\n")
     (found,) = versions.lint()
     assert (found.path.name, found.line, found.rule.name) == ("0002.py", 27, "edited-revision")
-    assert found.what == "not as in main"
+    assert "main" in found.what
     assert "\n    -    pass\n    +    op.drop_constraint('c', 'item')\n    instead:\n" in as_text([found], [])
 
 

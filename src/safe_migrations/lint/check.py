@@ -1,10 +1,11 @@
 """Whether revisions are safe to run under traffic: `safe-migrations lint [RANGE]`.
 
-Each revision is read as a file and as the SQL that it would run; no database is needed.
+Lint reads each revision as a file, and as the SQL that it would run; it needs no database.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial, reduce
 from itertools import chain, groupby
 from pathlib import Path
@@ -15,32 +16,34 @@ from alembic.util import CommandError
 
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
 from safe_migrations.lint.findings import Finding
-from safe_migrations.lint.revision_files import Revision, run_offline
-from safe_migrations.lint.rules import RULES, broken
-from safe_migrations.lint.squawk import run_squawk
+from safe_migrations.lint.offline import run_offline
+from safe_migrations.lint.revision import Revision
+from safe_migrations.lint.rules import CHECKS, RULES
+from safe_migrations.lint.rules.squawk import run_squawk
 from safe_migrations.lint.statements import ANY, Types, types_after
 
 _SAFE = re.compile(r"#\s*safe:\s*(?P<rule>[\w-]*)(?P<reason>\s+because\s+\S.*)?")
 
 
 def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_version: int) -> list[Finding]:
-    """What is wrong with revisions, and with the history as a whole.
+    """The findings in revisions, and in the history as a whole.
 
     Args:
         script_directory: the history.
-        scripts: the revisions to look at.
-        postgres_version: the major version that they are written for.
+        scripts: the revisions to read.
+        postgres_version: the major version of PostgreSQL that they are for.
 
     Raises:
-        MigrationError: squawk is not installed, or git refuses to read the repository.
+        NotInstalledError: squawk is not installed.
+        HistoryError: git can't read the repository.
     """
     types_before = _types(script_directory)
     revisions = [Revision(script, partial(types_before, script.revision)) for script in scripts]
-    found: dict[Path, list[Finding]] = {revision.path: [*_own(revision)] for revision in revisions}
-    for finding in run_squawk(revisions, RULES, postgres_version):
-        found[finding.path].append(finding)
-    judged = [sorted(_judged(revision, _merged(found[revision.path])), key=_place) for revision in revisions]
-    return [*_of_history(script_directory), *chain.from_iterable(judged)]
+    findings: dict[Path, list[Finding]] = {revision.path: [*_in_revision(revision)] for revision in revisions}
+    for finding in run_squawk(revisions, postgres_version):
+        findings[finding.path].append(finding)
+    remaining = (_unacknowledged(revision, _merged(findings[revision.path])) for revision in revisions)
+    return [*_in_history(script_directory), *chain.from_iterable(sorted(each, key=_place) for each in remaining)]
 
 
 def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[Script]:
@@ -48,12 +51,12 @@ def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[
 
     Args:
         script_directory: the history.
-        range_: `A:B`, without A, as `alembic upgrade A:B --sql` has it; or one revision; None for those that are not
-            on the main branch.
+        range_: `A:B`, without A, as in `alembic upgrade A:B --sql`; or one revision; None for the revisions that are
+            not on the main branch.
 
     Raises:
         CommandError: there is no such revision.
-        MigrationError: git refuses to read the repository.
+        HistoryError: git can't read the repository.
     """
     if range_ is None:
         return new_revisions(script_directory)
@@ -62,52 +65,52 @@ def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[
         return [script for script in script_directory.get_revisions(range_) if script is not None]
     try:
         return list(script_directory.iterate_revisions(upper or "heads", lower or "base"))[::-1]
-    except RevisionError as error:  # Alembic's own commands make one of the other
+    except RevisionError as error:  # as Alembic's own commands do
         raise CommandError(str(error)) from error
 
 
-def _own(revision: Revision) -> Iterator[Finding]:
-    yield from broken(revision)
+def _in_revision(revision: Revision) -> Iterator[Finding]:
+    for name, check in CHECKS.items():
+        yield from (Finding(revision.path, line, RULES[name], what) for line, what in check(revision))
     for problem in revision.problems:
         name = "python-error" if problem.is_mistake else "needs-database"
         yield Finding(revision.path, problem.line, RULES[name], problem.reason)
 
 
-def _of_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
+def _in_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
     if problem := head_file_problem(script_directory):
         yield Finding(problem[0], 1, RULES["head-file"], problem[1])
     for edited in edited_revisions(script_directory):
-        rule, what = RULES["edited-revision"], f"not as in {edited.where}"
+        rule, what = RULES["edited-revision"], f"differs from {edited.where}"
         yield Finding(edited.path, edited.line, rule, what, edited.difference.rstrip())
 
 
 def _types(script_directory: ScriptDirectory) -> Callable[[str], Types]:
-    """A function that tells the types that exist before a revision; it reads the history when it is first called."""
+    """A function that returns the types that exist before a revision; its first call reads the history."""
 
     @cache
-    def before() -> dict[str, Types]:
+    def by_revision() -> dict[str, Types]:
         types: Types = {}
-        found = {}
+        before = {}
         for script in reversed(list(script_directory.walk_revisions())):
-            found[script.revision] = types
+            before[script.revision] = types
             statements, problem = run_offline(script, "upgrade")
             types = reduce(types_after, statements, types | ({ANY: ""} if problem else {}))
-        return found
+        return before
 
-    return lambda revision: before()[revision]
+    return lambda revision: by_revision()[revision]
 
 
 def _merged(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """One for each rule on a line."""
-    for _, same in groupby(sorted(findings, key=_place), key=_place):
-        together = list(same)
-        first = together[0]
-        what = ", ".join(dict.fromkeys(each.what for each in together if each.what))
-        yield Finding(first.path, first.line, first.rule, what)
+    """One finding for each rule on a line."""
+    for _, same_place in groupby(sorted(findings, key=_place), key=_place):
+        first, *others = same_place
+        what = ", ".join(dict.fromkeys(finding.what for finding in (first, *others) if finding.what))
+        yield replace(first, what=what)
 
 
-def _judged(revision: Revision, findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Those that nobody has acknowledged, and acknowledgements of nothing."""
+def _unacknowledged(revision: Revision, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings that are not acknowledged, and the acknowledgements of nothing."""
     safe = {line: match for line, text in revision.comments.items() if (match := _SAFE.match(text))}
     used: set[int] = set()
     for finding in findings:

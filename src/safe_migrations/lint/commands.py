@@ -1,4 +1,4 @@
-"""The reviewer's command: lint."""
+"""The command `lint`."""
 
 import argparse
 import sys
@@ -13,21 +13,25 @@ def register(commands: Commands) -> None:
     Args:
         commands: of the command line.
     """
-    of_revisions = ("range", {"nargs": "?", "help": "A:B or one revision; by default those not on the main branch"})
+    of_revisions = (
+        "range",
+        {"nargs": "?", "help": "A:B, or one revision; by default those that are not on the main branch"},
+    )
     github = ("--github", {"action": "store_true", "help": "print annotations of GitHub Actions"})
-    commands.add("lint", lint, "tell what would hurt when revisions run under traffic", of_revisions, JSON, github)
+    commands.add("lint", lint, "report what blocks running code or loses data in revisions", of_revisions, JSON, github)
 
 
 def lint(arguments: argparse.Namespace) -> int:
-    """Tell what would hurt when revisions run under traffic."""
+    """Report what blocks running code or loses data in revisions."""
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
-    from safe_migrations.lint import check, findings
+    from safe_migrations.lint import check
+    from safe_migrations.lint import findings as output
     from safe_migrations.upgrade.states import load_revisions
 
     if arguments.json and arguments.github:
-        print("lint: --json or --github, not both", file=sys.stderr)
+        print("lint: --json and --github can't be combined", file=sys.stderr)
         return 2
     script_directory = ScriptDirectory.from_config(config_of(arguments))
     load_revisions(script_directory)
@@ -36,11 +40,11 @@ def lint(arguments: argparse.Namespace) -> int:
     except CommandError as error:
         print(f"lint: {error}", file=sys.stderr)
         return 2
-    found = check.lint(script_directory, scripts, service_of(arguments).postgres_version)
+    findings = check.lint(script_directory, scripts, service_of(arguments).postgres_version)
     if arguments.json:
-        print(findings.as_json(found))
+        print(output.as_json(findings))
     elif arguments.github:
-        print("\n".join(findings.as_github(found)), end="\n" if found else "")
+        print("\n".join(output.as_github(findings)), end="\n" if findings else "")
     else:
-        print(findings.as_text(found, [Path(script.path) for script in scripts]))
-    return 1 if found else 0
+        print(output.as_text(findings, [Path(script.path) for script in scripts]))
+    return 1 if findings else 0

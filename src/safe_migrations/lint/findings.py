@@ -1,4 +1,4 @@
-"""What lint finds: for people, for machines, and as GitHub's annotations."""
+"""The findings of lint, and their output as text, as JSON, and as annotations of GitHub Actions."""
 
 import json
 import os
@@ -7,22 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One row of the table.
-
-    Attributes:
-        name: as it stands in output and in `# safe: NAME because …`.
-        hurts: which lock, and what that or the change itself does to whom.
-        instead: the safe code; prose only where there is no code.
-        by_acknowledged: whether the revision's `acknowledged = "…"` agrees to it, too.
-    """
-
-    name: str
-    hurts: str
-    instead: str
-    by_acknowledged: bool = False
+from safe_migrations.lint.registry import Rule
 
 
 @dataclass(frozen=True)
@@ -33,7 +18,7 @@ class Finding:
         path: the file.
         line: from 1.
         rule: the rule that is broken.
-        what: what it is about, such as a table; empty where the line alone tells it.
+        what: its subject, such as a table; empty where the line alone shows it.
         shown: lines that show it, such as a difference.
     """
 
@@ -45,16 +30,16 @@ class Finding:
 
     @property
     def why(self) -> str:
-        """What it is about, and why it hurts; on the lines that follow, what shows it."""
-        why = f"{self.what}: {self.rule.hurts}" if self.what else self.rule.hurts
+        """Its subject, and why the rule exists; on the following lines, what shows it."""
+        why = f"{self.what}: {self.rule.why}" if self.what else self.rule.why
         return f"{why}\n{self.shown}" if self.shown else why
 
 
 def as_text(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
-    """For people: a place, why it hurts, what to write instead; at the end a summary.
+    """The place, the reason and the safe code of each finding, and a summary.
 
     Args:
-        findings: in the order in which they are to be shown.
+        findings: in the order of the output.
         revisions: the files that were read.
     """
     parts = []
@@ -66,31 +51,24 @@ def as_text(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
 
 
 def as_json(findings: Iterable[Finding]) -> str:
-    """For machines: a list of objects.
-
-    Args:
-        findings: in the order in which they are to be shown.
-    """
+    """A JSON list of objects, in the order of the findings."""
     rows = [
         {
-            "file": os.path.relpath(each.path),
-            "line": each.line,
-            "rule": each.rule.name,
-            "why": each.why,
-            "instead": each.rule.instead,
+            "file": os.path.relpath(finding.path),
+            "line": finding.line,
+            "rule": finding.rule.name,
+            "why": finding.why,
+            "instead": finding.rule.instead,
         }
-        for each in findings
+        for finding in findings
     ]
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
 def as_github(findings: Iterable[Finding]) -> Iterator[str]:
-    """Annotations of GitHub Actions, which wants paths from the repository's root.
+    """Annotations of GitHub Actions, with paths relative to the repository's root.
 
     See https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#setting-an-error-message
-
-    Args:
-        findings: in the order in which they are to be shown.
     """
     for finding in findings:
         path = finding.path.resolve()
@@ -102,11 +80,11 @@ def as_github(findings: Iterable[Finding]) -> Iterator[str]:
 
 def _summary(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
     files = {finding.path for finding in findings}
-    others = sorted(path.name for path in files.difference(revisions))
+    outside = sorted(path.name for path in files.difference(revisions))
     if not findings:
         return f"{_counted(len(revisions), 'revision')}, no findings"
-    inside = len(files) - len(others)
-    places = [*([f"{inside} of {_counted(len(revisions), 'revision')}"] if inside else []), *others]
+    inside = len(files) - len(outside)
+    places = [*([f"{inside} of {_counted(len(revisions), 'revision')}"] if inside else []), *outside]
     return f"{_counted(len(findings), 'finding')} in {', '.join(places)}"
 
 
@@ -115,7 +93,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """As GitHub wants it: percent signs first, then the ends of lines, then what separates properties."""
+    """Escaped for GitHub: percent signs first, then line ends, then the separators of properties."""
     for character in f"%\r\n{more}":
         text = text.replace(character, f"%{ord(character):02X}")
     return text

@@ -1,7 +1,7 @@
-"""What a statement does to which tables, as far as its SQL tells."""
+"""A SQL statement: what it changes, blocks and loses, and which types it needs, as far as its text says."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 Types = dict[str, str]  # what CREATE TYPE and CREATE DOMAIN say of each, by name
 DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-ANY = "*"  # among types: a program, or what needs a database, may have created others
+ANY = "*"  # among types: a program, or code that needs a database, may have created any type
 
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 NAME = rf"(?:{_PART}(?:\.{_PART})?)"
@@ -38,7 +38,6 @@ CREATE_TABLE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 CREATED = pattern(r"CREATE (?:\w+ ){0,2}(?:TABLE|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(<name>)")
 CREATE_TYPE = pattern(r"CREATE (?:TYPE|DOMAIN) (<name>)")
 ALTER_TABLE = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
-# Drops no more than a limit or a default, or drops a column.
 DROP_COLUMN = pattern(r"\bDROP (?!(?:CONSTRAINT|DEFAULT|NOT|IDENTITY|EXPRESSION)\b)(?:COLUMN )?(?:IF EXISTS )?(<name>)")
 DATA = pattern(r"\b(?:INSERT INTO|UPDATE(?: ONLY)?|DELETE FROM(?: ONLY)?|MERGE INTO|COPY) (<name>)")
 READ = pattern(r"\b(?:FROM|JOIN) (<name>)(?![\w$.]| ?\()")
@@ -46,17 +45,16 @@ READ = pattern(r"\b(?:FROM|JOIN) (<name>)(?![\w$.]| ?\()")
 _DROP_TYPE = pattern(r"DROP (?:TYPE|DOMAIN) (?:IF EXISTS )?<names>")
 _RENAME_TYPE = pattern(r"ALTER (?:TYPE|DOMAIN) (<name>) RENAME TO (<name>)")
 _REFERENCES = pattern(r"\b(?:REFERENCES|(?:AT|DE)TACH PARTITION) (<name>)")
-# Writers go on meanwhile.
-_WEAK = pattern(
+_ALLOWING_WRITES = pattern(
     r"(?:VALIDATE CONSTRAINT|ATTACH PARTITION|DETACH PARTITION .*CONCURRENTLY|CLUSTER ON|SET \(|RESET \(|"
     r"ALTER (?:COLUMN )?<name> SET STATISTICS)"
 )
-_STOPPING = pattern(
+_BLOCKING = pattern(
     r"(?:CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY\b)(?:.*? )?ON (?:ONLY )?|DROP TABLE (?:IF EXISTS )?|"
     r"LOCK (?:TABLE )?(?:ONLY )?|TRUNCATE (?:TABLE )?(?:ONLY )?|REINDEX TABLE |CLUSTER |"
     r"(?:CREATE|DROP|ALTER) (?:OR REPLACE |CONSTRAINT )*(?:TRIGGER|RULE|POLICY) .*? ON )<names>"
 )
-_GENTLE = pattern(r"(?:CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:.*? )?ON (?:ONLY )?|COMMENT ON TABLE )(<name>)")
+_ONLINE = pattern(r"(?:CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:.*? )?ON (?:ONLY )?|COMMENT ON TABLE )(<name>)")
 _EMPTIES = pattern(r"(?:DROP TABLE|TRUNCATE(?: TABLE)?) (?:IF EXISTS )?(?:ONLY )?<names>")
 _DROPS_MORE = pattern(r"(?:DROP (?:SCHEMA|TYPE|DOMAIN|EXTENSION)\b.* CASCADE$|DROP (?:OWNED|DATABASE)\b.*)")
 
@@ -69,7 +67,7 @@ class Statement:
         sql: as PostgreSQL would get it.
         plain: on one line, without comments and without what literals and programs hold.
         line: of the revision's file, from 1; 0 for the transaction around it.
-        operation: what the revision called, where it can be told.
+        operation: what the revision called; None for SQL that it executes without an operation.
         transaction: the number of its transaction in the revision; None outside.
     """
 
@@ -81,7 +79,7 @@ class Statement:
 
     @property
     def is_own(self) -> bool:
-        """Whether an operation of safe_migrations printed it, rather than the revision itself."""
+        """Whether an operation of safe_migrations wrote it."""
         return type(self.operation).__module__.startswith("safe_migrations.")
 
     @property
@@ -91,7 +89,7 @@ class Statement:
 
     @property
     def is_program(self) -> bool:
-        """Whether it is a program of the revision's own, of which nothing can be told."""
+        """Whether it is a DO block of the revision's own, whose effects are unknown."""
         return bool(re.match(r"DO\b", self.plain, re.IGNORECASE)) and not self.is_own
 
     @property
@@ -108,11 +106,7 @@ class Statement:
 
 
 def split(text: str) -> Iterator[tuple[str, str]]:
-    """The statements of a text, each as it stands and in plain: see `Statement`.
-
-    Args:
-        text: SQL.
-    """
+    """The statements of a text, as written and plain: see `Statement`."""
     masked = _OPAQUE.sub(_mask, text)
     without_names = _OPAQUE.sub(lambda match: "." * len(match[0]), text)
     start = 0
@@ -124,46 +118,38 @@ def split(text: str) -> Iterator[tuple[str, str]]:
 
 
 def bare(name: str) -> str:
-    """A name as PostgreSQL keeps it, without the schema that is the default.
-
-    Args:
-        name: as SQL has it.
-    """
+    """A name as PostgreSQL stores it, without the default schema."""
     parts = re.findall(_PART, name)
     kept = (part[1:-1].replace('""', '"') if part.startswith('"') else part.lower() for part in parts)
     return ".".join(kept).removeprefix("public.")
 
 
 def names_in(names: str) -> set[str]:
-    """Each of several names, with commas between them.
-
-    Args:
-        names: as SQL has them.
-    """
+    """The names in a list with commas."""
     return {bare(name) for name in re.findall(NAME, names)}
 
 
 def levels(plain: str) -> Iterator[str]:
-    """What stands in each pair of parentheses, and at last outside of them, without what is nested in it.
-
-    Args:
-        plain: a statement without literals.
-    """
+    """The text in each pair of parentheses, and at last outside, without nested parentheses."""
     while inner := re.search(r"\(([^()]*)\)", plain):
         yield inner[1]
         plain = f"{plain[: inner.start()]} {plain[inner.end() :]}"
     yield plain
 
 
-def stopped_tables(statement: Statement) -> list[set[str]]:
-    """The tables whose writers wait from here until the transaction ends; those that a foreign key connects, together.
+def altered(statements: Iterable[Statement], created: set[str]) -> Iterator[tuple[Statement, str, str]]:
+    """Each ALTER TABLE of a table that is not among the created ones, with the table and the rest of the statement."""
+    for statement in statements:
+        match = ALTER_TABLE.match(statement.plain)
+        if match and bare(match[1]) not in created:
+            yield statement, bare(match[1]), match[2]
 
-    Args:
-        statement: any.
-    """
+
+def blocked_tables(statement: Statement) -> list[set[str]]:
+    """The tables that can't be written until the transaction ends; tables that a foreign key connects, together."""
     if match := ALTER_TABLE.match(statement.plain):
-        return [] if _WEAK.match(match[2]) else [{bare(match[1]), *map(bare, _REFERENCES.findall(match[2]))}]
-    if match := _STOPPING.match(statement.plain):
+        return [] if _ALLOWING_WRITES.match(match[2]) else [{bare(match[1]), *map(bare, _REFERENCES.findall(match[2]))}]
+    if match := _BLOCKING.match(statement.plain):
         return [{name} for name in names_in(match[1])]
     operation = statement.operation
     if isinstance(operation, DropIndexOp) and operation.table_name and " CONCURRENTLY " not in statement.plain:
@@ -172,25 +158,16 @@ def stopped_tables(statement: Statement) -> list[set[str]]:
 
 
 def touched_tables(statement: Statement) -> set[str]:
-    """The tables that a statement changes, and those that it connects with them by a foreign key.
-
-    Args:
-        statement: any.
-    """
+    """The tables that a statement changes, and the tables that it connects with them by a foreign key."""
     if match := ALTER_TABLE.match(statement.plain) or CREATE_TABLE.match(statement.plain):
         return {bare(match[1]), *map(bare, _REFERENCES.findall(statement.plain))}
-    if match := _GENTLE.match(statement.plain):
+    if match := _ONLINE.match(statement.plain):
         return {bare(match[1])}
-    return set().union(*stopped_tables(statement), map(bare, DATA.findall(statement.data)))
+    return set().union(*blocked_tables(statement), map(bare, DATA.findall(statement.data)))
 
 
 def losses(statement: Statement, created: set[str]) -> Iterator[str]:
-    """What a statement drops or empties, in words.
-
-    Args:
-        statement: any.
-        created: tables that the same revision has created, and which hold nothing that could be lost.
-    """
+    """The data that a statement drops, in words; a table that the same revision has created holds none."""
     if match := _EMPTIES.match(statement.plain):
         yield from (f"the table {name}" for name in sorted(names_in(match[1]) - created))
     elif (match := ALTER_TABLE.match(statement.plain)) and bare(match[1]) not in created:
@@ -200,12 +177,7 @@ def losses(statement: Statement, created: set[str]) -> Iterator[str]:
 
 
 def types_after(types: Types, statement: Statement) -> Types:
-    """The types that exist after a statement.
-
-    Args:
-        types: those before it.
-        statement: any.
-    """
+    """The types that exist after a statement."""
     if match := CREATE_TYPE.match(statement.plain):
         return {**types, bare(match[1]): statement.plain[match.end() :]}
     if match := _DROP_TYPE.match(statement.plain):
@@ -217,11 +189,7 @@ def types_after(types: Types, statement: Statement) -> Types:
 
 
 def types_used(statement: Statement) -> set[str]:
-    """The enums and domains that the columns of an operation have, by name.
-
-    Args:
-        statement: any; what is written as SQL names types of extensions as well, which can't be told apart.
-    """
+    """The enums and domains that the columns of an operation have, by name."""
     match statement.operation if CREATE_TABLE.match(statement.plain) or ALTER_TABLE.match(statement.plain) else None:
         case CreateTableOp(columns=items):
             used = [item.type for item in items if isinstance(item, sa.Column)]
@@ -240,10 +208,10 @@ def types_used(statement: Statement) -> set[str]:
 
 
 def _mask(match: re.Match[str]) -> str:
-    """As long as it was, so that places stay the same."""
-    found = match[0]
+    """Keep the length, so that offsets remain valid."""
+    text = match[0]
     if match["name"]:
-        return found
-    if found.startswith(("--", "/*")):
-        return " " * len(found)
-    return f"{found[0]}{'.' * (len(found) - 2)}{found[-1]}"
+        return text
+    if text.startswith(("--", "/*")):
+        return " " * len(text)
+    return f"{text[0]}{'.' * (len(text) - 2)}{text[-1]}"

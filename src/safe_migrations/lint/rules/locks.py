@@ -1,35 +1,36 @@
-"""Rules of what a change does to tables that are in use: what it locks, scans and rewrites."""
+"""What the statements of a revision do to tables in use: locks, scans and rewrites."""
 
 import ast
 import re
 from collections.abc import Iterator
 from itertools import chain
 
-from safe_migrations.lint.revision_files import Revision
-from safe_migrations.lint.rule_table import Place, altered, rule
+from safe_migrations.lint.registry import Place, rule
+from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.statements import (
     ALTER_TABLE,
+    altered,
     bare,
+    blocked_tables,
     levels,
     names_in,
     pattern,
-    stopped_tables,
 )
 
 
 @rule(
     "rewriting-column",
-    hurts="ACCESS EXCLUSIVE stops readers and writers while every row and index is written anew",
+    why="rewrites every row and index while holding ACCESS EXCLUSIVE, blocking reads and writes",
     instead="""\
 op.add_column("item", sa.Column("code", sa.Uuid(), nullable=True))
-op.alter_column("item", "code", server_default=sa.text("gen_random_uuid()"))  # for rows to come; then a backfill""",
+op.alter_column("item", "code", server_default=sa.text("gen_random_uuid()"))  # for new rows; then a backfill""",
     by_acknowledged=True,
 )
 def rewriting_column(revision: Revision) -> Iterator[Place]:
-    """Serial columns and domains; squawk knows of volatile defaults, of identity and of stored expressions."""
+    """Serial columns and domains; squawk finds volatile defaults, identities and stored expressions."""
     added = pattern(r"\bADD (?:COLUMN )?(?:IF NOT EXISTS )?(<name>) (<name>)")
     serial, limited = re.compile(r"(?:big|small)?serial[248]?"), pattern(r"\b(?:CHECK|NOT NULL)\b")
-    for statement, table, action in altered(revision):
+    for statement, table, action in altered(revision.upgrade, revision.created):
         for column, type_ in added.findall(action):
             if serial.fullmatch(bare(type_)) or limited.search(revision.types_at(statement).get(bare(type_), "")):
                 yield statement.line, f"{table}.{bare(column)}"
@@ -37,14 +38,14 @@ def rewriting_column(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "table-rewrite",
-    hurts="ACCESS EXCLUSIVE stops readers and writers while every row and index is written anew",
+    why="rewrites every row and index while holding ACCESS EXCLUSIVE, blocking reads and writes",
     instead="""\
-with op.get_context().autocommit_block():  # alone in its revision
-    # the reason for SQL: VACUUM makes room for new rows, and can't run in a transaction
+with op.get_context().autocommit_block():  # in a revision of its own
+    # Raw SQL: VACUUM frees the space for new rows, and can't run in a transaction.
     op.execute("VACUUM item")
-# the reason for SQL: Alembic has no operation for it; with a unique index, readers go on
+# Raw SQL: Alembic has no operation for this. It needs a unique index; reads continue.
 op.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY item_count")
-# or, for a small table: acknowledged = "item is locked while its rows are written anew\"""",
+# or, for a small table: acknowledged = "the rewrite of item blocks reads and writes\"""",
     by_acknowledged=True,
 )
 def table_rewrite(revision: Revision) -> Iterator[Place]:
@@ -56,21 +57,21 @@ def table_rewrite(revision: Revision) -> Iterator[Place]:
         match = whole.match(statement.plain)
         if match and bare(match[1] or "") not in revision.created:
             yield statement.line, bare(match[1] or "")
-    for statement, table, action in altered(revision):
+    for statement, table, action in altered(revision.upgrade, revision.created):
         if re.search(r"\bSET (?:(?:UN)?LOGGED|TABLESPACE|ACCESS METHOD)\b", action, re.IGNORECASE):
             yield statement.line, table
 
 
 @rule(
     "attaching-partition",
-    hurts="ACCESS EXCLUSIVE on the partition stops its readers and writers while every row is checked for its bound",
+    why="scans the partition while holding ACCESS EXCLUSIVE on it, blocking its reads and writes",
     instead="""\
 op.create_check_constraint("bound", "item_2020", "id IS NOT NULL AND id >= 0 AND id < 9", postgresql_not_valid=True)
 # in a second revision
 op.validate_constraint("bound", "item_2020")
-# in a third one, which says again that the check is valid
+# in a third revision, where this is a no-op, except after a downgrade
 op.validate_constraint("bound", "item_2020")
-# the reason for SQL: Alembic has no operation for partitions
+# Raw SQL: Alembic has no operation for partitions.
 op.execute("ALTER TABLE item ATTACH PARTITION item_2020 FOR VALUES FROM (0) TO (9)")""",
 )
 def attaching_partition(revision: Revision) -> Iterator[Place]:
@@ -86,11 +87,11 @@ def attaching_partition(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "explicit-lock",
-    hurts="it stops writers, in its usual mode readers too, until the commit, longer than a change needs it",
-    instead="nothing: each change takes the lock that it needs; for rows, SELECT … FOR UPDATE",
+    why="blocks writes, and in its default mode reads, until the commit: longer than the change needs",
+    instead="nothing: each statement takes the lock that it needs; to lock rows, SELECT … FOR UPDATE",
 )
 def explicit_lock(revision: Revision) -> Iterator[Place]:
-    """The modes that go together with reading and writing are left alone."""
+    """Modes that allow reads and writes are no finding."""
     lock = pattern(r"LOCK (?!.* IN (?:ROW|ACCESS SHARE|SHARE UPDATE) )(?:TABLE )?(?:ONLY )?<names>")
     for statement in revision.upgrade:
         match = lock.match(statement.plain)
@@ -100,12 +101,12 @@ def explicit_lock(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "update-without-where",
-    hurts="it locks every row until the commit: writers wait, dead rows fill the table, replicas lag",
-    instead="a backfill, in batches: safe-migrations backfill NAME; or a WHERE that leaves only few rows",
+    why="locks every row until the commit: writes wait, dead rows bloat the table, and replicas lag",
+    instead="a backfill in batches: safe-migrations backfill NAME; or a WHERE clause that matches few rows",
 )
 def update_without_where(revision: Revision) -> Iterator[Place]:
     verb = pattern(r"\b(?:UPDATE (?:ONLY )?(?=.* SET )|DELETE FROM (?:ONLY )?)(<name>)")
-    true = r"(?:TRUE|(?P<side>[\w.']+) ?= ?(?P=side))"  # as it stands for "all of them"
+    true = r"(?:TRUE|(?P<side>[\w.']+) ?= ?(?P=side))"  # another way to write "every row"
     where, in_parentheses = pattern(rf"\bWHERE (?! ?{true} *(?:RETURNING\b|$))"), pattern(rf"\( ?({true}) ?\)")
     for statement in chain(revision.upgrade, revision.downgrade):
         for level in levels(in_parentheses.sub(r"\1", statement.data)):
@@ -116,13 +117,13 @@ def update_without_where(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "row-by-row",
-    hurts="each row is a round trip while the transaction keeps its locks: minutes for what takes seconds",
+    why="each row costs a round trip while the transaction holds its locks: minutes instead of seconds",
     instead="""\
-# one statement for a table that a few people use, or a backfill: safe-migrations backfill NAME
+# one statement for a small table, or a backfill: safe-migrations backfill NAME
 op.execute(sa.update(item).where(item.c.sku.is_(None)).values(sku=item.c.name))""",
 )
 def row_by_row(revision: Revision) -> Iterator[Place]:
-    """A loop over what the file itself lists is none."""
+    """A loop over values that the file itself lists is no finding."""
     for node in ast.walk(revision.tree):
         match node:
             case ast.For():
@@ -141,8 +142,8 @@ def row_by_row(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "do-block",
-    hurts="a program on the server: no linter, no preview and no downgrade can tell what it locks or destroys",
-    instead="the operations of Alembic, or plain statements; a backfill for what goes through rows",
+    why="runs a program on the server: no linter, preview or downgrade can see what it locks or destroys",
+    instead="Alembic's operations, or plain statements; a backfill to change many rows",
 )
 def do_block(revision: Revision) -> Iterator[Place]:
     for statement in chain(revision.upgrade, revision.downgrade):
@@ -152,29 +153,29 @@ def do_block(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "several-tables",
-    hurts="its locks stop the writers of all of them until the commit, and code that uses them in another order "
-    "deadlocks with it",
-    instead="a revision for each table; a foreign key and the table that it refers to may be together",
+    why="blocks writes to all of these tables until the commit, and deadlocks with code that locks them in another "
+    "order",
+    instead="one revision for each table; a foreign key and the table that it references may share one",
 )
 def several_tables(revision: Revision) -> Iterator[Place]:
     held: dict[int, list[set[str]]] = {}
-    told: set[int] = set()
+    reported: set[int] = set()
     for statement in revision.upgrade:
-        groups = [group - revision.created for group in stopped_tables(statement)]
-        if not any(groups) or statement.transaction is None or statement.transaction in told:
+        groups = [group - revision.created for group in blocked_tables(statement)]
+        if not any(groups) or statement.transaction is None or statement.transaction in reported:
             continue
         together = held.setdefault(statement.transaction, [])
         together += groups
         everything = set().union(*together)
         if not any(everything <= each for each in together):
-            told.add(statement.transaction)
+            reported.add(statement.transaction)
             yield statement.line, ", ".join(sorted(everything))
 
 
 @rule(
     "index-if-not-exists",
-    hurts="a build that fails leaves an INVALID index; the next run skips it, and no query ever uses it",
-    instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # it replaces an invalid one',
+    why="a failed build leaves an INVALID index; the next run skips it, and no query ever uses it",
+    instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # replaces an invalid index',
 )
 def index_if_not_exists(revision: Revision) -> Iterator[Place]:
     for statement in chain(revision.upgrade, revision.downgrade):
@@ -184,8 +185,8 @@ def index_if_not_exists(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "changed-timeout",
-    hurts="it holds for the revisions that follow, too, and takes away the bound that keeps traffic moving",
-    instead="nothing here; MIGRATION_LOCK_TIMEOUT and MIGRATION_STATEMENT_TIMEOUT in the environment",
+    why="the setting lasts for the following revisions too, and removes the limit on how long running code waits",
+    instead="nothing here; set MIGRATION_LOCK_TIMEOUT and MIGRATION_STATEMENT_TIMEOUT in the environment",
 )
 def changed_timeout(revision: Revision) -> Iterator[Place]:
     timeout = r"((?:lock|statement|transaction|idle_in_transaction_session)_timeout)"
@@ -199,10 +200,10 @@ def changed_timeout(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "transaction-nesting",
-    hurts="it ends or opens the revision's transaction: a failure leaves half of it, and the next run fails",
+    why="ends or begins the revision's transaction: a failure leaves half of the revision, and the next run fails",
     instead="""\
-with op.get_context().autocommit_block():  # alone in its revision
-    # the reason for SQL: VACUUM can't run in a transaction
+with op.get_context().autocommit_block():  # in a revision of its own
+    # Raw SQL: VACUUM can't run in a transaction.
     op.execute("VACUUM item")""",
 )
 def transaction_nesting(revision: Revision) -> Iterator[Place]:
@@ -214,14 +215,13 @@ def transaction_nesting(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "ban-concurrent-index-creation-in-transaction",
-    hurts="PostgreSQL refuses CONCURRENTLY in a transaction, and outside of it nothing is rolled back when it fails, "
-    "nor what the revision did before it: the upgrade is refused, or half-done",
-    instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # alone in its revision',
+    why="PostgreSQL refuses CONCURRENTLY in a transaction; outside of it, a failure leaves half of the revision",
+    instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # in a revision of its own',
 )
 def concurrently_after_changes(revision: Revision) -> Iterator[Place]:
-    """Changes before it; squawk knows of those in a transaction."""
-    before = False
+    """CONCURRENTLY after other changes; squawk finds it in a transaction."""
+    changed = False
     for statement in revision.upgrade:
-        if " CONCURRENTLY " in statement.plain.upper() and before:
+        if " CONCURRENTLY " in statement.plain.upper() and changed:
             yield statement.line, ""
-        before |= statement.transaction is not None and statement.plain.upper() != "BEGIN"
+        changed |= statement.transaction is not None and statement.plain.upper() != "BEGIN"

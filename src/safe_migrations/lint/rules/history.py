@@ -1,0 +1,29 @@
+"""What the history, the offline run and the acknowledgements of a revision show; `check.py` finds these."""
+
+from safe_migrations.lint.registry import rule
+
+rule(
+    "edited-revision",
+    why="databases that have applied the revision keep the old schema; new databases get a different one",
+    instead="restore the file as it is on the main branch, and put the change in a new revision",
+)
+rule(
+    "head-file",
+    why="two branches that each add a revision merge without a conflict, and production has two heads",
+    instead="the id of the newest revision on the only line of alembic/versions/HEAD; the revision commands write it",
+)
+rule(
+    "needs-database",
+    why="the revision does not run without a database, so no linter sees its locks, and --sql fails",
+    instead="statements that need no query result: WHERE, IF EXISTS, column types; a backfill to change many rows",
+)
+rule(
+    "python-error",
+    why="it fails with a database as well: the upgrade, or the downgrade when it is needed most",
+    instead="correct the call: names and arguments as Alembic, SQLAlchemy and safe_migrations.operations document them",
+)
+rule(
+    "unused-acknowledgement",
+    why="it hides the next finding on this line, which nobody has reviewed",
+    instead="remove it; an acknowledgement names rule and reason: # safe: several-tables because no code uses them",
+)
