@@ -114,5 +114,5 @@ def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
         "version_table": service.version_table,
         "version_table_schema": service.version_table_schema,
         "include_name": plugin.include_name(options.get("include_name")),
-        "process_revision_directives": plugin.write_series(options.get("process_revision_directives")),
+        "process_revision_directives": plugin.write_plan(options.get("process_revision_directives")),
     }

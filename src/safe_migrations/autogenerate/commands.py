@@ -1,4 +1,4 @@
-"""The author's command: preview."""
+"""The command `preview`."""
 
 import argparse
 import json
@@ -13,17 +13,17 @@ def register(commands: Commands) -> None:
     Args:
         commands: of the command line.
     """
-    commands.add("preview", preview, "show what differs from the models, and the SQL of the revisions to write", JSON)
+    commands.add("preview", preview, "show the revisions that autogenerate would write, and their SQL", JSON)
 
 
 def preview(arguments: argparse.Namespace) -> int:
-    """Show what `revision --autogenerate` would write."""
+    """Show the revisions that `revision --autogenerate` would write."""
     from safe_migrations.autogenerate.preview import read_preview
 
     previews = read_preview(project_of(arguments))
     if arguments.json:
-        print(json.dumps([asdict(each) for each in previews], indent=2, ensure_ascii=False))
+        print(json.dumps([asdict(preview) for preview in previews], indent=2, ensure_ascii=False))
     else:
-        nothing = "-- The models and the database agree: there is nothing to migrate."
-        print("\n\n".join(each.as_text() for each in previews) or nothing)
+        no_difference = "-- The models and the database agree; nothing to migrate."
+        print("\n\n".join(preview.as_text() for preview in previews) or no_difference)
     return 0

@@ -1,4 +1,4 @@
-"""What autogenerate has found, seen as a whole, because one difference often explains another."""
+"""The comparison of models and database as a whole, because one difference often explains another."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -8,61 +8,53 @@ from alembic.operations import MigrateOperation, ops
 from sqlalchemy import Column, Connection, Table
 from sqlalchemy.types import NullType
 
-from safe_migrations.autogenerate.backfill_files import BackfillFile
+from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.ddl.column_changes import DIALECT, keeps_rows
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 
-class Differences:
+class Comparison:
     """The differences between models and database.
 
     Attributes:
-        operations: what Alembic would do, one by one, in an order that does not depend on chance.
+        operations: what Alembic would do, one by one, in a deterministic order.
         connection: to the database.
         tables: of the models, by their keys in the metadata.
-        created: the tables that come, by their names.
-        dropped: those that go.
-        added: the columns that come, by the names of their tables and their own.
-        removed: those that go.
-        converted: the columns whose rows another type writes anew.
-        replaced: what drops an index or a constraint, where another one of the same name comes.
-        backfills: what the safe forms need, as far as they have been asked for.
+        created: the operations that create tables, by the tables' names.
+        dropped: the operations that drop tables.
+        added: the columns that are added, by the names of table and column.
+        removed: the columns that are dropped.
+        converted: the columns whose new type rewrites the table.
+        replaced: the operations that drop an index or a constraint whose name another one gets.
+        backfills: the backfills that the safe forms need; they add to it.
     """
 
     def __init__(
         self, operations: Iterable[MigrateOperation], connection: Connection, tables: Mapping[str, Table]
     ) -> None:
-        """Look at all of them.
-
-        Args:
-            operations: what Alembic has found.
-            connection: to the database.
-            tables: of the models, by their keys in the metadata.
-        """
         self.operations = _in_order(operations)
         self.connection = connection
         self.tables = tables
-        self.created = {table_of(each): each for each in self.of(ops.CreateTableOp)}
-        self.dropped = {table_of(each): each for each in self.of(ops.DropTableOp)}
-        self.added = {(table_of(each), each.column.name): each.column for each in self.of(ops.AddColumnOp)}
-        self.removed = {(table_of(each), each.column_name): each.to_column() for each in self.of(ops.DropColumnOp)}
-        types = {(table_of(each), each.column_name): each for each in self.of(ops.AlterColumnOp)}
+        self.created = {table_of(create): create for create in self.of(ops.CreateTableOp)}
+        self.dropped = {table_of(drop): drop for drop in self.of(ops.DropTableOp)}
+        self.added = {(table_of(add), add.column.name): add.column for add in self.of(ops.AddColumnOp)}
+        self.removed = {(table_of(drop), drop.column_name): drop.to_column() for drop in self.of(ops.DropColumnOp)}
         self.converted = {
-            key
-            for key, each in types.items()
-            if each.modify_type is not None and not keeps_rows(each.existing_type, each.modify_type)
+            (table_of(change), change.column_name)
+            for change in self.of(ops.AlterColumnOp)
+            if change.modify_type is not None and not keeps_rows(change.existing_type, change.modify_type)
         }
-        new_names = {name_of(each) for each in self.of(ops.CreateIndexOp, ops.AddConstraintOp)}
-        drops = {name_of(each): each for each in self.of(ops.DropIndexOp, ops.DropConstraintOp)}
+        new_names = {name_of(create) for create in self.of(ops.CreateIndexOp, ops.AddConstraintOp)}
+        drops = {name_of(drop): drop for drop in self.of(ops.DropIndexOp, ops.DropConstraintOp)}
         self.replaced = {name: drops[name] for name in drops.keys() & new_names}
-        self.backfills: list[BackfillFile] = []
+        self.backfills: list[NewBackfill] = []
 
     def of(self, *kinds: type[Any]) -> list[Any]:
-        """Those of these kinds."""
-        return [each for each in self.operations if isinstance(each, kinds)]
+        """The operations of these kinds."""
+        return [operation for operation in self.operations if isinstance(operation, kinds)]
 
     def related(self, name: str) -> str:
-        """A name for the new tables that foreign keys connect with this one: they are one change."""
+        """A common name for the new tables that foreign keys connect with this one: they are one change."""
         related = {name}
         while (
             more := {
@@ -77,25 +69,22 @@ class Differences:
         return min(related)
 
     def candidates(self, table: str, column: Column[Any]) -> list[str]:
-        """The columns of its table and type that go: it may be one of them under another name."""
-        text = type_text(column)
-        return [name for (of, name), each in self.removed.items() if of == table and type_text(each) == text]
+        """The dropped columns of the same table and type, one of which may be renamed to this one."""
+        return [name for (of, name), old in self.removed.items() if of == table and type_text(old) == type_text(column)]
 
-    def alike(self, table: str, column: Column[Any]) -> str | None:
-        """The column that this one may be another name for: the only one of its type that goes, as it comes."""
+    def renamed_from(self, table: str, column: Column[Any]) -> str | None:
+        """The column that may be renamed to this one: the only dropped one of its type, if it is the only added one."""
+        dropped = self.candidates(table, column)
+        added = [name for (of, name), new in self.added.items() if of == table and type_text(new) == type_text(column)]
+        return dropped[0] if len(dropped) == len(added) == 1 else None
 
-        text = type_text(column)
-        coming = [name for (of, name), each in self.added.items() if of == table and type_text(each) == text]
-        going = self.candidates(table, column)
-        return going[0] if len(going) == len(coming) == 1 else None
+    def phase_of_dropping(self, operation: MigrateOperation, columns: Any) -> str:
+        """The phase that drops a constraint: expand, as the new code may violate it, unless its column is dropped."""
+        dropped = any((table_of(operation), column) in self.removed for column in columns)
+        return CONTRACT if dropped else EXPAND
 
-    def relaxing(self, operation: MigrateOperation, columns: Any) -> str:
-        """The phase in which a rule goes: first, because the new code may break it, unless its column goes as well."""
-        going = any((table_of(operation), column) in self.removed for column in columns)
-        return CONTRACT if going else EXPAND
-
-    def building(self, operation: MigrateOperation, columns: Any) -> str:
-        """The phase in which an index is built: first, as the new code may need it, unless a type changes before."""
+    def phase_of_building(self, operation: MigrateOperation, columns: Any) -> str:
+        """The phase that builds an index: expand, because the new code may need it, unless a type changes before."""
         converted = any((table_of(operation), column.name) in self.converted for column in columns)
         return CONTRACT if converted else EXPAND
 
@@ -108,9 +97,9 @@ class Differences:
 
 
 def _in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
-    """One by one; tables are dropped before those that they refer to, and the rest does not depend on chance."""
+    """One by one, in a deterministic order; a table is dropped before the tables that it references."""
     flat = list(_flat(operations))
-    dropped = {table_of(each): each for each in flat if isinstance(each, ops.DropTableOp)}
+    dropped = {table_of(drop): drop for drop in flat if isinstance(drop, ops.DropTableOp)}
     before: dict[str, set[str]] = {name: set() for name in sorted(dropped)}
     for name, operation in dropped.items():
         for other in referred(operation.to_table()) & dropped.keys() - {name}:
@@ -119,9 +108,9 @@ def _in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
         names = list(TopologicalSorter(before).static_order())
     except CycleError:
         names = list(before)
-    columns = sorted((each for each in flat if isinstance(each, ops.DropColumnOp)), key=lambda each: each.column_name)
-    others = [each for each in flat if not isinstance(each, (ops.DropTableOp, ops.DropColumnOp))]
-    return [*others, *columns, *(dropped[name] for name in names)]
+    columns = sorted((drop for drop in flat if isinstance(drop, ops.DropColumnOp)), key=lambda drop: drop.column_name)
+    rest = [operation for operation in flat if not isinstance(operation, ops.DropTableOp | ops.DropColumnOp)]
+    return [*rest, *columns, *(dropped[name] for name in names)]
 
 
 def _flat(operations: Iterable[MigrateOperation]) -> Iterator[MigrateOperation]:
@@ -133,7 +122,7 @@ def _flat(operations: Iterable[MigrateOperation]) -> Iterator[MigrateOperation]:
 
 
 def table_of(operation: Any) -> str:
-    """The table that an operation is about, as the metadata's key has it."""
+    """The table of an operation, as in the metadata's keys."""
     name = getattr(operation, "source_table", None) or operation.table_name
     schema = getattr(operation, "schema", None) or getattr(operation, "kw", {}).get("source_schema")
     return f"{schema}.{name}" if schema else str(name)
@@ -145,7 +134,7 @@ def names_of(operation: Any) -> tuple[str, str | None]:
 
 
 def name_of(operation: Any) -> tuple[str, str]:
-    """What makes an index or a constraint the same one."""
+    """What identifies an index or a constraint."""
     return table_of(operation), str(getattr(operation, "index_name", None) or operation.constraint_name)
 
 
@@ -162,11 +151,6 @@ def referred(table: Table) -> set[str]:
 
 
 def alter(operation: Any, **changes: Any) -> ops.AlterColumnOp:
-    """An operation that changes a column, and says of it no more than that.
-
-    Args:
-        operation: another one, of the same column.
-        changes: as `AlterColumnOp` takes them.
-    """
+    """An operation that changes the column of another operation, with the arguments of `AlterColumnOp`."""
     name = operation.column.name if isinstance(operation, ops.AddColumnOp) else operation.column_name
     return ops.AlterColumnOp(operation.table_name, name, schema=operation.schema, **changes)

@@ -1,4 +1,4 @@
-"""What `run_env` gives to Alembic's autogenerate, imported when it is needed: an upgrade does not wait for it.
+"""What `run_env` adds to Alembic's autogenerate, imported when it is needed, so that an upgrade does not wait for it.
 
 The entry point `alembic.plugins` of this distribution names this module.
 See https://alembic.sqlalchemy.org/en/latest/api/plugins.html
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # Alembic imports this module while it is being imported itse
     from alembic.runtime.migration import MigrationContext
     from alembic.runtime.plugins import Plugin
 
-# Alembic's own; checks, by their names; enums.
+# Alembic's own; checks, compared by name; enums.
 PLUGINS = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname", "safe_migrations.enums"]
 PROGRESS_SCHEMA = "safe_migrations"
 
@@ -32,28 +32,28 @@ def setup(plugin: "Plugin") -> None:
     plugin.add_autogenerate_comparator(_compare_default, "column", "server_default", priority=DispatchPriority.FIRST)
 
 
-def write_series(own: Directives | None) -> Directives:
-    """`process_revision_directives`: replace what autogenerate has found by revisions that are safe to run.
+def write_plan(own: Directives | None) -> Directives:
+    """`process_revision_directives`: replace Alembic's revision by revisions that are safe to run.
 
     Args:
-        own: the project's; it comes first.
+        own: the project's, which is called first.
     """
 
     def process(migration: "MigrationContext", revision: Any, directives: "list[MigrationScript]") -> None:
-        from safe_migrations.autogenerate.revisions import write_series
+        from safe_migrations.autogenerate.directives import write_plan
 
         if own is not None:
             own(migration, revision, directives)
-        write_series(migration, directives)
+        write_plan(migration, directives)
 
     return process
 
 
 def include_name(own: IncludeName | None) -> IncludeName:
-    """`include_name`: with `include_schemas`, autogenerate leaves out the schema of the backfills' progress.
+    """`include_name`: with `include_schemas`, autogenerate ignores the schema of the backfills' progress.
 
     Args:
-        own: the project's, which is asked as well.
+        own: the project's, which can exclude more.
     """
 
     def include(name: str | None, kind: str, parents: Any) -> bool:
@@ -63,12 +63,12 @@ def include_name(own: IncludeName | None) -> IncludeName:
 
 
 def _compare_enums(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.enum_changes import compare_enums
+    from safe_migrations.autogenerate.enum_comparison import compare_enums
 
     return compare_enums(*arguments)
 
 
 def _compare_default(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.enum_changes import compare_default
+    from safe_migrations.autogenerate.enum_comparison import compare_default
 
     return compare_default(*arguments)

@@ -1,16 +1,17 @@
-"""What `pdm run migrate-revision` would write, without writing it: the differences, the revisions, and their SQL."""
+"""The revisions that `pdm run migrate-revision` would write, and their SQL, without writing a file."""
 
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
 
-from safe_migrations.autogenerate.plan import Step
-from safe_migrations.autogenerate.revisions import find_differences, safe_series
-from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.autogenerate.directives import find_operations, plan
+from safe_migrations.autogenerate.plan import PlannedRevision
+from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, explain_state, read_state
@@ -23,7 +24,7 @@ class Preview:
     Attributes:
         title: what it does.
         phase: `expand` or `contract`.
-        danger: what somebody would have to acknowledge; nothing in most.
+        danger: what would have to be acknowledged; empty for most revisions.
         sql: what it would run.
     """
 
@@ -33,9 +34,9 @@ class Preview:
     sql: str
 
     def as_text(self) -> str:
-        """For people, and for psql: all but the SQL is in comments."""
-        head = f"-- {self.phase}: {self.title}"
-        return "\n".join([head, *([f"-- to acknowledge: {self.danger}"] if self.danger else []), self.sql])
+        """SQL, with the rest in comments."""
+        danger = f"-- to acknowledge: {self.danger}\n" if self.danger else ""
+        return f"-- {self.phase}: {self.title}\n{danger}{self.sql}"
 
 
 def read_preview(project: Project) -> list[Preview]:
@@ -45,22 +46,22 @@ def read_preview(project: Project) -> list[Preview]:
         project: the service's.
 
     Raises:
-        MigrationError: the database can't be reached, or is not at head.
+        ConnectionFailedError: the database can't be reached.
+        RefusedError: it is not at head.
     """
     previews: list[Preview] = []
 
     def read(_revision: Any, migration: MigrationContext) -> list[Any]:
-        if migration.connection is None:
-            raise MigrationError("This needs a database: leave out --sql.")
-        state = read_state(migration.connection, project.script, migration.opts)
+        connection = cast(Connection, migration.connection)  # preview has no offline mode
+        state = read_state(connection, project.script, migration.opts)
         if state.name != AT_HEAD:
             found, following = explain_state(state, project.service)
             if state.name == BEHIND:
-                following = "Only at head can it be compared with the models: alembic upgrade head, then again."
+                following = "The models are compared with a database at head. Run this first:\nalembic upgrade head"
             raise RefusedError(f"{found} {following}", EXIT_STATUS[state.name])
-        with quiet("alembic"):  # the preview tells it all
-            steps, _ = safe_series(migration, find_differences(migration))
-        previews.extend(_preview(step) for step in steps)
+        with quiet("alembic"):  # the preview shows every difference itself
+            revisions, _ = plan(migration, find_operations(migration))
+        previews.extend(map(_preview, revisions))
         return []
 
     with EnvironmentContext(project.config, project.script, fn=read, dont_mutate=True):
@@ -68,17 +69,13 @@ def read_preview(project: Project) -> list[Preview]:
     return previews
 
 
-def _preview(step: Step) -> Preview:
-    return Preview(step.title, step.phase, step.danger, _sql(step.upgrade()))
-
-
-def _sql(operations: list[MigrateOperation]) -> str:
+def _preview(revision: PlannedRevision) -> Preview:
     output = io.StringIO()
     migration = MigrationContext.configure(
         url="postgresql+asyncpg://",
         dialect_opts={"paramstyle": "named"},
         opts={"as_sql": True, "literal_binds": True, "output_buffer": output},
     )
-    for operation in operations:
+    for operation in revision.upgrade:
         Operations(migration).invoke(operation)
-    return output.getvalue().strip()
+    return Preview(revision.title, revision.phase, revision.danger, output.getvalue().strip())

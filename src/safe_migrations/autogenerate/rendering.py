@@ -1,4 +1,4 @@
-"""How operations that Alembic does not know look in a revision file."""
+"""The form of this library's operations, and of comments, in a revision file."""
 
 from alembic.autogenerate import render_op_text, renderers
 from alembic.autogenerate.api import AutogenContext
@@ -11,14 +11,14 @@ from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConc
 
 
 class Comment(MigrateOperation):
-    """A line for the reader of a revision."""
+    """A comment in a revision file."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 class Nothing(MigrateOperation):
-    """What stands where there is nothing to do."""
+    """`pass`, in a function that does nothing."""
 
 
 @renderers.dispatch_for(Comment)
@@ -52,7 +52,7 @@ def _render_drop_index(context: AutogenContext, operation: DropIndexConcurrently
 
 
 class ConvertColumnOp(AlterColumnOp):
-    """A change of type with the expression that converts the values, which Alembic runs but does not render."""
+    """A change of type with the expression that converts the values, which Alembic executes but does not render."""
 
 
 @renderers.dispatch_for(ConvertColumnOp)
@@ -95,6 +95,5 @@ def _render_replace(context: AutogenContext, operation: ReplaceEnumOp) -> str:
 
 
 def _call(context: AutogenContext, function: str, *arguments: object, **options: object) -> str:
-    given = [repr(each) for each in arguments]
-    given += [f"{name}={value!r}" for name, value in options.items() if value is not None]
-    return f"{context.opts['alembic_module_prefix']}{function}({', '.join(given)})"
+    texts = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in options.items() if value is not None)]
+    return f"{context.opts['alembic_module_prefix']}{function}({', '.join(texts)})"

@@ -1,4 +1,4 @@
-"""What `script.py.mako` of a project calls when a revision file is written."""
+"""The functions that `script.py.mako` of a project calls when Alembic writes a revision file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,11 @@ BY_HAND = 'phase = "expand"  # or "contract", if it runs when the new code runs 
 
 
 def declarations(config: "Config", revision: str) -> str:
-    """The lines of a new revision file that tell its phase; for script.py.mako.
+    """The lines of a new revision file that declare its phase, its backfills and its danger; for script.py.mako.
 
     Args:
         config: Alembic's.
-        revision: the new one.
+        revision: the new revision's id.
     """
     text: str = config.attributes.get(DECLARATIONS, {}).get(revision, BY_HAND)
     return text
@@ -25,16 +25,12 @@ def without_banner(body: str | None) -> str:
     """The body of a function, without Alembic's comments around it; for script.py.mako.
 
     Args:
-        body: as Alembic has rendered it; nothing for a revision by hand.
+        body: as Alembic has rendered it; None for a revision by hand.
     """
     lines = [line.strip("\n") for line in (body or "").splitlines() if not line.strip().startswith("# ###")]
     return "\n".join(lines).strip() or "pass"
 
 
 def calls_declarations(folder: Path) -> bool:
-    """Whether `script.py.mako` has a place for the declarations; in Alembic's own they go where the imports stand.
-
-    Args:
-        folder: of `env.py`.
-    """
+    """Whether the folder's `script.py.mako` calls `declarations`; with Alembic's own, they follow the imports."""
     return "declarations(" in folder.joinpath("script.py.mako").read_text(encoding="utf-8")

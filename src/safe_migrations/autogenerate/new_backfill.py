@@ -1,4 +1,4 @@
-"""The definition of a backfill, as autogenerate writes it: `alembic/backfills/NAME.py`."""
+"""A new backfill, whose file `alembic/backfills/NAME.py` autogenerate writes."""
 
 import json
 import re
@@ -26,29 +26,23 @@ backfill = Backfill(
 
 
 def backfill_name(schema: str | None, table: str, column: str) -> str:
-    """What the file, the command and `requires_backfill` call a backfill of a column; nothing that a shell would read.
-
-    Args:
-        schema: the table's, if it is not the default one.
-        table: its name.
-        column: the column's.
-    """
+    """The name of a column's backfill, as its file, the command and `requires_backfill` have it; safe in a shell."""
     return re.sub(r"\W+", "_", "_".join(part for part in (schema, table, column) if part))
 
 
 @dataclass(frozen=True)
-class BackfillFile:
+class NewBackfill:
     """A backfill of one column.
 
     Attributes:
         table: the table's name.
         schema: its schema, if it is not the default one.
         key: the columns of its primary key.
-        column: the one that gets a value where it has none.
-        value: what it becomes, in Python; None where only a person can tell.
-        where: the rows that get it, in Python.
-        source: another column that they read.
-        reason: why it is needed, in a sentence.
+        column: the column that it fills.
+        value: the value, in Python; None if the author has to write it.
+        where: the rows that get the value, in Python.
+        source: another column that `value` and `where` read.
+        reason: what it does, in a sentence.
     """
 
     table: str
@@ -62,27 +56,23 @@ class BackfillFile:
 
     @property
     def name(self) -> str:
-        """As `backfill_name` has it."""
+        """As `backfill_name` returns it."""
         return backfill_name(self.schema, self.table, self.column)
 
     def write(self, folder: Path) -> Path:
-        """Write the file; one of an earlier change of the same column makes way, because it is in git.
-
-        Args:
-            folder: `alembic/backfills`.
-        """
+        """Write the file into `alembic/backfills`; it replaces that of an earlier change, which is in git."""
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.name}.py"
         path.write_text(self.text(), encoding="utf-8")
         return path
 
     def text(self) -> str:
-        """What stands in the file."""
+        """The file's contents."""
         columns = dict.fromkeys((*self.key, self.column, *filter(None, (self.source,))))
         arguments = ", ".join([repr(self.table), *(f"sa.column({name!r})" for name in columns)])
         if self.schema:
             arguments += f", schema={self.schema!r}"
-        values = "{},  # write it, such as " + json.dumps({self.column: "…"}, ensure_ascii=False)
+        values = "{},  # write the value, such as " + json.dumps({self.column: "…"}, ensure_ascii=False)
         if self.value is not None:
             values = "{" + f"{self.column!r}: {self.value}" + "},"
         return _FILE.format(

@@ -1,9 +1,9 @@
-"""Which column types are enums, and a form of them in a revision that creates no type by itself."""
+"""The types of columns in revision files: which are enums, and how a column refers to one without creating it."""
 
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import ARRAY, Column, MetaData
+from sqlalchemy import ARRAY, Column, MetaData, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
@@ -11,11 +11,7 @@ from safe_migrations.ddl.column_changes import DIALECT, plain_type
 
 
 def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:
-    """The enum of a column's type, or of what its array holds; None for other types.
-
-    Args:
-        type_: of the models, or of the database.
-    """
+    """The enum of a column's type, or of its array's elements; None for other types."""
     native = _native(type_)
     if isinstance(native, ARRAY):
         native = _native(native.item_type)
@@ -23,35 +19,31 @@ def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:
 
 
 def managed_columns(operation: MigrateOperation) -> None:
-    """Let columns name their enums without creating them, which is done once, by an operation of its own.
+    """Let columns refer to their enums without creating them, which one operation of its own does.
 
-    The models' columns stay as they are: the operation gets copies.
-
-    Args:
-        operation: of autogenerate; a container stands for all that it holds.
+    The models' columns are not changed: the operation, and each operation that it contains, gets copies.
     """
     match operation:
         case ops.OpContainer():
-            for each in operation.ops:
-                managed_columns(each)
+            for contained in operation.ops:
+                managed_columns(contained)
         case ops.CreateTableOp():
-            operation.columns = [_managed(each) if isinstance(each, Column) else each for each in operation.columns]
+            operation.columns = [_managed(item) if isinstance(item, Column) else item for item in operation.columns]
         case ops.AddColumnOp():
             operation.column = _managed(operation.column)
         case ops.AlterColumnOp():
             operation.existing_type = operation.existing_type and _managed_type(operation.existing_type)
             operation.modify_type = operation.modify_type and _managed_type(operation.modify_type)
-        case ops.DropTableOp() | ops.DropColumnOp() if operation._reverse is not None:
-            managed_columns(operation._reverse)
 
 
 def _managed(column: Column[Any]) -> Column[Any]:
     type_ = _managed_type(column.type)
     if type_ is column.type:
         return column
-    copy = column._copy(_to_metadata=MetaData())  # else the type's copy would be registered with the models
+    table = column.table if column.table is not None else Table("_", MetaData(), column)
+    copy = table.to_metadata(MetaData()).columns[column.key]
     copy.type = type_
-    return copy._copy()  # the first copy's table would still create the type that the column had
+    return copy
 
 
 def _managed_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
@@ -64,5 +56,5 @@ def _managed_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def _native(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """What it is on PostgreSQL."""
+    """Its form on PostgreSQL."""
     return plain_type(type_).dialect_impl(DIALECT)

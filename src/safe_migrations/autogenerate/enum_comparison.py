@@ -1,7 +1,7 @@
-"""What becomes of enums when models change: Alembic's autogenerate compares tables and columns alone.
+"""The comparison of enums between models and database: Alembic's autogenerate compares tables and columns alone.
 
 The cases are those of alembic-postgresql-enum (https://github.com/Pogchamp-company/alembic-postgresql-enum); here, no
-value is removed and no table rewritten unless somebody has agreed.
+value is removed and no table rewritten without an acknowledgement.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import DefaultClause
 from sqlalchemy.types import TypeEngine
 
-from safe_migrations.autogenerate.enum_types import enum_of
+from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.ddl.column_changes import default_text
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.errors import MigrationError
@@ -33,7 +33,7 @@ _ENUMS = text("""
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
     WHERE t.typtype = 'e'
 """)
-# Columns of partitions change with their table's; a view or another type that has such a column can't change.
+# A partition's columns change with their table's; a view or another type with such a column prevents the change.
 _USES = text("""
     SELECT tn.nspname AS schema, t.typname AS name,
       cn.nspname AS table_schema, c.relname AS table_name, a.attname AS column_name
@@ -46,57 +46,43 @@ _USES = text("""
 """)
 
 
-@dataclass(frozen=True)
-class EnumChange:
-    """What becomes of one enum.
+@dataclass(frozen=True, eq=False)
+class EnumChange(MigrateOperation):
+    """A difference of one enum.
 
     Attributes:
-        kind: `CREATED` and `VALUES_ADDED` come before the tables that use it, in a transaction of their own if it is
-            the latter; `REPLACED` and `DROPPED` come last, after what the new code no longer uses.
+        kind: `CREATED` and `VALUES_ADDED` run before the tables that use it, the latter in a transaction of their own;
+            `REPLACED` and `DROPPED` run last, when no code uses the old values any more.
         name: the type's.
         schema: the type's, if it is not found without.
         upgrade: its operations.
-        downgrade: those that take it back; none for values that were added.
+        downgrade: the operations that revert it; none for added values.
         comment: what it does and why, in one line.
-        downgrade_comment: what there is to know about the way back, in lines.
-        acknowledged: what is lost or locked, if somebody has to agree.
-        tables: those that are rewritten, with their schema if it is not the default one.
+        downgrade_comment: the lines above its downgrade.
+        acknowledged: what is lost or locked, if that has to be acknowledged.
     """
 
     kind: str
     name: str
     schema: str | None
-    upgrade: list[MigrateOperation]
-    downgrade: list[MigrateOperation]
+    upgrade: Sequence[Any]
+    downgrade: Sequence[Any]
     comment: str
     downgrade_comment: tuple[str, ...] = ()
     acknowledged: str | None = None
-    tables: tuple[str, ...] = ()
 
+    def to_diff_tuple(self) -> tuple[str, "EnumChange"]:
+        """As `alembic check` reports it."""
+        return f"enum_{self.kind.replace(' ', '_')}", self
 
-class EnumChangeOp(MigrateOperation):
-    """A change of an enum among the differences that autogenerate finds."""
-
-    def __init__(self, change: EnumChange) -> None:
-        self.change = change
-
-    def to_diff_tuple(self) -> tuple[str, EnumChange]:
-        """As `alembic check` tells it."""
-        return f"enum_{self.change.kind.replace(' ', '_')}", self.change
-
-    def reverse(self) -> "EnumChangeOp":
-        """The same: a change knows both directions."""
+    def reverse(self) -> "EnumChange":
+        """The same: a change has both directions."""
         return self
 
 
 def compare_enums(context: AutogenContext, upgrade_ops: ops.UpgradeOps) -> PriorityDispatchResult:
-    """Let autogenerate, and `alembic check`, compare enums as well.
-
-    Args:
-        context: with the models, the filters and the connection.
-        upgrade_ops: what has been found, to which the changes are added.
-    """
-    upgrade_ops.ops.extend(EnumChangeOp(change) for change in enum_changes(context, list(upgrade_ops.ops)))
+    """Let autogenerate, and `alembic check`, compare enums as well."""
+    upgrade_ops.ops.extend(enum_changes(context, list(upgrade_ops.ops)))
     return PriorityDispatchResult.CONTINUE
 
 
@@ -106,18 +92,11 @@ def compare_default(
     _schema: str | None,
     _table: str,
     _name: str,
-    found: Column[Any],
+    existing: Column[Any],
     column: Column[Any],
 ) -> PriorityDispatchResult:
-    """Compare the default of an enum column here: the server, which Alembic asks, knows no value yet to come.
-
-    Args:
-        context: with the connection.
-        operation: is told what differs.
-        found: the column of the database.
-        column: of the models.
-    """
-    before, after = found.server_default, column.server_default
+    """Compare the default of an enum column here: Alembic asks the server, which does not know a new value."""
+    before, after = existing.server_default, column.server_default
     if enum_of(column.type) is None or not isinstance(before, DefaultClause) or not isinstance(after, DefaultClause):
         return PriorityDispatchResult.CONTINUE
     text = default_text(cast(Connection, context.connection), column)
@@ -144,29 +123,26 @@ class _Wanted:
 
 
 def enum_changes(context: AutogenContext, operations: Iterable[MigrateOperation]) -> list[EnumChange]:
-    """Compare the enums of the models with those of the database.
+    """The differences between the enums of models and database: what creates and adds, then what replaces and drops.
 
     Args:
         context: with the models, the filters and the connection.
-        operations: of the upgrade that autogenerate has found, from which columns come and go.
-
-    Returns:
-        What to do, in order: what creates and adds first, and what replaces and drops last.
+        operations: of the upgrade that autogenerate has found, which add and drop columns.
 
     Raises:
         MigrationError: an enum has no name, or two have the same name and other values.
     """
-    return _Comparison(context, operations).changes()
+    return _EnumComparison(context, operations).changes()
 
 
-class _Comparison:
+class _EnumComparison:
     def __init__(self, context: AutogenContext, operations: Iterable[MigrateOperation]) -> None:
         connection = cast(Connection, context.connection)  # autogenerate has one
         self.default_schema = context.dialect.default_schema_name or "public"
-        self.found: dict[_Name, list[str]] = {}
+        self.existing: dict[_Name, list[str]] = {}
         self.visible: dict[str, _Name] = {}
         for row in connection.execute(_ENUMS):
-            self.found[_Name(row.schema, row.name)] = row.values
+            self.existing[_Name(row.schema, row.name)] = row.values
             if row.visible:
                 self.visible[row.name] = _Name(row.schema, row.name)
         self.uses: defaultdict[_Name, list[_ColumnName]] = defaultdict(list)
@@ -175,7 +151,7 @@ class _Comparison:
                 _ColumnName(row.table_schema, row.table_name, row.column_name)
             )
         self.wanted = self._of_models(context)
-        self.lost: set[_Name] = set()
+        self.unused: set[_Name] = set()
         for operation in operations:
             self._follow(operation)
 
@@ -189,11 +165,11 @@ class _Comparison:
                 if enum is None or not context.run_object_filters(column, column.name, "column", False, None):
                     continue
                 if not enum.name:
-                    raise MigrationError(f'The enum of {column} has no name: give it one, Enum(…, name="…").')
+                    raise MigrationError(f'The enum of {column} has no name. Name it in the model: Enum(…, name="…")')
                 if wanted.setdefault(self._name(enum), _Wanted(enum.schema, enum.enums)).values != enum.enums:
                     raise MigrationError(
-                        f"The enum {enum.name} of {column} has other values than another one of this name: give each a "
-                        "name of its own, or use one type for both."
+                        f"The models have two enums named {enum.name} with different values, one of them of {column}. "
+                        "Rename one of them, or use one type for both columns."
                     )
         return wanted
 
@@ -203,11 +179,11 @@ class _Comparison:
         return _Name(enum.schema, name) if enum.schema else self.visible.get(name, default)
 
     def _follow(self, operation: MigrateOperation) -> None:
-        """Let `uses` be as it is after this operation, and remember whose columns went."""
+        """Update `uses`, and note the enums that lose a column."""
         match operation:
             case ops.OpContainer():
-                for each in operation.ops:
-                    self._follow(each)
+                for contained in operation.ops:
+                    self._follow(contained)
             case ops.CreateTableOp():
                 for column in operation.columns:
                     if isinstance(column, Column):
@@ -228,39 +204,37 @@ class _Comparison:
             self.uses[self._name(enum)].append(_ColumnName(schema or self.default_schema, table, column))
 
     def _lose(self, schema: str | None, table: str, column: str | None = None) -> None:
-        gone = (schema or self.default_schema, table, column)
+        dropped = (schema or self.default_schema, table, column)[: 3 if column else 2]
         for name, columns in self.uses.items():
-            kept = [each for each in columns if each[: 3 if column else 2] != gone[: 3 if column else 2]]
+            kept = [use for use in columns if use[: len(dropped)] != dropped]
             if len(kept) < len(columns):
-                self.lost.add(name)
+                self.unused.add(name)
                 columns[:] = kept
 
     def changes(self) -> list[EnumChange]:
-        """What to do, in order."""
-        new = [_create(name.name, wanted) for name, wanted in self.wanted.items() if name not in self.found]
-        found = [(name, wanted) for name, wanted in self.wanted.items() if name in self.found]
-        changed = [change for name, wanted in found for change in self._change(name, wanted)]
-        unused = [name for name in self.found if name in self.lost and not self.uses[name] and name not in self.wanted]
-        return [
-            *new,
-            *(change for change in changed if change.kind == VALUES_ADDED),
-            *(change for change in changed if change.kind == REPLACED),
-            *(self._drop(name) for name in unused),
+        """In the order in which they run."""
+        new = [_create(name.name, wanted) for name, wanted in self.wanted.items() if name not in self.existing]
+        both = [(name, wanted) for name, wanted in self.wanted.items() if name in self.existing]
+        changed = [change for name, wanted in both for change in self._change(name, wanted)]
+        unused = [
+            name for name in self.existing if name in self.unused and not self.uses[name] and name not in self.wanted
         ]
+        changed.sort(key=lambda change: change.kind == REPLACED)
+        return [*new, *changed, *map(self._drop, unused)]
 
     def _change(self, name: _Name, wanted: _Wanted) -> Iterator[EnumChange]:
-        additions, values = _with_additions(name.name, wanted, self.found[name])
+        additions, values = _with_additions(name.name, wanted, self.existing[name])
         if additions:
-            yield _add(name.name, wanted, additions, [value for value in values if value not in self.found[name]])
+            yield _add(name.name, wanted, additions, [value for value in values if value not in self.existing[name]])
         if values != wanted.values:
             yield self._replace(name, wanted, values)
 
     def _replace(self, name: _Name, wanted: _Wanted, values: list[str]) -> EnumChange:
-        columns = [(self._written(each), each.column) for each in self.uses[name]]
-        tables = tuple(dict.fromkeys(table for table, _ in columns))
+        columns = [(self._written(use), use.column) for use in self.uses[name]]
+        tables = list(dict.fromkeys(table for table, _ in columns))
         removed = [value for value in values if value not in wanted.values]
         operation = ReplaceEnumOp(name.name, wanted.values, columns, wanted.schema, values)
-        how = f"without {_listed(removed)}" if removed else "in another order"
+        how = f"without {_listed(removed)}" if removed else "with another order"
         return EnumChange(
             REPLACED,
             name.name,
@@ -268,13 +242,12 @@ class _Comparison:
             [operation],
             [operation.reverse()],
             f"Replaces the enum {name.name} by one {how}, because PostgreSQL can't change it in place.",
-            acknowledged=_danger(name.name, removed, tables) + _renaming(name.name, self.found[name], wanted.values),
-            tables=tables,
+            acknowledged=_danger(name.name, removed, tables) + _renaming(name.name, self.existing[name], wanted.values),
         )
 
     def _drop(self, name: _Name) -> EnumChange:
         schema = None if self.visible.get(name.name) == name else name.schema
-        operation = DropEnumOp(name.name, schema, self.found[name])
+        operation = DropEnumOp(name.name, schema, self.existing[name])
         comment = f"Drops the enum {name.name}, which no column uses any more."
         return EnumChange(DROPPED, name.name, schema, [operation], [operation.reverse()], comment)
 
@@ -289,25 +262,24 @@ def _create(name: str, wanted: _Wanted) -> EnumChange:
 
 
 def _add(name: str, wanted: _Wanted, operations: list[MigrateOperation], added: list[str]) -> EnumChange:
-    stays, it = ("stays", "it") if len(added) == 1 else ("stay", "them")
     return EnumChange(
         VALUES_ADDED,
         name,
         wanted.schema,
         operations,
         [],
-        f"Adds {_listed(added)} to the enum {name}: no table is locked, and only later revisions may use it.",
+        f"Adds {_listed(added)} to the enum {name} without locking a table; later revisions can use it.",
         (
-            f"{_listed(added)} {stays}, unused, and the next upgrade finds {it} there.",
+            f"The enum keeps {_listed(added)}, which the next upgrade does not add again.",
             "safe: empty-downgrade because PostgreSQL can't remove a value of an enum",
         ),
     )
 
 
-def _with_additions(name: str, wanted: _Wanted, found: Sequence[str]) -> tuple[list[MigrateOperation], list[str]]:
-    """Each new value next to the one that the models have before it; and the values that there are then."""
+def _with_additions(name: str, wanted: _Wanted, existing: Sequence[str]) -> tuple[list[MigrateOperation], list[str]]:
+    """Operations that add each new value after its predecessor in the models, and the values that exist then."""
     operations: list[MigrateOperation] = []
-    values = list(found)
+    values = list(existing)
     for number, value in enumerate(wanted.values):
         if value in values:
             continue
@@ -319,26 +291,26 @@ def _with_additions(name: str, wanted: _Wanted, found: Sequence[str]) -> tuple[l
     return operations, values
 
 
-def _danger(name: str, removed: list[str], tables: tuple[str, ...]) -> str:
+def _danger(name: str, removed: list[str], tables: list[str]) -> str:
     if removed:
-        it = "it" if len(removed) == 1 else "one of them"
-        change = f"the enum {name} loses {_listed(removed)}: this fails where a row has {it}"
+        value = "this value" if len(removed) == 1 else "one of these values"
+        change = f"removes {_listed(removed)} from the enum {name}, and fails if a row has {value}"
     else:
-        change = f"the values of the enum {name} get another order"
+        change = f"changes the order of the values of the enum {name}"
     if not tables:
         return change
-    return f"{change}; rewrites {', '.join(tables)}, and nobody can read or write meanwhile"
+    return f"{change}; rewrites {', '.join(tables)} and blocks reads and writes until the rewrite finishes"
 
 
-def _renaming(name: str, found: list[str], wanted: list[str]) -> str:
-    """The better way, if one value seems to have a new name."""
-    removed = [value for value in found if value not in wanted]
-    added = [value for value in wanted if value not in found]
-    if len(removed) != 1 or len(added) != 1 or found.index(removed[0]) != wanted.index(added[0]):
+def _renaming(name: str, existing: list[str], wanted: list[str]) -> str:
+    """The alternative, if one value may be renamed."""
+    removed = [value for value in existing if value not in wanted]
+    added = [value for value in wanted if value not in existing]
+    if len(removed) != 1 or len(added) != 1 or existing.index(removed[0]) != wanted.index(added[0]):
         return ""
     return (
-        f"; if {_listed(removed)} only changes its name to {_listed(added)}, write ALTER TYPE {name} RENAME VALUE "
-        f"{_listed(removed)} TO {_listed(added)} in place of this and of the revision that adds {_listed(added)}"
+        f"; if {_listed(removed)} is only renamed to {_listed(added)}, write ALTER TYPE {name} RENAME VALUE "
+        f"{_listed(removed)} TO {_listed(added)} instead of this and of the revision that adds {_listed(added)}"
     )
 
 

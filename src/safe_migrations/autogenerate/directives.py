@@ -1,0 +1,123 @@
+"""`alembic revision --autogenerate`: Alembic's one directive is replaced by one for each planned revision."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from alembic.autogenerate import produce_migrations
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import MigrateOperation
+from alembic.operations.ops import DowngradeOps, MigrationScript, UpgradeOps
+from alembic.runtime.migration import MigrationContext
+from alembic.util import rev_id
+from sqlalchemy import MetaData
+
+from safe_migrations.autogenerate.column_types import managed_columns
+from safe_migrations.autogenerate.comparison import Comparison
+from safe_migrations.autogenerate.formatting import find_ruff, format_with_ruff
+from safe_migrations.autogenerate.new_backfill import NewBackfill
+from safe_migrations.autogenerate.plan import PlannedRevision, plan_revisions
+from safe_migrations.autogenerate.rewrite import rewrite_all
+from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
+
+
+def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -> None:
+    """Replace Alembic's one directive by a directive for each planned revision, or by none if nothing differs.
+
+    Args:
+        migration: the running command's.
+        directives: Alembic's.
+    """
+    if not _writes_files(migration) or len(directives) != 1:  # none: the project's own directives have dropped it
+        return
+    (original,) = directives
+    revisions, backfills = plan(migration, original.upgrade_ops.ops if original.upgrade_ops else [])
+    if not revisions:
+        directives.clear()
+        print("The models and the database agree; no file was written.")
+        return
+    directives[:] = _directives(original, revisions)
+    context = migration.environment_context
+    if context is None:
+        return
+    declarations = {
+        directive.rev_id: revision.declarations() for directive, revision in zip(directives, revisions, strict=True)
+    }
+    context.config.attributes[DECLARATIONS] = declarations
+    if not calls_declarations(Path(context.script.dir)):
+        for directive in directives:
+            directive.imports.add(declarations[directive.rev_id])
+    for backfill in backfills:
+        path = backfill.write(Path(context.script.dir, "backfills"))
+        if find_ruff() is not None:
+            format_with_ruff(str(path))
+        advice = "" if backfill.value else f"; write the value of {backfill.table}.{backfill.column} into this file"
+        print(f"Wrote {os.path.relpath(path)}{advice}")
+
+
+def plan(
+    migration: MigrationContext, operations: Sequence[MigrateOperation]
+) -> tuple[list[PlannedRevision], list[NewBackfill]]:
+    """The safe revisions for Alembic's operations, in the order in which they run, and the backfills that they need.
+
+    Args:
+        migration: with a connection to the database, and the models' metadata.
+        operations: what Alembic has found.
+    """
+    if migration.connection is None or not operations:
+        return [], []
+    tables = AutogenContext(migration, _metadata(migration), autogenerate=False).table_key_to_table
+    comparison = Comparison(operations, migration.connection, tables)
+    revisions = plan_revisions(rewrite_all(comparison))
+    for revision in revisions:
+        for operation in (*revision.upgrade, *revision.downgrade):
+            managed_columns(operation)
+    return revisions, comparison.backfills
+
+
+def find_operations(migration: MigrationContext) -> list[MigrateOperation]:
+    """The operations that Alembic finds.
+
+    Args:
+        migration: with a connection to the database, and the models' metadata.
+    """
+    operations = produce_migrations(migration, _metadata(migration)).upgrade_ops
+    return list(operations.ops) if operations else []
+
+
+def _metadata(migration: MigrationContext) -> MetaData:
+    metadata: MetaData = migration.opts["target_metadata"]
+    return metadata
+
+
+def _writes_files(migration: MigrationContext) -> bool:
+    """Whether the command is `revision --autogenerate`, not `check`, which reports Alembic's own operations.
+
+    Alembic has no public way to ask; the tests of both commands fail if this one changes.
+    """
+    context = migration.opts.get("revision_context")
+    command: str = migration.opts["fn"].__qualname__
+    return command.startswith("revision.") and bool(context and context.command_args["autogenerate"])
+
+
+def _directives(original: MigrationScript, revisions: list[PlannedRevision]) -> list[MigrationScript]:
+    """A directive for each revision; the first one keeps what the command line has set in Alembic's."""
+    directives: list[MigrationScript] = []
+    for revision in revisions:
+        message = original.message if len(revisions) == 1 else f"{original.message or 'change'}: {revision.title}"
+        first = not directives
+        directives.append(
+            MigrationScript(
+                rev_id=original.rev_id if first else rev_id(),
+                upgrade_ops=UpgradeOps(revision.upgrade),
+                downgrade_ops=DowngradeOps(revision.downgrade),
+                message=message,
+                imports=set(original.imports),
+                head=original.head if first else directives[-1].rev_id,
+                splice=original.splice if first else None,
+                branch_label=original.branch_label if first else None,
+                version_path=original.version_path,
+                depends_on=original.depends_on if first else None,
+            )
+        )
+    return directives
