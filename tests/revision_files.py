@@ -97,7 +97,7 @@ class Versions:
 
     @property
     def script_directory(self) -> ScriptDirectory:
-        """Read anew."""
+        """The files as they are now."""
         return ScriptDirectory(str(self.folder))
 
     def lint(self, range_: str | None = None) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -126,7 +127,9 @@ def test_baseline_may_create_a_whole_schema(versions: Versions) -> None:
 @pytest.mark.parametrize(
     ("body", "line", "reason"),
     [
-        ("op.get_bind().execute(sa.select(1)).scalar_one()", 27, "'NoneType' object has no attribute 'scalar_one'"),
+        ("op.get_bind().execute(sa.select(1)).scalar_one()", 27, "scalar_one"),
+        ("for row in op.get_bind().execute(sa.select(1)):\n    pass", 27, "TypeError"),
+        ("op.get_bind().begin_nested()", 27, "begin_nested"),
         ("x = 1\n\nraise ValueError('no\\nthing')", 29, "ValueError: no"),
         ("def inner():\n    return {}['a']\n\n\ninner()", 28, "KeyError: 'a'"),
     ],
@@ -147,7 +150,7 @@ def test_what_comes_before_the_failure_is_read(versions: Versions) -> None:
 @pytest.mark.parametrize("text", ["def", "import nothing_of_this_name\nrevision = '0002'"])
 def test_file_that_can_not_be_imported(versions: Versions, text: str) -> None:
     path = versions.add("0002", text)
-    with pytest.raises(MigrationError, match=rf"^{os.path.relpath(path)}:1 can't be read \("):
+    with pytest.raises(MigrationError, match=f"^{os.path.relpath(path)}:1 "):
         load_revisions(versions.script_directory)
 
 
@@ -162,8 +165,8 @@ def test_what_a_revision_prints_does_not_mix_with_the_findings(
 def test_deleted_revision_that_another_one_follows(versions: Versions) -> None:
     versions.add("0002", written("")).unlink()
     versions.add("0003", written(""))
-    found = r"^\S*0003\.py follows revision 0002, and no file in .* has that one: .*git log --all --oneline -S 0002 -- "
-    with warnings.catch_warnings(), pytest.raises(MigrationError, match=found):
+    names = re.compile(r"0003\.py .*0002.*\bgit log --all --oneline -S 0002 -- ", re.DOTALL)
+    with warnings.catch_warnings(), pytest.raises(MigrationError, match=names):
         warnings.simplefilter("error")
         load_revisions(versions.script_directory)
 
@@ -171,9 +174,9 @@ def test_deleted_revision_that_another_one_follows(versions: Versions) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("op.add_colum('item')", "AttributeError: module 'alembic.op' has no attribute 'add_colum'"),
+        ("op.add_colum('item')", "AttributeError: "),
         ("op.drop_index_concurrently()", "TypeError: "),
-        ("op.add_column('item', colum)", "NameError: name 'colum' is not defined"),
+        ("op.add_column('item', colum)", "NameError: "),
     ],
 )
 def test_mistake_in_python(versions: Versions, body: str, reason: str) -> None:
@@ -193,10 +196,9 @@ def test_statement_whose_values_can_not_be_written(versions: Versions) -> None:
 
 def test_what_is_wrong_is_quoted(versions: Versions) -> None:
     versions.add("0002", written("# why\nop.execute('SELEC 1')", phase="later"))
-    assert {finding.rule.name: finding.what for finding in versions.lint("0002")} == {
-        "missing-phase": "phase = 'later'",
-        "syntax-error": "expected command, found IDENT at 'SELEC 1'",
-    }
+    what = {finding.rule.name: finding.what for finding in versions.lint("0002")}
+    assert what.keys() == {"missing-phase", "syntax-error"}
+    assert "'later'" in what["missing-phase"] and "'SELEC 1'" in what["syntax-error"]
 
 
 def test_statements_of_one_text() -> None:
@@ -307,7 +309,7 @@ def test_nothing_to_read(versions: Versions) -> None:
 def test_squawk_is_not_installed(versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NotInstalledError, match=r"squawk, .*alembic-safe-migrations\[lint\]"):
+    with pytest.raises(NotInstalledError, match=r"squawk.*alembic-safe-migrations\[lint\]"):
         versions.lint("0001")
 
 

@@ -1,6 +1,5 @@
 """The post-write hook of `alembic.ini`, which records a new revision file in HEAD and formats it."""
 
-import re
 import shutil
 import subprocess
 import sysconfig
@@ -10,6 +9,7 @@ from alembic.util import CommandError
 
 from safe_migrations.errors import NotInstalledError
 from safe_migrations.history.numbering import keep_head
+from safe_migrations.revisions import assigned
 
 
 def finish(path: str) -> None:
@@ -39,7 +39,7 @@ def format_with_ruff(path: str) -> None:
         )
     # A file that its author will write keeps the imports that it will need; a merge needs none.
     text = Path(path).read_text()
-    unwritten = " op." not in text and not re.search(r"^down_revision.*= \(", text, re.MULTILINE)
+    unwritten = " op." not in text and len(assigned(text, "down_revision")) < 2
     for arguments in (["check", "--fix-only", *(["--ignore", "F401"] if unwritten else [])], ["format"]):
         if subprocess.run([ruff, *arguments, "--quiet", path]).returncode != 0:
             raise CommandError(f"{path} was written but not formatted. Fix the error that ruff reports above.")

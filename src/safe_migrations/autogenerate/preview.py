@@ -13,6 +13,7 @@ from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.autogenerate.plan import PlannedRevision
 from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
+from safe_migrations.upgrade.offline import offline_context
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, explain_state, read_state
 
@@ -71,11 +72,7 @@ def read_preview(project: Project) -> list[Preview]:
 
 def _preview(revision: PlannedRevision) -> Preview:
     output = io.StringIO()
-    migration = MigrationContext.configure(
-        url="postgresql+asyncpg://",
-        dialect_opts={"paramstyle": "named"},
-        opts={"as_sql": True, "literal_binds": True, "output_buffer": output},
-    )
+    operations = Operations(offline_context(output))
     for operation in revision.upgrade:
-        Operations(migration).invoke(operation)
+        operations.invoke(operation)
     return Preview(revision.title, revision.phase, revision.danger, output.getvalue().strip())

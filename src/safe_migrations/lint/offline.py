@@ -9,7 +9,6 @@ from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import ExecuteSQLOp
-from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from sqlalchemy import ClauseElement
 from sqlalchemy.engine.mock import MockConnection
@@ -17,6 +16,7 @@ from sqlalchemy.exc import CompileError
 
 from safe_migrations import ddl as ddl  # revisions call its operations
 from safe_migrations.lint.statements import DIALECT, Statement, split
+from safe_migrations.upgrade.offline import offline_context
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,10 @@ class Problem:
 def run_offline(script: Script, function: str) -> tuple[list[Statement], Problem | None]:
     """Run `upgrade` or `downgrade` of a revision without a database; a missing function does nothing."""
     recorder = _Recorder(script.path)
-    migration_context = MigrationContext.configure(
-        url="postgresql+asyncpg://",
-        dialect_opts={"paramstyle": "named"},
-        opts={"as_sql": True, "literal_binds": True, "output_buffer": recorder},
-    )
     problem = None
     recorder.write("BEGIN")
     try:
-        with Operations.context(migration_context) as operations, redirect_stdout(sys.stderr):
+        with Operations.context(offline_context(recorder)) as operations, redirect_stdout(sys.stderr):
             recorder.watch(operations)
             getattr(script.module, function, lambda: None)()
     except Exception as error:  # whatever the revision expected of a database
