@@ -1,4 +1,4 @@
-"""`pdm run demo`: render a service, and take it up, down and up again on an embedded PostgreSQL."""
+"""`pdm run demo`: render a service, then upgrade, downgrade and upgrade its embedded PostgreSQL."""
 
 import socket
 import subprocess
@@ -19,7 +19,7 @@ console = Console(highlight=False)
 
 
 def main() -> None:
-    """Show what a new service can do, in a temporary folder that is gone at the end."""
+    """Show what a new service can do, in a temporary folder."""
     begin = time.monotonic()
     with TemporaryDirectory(prefix="demo-") as folder:
         service = Path(folder) / "orders"
@@ -41,7 +41,7 @@ def main() -> None:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what is going on, with a spinner on a terminal, and how long it took."""
+    """Show the current step, with a spinner on a terminal, and how long it took."""
     begin = time.monotonic()
     with console.status(title):
         yield
@@ -49,14 +49,14 @@ def step(title: str) -> Iterator[None]:
 
 
 def show(service: Path) -> None:
-    """Print the tables and the revision that the database has now."""
+    """Print the tables and the revision of the database."""
     tables = run(service, "safe_migrations", "db-shell", sql=TABLES).split()
     console.print(f"  tables:   {', '.join(tables) or 'none'}")
     console.print(f"  revision: {run(service, 'alembic', 'current').strip() or 'base'}")
 
 
 def run(service: Path, module: str, *arguments: str, sql: str | None = None) -> str:
-    """Run a command as the Python module that it is, in the service's folder, and return what it prints."""
+    """Run a Python module as a command in the service's folder, and return its output."""
     command = [sys.executable, "-m", module, *arguments]
     process = subprocess.run(command, cwd=service, input=sql, capture_output=True, text=True)
     if process.returncode != 0:
@@ -65,7 +65,7 @@ def run(service: Path, module: str, *arguments: str, sql: str | None = None) -> 
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """A free TCP port."""
     with socket.socket() as attempt:
         attempt.bind(("127.0.0.1", 0))
         port: int = attempt.getsockname()[1]

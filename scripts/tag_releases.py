@@ -1,4 +1,4 @@
-"""`pdm run tag-releases`: a tag for each release of RELEASES.toml, as `copier` looks for it; none is ever moved."""
+"""`pdm run tag-releases`: create a tag for each release of RELEASES.toml; an existing tag is never moved."""
 
 import subprocess
 import sys
@@ -9,18 +9,18 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Make the tags that are missing, or say which one is not where it should be."""
+    """Create the missing tags; refuse if an existing one is on another commit."""
     for release in tomllib.loads(REPOSITORY.joinpath("RELEASES.toml").read_text())["release"]:
         version, commit = release["version"], release["commit"]
         tagged = git("rev-parse", "--quiet", "--verify", f"refs/tags/{version}^{{commit}}").stdout.strip()
         if tagged and tagged != commit:
-            sys.exit(
-                f"The tag {version} is on {tagged}, where services know it; RELEASES.toml says {commit}: correct it."
-            )
+            sys.exit(f"The tag {version} is on {tagged}, but RELEASES.toml names {commit}: correct RELEASES.toml.")
         if not tagged and (process := git("tag", version, commit)).returncode != 0:
-            sys.exit(f"{version} can't be tagged ({process.stderr.strip()}). In a shallow clone: git fetch --unshallow")
+            sys.exit(
+                f"{version} can't be tagged: {process.stderr.strip()}\nIn a shallow clone, run: git fetch --unshallow"
+            )
         print(f"{version} {commit}{'' if tagged else ' (new)'}")
-    print("To publish them: git push origin --tags")
+    print("To publish the tags:\ngit push origin --tags")
 
 
 def git(*arguments: str) -> "subprocess.CompletedProcess[str]":

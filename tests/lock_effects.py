@@ -1,7 +1,7 @@
-"""What a statement or a revision does to everybody else, measured on a real PostgreSQL: a small vocabulary for tests.
+"""What a statement or a revision blocks, scans and rewrites, measured on a real PostgreSQL.
 
-A statement runs in a transaction that stays open, as it would in a long migration, while other sessions look at its
-locks and try to read and to write. A lock that is held for the time of a scan or of a rewrite is what hurts.
+A statement runs in a transaction that remains open, as in a long migration, while other sessions read its locks and try
+to read and to write. A lock that is held during a scan or a rewrite is a danger.
 See https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
 """
 
@@ -26,7 +26,7 @@ from safe_migrations.trace.recorder import MODES
 
 Result = TypeVar("Result")
 
-SHORT = "10ms"  # as long as a passer-by waits for a lock
+SHORT = "10ms"  # how long a reader or a writer waits for a lock
 PATIENCE = 10.0  # seconds for what must happen
 
 READERS, WRITERS = "readers", "writers"
@@ -84,13 +84,13 @@ else:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one statement does to a table while its transaction is open.
+    """What a statement does to a table while its transaction is open.
 
     Attributes:
         lock: the strongest mode that it holds; None for none.
         stops: which of readers and writers have to wait.
         scans: whether it has read the whole table.
-        rewrites: whether it has written the table anew, to another file.
+        rewrites: whether it has rewritten the table, to another file.
     """
 
     lock: str | None
@@ -141,7 +141,7 @@ class Session:
 
 
 class Bench:
-    """A database, and sessions that get in each other's way."""
+    """A database, and sessions that block each other."""
 
     def __init__(self, runner: asyncio.Runner, url: URL, stack: ExitStack) -> None:
         """Use a database.
@@ -155,7 +155,7 @@ class Bench:
         self._stack = stack
         self.url = url
         self._control = self.session(isolation_level="AUTOCOMMIT")
-        self._passer_by = self.session(lock_timeout=SHORT)
+        self._other = self.session(lock_timeout=SHORT)
 
     def session(self, *, isolation_level: str = "READ COMMITTED", **settings: str) -> Session:
         """One more session; the settings are PostgreSQL's."""
@@ -178,15 +178,15 @@ class Bench:
         return self._control.error(*statements)
 
     def stops(self, statement: str) -> bool:
-        """Whether a statement of a passer-by waits for a lock; it leaves no trace."""
+        """Whether a statement of another session waits for a lock; it is rolled back."""
         try:
-            self._passer_by.run(statement)
+            self._other.run(statement)
         except DBAPIError as error:
             if error_name(error) != "LockNotAvailableError":
                 raise
             return True
         finally:
-            self._passer_by.rollback()
+            self._other.rollback()
         return False
 
     def stopped(self, table: str) -> frozenset[str]:
@@ -205,7 +205,7 @@ class Bench:
 
     @contextmanager
     def open(self, *statements: str) -> Iterator[Session]:
-        """Statements in a transaction that stays open for a while, and is then undone."""
+        """Statements in a transaction that is open inside the block, and then rolled back."""
         session = self.session()
         session.run(*statements)
         try:

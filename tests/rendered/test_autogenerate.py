@@ -33,10 +33,10 @@ class Case:
         name: what changes.
         before: the lines of its model besides `id`; or models, as a whole.
         after: the same, of the next release.
-        revisions: what autogenerate writes; `!` is what somebody has to acknowledge, `<` a backfill that is needed.
+        revisions: what autogenerate writes; `!` marks a danger to acknowledge, `<` a required backfill.
         values: what its backfill fills in, in Python.
         refill: SQL that makes rows fit for a downgrade.
-        in_use: whether code reads and writes it meanwhile.
+        in_use: whether code reads and writes it during the upgrade.
         error: asyncpg's class of the one that a warm connection meets once.
     """
 
@@ -733,8 +733,8 @@ def test_a_change(group: str, render: Render, url_of_each_version: URL) -> None:
     findings = [each for each in inside.lint(scripts) if each.rule.name != "unwritten-backfill"]
     assert [each.path.name for each in findings if each.rule.name == "unacknowledged"] == asked
     assert {each.path.name for each in findings} == set(asked)
-    told, running = upgrade(inside, cases, old, new, scripts)
-    assert [each for each in told if each.endswith(".py")] == asked
+    refusals, running = upgrade(inside, cases, old, new, scripts)
+    assert [name for name in refusals if name.endswith(".py")] == asked
     assert max(running.longest.values()) < LONGEST_STALL
     assert {(error, of_case(statement, cases)) for error, statement in running.errors} == {
         (case.error, case.name) for case in cases if case.error
@@ -745,7 +745,7 @@ def test_a_change(group: str, render: Render, url_of_each_version: URL) -> None:
     at_head = schema(url)
     downgrade(inside, first[-1].revision, cases)
     left = schema(url) ^ at_start
-    assert {kind for _, _, kind in left} <= {"value"}, "the values of an enum stay, because PostgreSQL can't drop one"
+    assert {kind for _, _, kind in left} <= {"value"}, "only values of enums remain, because PostgreSQL can't drop them"
     inside.upgrade("head", lambda name: value_of(name, cases))
     assert schema(url) == at_head
     inside.alembic(command.check)
@@ -780,28 +780,28 @@ def upgrade(
     """As a release is rolled out: the old code, then the old and the new code beside each other, then the new code.
 
     Returns:
-        What the runner has asked for, and what the code has met.
+        What the runner has asked for, and the traffic.
     """
     idle = {f"t_{case.name}" for case in cases if not case.in_use}
     known = frozenset(old.tables)
     old_code, new_code = (works(metadata, known, idle) for metadata in (old, new))
     expand = [script.revision for script in scripts if phase_of(script) == EXPAND]
-    told = []
+    refusals = []
     with traffic(inside.url, old_code) as running:
         if expand:
-            told += inside.upgrade(expand[-1], lambda name: value_of(name, cases))
+            refusals += inside.upgrade(expand[-1], lambda name: value_of(name, cases))
             running.let_pass()
         running.works = [*old_code, *new_code]
         running.let_pass()
         running.works = new_code
         running.let_pass()
-        told += inside.upgrade("head", lambda name: value_of(name, cases))
+        refusals += inside.upgrade("head", lambda name: value_of(name, cases))
         running.let_pass()
-    return told, running
+    return refusals, running
 
 
 def downgrade(inside: Inside, revision: str, cases: Sequence[Case]) -> None:
-    """Downgrade; where rows are in the way, make them fit."""
+    """Downgrade; where rows violate a constraint, change them."""
     refills = {case.name: case.refill for case in cases if case.refill}
     while True:
         try:
@@ -812,7 +812,7 @@ def downgrade(inside: Inside, revision: str, cases: Sequence[Case]) -> None:
             if name not in refills:
                 raise
             fetch(inside.url, refills.pop(name))
-    assert not refills, "rows were in the way of nothing"
+    assert not refills, "a refill was not needed"
 
 
 def test_no_change_writes_no_file(render: Render, database: URL, capsys: pytest.CaptureFixture[str]) -> None:
@@ -827,7 +827,7 @@ def test_no_change_writes_no_file(render: Render, database: URL, capsys: pytest.
     assert inside.service.revisions() == files
 
 
-def test_rows_that_no_backfill_can_fill_are_somebodys_to_fill(render: Render, database: URL) -> None:
+def test_a_table_that_no_backfill_can_fill_has_a_danger(render: Render, database: URL) -> None:
     table = 'sa.Table("t_bare", Base.metadata, sa.Column("who", sa.Text, nullable=%s))\n'
     inside = Inside(render(), database)
     inside.write_models(table % True)
@@ -906,7 +906,7 @@ DESCRIBED = {
 
 
 def test_a_revision_names_the_type_of_the_database_not_a_models_own(render: Render, database: URL) -> None:
-    """Though it may be in two wrappers, or PostgreSQL's alone; a type of SQLAlchemy stays that one."""
+    """In two decorators as well, or as a variant for PostgreSQL; SQLAlchemy's own types are kept."""
     inside = Inside(render(), database)
     inside.write_models(OWN_TYPES + model("t_own", "mail = mapped_column(Email(20))"))
     inside.autogenerate("start")

@@ -24,6 +24,6 @@ rule(
 )
 rule(
     "unused-acknowledgement",
-    why="it hides the next finding on this line, which nobody has reviewed",
+    why="it hides the next finding on this line, which is not reviewed",
     instead="remove it; an acknowledgement names rule and reason: # safe: several-tables because no code uses them",
 )

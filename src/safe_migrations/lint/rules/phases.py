@@ -26,7 +26,7 @@ _GONE = pattern(
 
 @rule(
     "unacknowledged",
-    why="nobody has acknowledged this; a downgrade does not restore what the commit deletes",
+    why="not acknowledged yet; a downgrade does not restore what the commit deletes",
     instead="""\
 # below depends_on; where this line exists as a comment, uncomment it
 acknowledged = "the column … and its data are lost\"""",

@@ -1,4 +1,4 @@
-"""No lint rule is folklore: what the unsafe form does on a real PostgreSQL, and that the safe form does not do it.
+"""The effect of each rule's unsafe form on a real PostgreSQL, which the safe form does not have.
 
 A test is named after its rule, and its docstring says what it measures. It is the same on PostgreSQL 15 to 18.
 """
@@ -44,8 +44,8 @@ SCHEMA = (
 )
 
 # Rules without a proof here, and why.
-WITHOUT_HARM = {
-    "meaningless-message": "nothing happens in the database: people search the history in vain",
+WITHOUT_EFFECT = {
+    "meaningless-message": "nothing happens in the database: a search in the history does not find the change",
     "raw-sql-without-reason": "nothing happens in the database: a reviewer can't tell what the statement is for",
     "unwritten-backfill": "nothing happens in the database: the upgrade stops (test_phases)",
     "unused-acknowledgement": "nothing happens in the database: a later finding on that line would go unseen",
@@ -109,15 +109,15 @@ def squawk_finds(sql: str) -> set[str]:
 def test_every_rule_has_its_proof() -> None:
     here = {name.removeprefix("test_").replace("_", "-") for name in globals() if name.startswith("test_")}
     proofs = here - {"every-rule-has-its-proof"}
-    assert not proofs & WITHOUT_HARM.keys()
-    assert proofs | WITHOUT_HARM.keys() == RULES.keys()
+    assert not proofs & WITHOUT_EFFECT.keys()
+    assert proofs | WITHOUT_EFFECT.keys() == RULES.keys()
 
 
 # Locks, scans and rewrites
 
 
 def test_rewriting_column(bench: Bench) -> None:
-    """serial, identity, STORED or a volatile default: the table is written anew under ACCESS EXCLUSIVE; readers wait.
+    """serial, identity, STORED or a volatile default: the table is rewritten under ACCESS EXCLUSIVE; readers wait.
 
     With a constant or now(), or a volatile default set on a column that is there, no row is read.
     """
@@ -138,9 +138,9 @@ def test_rewriting_column(bench: Bench) -> None:
 
 
 def test_table_rewrite(bench: Bench) -> None:
-    """The table is written anew under ACCESS EXCLUSIVE, by VACUUM FULL as well; a view's readers wait for REFRESH.
+    """The table is rewritten under ACCESS EXCLUSIVE, by VACUUM FULL as well; a view's readers wait for REFRESH.
 
-    After VACUUM it is the same file; CONCURRENTLY the view's readers go on.
+    After VACUUM it is the same file; REFRESH CONCURRENTLY does not block them.
     """
     bench.run("CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler")
     assert bench.effect("ALTER TABLE item SET UNLOGGED") == REWRITE
@@ -177,9 +177,9 @@ def test_attaching_partition(bench: Bench) -> None:
 
 
 def test_explicit_lock(bench: Bench) -> None:
-    """Until the commit nobody reads or writes; in SHARE MODE nobody writes.
+    """It blocks reads and writes until the commit, and in SHARE MODE writes.
 
-    With the rows that are meant, locked by SELECT … FOR UPDATE, others do both.
+    SELECT … FOR UPDATE, which locks rows, blocks neither.
     """
     assert bench.effect("LOCK TABLE item") == SHORT_LOCK
     assert bench.effect("LOCK TABLE item IN SHARE MODE").stops == {WRITERS}
@@ -256,7 +256,7 @@ def test_adding_serial_primary_key_field(bench: Bench) -> None:
 
 
 def test_changing_column_type(bench: Bench) -> None:
-    """int to bigint, or a shorter varchar: the table is written anew under ACCESS EXCLUSIVE; a warm SELECT fails once.
+    """int to bigint, or a shorter varchar: the table is rewritten under ACCESS EXCLUSIVE; a warm SELECT fails once.
 
     With a longer varchar, or text, no row is read.
     """
@@ -271,7 +271,7 @@ def test_changing_column_type(bench: Bench) -> None:
 def test_require_concurrent_index_creation(bench: Bench) -> None:
     """SHARE while the index is built: writers wait.
 
-    CONCURRENTLY nobody waits, not even while the build itself waits for a writer.
+    CONCURRENTLY blocks nothing, not even while the build itself waits for a writer.
     """
     assert bench.effect("CREATE INDEX ix ON item (name)") == Effect("ShareLock", frozenset({WRITERS}), scans=True)
     with bench.behind("UPDATE item SET price = 2", "CREATE INDEX CONCURRENTLY ix ON item (name)") as build:
@@ -280,9 +280,9 @@ def test_require_concurrent_index_creation(bench: Bench) -> None:
 
 
 def test_require_concurrent_index_deletion(bench: Bench) -> None:
-    """ACCESS EXCLUSIVE on the table: behind one long query, everybody waits.
+    """ACCESS EXCLUSIVE on the table: behind one long query, reads and writes wait.
 
-    CONCURRENTLY nobody does.
+    CONCURRENTLY blocks nothing.
     """
     bench.run("CREATE INDEX ix ON item (name)")
     assert bench.effect("DROP INDEX ix") == SHORT_LOCK
@@ -296,7 +296,7 @@ def test_require_concurrent_index_deletion(bench: Bench) -> None:
 def test_require_concurrent_reindex(bench: Bench) -> None:
     """SHARE on the table, ACCESS EXCLUSIVE on the index: readers wait, too.
 
-    CONCURRENTLY nobody does.
+    CONCURRENTLY blocks nothing.
     """
     assert bench.effect("REINDEX INDEX item_pkey") == Effect("ShareLock", EVERYBODY, scans=True)
     with bench.behind("UPDATE item SET price = 2", "REINDEX INDEX CONCURRENTLY item_pkey") as rebuild:
@@ -305,9 +305,9 @@ def test_require_concurrent_reindex(bench: Bench) -> None:
 
 
 def test_require_concurrent_partition_detach(bench: Bench) -> None:
-    """ACCESS EXCLUSIVE on the table and the partition: behind one long query, everybody waits.
+    """ACCESS EXCLUSIVE on the table and the partition: behind one long query, reads and writes wait.
 
-    CONCURRENTLY nobody does.
+    CONCURRENTLY blocks nothing.
     """
     bench.run("CREATE TABLE log (id int) PARTITION BY RANGE (id)")
     bench.run("CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (0) TO (9)")
@@ -320,7 +320,7 @@ def test_require_concurrent_partition_detach(bench: Bench) -> None:
 
 
 def test_ban_create_domain_with_constraint(bench: Bench) -> None:
-    """A column of a domain with a CHECK: the table is written anew under ACCESS EXCLUSIVE.
+    """A column of a domain with a CHECK: the table is rewritten under ACCESS EXCLUSIVE.
 
     Of a domain without, no row is read.
     """
@@ -345,7 +345,7 @@ def test_ban_alter_domain_with_add_constraint(bench: Bench) -> None:
 
 
 def test_enum_replacement(bench: Bench) -> None:
-    """The table is written anew under ACCESS EXCLUSIVE; a warm SELECT fails once; a default, a CHECK or a row fails it.
+    """The table is rewritten under ACCESS EXCLUSIVE; a warm SELECT fails once; a default, a CHECK or a row fails it.
 
     ADD VALUE takes no lock on the table, and a warm SELECT works.
     """
@@ -405,9 +405,9 @@ def test_several_tables(bench: Bench) -> None:
 
 
 def test_unrelated_changes(bench: Bench) -> None:
-    """While the second change waits behind a long query, everybody waits for the first one's table.
+    """While the second change waits behind a long query, the first one's table is blocked.
 
-    Apart, the first one is committed, and nobody does.
+    In a revision of its own, the first change is already committed.
     """
     first, second = (f"ALTER TABLE {table} ADD COLUMN x int" for table in ("item", "orders"))
     with bench.behind("SELECT 1 FROM orders", "BEGIN", first, second, "ROLLBACK"):
@@ -459,7 +459,7 @@ def test_row_by_row(bench: Bench, history: History) -> None:
     assert round_trips == [100, 1]
 
 
-# Statements that fail, or that give what nobody wants
+# Statements that fail, or return a wrong result
 
 
 def test_json_type(empty: Bench) -> None:
@@ -525,13 +525,13 @@ def test_adding_required_field(bench: Bench) -> None:
 
 
 def test_syntax_error(bench: Bench) -> None:
-    """PostgreSQL refuses it, too."""
+    """PostgreSQL refuses it too."""
     assert bench.error("ALTER TABLE item ADD COLUM x int") == "PostgresSyntaxError"
     assert bench.error("ALTER TABLE item ADD COLUMN x int") is None
 
 
 def test_ban_duplicate_column_assignments(bench: Bench) -> None:
-    """PostgreSQL refuses it, too."""
+    """PostgreSQL refuses it too."""
     assert bench.error("UPDATE item SET price = 1, price = 2 WHERE id = 1") == "PostgresSyntaxError"
     assert bench.error("UPDATE item SET price = 1 WHERE id = 1") is None
 
@@ -554,7 +554,7 @@ def test_ban_concurrent_index_creation_in_transaction(bench: Bench) -> None:
 
 
 def test_ban_truncate_cascade(bench: Bench) -> None:
-    """The 100 rows of a table that the statement does not name are gone, too, and everybody waits for that table.
+    """The 100 rows of a table that the statement does not name are deleted too, and reads and writes of that table wait.
 
     Without CASCADE it fails, and nothing is lost.
     """
@@ -631,7 +631,7 @@ def test_missing_phase(bench: Bench, history: History) -> None:
 def test_unacknowledged(bench: Bench) -> None:
     """After the downgrade the column or the table is there again, and none of its 100 values is.
 
-    Those of the other columns stay.
+    The values of the other columns are kept.
     """
     count = "SELECT count(sku) FROM item"
     for statements, left in (
@@ -648,9 +648,9 @@ def test_unacknowledged(bench: Bench) -> None:
 
 
 def test_index_if_not_exists(bench: Bench, history: History) -> None:
-    """A build that gave up leaves an invalid index; IF NOT EXISTS takes it for done, and it stays invalid.
+    """A failed build leaves an invalid index, which IF NOT EXISTS does not rebuild.
 
-    op.create_index_concurrently builds it anew.
+    op.create_index_concurrently rebuilds it.
     """
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ix')"
     build = "CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON item (name)"
@@ -695,9 +695,9 @@ def test_needs_database(bench: Bench, history: History) -> None:
 
 
 def test_transaction_nesting(empty: Bench, history: History) -> None:
-    """A COMMIT in a revision that then fails: its first half stays, and the next run fails on that ("already exists").
+    """A COMMIT in a revision that then fails: its first half is committed, and the next run fails ("already exists").
 
-    Without it nothing stays.
+    Without it the whole revision is rolled back.
     """
     halves = ['op.execute("CREATE TABLE x (id int)")', 'op.execute("SELECT 1 / 0")']
     for inside, kept, again in (([], False, "division by zero"), (['op.execute("COMMIT")'], True, "already exists")):
