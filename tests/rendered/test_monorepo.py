@@ -130,7 +130,7 @@ def test_a_service_of_template_1_says_that_it_has_to_move(
 
 def test_pytest_from_the_root(render: Render, server: URL, tmp_path: Path) -> None:
     """Both have a module `config`, and fixtures of the library; a folder beside them has tests of its own."""
-    root, how_to = tmp_path / "repository", ROOT.joinpath("docs", "how-to.md").read_text()
+    root, how_to = tmp_path / "repository", ROOT.joinpath("docs", "how-to", "monorepo.md").read_text()
     for name in NAMES:
         service = render(root / "services" / name, service_name=name, layout="monorepo")
         (service.folder / "tests" / "test_migrations.py").unlink()  # as long as all others

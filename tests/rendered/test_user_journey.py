@@ -139,7 +139,7 @@ def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(ru
 @pytest.mark.thorough("test_monorepo has two services in an environment that is there already")
 def test_monorepo_of_the_how_to_with_two_services(run: Run) -> None:
     history = "../../.venv/bin/alembic history\n"
-    orders, all_services = section("docs/how-to.md", "Put services into a monorepo").split(history)
+    orders, all_services = commands("docs/how-to/monorepo.md").split(history)
     orders = orders.replace("copier copy", "copier copy --defaults")
     new, once, install = re.split(r"^(python3 -m venv .*\n.*\n)", orders, flags=re.MULTILINE)
     copy, use = (text.replace("orders", "payments") for text in (new, install))
