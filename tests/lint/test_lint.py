@@ -18,7 +18,7 @@ from safe_migrations.lint import check as lint
 from safe_migrations.lint.findings import Finding, as_github, as_json, as_text
 from safe_migrations.lint.registry import Rule
 from safe_migrations.lint.rules import RULES
-from safe_migrations.lint.statements import split
+from safe_migrations.postgres.statements import split
 from safe_migrations.upgrade.states import load_revisions
 from support import Render
 

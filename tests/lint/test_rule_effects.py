@@ -554,7 +554,7 @@ def test_ban_concurrent_index_creation_in_transaction(bench: Bench) -> None:
 
 
 def test_ban_truncate_cascade(bench: Bench) -> None:
-    """The 100 rows of a table that the statement does not name are deleted too, and reads and writes of that table wait.
+    """The 100 rows of a table that the statement does not name are deleted too; reads and writes of it wait.
 
     Without CASCADE it fails, and nothing is lost.
     """

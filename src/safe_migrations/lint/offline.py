@@ -15,7 +15,8 @@ from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import CompileError
 
 from safe_migrations import ddl as ddl  # revisions call its operations
-from safe_migrations.lint.statements import DIALECT, Statement, split
+from safe_migrations.lint.statements import DIALECT, Statement
+from safe_migrations.postgres.statements import split
 from safe_migrations.upgrade.offline import offline_context
 
 

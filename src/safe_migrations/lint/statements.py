@@ -10,29 +10,11 @@ from alembic.operations.ops import AddColumnOp, AlterColumnOp, CreateTableOp, Dr
 from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql
 
+from safe_migrations.postgres.statements import NAME, parts, pattern
+
 Types = dict[str, str]  # what CREATE TYPE and CREATE DOMAIN say of each, by name
 DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 ANY = "*"  # among types: a program, or code that needs a database, may have created any type
-
-_PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
-NAME = rf"(?:{_PART}(?:\.{_PART})?)"
-_NAMES = rf"({NAME}(?: ?, ?{NAME})*)"
-
-# Literals, programs between dollars, and comments; a quoted name is kept.
-_OPAQUE = re.compile(
-    r"""
-    (?P<name>"(?:[^"]|"")*")
-    | \bE'(?:\\.|''|[^'\\])*' | '(?:''|[^'])*' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
-    | --[^\n]* | /\*.*?\*/
-    """,
-    re.DOTALL | re.IGNORECASE | re.VERBOSE,
-)
-
-
-def pattern(text: str) -> re.Pattern[str]:
-    """A pattern for plain statements, in which `<name>` stands for a name, and `<names>` for several, in a group."""
-    return re.compile(text.replace("<names>", _NAMES).replace("<name>", NAME), re.IGNORECASE)
-
 
 CREATE_TABLE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 CREATED = pattern(r"CREATE (?:\w+ ){0,2}(?:TABLE|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(<name>)")
@@ -105,23 +87,9 @@ class Statement:
         return re.sub(r"\b(?:FOR (?:NO KEY )?|DO )UPDATE\b", "", self.plain, flags=re.IGNORECASE)
 
 
-def split(text: str) -> Iterator[tuple[str, str]]:
-    """The statements of a text, as written and plain: see `Statement`."""
-    masked = _OPAQUE.sub(_mask, text)
-    without_names = _OPAQUE.sub(lambda match: "." * len(match[0]), text)
-    start = 0
-    for end in [*(match.start() for match in re.finditer(";", without_names)), len(text)]:
-        plain = " ".join(masked[start:end].split())
-        if plain:
-            yield text[start:end].strip(), plain
-        start = end + 1
-
-
 def bare(name: str) -> str:
     """A name as PostgreSQL stores it, without the default schema."""
-    parts = re.findall(_PART, name)
-    kept = (part[1:-1].replace('""', '"') if part.startswith('"') else part.lower() for part in parts)
-    return ".".join(kept).removeprefix("public.")
+    return ".".join(parts(name)).removeprefix("public.")
 
 
 def names_in(names: str) -> set[str]:
@@ -205,13 +173,3 @@ def types_used(statement: Statement) -> set[str]:
         for each in elements
         if isinstance(each, postgresql.DOMAIN) or (isinstance(each, sa.Enum) and each.native_enum)
     }
-
-
-def _mask(match: re.Match[str]) -> str:
-    """Keep the length, so that offsets remain valid."""
-    text = match[0]
-    if match["name"]:
-        return text
-    if text.startswith(("--", "/*")):
-        return " " * len(text)
-    return f"{text[0]}{'.' * (len(text) - 2)}{text[-1]}"

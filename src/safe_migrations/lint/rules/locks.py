@@ -14,8 +14,8 @@ from safe_migrations.lint.statements import (
     blocked_tables,
     levels,
     names_in,
-    pattern,
 )
+from safe_migrations.postgres.statements import pattern
 
 
 @rule(

@@ -6,7 +6,8 @@ from safe_migrations.backfill.definition import load_backfill, required_backfill
 from safe_migrations.errors import MigrationError
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
-from safe_migrations.lint.statements import DROP_COLUMN, altered, losses, names_in, pattern
+from safe_migrations.lint.statements import DROP_COLUMN, altered, losses, names_in
+from safe_migrations.postgres.statements import pattern
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 _NEEDED = {

@@ -7,7 +7,8 @@ from itertools import chain
 from safe_migrations.ddl.enums import ReplaceEnumOp
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
-from safe_migrations.lint.statements import ANY, CREATE_TYPE, Types, bare, pattern, types_after, types_used
+from safe_migrations.lint.statements import ANY, CREATE_TYPE, Types, bare, types_after, types_used
+from safe_migrations.postgres.statements import pattern
 
 
 @rule(
