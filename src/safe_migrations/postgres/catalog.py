@@ -95,6 +95,16 @@ def find_table(connection: Connection, name: str) -> TableClause | None:
     return None if row is None else table(row.relname, schema=row.nspname)
 
 
+def hides_rows(connection: Connection, name: str) -> bool:
+    """Whether row security applies to what this user reads of a table, so that a count says nothing.
+
+    Args:
+        connection: to the database.
+        name: of an existing table, as SQL has it.
+    """
+    return bool(connection.scalar(text("SELECT row_security_active(to_regclass(:name))"), {"name": name}))
+
+
 def invalid_indexes(connection: Connection) -> list[InvalidIndex]:
     """The invalid indexes that failed concurrent builds and rebuilds have left.
 

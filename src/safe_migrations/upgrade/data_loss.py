@@ -1,168 +1,225 @@
-"""What a downgrade would destroy, found before it runs."""
+"""What a downgrade would destroy, reported before it runs."""
 
-import io
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alembic.operations import Operations
 from alembic.runtime.migration import RevisionStep
 from sqlalchemy import Connection, Select, column, func, literal_column, select, text
 
-from safe_migrations.postgres.catalog import find_table, own_relations
+from safe_migrations.postgres.catalog import find_table, hides_rows, own_relations
+from safe_migrations.postgres.statements import NAME, pattern
 from safe_migrations.prompt import confirm
-from safe_migrations.upgrade.offline import offline_context
+from safe_migrations.upgrade.offline import offline_statements
 
 COUNTED = 1_000_000  # rows; to count more takes too long to wait for
 
-_NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
-_QUALIFIED = rf"{_NAME}(?:\.{_NAME})?"
-_TABLES = re.compile(
-    rf"\b(?:DROP\s+TABLE|TRUNCATE(?:\s+TABLE)?|DELETE\s+FROM)\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?"
-    rf"({_QUALIFIED}(?:\s*,\s*{_QUALIFIED})*)",
-    re.IGNORECASE,
+Target = tuple[str, str | None]  # a table, and a column of it, as SQL has them
+
+# A statement that is neither here nor below may destroy anything.
+_KEEPS_ROWS = pattern(
+    "|".join(
+        (
+            r"(?:BEGIN|COMMIT|LOCK|SET|RESET|GRANT|REVOKE|COMMENT ON|REINDEX|ANALYZE)\b",
+            r"CREATE\b(?!.*\bAS (?:WITH|DELETE|UPDATE|INSERT)\b)",
+            r"INSERT INTO\b(?!.*\bDO UPDATE\b)",
+            r"ALTER (?:INDEX|SEQUENCE|VIEW|TYPE|FUNCTION) .* (?:RENAME|OWNED BY|ADD VALUE)\b",
+            r"DROP (?:INDEX|VIEW|TRIGGER|RULE|POLICY)\b",
+            r"DROP (?:FUNCTION|PROCEDURE|TYPE|DOMAIN|SCHEMA)\b(?!.*\bCASCADE$)",
+        )
+    )
 )
-_ALTER = re.compile(rf"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({_QUALIFIED})\s+([^;]*)", re.IGNORECASE)
-_COLUMNS = re.compile(
-    rf"\bDROP\s+(?!CONSTRAINT\b|DEFAULT\b|NOT\b|IDENTITY\b|EXPRESSION\b)(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?({_NAME})",
-    re.IGNORECASE,
+_EMPTIES = pattern(
+    r"(?:DROP TABLE(?: IF EXISTS)?|TRUNCATE(?: TABLE)?(?!.* CASCADE$)|DELETE FROM|UPDATE) (?:ONLY )?"
+    r"((?:<name>)(?: ?\*)?(?: ?, ?(?:ONLY )?<name>)*)"
 )
-# Nobody knows what the expression makes of the values, so the column counts as dropped.
-_CONVERTED = re.compile(rf"\bALTER\s+(?:COLUMN\s+)?({_NAME})\s+(?:SET\s+DATA\s+)?TYPE\b.*\bUSING\b", re.IGNORECASE)
-# What drops more than it names, or is a program.
-_UNKNOWN = re.compile(
-    r"\bDROP\s+OWNED\b|\bDO\s+\$|\b(?:DROP\s+(?:SCHEMA|TYPE|DOMAIN|EXTENSION)|TRUNCATE)\b[^;]*\bCASCADE\b",
-    re.IGNORECASE,
+_ALTER = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
+_CREATE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
+_ADDED = pattern(r"ADD COLUMN (?:IF NOT EXISTS )?(<name>)")
+_DROPPED = pattern(r"DROP (?!CONSTRAINT )(?:COLUMN )?(?:IF EXISTS )?(<name>)(?: CASCADE| RESTRICT)?$")
+_CONVERTED = pattern(r"ALTER (?:COLUMN )?(<name>) (?:SET DATA )?TYPE (.*)")
+_KEEPS_VALUES = pattern(
+    r"(?:(?:ADD|DROP CONSTRAINT|VALIDATE CONSTRAINT|RENAME|ENABLE|DISABLE|(?:NO )?FORCE ROW LEVEL|CLUSTER ON|OWNER TO|"
+    r"REPLICA IDENTITY|ATTACH PARTITION|DETACH PARTITION|(?:NO )?INHERIT)\b|(?:SET|RESET) \(|ALTER (?:COLUMN )?<name> "
+    r"(?:(?:SET|DROP) (?:DEFAULT|NOT NULL)|DROP IDENTITY|ADD GENERATED|SET (?:GENERATED|STATISTICS|STORAGE))\b)"
 )
-_CREATE = re.compile(rf"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_QUALIFIED})", re.IGNORECASE)
-_ADDED = re.compile(rf"\bADD\s+COLUMN\s+(?:IF\s+NOT\s+EXISTS\s+)?({_NAME})", re.IGNORECASE)
-_FIND_COLUMN = text("""
-    SELECT attname FROM pg_attribute
+_ACTIONS = (_DROPPED, _CONVERTED, _KEEPS_VALUES)
+# Types to which values of other types are converted without a loss, where no USING says how.
+_INTEGERS = ["smallint", "integer", "bigint"]
+_WIDER = {
+    "integer": _INTEGERS[:2],
+    "bigint": _INTEGERS,
+    "numeric": [*_INTEGERS, "numeric"],
+    "double precision": ["smallint", "integer", "real"],
+    "text": [*_INTEGERS, "boolean", "date", "uuid", "character varying", "text"],
+    "character varying": [*_INTEGERS, "boolean", "date", "uuid", "character varying", "text"],
+}
+_ALIASES = {"int": "integer", "varchar": "character varying", "decimal": "numeric", "float": "double precision"}
+_COLUMN = text("""
+    SELECT attname, format_type(atttypid, NULL) AS type,
+      information_schema._pg_char_max_length(atttypid, atttypmod) AS length
+    FROM pg_attribute
     WHERE attrelid = to_regclass(:table) AND attname = (parse_ident(:column))[1] AND NOT attisdropped
 """)
 
 
 @dataclass(frozen=True)
 class DataLoss:
-    """A table or a column that a downgrade drops or empties.
+    """Something that a downgrade drops, empties or changes.
 
     Attributes:
-        name: of the table, or of the column with its table, as SQL has it.
-        rows: how many have a value there; None for more than `COUNTED`.
+        name: the table, or the column with its table, as SQL has it.
+        rows: how many have a value there, in words.
     """
 
     name: str
-    rows: int | None
+    rows: str
 
     def __str__(self) -> str:
-        if self.rows is None:
-            return f"{self.name} (more than {COUNTED:,} rows)"
-        return f"{self.name} ({self.rows:,} {'row' if self.rows == 1 else 'rows'})"
+        return f"{self.name} ({self.rows})"
 
 
 def confirm_data_loss(
     connection: Connection, steps: Sequence[RevisionStep], destination: str, options: Mapping[str, Any], *, yes: bool
 ) -> None:
-    """Show what a downgrade destroys, and ask if rows are lost.
+    """Name what a downgrade destroys, and ask if rows are lost.
 
     Args:
         connection: to the database, in AUTOCOMMIT.
         steps: the downgrade's, in order.
         destination: of the downgrade, as it was given.
         options: what `context.configure` takes, for the version table's name.
-        yes: whether the user has already agreed.
+        yes: whether the user has confirmed already.
 
     Raises:
-        NotConfirmedError: the user did not agree.
+        NotConfirmedError: the user has not confirmed.
     """
     losses = find_data_loss(connection, steps)
     if losses is None:
         if not _has_rows(connection, options):
             return
         warning = "It is not known beforehand what this downgrade destroys, and the database has rows."
+    elif losses:
+        warning = f"This downgrade destroys {', '.join(map(str, losses))}."
     else:
-        lost = [str(loss) for loss in losses if loss.rows != 0]
-        if not lost:
-            return
-        warning = f"This downgrade destroys {', '.join(lost)}."
+        return
     command = shlex.join(["alembic", "-x", "yes", "downgrade", destination])
     confirm(warning, "Downgrade", yes=yes, how=f"-x yes, with a backup at hand:\n{command}")
 
 
 def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> list[DataLoss] | None:
-    """The tables and columns that a downgrade drops or empties, with their rows.
+    """The tables and columns with rows that a downgrade drops, empties or changes; no code of it runs but operations.
 
     Args:
         connection: to the database, in AUTOCOMMIT.
         steps: the downgrade's, in order.
 
     Returns:
-        None where this is not known: a revision reads the database to decide, runs a program, drops more than it names,
-        or renames what a later one drops.
+        None where that can't be predicted: a revision runs code of its own, reads the database to decide, has a
+        statement that is not known to keep all rows, or renames what a later one drops.
     """
-    targets: dict[tuple[str, str | None], None] = {}
-    created: set[tuple[str, str | None]] = set()
+    targets: dict[Target, str | None] = {}
+    created: set[Target] = set()
     for step in steps:
-        try:
-            sql = _sql(step)
-        except Exception:  # whatever a revision expected of a database
+        statements = offline_statements(step.revision, "downgrade")
+        if statements is None or not all(map(_is_known, statements)):
             return None
-        if _UNKNOWN.search(sql):
-            return None
-        created |= _created(sql)
-        targets |= dict.fromkeys(_dropped(sql))
+        for statement in statements:
+            created |= set(_created(statement))
+            targets |= dict(_changed(statement))
     losses = []
-    for name, column_name in targets:
-        loss = _count(connection, name, column_name)
-        if loss is not None:
-            losses.append(loss)
-        elif not created & {(name, column_name), (name, None)}:
+    for (table, column_name), type_ in targets.items():
+        loss = _count(connection, table, column_name, type_)
+        if loss is None and not created & {(table, column_name), (table, None)}:
             return None
+        if loss is not None and loss.rows:
+            losses.append(loss)
     return losses
 
 
-def _sql(step: RevisionStep) -> str:
-    """What a step would run, as `--sql` shows it."""
-    output = io.StringIO()
-    with Operations.context(offline_context(output)):
-        step.migration_fn()
-    return output.getvalue()
+def _is_known(statement: str) -> bool:
+    """Whether it can be predicted what a statement does to rows."""
+    if match := _ALTER.fullmatch(statement):
+        return all(any(known.match(action) for known in _ACTIONS) for action in _actions(match[2]))
+    return bool(_KEEPS_ROWS.match(statement) or _EMPTIES.match(statement))
 
 
-def _created(sql: str) -> set[tuple[str, str | None]]:
-    tables: set[tuple[str, str | None]] = {(name, None) for name in _CREATE.findall(sql)}
-    return tables | {(name, added) for name, rest in _ALTER.findall(sql) for added in _ADDED.findall(rest)}
+def _created(statement: str) -> Iterator[Target]:
+    if match := _CREATE.match(statement):
+        yield match[1], None
+    elif match := _ALTER.fullmatch(statement):
+        yield from ((match[1], added[1]) for action in _actions(match[2]) if (added := _ADDED.match(action)))
 
 
-def _dropped(sql: str) -> list[tuple[str, str | None]]:
-    tables: list[tuple[str, str | None]] = [
-        (name, None) for names in _TABLES.findall(sql) for name in re.findall(_QUALIFIED, names)
-    ]
-    return tables + [
-        (name, lost)
-        for name, rest in _ALTER.findall(sql)
-        for lost in [*_COLUMNS.findall(rest), *_CONVERTED.findall(rest)]
-    ]
+def _changed(statement: str) -> Iterator[tuple[Target, str | None]]:
+    """What a statement drops, empties or changes, and the type to which it converts a column."""
+    if match := _EMPTIES.match(statement):
+        tables = re.sub(r"\bONLY |\*", "", match[1], flags=re.IGNORECASE)
+        yield from (((table, None), None) for table in re.findall(NAME, tables))
+    elif match := _ALTER.fullmatch(statement):
+        for action in _actions(match[2]):
+            if dropped := _DROPPED.match(action):
+                yield (match[1], dropped[1]), None
+            elif converted := _CONVERTED.match(action):
+                yield (match[1], converted[1]), converted[2]
 
 
-def _count(connection: Connection, name: str, column_name: str | None = None) -> DataLoss | None:
+def _actions(text: str) -> list[str]:
+    """The actions of an ALTER TABLE, which commas separate outside of parentheses and of quoted names."""
+    parts = re.findall(r'"(?:[^"]|"")*"|.', text)
+    actions, depth = [""], 0
+    for part in parts:
+        depth += {"(": 1, ")": -1}.get(part, 0)
+        if part == "," and depth == 0:
+            actions.append("")
+        else:
+            actions[-1] += part
+    return [action.strip() for action in actions]
+
+
+def _count(
+    connection: Connection, name: str, column_name: str | None = None, type_: str | None = None
+) -> DataLoss | None:
+    """What is lost of a table or a column; None where there is none of this name."""
     table = find_table(connection, name)
     if table is None:
         return None
+    label = f"the table {name}"
     rows: Select[Any] = select(literal_column("1")).select_from(table)
     if column_name is not None:
-        catalog_name = connection.scalar(_FIND_COLUMN, {"table": name, "column": column_name})
-        if catalog_name is None:
+        found = connection.execute(_COLUMN, {"table": name, "column": column_name}).first()
+        if found is None:
             return None
-        rows = rows.where(column(catalog_name).is_not(None))
+        label = f"the column {name}.{column_name}"
+        rows = rows.where(column(found.attname).is_not(None))
+        if type_ is not None and _keeps_values(found.type, found.length, type_):
+            return DataLoss(label, "")
+    return DataLoss(label, _count_rows(connection, name, rows))
+
+
+def _count_rows(connection: Connection, name: str, rows: Select[Any]) -> str:
+    if hides_rows(connection, name):
+        return "row security may hide rows"
     counted = connection.scalar(select(func.count()).select_from(rows.limit(COUNTED + 1).subquery())) or 0
-    label = f"the column {name}.{column_name}" if column_name else f"the table {name}"
-    return DataLoss(label, counted if counted <= COUNTED else None)
+    if counted > COUNTED:
+        return f"more than {COUNTED:,} rows"
+    return f"{counted:,} {'row' if counted == 1 else 'rows'}" if counted else ""
+
+
+def _keeps_values(before: str, length: int | None, after: str) -> bool:
+    """Whether each value of a type is the same in another one."""
+    match = re.fullmatch(r"([a-z ]+?) ?(?:\((\d+)\))?", after.lower())
+    if match is None:  # with USING, which may make anything of a value, or COLLATE
+        return False
+    name = _ALIASES.get(match[1], match[1])
+    if match[2]:
+        return name == before == "character varying" and length is not None and length <= int(match[2])
+    return before in _WIDER.get(name, [])
 
 
 def _has_rows(connection: Connection, options: Mapping[str, Any]) -> bool:
-    """Whether any table but Alembic's own has rows."""
-    counts = (_count(connection, name) for name in own_relations(connection, options))
-    return any(loss is not None and loss.rows != 0 for loss in counts)
+    """Whether any table has rows, besides Alembic's, which holds no data of the service."""
+    losses = (_count(connection, name) for name in own_relations(connection, options))
+    return any(loss is not None and loss.rows for loss in losses)

@@ -1,15 +1,22 @@
 """Running revisions offline: their SQL is written instead of executed, without a database."""
 
+import io
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, TextIO
 
 from alembic import context
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import Script
 
 from safe_migrations.backfill.definition import COMMAND, required_backfills
 from safe_migrations.postgres.sql import ddl
+from safe_migrations.postgres.statements import split
+from safe_migrations.upgrade.inert import is_inert
 from safe_migrations.upgrade.phases import refuse_unacknowledged
+from safe_migrations.upgrade.steps import refuse_exit
 
 _CONFIGURATION: dict[str, Any] = {"url": "postgresql+asyncpg://", "dialect_opts": {"paramstyle": "named"}}
 _OPTIONS = {"as_sql": True, "literal_binds": True}
@@ -22,6 +29,27 @@ def offline_context(output: TextIO) -> MigrationContext:
         output: gets the SQL.
     """
     return MigrationContext.configure(**_CONFIGURATION, opts={**_OPTIONS, "output_buffer": output})
+
+
+def offline_statements(script: Script, function: str) -> list[str] | None:
+    """The statements of a revision, each on one line, without comments and contents of literals.
+
+    Args:
+        script: the revision.
+        function: `upgrade` or `downgrade`.
+
+    Returns:
+        None if the revision does more than call operations, or needs a database: then nothing of it is run.
+    """
+    output = io.StringIO()
+    try:
+        if not is_inert(script.module, Path(script.path), function):
+            return None
+        with Operations.context(offline_context(output)):
+            getattr(script.module, function, lambda: None)()
+    except Exception:  # whatever a revision expected of a database
+        return None
+    return [plain for _, plain in split(output.getvalue())]
 
 
 def run_offline(options: dict[str, Any], settings: dict[str, str]) -> None:
@@ -37,7 +65,7 @@ def run_offline(options: dict[str, Any], settings: dict[str, str]) -> None:
     configuration = {**_CONFIGURATION, **_OPTIONS, **options}
     context.configure(**configuration)
     function = context.get_context().opts["fn"]
-    if function.__name__ == "upgrade":
+    if function.__name__ in ("upgrade", "downgrade"):
         context.configure(fn=partial(_with_backfills, function), **configuration)
     for name, value in settings.items():
         context.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
@@ -48,8 +76,9 @@ def run_offline(options: dict[str, Any], settings: dict[str, str]) -> None:
 def _with_backfills(function: Callable[..., Iterable[RevisionStep]], heads: Any, migration: Any) -> Iterable[Any]:
     """The steps of a script, with a comment where an upgrade would check that a backfill is complete."""
     steps = list(function(heads, migration))
-    refuse_unacknowledged(step.revision for step in steps)
+    refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
     for step in steps:
-        for name in required_backfills(step.revision):
+        refuse_exit(step)
+        for name in required_backfills(step.revision) if step.is_upgrade else ():
             migration.impl.static_output(f"-- Only if this is complete: {COMMAND} {name}")
         yield step

@@ -22,7 +22,9 @@ from safe_migrations.ddl.indexes import CONCURRENT_OPERATIONS
 from safe_migrations.errors import RefusedError, RevisionError
 from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_relations
 from safe_migrations.postgres.connection import reason
+from safe_migrations.postgres.statements import parts, pattern
 from safe_migrations.service import Service
+from safe_migrations.upgrade.offline import offline_statements
 from safe_migrations.upgrade.phases import up_to_contract
 from safe_migrations.upgrade.project import version_folders
 
@@ -30,6 +32,7 @@ AT_HEAD, FRESH, BEHIND = revisions.AT_HEAD, revisions.FRESH, revisions.BEHIND
 UNTRACKED, DRIFT, INVALID_OBJECTS = "untracked", "drift", "invalid objects"
 EXIT_STATUS = {**revisions.EXIT_STATUS, UNTRACKED: 5, DRIFT: 8, INVALID_OBJECTS: 9}
 SHOWN = 5  # names in a sentence
+_CONCURRENTLY = pattern(r"(?:CREATE (?:UNIQUE )?INDEX|DROP INDEX|REINDEX INDEX) CONCURRENTLY (?:IF EXISTS )?(<name>)")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class State:
         """
         if not self.invalid:
             return self
-        handled = {name for script in scripts for name in _concurrent_index_names(Path(script.path))}
+        handled = {name for script in scripts for name in _concurrent_index_names(script)}
         return replace(self, invalid=tuple(index for index in self.invalid if index.base_name not in handled))
 
 
@@ -263,9 +266,15 @@ def _find(script: ScriptDirectory, revision: str) -> Script | None:
     return None
 
 
-def _concurrent_index_names(path: Path) -> set[str]:
-    """All strings of a revision file that uses the concurrent operations, among them the names of its indexes."""
-    nodes = list(ast.walk(ast.parse(path.read_bytes())))
+def _concurrent_index_names(script: Script) -> set[str]:
+    """The indexes that the concurrent operations of a revision build or drop.
+
+    Where that can't be known without running the revision's own code: all strings of its file.
+    """
+    nodes = list(ast.walk(ast.parse(Path(script.path).read_bytes())))
     if not any(isinstance(node, ast.Attribute) and node.attr in CONCURRENT_OPERATIONS for node in nodes):
         return set()
-    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    functions = [offline_statements(script, function) for function in ("upgrade", "downgrade")]
+    matches = (_CONCURRENTLY.match(statement) for statements in functions for statement in statements or ())
+    return {parts(match[1])[-1] for match in matches if match} | (strings if None in functions else set())

@@ -1,0 +1,81 @@
+"""Whether a function of a revision file only calls operations, so that running it offline changes nothing."""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+from sqlalchemy import ClauseElement, MetaData
+from sqlalchemy.types import TypeEngine
+
+_MODULES = {"alembic.op", "sqlalchemy", "sqlalchemy.sql", "sqlalchemy.types", "textwrap"}
+_VALUES = (str, bytes, int, float, tuple, list, dict, set, frozenset, type(None), ClauseElement, MetaData, TypeEngine)
+_BUILTINS = {"dict", "enumerate", "int", "len", "list", "range", "reversed", "set", "sorted", "str", "tuple", "zip"}
+_EXPRESSIONS = (
+    *(ast.Constant, ast.Attribute, ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Dict, ast.Set),
+    *(ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Subscript, ast.Slice, ast.Starred, ast.keyword),
+    *(ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp, ast.comprehension),
+    *(ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+)
+_STATEMENTS = (ast.Expr, ast.Pass, ast.Return, ast.Assign, ast.AnnAssign, ast.With, ast.withitem, ast.For, ast.If)
+
+
+def is_inert(module: ModuleType, path: Path, function: str) -> bool:
+    """Whether a function does nothing but call operations and build their arguments.
+
+    Args:
+        module: of the revision.
+        path: its file.
+        function: `upgrade` or `downgrade`; one that is missing does nothing.
+    """
+    tree = ast.parse(path.read_bytes())
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return function not in functions or _Inspection(vars(module), functions).allows(functions[function])
+
+
+class _Inspection:
+    def __init__(self, values: Mapping[str, Any], functions: Mapping[str, ast.FunctionDef]) -> None:
+        self.values = values
+        self.functions = functions
+        self.allowed: set[str] = set()
+
+    def allows(self, function: ast.FunctionDef) -> bool:
+        """Whether each node of a function, and of those that the function calls, is known to be harmless."""
+        self.allowed.add(function.name)
+        names = {
+            node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        local = names | {argument.arg for argument in function.args.args}
+        return all(self._allows(node, local) for part in function.body for node in ast.walk(part))
+
+    def _allows(self, node: ast.AST, local: set[str]) -> bool:
+        match node:
+            case ast.Call(func=called):
+                root = _root(called)
+                return isinstance(root, ast.Name | ast.Constant | ast.JoinedStr)  # methods of a text, among others
+            case ast.Attribute(attr="create_engine"):
+                return False
+            case ast.Name(id=name) if name in self.functions and name not in local:
+                return name in self.allowed or self.allows(self.functions[name])
+            case ast.Name(id=name):
+                return name in local or self._is_harmless(name)
+        return isinstance(node, (*_EXPRESSIONS, *_STATEMENTS))
+
+    def _is_harmless(self, name: str) -> bool:
+        """Whether a name of the file is a plain value, or a part of a library that only describes."""
+        if name not in self.values:
+            return name in _BUILTINS
+        value = self.values[name]
+        if isinstance(value, ModuleType):
+            return value.__name__ in _MODULES or value.__name__.startswith("sqlalchemy.dialects")
+        if isinstance(value, FunctionType | type):
+            return value.__module__.partition(".")[0] in ("sqlalchemy", "textwrap")
+        return isinstance(value, _VALUES)
+
+
+def _root(node: ast.expr) -> ast.expr:
+    """What a chain of attributes and calls begins with."""
+    while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node

@@ -1,0 +1,40 @@
+"""A step of an upgrade or a downgrade: the function of a revision file that it runs."""
+
+from functools import wraps
+from importlib.util import module_from_spec, spec_from_file_location
+
+from alembic.runtime.migration import RevisionStep
+
+from safe_migrations.errors import RevisionError
+
+
+def reload(step: RevisionStep) -> None:
+    """Load the revision's file again, so that its module is as in a new process: nothing in it is used up.
+
+    Args:
+        step: that is about to be tried again.
+    """
+    specification = spec_from_file_location(step.revision.module.__name__, step.revision.path)
+    if specification and specification.loader:
+        module = module_from_spec(specification)
+        specification.loader.exec_module(module)
+        step.revision.module = module
+        step.migration_fn = module.upgrade if step.is_upgrade else module.downgrade
+
+
+def refuse_exit(step: RevisionStep) -> None:
+    """Let a revision that ends the process fail, whatever exit status it asks for.
+
+    Args:
+        step: about to be run.
+    """
+    function = step.migration_fn
+
+    @wraps(function)  # Alembic logs its name
+    def run(**arguments: object) -> None:
+        try:
+            function(**arguments)
+        except SystemExit as error:
+            raise RevisionError(f"{step.revision.path} ended the process (SystemExit: {error.code})") from error
+
+    step.migration_fn = run
