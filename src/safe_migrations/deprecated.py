@@ -61,7 +61,7 @@ def _environment() -> SimpleNamespace:
     )
     return SimpleNamespace(
         ENV_FILES=env_files.env_files(service.folder),
-        read_env_files=lambda: env_files.read_env_files(service.folder),
+        read_env_files=lambda: env_files.read_env_files(service.folder, (service.env_prefix, service.platform_prefix)),
         not_configured=service.not_configured,
         parse_address=parse_address,
     )

@@ -1,6 +1,7 @@
 """The `.env` files of a service. The probe reads them too, so python-dotenv is imported only if there is a file."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from safe_migrations.errors import ConfigurationError, NotInstalledError
@@ -17,35 +18,27 @@ def env_files(folder: Path) -> list[Path]:
     return [parent / ".env" for parent in (folder, *folder.parents)]
 
 
-def read_env_files(folder: Path) -> dict[str, str]:
+def read_env_files(folder: Path, prefixes: Collection[str]) -> dict[str, str]:
     """The variables of all `.env` files that have a value; the nearest file wins.
+
+    A file above the service counts if it belongs to this user, to root, or to the owner of the service's folder, whose
+    code runs anyway; and in it only the variables that concern the service.
 
     Args:
         folder: of the service.
+        prefixes: of its variables.
 
     Raises:
         ConfigurationError: a file can't be read, or python-dotenv is not installed.
     """
     variables: dict[str, str] = {}
     nearest, *above = env_files(folder)
-    for file in (*reversed(above), nearest):
-        if os.access(file, os.F_OK if file == nearest else os.R_OK):  # those above may be another user's
-            variables |= _read(file)
-    return variables
-
-
-def load_env_files(folder: Path) -> None:
-    """Put the variables of all `.env` files into the environment, whose own variables win.
-
-    Args:
-        folder: of the service.
-
-    Raises:
-        ConfigurationError: a file can't be read, or python-dotenv is not installed.
-    """
-    for name, value in read_env_files(folder).items():
-        if not os.environ.get(name):
-            os.environ[name] = value
+    trusted = {os.geteuid(), 0, folder.stat().st_uid}
+    starts = tuple(f"{prefix}_".upper() for prefix in (*prefixes, "MIGRATION") if prefix)
+    for file in reversed(above):
+        if os.access(file, os.R_OK) and file.stat().st_uid in trusted:
+            variables |= {name: value for name, value in _read(file).items() if name.upper().startswith(starts)}
+    return variables | (_read(nearest) if nearest.exists() else {})
 
 
 def _read(file: Path) -> dict[str, str]:

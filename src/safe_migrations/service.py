@@ -128,9 +128,13 @@ class Service:
         Raises:
             ConfigurationError: a `.env` can't be read.
         """
-        files = env_files.read_env_files(self.folder) if self.env_prefix else {}
+        files = env_files.read_env_files(self.folder, self._prefixes) if self.env_prefix else {}
         variables = files | {name: value for name, value in os.environ.items() if value}
         return {name.upper(): value for name, value in variables.items()}  # as pydantic, which ignores case
+
+    @property
+    def _prefixes(self) -> tuple[str, str]:
+        return self.env_prefix, self.platform_prefix
 
     def not_configured(self) -> ConfigurationError:
         """The error for missing variables: there is neither a URL nor a user with a password."""
@@ -204,6 +208,22 @@ class Service:
             env_prefix: prefix of the service's environment variables.
         """
         return self if self.env_prefix else replace(self, env_prefix=env_prefix, platform_prefix=env_prefix)
+
+
+def load_env_files(folder: Path) -> None:
+    """Put the variables of all `.env` files of a service into the environment, whose own variables win.
+
+    Args:
+        folder: of the service, with its `alembic.ini`.
+
+    Raises:
+        ConfigurationError: a file can't be read.
+        NotInstalledError: there is a file, but no python-dotenv.
+    """
+    service = Service.read(folder / "alembic.ini")
+    for name, value in env_files.read_env_files(folder, service._prefixes).items():
+        if not os.environ.get(name):
+            os.environ[name] = value
 
 
 def find_config_files(files: Sequence[str] = ()) -> tuple[Path, Path | None]:

@@ -1,6 +1,8 @@
 """What alembic.ini says of a service, and where the service's variables come from."""
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,9 +202,28 @@ def test_nearest_file_wins(service: Service) -> None:
     above = service.folder.parents[1]
     write_env(above, ORDERS_DB_HOST="above", ORDERS_DB_NAME="above", SHARED_KEY="above")
     write_env(service.folder.parent, ORDERS_DB_HOST="between", ORDERS_DB_NAME="between")
-    write_env(service.folder, ORDERS_DB_HOST="own", SHARED_KEY="")
+    write_env(service.folder, ORDERS_DB_HOST="own", SHARED_KEY="own")
     found = service.variables
-    assert (found["ORDERS_DB_HOST"], found["ORDERS_DB_NAME"], found["SHARED_KEY"]) == ("own", "between", "above")
+    assert (found["ORDERS_DB_HOST"], found["ORDERS_DB_NAME"], found["SHARED_KEY"]) == ("own", "between", "own")
+
+
+def test_only_variables_of_the_service_come_from_above(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_env(service.folder.parent, LD_PRELOAD="above", ORDERS_KEY="above", MIGRATION_LOCK_WAIT="1s", ORDERSX="above")
+    monkeypatch.setenv("ORDERS_KEY", "")
+    monkeypatch.setenv("MIGRATION_LOCK_WAIT", "")
+    load_env_files(service.folder)
+    assert (os.environ["ORDERS_KEY"], os.environ["MIGRATION_LOCK_WAIT"]) == ("above", "1s")
+    assert not {"LD_PRELOAD", "ORDERSX"} & os.environ.keys()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
+@pytest.mark.parametrize("owner", ["nobody", "daemon"])
+def test_a_file_of_another_user_is_not_read(service: Service, owner: str) -> None:
+    write_env(service.folder.parent, ORDERS_DB_HOST="above")
+    shutil.chown(service.folder.parent / ".env", owner)
+    assert "ORDERS_DB_HOST" not in service.variables
+    shutil.chown(service.folder, owner)
+    assert replace(service).variables["ORDERS_DB_HOST"] == "above", "whose code runs anyway"
 
 
 @pytest.mark.parametrize("name", ["ORDERS_DB_HOST", "orders_db_host"])
