@@ -24,7 +24,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 
 from safe_migrations.errors import BackfillError
+from safe_migrations.postgres.catalog import hides_rows
 from safe_migrations.postgres.connection import reason, sqlstate
+from safe_migrations.postgres.sql import qualified
 
 SCHEMA = "safe_migrations"  # of the progress of backfills, apart from the service's own tables
 COMMAND = "safe-migrations backfill"
@@ -160,8 +162,16 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
         name: its name.
 
     Raises:
+        BackfillError: row security may hide rows.
         NothingThereError: its table or a column does not exist.
     """
+    table = qualified(connection.dialect, backfill.table.schema, backfill.table.name)
+    if hides_rows(connection, table):
+        raise BackfillError(
+            f"Row security of the table {table} hides rows from this user, so nobody can tell whether the backfill "
+            f"{name} is complete; nothing was changed. Run it as a user with BYPASSRLS, or as the owner without FORCE "
+            "ROW LEVEL SECURITY."
+        )
     if backfill.where is None and _finished(connection, name):
         return True
     try:

@@ -8,6 +8,7 @@ See https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+from uuid import uuid4
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
@@ -17,12 +18,10 @@ from safe_migrations.ddl.registration import register
 from safe_migrations.errors import ConfigurationError, RevisionError
 from safe_migrations.postgres.sql import ddl, qualified
 from safe_migrations.postgres.timeouts import load_timeouts, milliseconds
+from safe_migrations.postgres.transaction import RevisionTransaction
 
 LONGEST_NAME = 63  # characters, in PostgreSQL
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
-
-# In the connection's info, while Alembic leaves the transaction for an operation that can be repeated.
-REPEATABLE = "safe_migrations_repeatable"
 
 _IS_VALID = """
     SELECT indisvalid FROM pg_index
@@ -47,6 +46,11 @@ class _ConcurrentOperation(MigrateOperation):
         self.table_name = table_name
         self.schema = schema
         self.options = options
+
+    def of_copy(self) -> "_ConcurrentOperation":
+        """The same index of another table, with names that nobody else uses."""
+        name = uuid4().hex
+        return _ConcurrentOperation(f"index_{name}", f"table_{name}", self.schema, **self.options)
 
 
 @register
@@ -182,12 +186,12 @@ class _Index:
         if not self.operations.get_context().as_sql and not self.is_valid():
             raise RevisionError(f"The index {self.name} is invalid after it was built; run the same command again.")
 
-    def create(self) -> None:
+    def create(self, *, concurrently: bool = True) -> None:
         create = CreateIndexOp(
             self.operation.index_name,
             self.operation.table_name or "",
             schema=self.schema,
-            postgresql_concurrently=True,
+            postgresql_concurrently=concurrently,
             **self.operation.options,
         )
         self.operations.invoke(create)
@@ -204,16 +208,19 @@ class _Index:
             self.operations.execute(ddl("DROP INDEX CONCURRENTLY %(name)s", name=name))
 
     def check_definition(self) -> None:
-        """Compare the index with the same index of an empty copy of the table, as PostgreSQL writes both."""
-        existing, table = self._fetch(_DEFINITION), self.table
-        self.schema = "pg_temp"
-        self.operations.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s)", copy=self.table or "", table=table or ""))
+        """Compare the index with the same index of an empty copy of the table, as PostgreSQL writes both.
+
+        The copy is rolled back. It is not temporary, because not every user may create temporary tables.
+        """
+        existing, copy = self._fetch(_DEFINITION), _Index(self.operations, self.operation.of_copy())
+        self.operations.execute(text("BEGIN"))
         try:
-            self.create()
-            expected = self._fetch(_DEFINITION)
+            names = {"copy": copy.table or "", "table": self.table or ""}
+            self.operations.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s)", **names))
+            copy.create(concurrently=False)
+            expected = copy._fetch(_DEFINITION)
         finally:
-            self.operations.execute(ddl("DROP TABLE %(copy)s", copy=self.table or ""))
-            self.schema = self.operation.schema
+            self.operations.execute(text("ROLLBACK"))
         if existing != expected:
             raise RevisionError(
                 f"An index {self.name} exists, and it differs from the one that this revision builds; give the new "
@@ -245,10 +252,10 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
     # A waiting build blocks neither reads nor writes, so it may wait as long as all tries together.
     wait = milliseconds(timeouts.retry_window or timeouts.lock_timeout)
     settings = {"lock_timeout": wait, "statement_timeout": "0ms"}
-    info: dict[str, Any] = {} if context.as_sql else operations.get_bind().info
-    info[REPEATABLE] = True
+    transaction = None if context.as_sql else RevisionTransaction.of(operations.get_bind())
+    if transaction:
+        transaction.is_suspended = True
     with context.autocommit_block():
-        info[REPEATABLE] = False
         before = {name: timeouts.session_settings()[name] for name in settings}
         if not context.as_sql:
             before = {name: operations.get_bind().scalar(_GET, {"name": name}) for name in settings}
@@ -260,6 +267,8 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
                 _set(operations, before)
             raise
         _set(operations, before)
+    if transaction:
+        transaction.note(operations.get_bind())
 
 
 def _set(operations: Operations, settings: dict[str, str]) -> None:

@@ -1,6 +1,9 @@
 """Connecting to a database, and an error for each way in which that can fail."""
 
 import asyncio
+import logging
+import socket
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -9,13 +12,15 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters, place
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, LockedError, MigrationError
-from safe_migrations.postgres.timeouts import Timeouts, load_timeouts
+from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, load_timeouts
 from safe_migrations.service import Service
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -32,6 +37,10 @@ RETRIED = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
 # Errors about the schema, the statement or the server, whose DETAIL and HINT hold no values of rows: dependent objects,
 # something not supported or not ready, an object in use, a missing file of the server, and all of class 42.
 _WITHOUT_VALUES = (DEPENDENT_OBJECTS, "0A000", "55000", "55006", "58P01")
+_TEMPORARY = ("53300", "57P03")  # too many connections, the server is starting
+# Seconds: a peer that does not answer for a minute is gone. The system's own limits are hours.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+_KEEPALIVE_OF_SERVER = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 _REFUSALS = ("08", "28", "3D", "53", "57")  # classes of errors with which PostgreSQL refuses a connection
 
 
@@ -172,11 +181,12 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 @asynccontextmanager
-async def connected(database: Database, **options: Any) -> AsyncIterator[AsyncConnection]:
+async def connected(database: Database, wait: float = 0, **options: Any) -> AsyncIterator[AsyncConnection]:
     """A connection outside any pool, with the timeouts of migrations, closed at the end.
 
     Args:
         database: where to connect.
+        wait: how long to wait for a server that is starting or has no free connection, in seconds.
         options: execution options of the connection, such as `isolation_level`.
 
     Raises:
@@ -185,7 +195,11 @@ async def connected(database: Database, **options: Any) -> AsyncIterator[AsyncCo
     """
     # Set when the session starts, because a SET on the connection would begin a transaction that Alembic would take for
     # the caller's and never commit.
-    settings = {"application_name": APPLICATION_NAME, **database.timeouts.session_settings()}
+    settings = {
+        "application_name": APPLICATION_NAME,
+        **_KEEPALIVE_OF_SERVER,
+        **database.timeouts.session_settings(),
+    }
     url, arguments = _split(database.url)
     engine = create_async_engine(
         url,
@@ -195,15 +209,36 @@ async def connected(database: Database, **options: Any) -> AsyncIterator[AsyncCo
         execution_options=options,
     )
     try:
-        connection = await engine.connect()
+        connection = await _connect(engine, database, wait)
     except (OSError, UnicodeError, DBAPIError) as error:
         failure = explain(error, database)
         raise (failure if isinstance(failure, ConfigurationError) else ConnectionFailedError(str(failure))) from error
     try:
+        driver_connection = (await connection.get_raw_connection()).driver_connection
+        _keep_alive(driver_connection)
+        await lift_transaction_timeout(driver_connection)
         yield connection
+    except TimeoutError as error:  # closing a connection whose server does not answer would wait for the server
+        await connection.invalidate(error)
+        raise
     finally:
         with suppress(DBAPIError):  # one that the server has ended can't even be rolled back
             await connection.close()
+
+
+async def _connect(engine: AsyncEngine, database: Database, wait: float) -> AsyncConnection:
+    """Connect, and wait while the server is starting or has no free connection."""
+    until, timer = time.monotonic() + wait, ReportTimer(0)
+    while True:
+        try:
+            return await engine.connect()
+        except DBAPIError as error:
+            left = until - time.monotonic()
+            if sqlstate(error) not in _TEMPORARY or left <= 0:
+                raise
+            if timer.is_due():
+                log.info("Waiting up to %s for PostgreSQL at %s: %s", duration_text(left), database.host, reason(error))
+        await asyncio.sleep(database.timeouts.pause(0))
 
 
 _CLIENT_VARIABLES = {
@@ -213,6 +248,36 @@ _CLIENT_VARIABLES = {
     **{"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION", "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION"},
     **{"target_session_attrs": "PGTARGETSESSIONATTRS", "sslnegotiation": "PGSSLNEGOTIATION", "gsslib": "PGGSSLIB"},
 }
+
+
+def _keep_alive(connection: Any) -> None:
+    """Let the system notice that the server's machine is gone; asyncpg has no setting for its socket."""
+    network_socket = connection._transport.get_extra_info("socket")
+    if network_socket is not None and network_socket.family in (socket.AF_INET, socket.AF_INET6):
+        network_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if option := getattr(socket, name, None):  # not each system has all
+                network_socket.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def lift_transaction_timeout(connection: Any) -> None:
+    """Let transactions take as long as their statements may; PostgreSQL before 17 has no such setting.
+
+    Args:
+        connection: of asyncpg.
+    """
+    if connection.get_server_version().major >= 17:
+        await connection.execute("SET transaction_timeout = 0")
+
+
+async def reset_settings(connection: Any) -> None:
+    """Undo what a revision has set for its session; what was set when the session started comes back.
+
+    Args:
+        connection: of asyncpg.
+    """
+    await connection.execute("RESET ALL")
+    await lift_transaction_timeout(connection)
 
 
 def client_environment(url: URL) -> dict[str, str]:

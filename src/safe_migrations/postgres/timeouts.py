@@ -48,11 +48,15 @@ class Timeouts:
             "lock_timeout": milliseconds(self.lock_timeout),
             "statement_timeout": milliseconds(self.statement_timeout),
             "client_connection_check_interval": "1000ms",
+            # A role or a database may have others, which would end a migration, or release its lock.
+            "idle_in_transaction_session_timeout": "0ms",
+            "idle_session_timeout": "0ms",
         }
 
     def offline_settings(self) -> dict[str, str]:
         """The settings that an offline script has to set for itself."""
-        return {name: value for name, value in self.session_settings().items() if name.endswith("_timeout")}
+        settings = self.session_settings()
+        return {name: settings[name] for name in ("lock_timeout", "statement_timeout")}
 
     def pause(self, tries: int) -> float:
         """How long to pause before the next try, in seconds: exponential back-off with jitter.

@@ -11,19 +11,19 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import RevisionStep
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
-from safe_migrations.ddl.indexes import REPEATABLE
 from safe_migrations.errors import ConnectionFailedError, LockedError, MigrationError, RevisionError
 from safe_migrations.postgres.catalog import Session, blockers
 from safe_migrations.postgres.connection import (
@@ -36,12 +36,25 @@ from safe_migrations.postgres.connection import (
     VIOLATIONS,
     is_disconnect,
     reason,
+    reset_settings,
     sqlstate,
 )
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text
+from safe_migrations.postgres.transaction import RevisionTransaction
 from safe_migrations.service import Service
+from safe_migrations.upgrade.steps import refuse_exit, reload
 
 log = logging.getLogger(__name__)
+
+MARGIN = 10.0  # seconds; how much later than its timeout the end of a statement may arrive
+_CANCEL = text("SELECT pg_cancel_backend(:pid)")
+_BLOCKS_OTHERS = text("""
+    SELECT EXISTS (
+      SELECT FROM pg_locks
+      WHERE NOT granted AND clock_timestamp() - waitstart > make_interval(secs => :seconds)
+        AND pid <> :pid AND :pid = ANY(pg_blocking_pids(pid))
+    )
+""")
 
 
 def run_migrations(**options: Any) -> None:
@@ -96,6 +109,11 @@ class Executor:
         self._remaining: deque[RevisionStep] = deque()
         self._running = False  # whether a revision has begun; before that, Alembic reads its version table
         self._left_transaction = False  # whether it can't be rolled back as a whole
+        self._transaction: RevisionTransaction | None = None  # of the revision that runs
+        self._driver_connection: Any = None  # asyncpg's
+        self._statement_begun: float | None = None
+        self._has_deadline = False  # whether the server is to end each statement by its timeout
+        self._ended_for_others = False  # whether the try was ended because another session waited for it
         self._begun = 0.0  # its first try
         self._tries = 0
         self._blocking: list[Session] = []
@@ -128,13 +146,16 @@ class Executor:
                     if self._applied:
                         error.args = (f"{self._progress()} {error}",)
                     raise error from None
-                if self._left_transaction or sqlstate(error) not in RETRIED:
+                retried = sqlstate(error) in RETRIED or (self._ended_for_others and sqlstate(error) == QUERY_CANCELED)
+                if self._left_transaction or not retried:
                     raise self._failure(error) from error
                 await self._pause(error)
 
     async def _try(self, options: dict[str, Any]) -> None:
         self._blocking = []
-        self._running = self._left_transaction = False
+        self._running = self._left_transaction = self._ended_for_others = self._has_deadline = False
+        self._statement_begun = None
+        self._transaction = None
         self._tries += 1
         ended = asyncio.Event()
         watcher = asyncio.create_task(self._watch(ended))
@@ -145,30 +166,73 @@ class Executor:
             await asyncio.wait([watcher])  # not cancelled: a query that is cut off costs the connection, and the lock
 
     def _run(self, connection: Connection, options: dict[str, Any]) -> None:
-        event.listen(connection, "set_connection_execution_options", self._note_autocommit)
+        listeners: dict[str, Callable[..., None]] = {
+            "set_connection_execution_options": self._note_autocommit,
+            "before_cursor_execute": self._note_statement,
+            "after_cursor_execute": self._note_end_of_statement,
+        }
+        for name, listener in listeners.items():
+            event.listen(connection, name, listener)
         try:
             run_migrations(connection=connection, fn=lambda *_: self._steps(connection), **options)
         finally:
-            event.remove(connection, "set_connection_execution_options", self._note_autocommit)
+            for name, listener in listeners.items():
+                event.remove(connection, name, listener)
 
     def _note_autocommit(self, connection: Connection, options: dict[str, Any]) -> None:
-        if options.get("isolation_level") == "AUTOCOMMIT" and not connection.info.get(REPEATABLE):
+        suspended = self._transaction is not None and self._transaction.is_suspended
+        if options.get("isolation_level") == "AUTOCOMMIT" and not suspended:
             self._left_transaction = True
+
+    def _note_statement(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "statement_timeout" in statement.lower():  # the revision has a timeout of its own
+            self._has_deadline = False
+        self._driver_connection = connection.connection.driver_connection
+        self._statement_begun = time.monotonic()
+
+    def _note_end_of_statement(self, *_: Any) -> None:
+        self._statement_begun = None
 
     def _steps(self, connection: Connection) -> Iterator[RevisionStep]:
         while self._remaining:
+            step = self._remaining[0]
             self._running = False
-            refuse_unready(connection, self._remaining[0])
+            refuse_unready(connection, step)
+            if self._tries > 1:
+                reload(step)
+            elif self._applied:
+                connection.connection.run_async(reset_settings)
+            self._observe(step, connection)
+            self._has_deadline = self._timeouts.statement_timeout > 0
             self._running = True
-            yield self._remaining[0]
+            yield step
             # Alembic asks for the next step after it has committed this one.
             self._applied.append(_file(self._remaining.popleft()))
             self._begun, self._tries, self._left_transaction = time.monotonic(), 1, False
+
+    def _observe(self, step: RevisionStep, connection: Connection) -> None:
+        """Note whether the revision's function ends in the transaction in which it began."""
+        refuse_exit(step)
+        function = step.migration_fn
+
+        @wraps(function)  # Alembic logs its name
+        def run(**arguments: Any) -> None:
+            self._transaction = transaction = RevisionTransaction(connection)
+            try:
+                function(**arguments)
+                self._left_transaction |= not transaction.is_current(connection)
+            except Exception as error:
+                if not (transaction.is_suspended or is_disconnect(_origin(error))):
+                    self._left_transaction |= not transaction.has_failed(connection)
+                raise
+
+        step.migration_fn = run
 
     async def _watch(self, ended: asyncio.Event) -> None:
         """Note who blocks while they block, because afterwards nobody knows; and report what takes long."""
         since, timer = time.monotonic(), ReportTimer(1)
         while not await _within(ended, min(0.5, self._timeouts.lock_timeout / 2)):
+            self._give_up_silent_server()
             blocking: list[Session] = []
             with suppress(SQLAlchemyError):
                 blocking = await self._control.run_sync(blockers, self._pid)
@@ -178,9 +242,26 @@ class Executor:
             seconds = time.monotonic() - since
             # A try that waits for a lock ends soon, and is reported then; a concurrent build waits longer.
             ends_soon = bool(blocking) and seconds < self._timeouts.lock_timeout + 1
+            if blocking and not self._ended_for_others and await self._blocks_others_for_long():
+                self._ended_for_others = True
+                with suppress(SQLAlchemyError):
+                    await self._control.execute(_CANCEL, {"pid": self._pid})
             if self._remaining and not ends_soon and timer.is_due():
                 running = _file(self._remaining[0])
                 log.info("%s has been running for %s%s", running, duration_text(seconds), self._blocked_by())
+
+    def _give_up_silent_server(self) -> None:
+        """Close a connection on which the server should have ended a statement by its timeout, and has not."""
+        begun = self._statement_begun
+        if self._has_deadline and begun and time.monotonic() - begun > self._timeouts.statement_timeout + MARGIN:
+            self._driver_connection.terminate()
+
+    async def _blocks_others_for_long(self) -> bool:
+        """Whether a session has waited for this one, whatever locks it took, as long as one try may wait."""
+        with suppress(SQLAlchemyError):
+            parameters = {"pid": self._pid, "seconds": self._timeouts.lock_timeout}
+            return bool(await self._control.scalar(_BLOCKS_OTHERS, parameters))
+        return False
 
     async def _pause(self, error: Exception) -> None:
         left = self._begun + self._timeouts.retry_window - time.monotonic()
@@ -214,19 +295,30 @@ class Executor:
         step, what = self._remaining[0], reason(error)
         if is_disconnect(error):
             return ConnectionFailedError(
-                f"The connection to PostgreSQL was lost while {_file(step)} ran ({what}); the server rolls back what "
-                f"was not committed. {self._progress()} When PostgreSQL answers, run the same command again."
+                f"The connection to PostgreSQL was lost while {_file(step)} ran ({what}); "
+                f"{self._after_a_lost_connection()}"
             )
         if self._left_transaction:
             return RevisionError(
-                f"{_place(step, error)} failed: {what}. It ran outside its transaction (autocommit_block): its changes "
-                f"may be committed, and it is not retried. {self._progress()} Check the database before you run the "
-                "same command again."
+                f"{_place(step, error)} failed: {what}. It ended its transaction (COMMIT, or an autocommit_block): "
+                f"its changes may be committed, and it is not retried. {self._progress()} Check the database before "
+                "you run the same command again."
             )
         then = f"{what}. {self._progress()} {self._advice(error, what)}, then run the same command again."
         if self._running:
             return RevisionError(f"{_place(step, error)} failed and was rolled back: {then}")
         return MigrationError(f"Reading Alembic's version table failed: {then}")
+
+    def _after_a_lost_connection(self) -> str:
+        if self._left_transaction:
+            return (
+                f"the revision had ended its transaction, so its changes may be committed. {self._progress()} Check "
+                "the database before you run the same command again."
+            )
+        return (
+            f"the server rolls back what was not committed. {self._progress()} When PostgreSQL answers, run the same "
+            "command again."
+        )
 
     def _advice(self, error: Exception, what: str) -> str:
         """What to do before the next run."""

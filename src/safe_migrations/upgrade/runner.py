@@ -22,7 +22,7 @@ from safe_migrations import ddl as _operations  # noqa: F401  # revision files u
 from safe_migrations.errors import LockedError, MigrationError, RefusedError
 from safe_migrations.postgres.advisory_lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.postgres.connection import Database, connected, explain, pooler_refused, run_async
-from safe_migrations.postgres.timeouts import Timeouts, load_timeouts
+from safe_migrations.postgres.timeouts import load_timeouts
 from safe_migrations.service import Service
 from safe_migrations.upgrade.data_loss import confirm_data_loss
 from safe_migrations.upgrade.executor import Executor, refuse_unready, run_migrations
@@ -39,6 +39,7 @@ from safe_migrations.upgrade.states import (
     refusal,
     refuse_unsafe,
 )
+from safe_migrations.upgrade.steps import refuse_exit
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +143,9 @@ def _held(connection: Connection, request: "_Request", callers: bool) -> Iterato
 async def _run_online(database: Database, options: dict[str, Any]) -> None:
     service = database.service
     try:
-        async with connected(database) as connection:
+        async with connected(database, database.timeouts.lock_wait) as connection:
             await connection.run_sync(lambda connection: context.configure(connection=connection, **options))
-            request = _Request.of_alembic(service, options)
+            request = await connection.run_sync(lambda _: _Request.of_alembic(service, options))
             if request is None:
                 await connection.run_sync(_read, service, options)
             else:
@@ -172,6 +173,25 @@ def _read(connection: Connection, service: Service, options: dict[str, Any]) -> 
         raise
 
 
+# What Alembic's commands give to the environment, by name: what each does to a database, None for nothing.
+_COMMANDS: dict[str, str | None] = {
+    **{"upgrade": "upgrade", "downgrade": "downgrade", "do_stamp": "stamp", "do_ensure_version": "stamp"},
+    **dict.fromkeys(["retrieve_migrations", "nothing", "show_current", "edit_current", "display_version"]),
+    "_display_current_history": None,
+}
+
+
+def _unknown_command(function: Callable[..., Iterable[RevisionStep]]) -> str:
+    """What a function of somebody else does to the database; what is not known to read is guarded like an upgrade."""
+    migration_context = context.get_context()
+    connection = migration_context.connection
+    callers = connection is None or connection.in_transaction()
+    steps = list(function(migration_context.get_current_heads(), migration_context))
+    if connection is not None and not callers:
+        connection.rollback()
+    return "upgrade" if all(step.is_upgrade for step in steps) else "downgrade"
+
+
 @dataclass(frozen=True)
 class _Request:
     """A command that changes a database.
@@ -192,13 +212,13 @@ class _Request:
 
     @classmethod
     def of_alembic(cls, service: Service, options: dict[str, Any]) -> "_Request | None":
-        """The request of the running command; None for one that changes nothing in the database."""
+        """The request of the running command; None for one that is known to change nothing in the database."""
         opts = context.get_context().opts
         function = opts["fn"]
-        name = {"upgrade": "upgrade", "downgrade": "downgrade", "do_stamp": "stamp"}.get(function.__name__)
-        if name is None or function.__module__ != command.__name__:
+        name = _COMMANDS.get(function.__name__) if function.__module__ == command.__name__ else ""
+        if name is None or opts.get("dont_mutate"):
             return None
-        return cls(name, function, str(opts.get("destination_rev")), service, options)
+        return cls(name or _unknown_command(function), function, str(opts.get("destination_rev")), service, options)
 
     def lock_key(self, purpose: str) -> int:
         """The key of a lock on this history; each database has its own locks."""
@@ -253,15 +273,20 @@ async def _migrate(request: _Request, control: AsyncConnection, database: Databa
         return
     # Without the lock, so that a user who thinks about the question does not block others.
     confirmed = await control.run_sync(request.confirmed_plan) if request.command == "downgrade" else None
-    async with connected(database) as migration:
-        pid = await _refuse_pooler(control, migration, request.service, timeouts)
-        async with advisory_lock(control, request.lock_key("run"), timeouts.lock_wait):
-            if not await control.run_sync(request.plan, before) and request.command != "stamp":
-                log.info("Another process has already applied these revisions; nothing to do.")
-                return
+    if confirmed == []:
+        log.info("The database is at revision %s; nothing to do.", before.revisions)
+        return
+    await _refuse_pooler(control, database)
+    async with advisory_lock(control, request.lock_key("run"), timeouts.lock_wait):
+        if not await control.run_sync(request.plan, before) and request.command != "stamp":
+            log.info("Another process has already applied these revisions; nothing to do.")
+            return
+        # A second connection only now, so that a process that waits for the lock needs one alone.
+        async with connected(database, timeouts.lock_wait) as migration:
             # The server finishes the statement of a killed client, maybe a COMMIT, after the client's other connection
             # has released its lock. So the connection that applies the revisions has a lock of its own.
             await migration.run_sync(acquire, request.lock_key("apply"), timeouts.lock_wait)
+            pid = int(await migration.scalar(_PID) or 0)
             await migration.rollback()
             steps = await control.run_sync(request.plan, before)
             if confirmed is not None and confirmed != [step.revision for step in steps]:
@@ -274,28 +299,25 @@ async def _migrate(request: _Request, control: AsyncConnection, database: Databa
                 return
             refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
             await Executor(migration, pid, control, timeouts, request.service).apply(steps, request.options)
-            async with connected(database, isolation_level="AUTOCOMMIT") as fresh:
-                _verify(steps, await fresh.run_sync(request.read_state), request.service)
+        async with connected(database, timeouts.lock_wait, isolation_level="AUTOCOMMIT") as fresh:
+            _verify(steps, await fresh.run_sync(request.read_state), request.service)
 
 
-async def _refuse_pooler(
-    control: AsyncConnection, migration: AsyncConnection, service: Service, timeouts: Timeouts
-) -> int:
-    """Refuse a pooler, which would keep the lock, and return the pid of the server's process that migrates."""
+async def _refuse_pooler(control: AsyncConnection, database: Database) -> None:
+    """Refuse a pooler, which would keep the lock."""
     server_pid = await control.scalar(_PID)
-    pid = await migration.scalar(_PID)
-    requested = timeouts.session_settings()
-    actual = {row.name: row.value for row in await migration.execute(_SETTINGS, {"names": list(requested)})}
-    # The other transaction is still open, so a pooler that assigns a server to each transaction assigns another one.
-    if requested != actual or server_pid != await control.scalar(_PID):
-        raise pooler_refused(service, "a setting or a server process was exchanged")
-    await migration.rollback()
-    return int(pid or 0)
+    requested = database.timeouts.session_settings()
+    async with connected(database, database.timeouts.lock_wait) as other:
+        actual = {row.name: row.value for row in await other.execute(_SETTINGS, {"names": list(requested)})}
+        # This transaction is still open, so a pooler that assigns a server to each transaction assigns another one.
+        if requested != actual or server_pid != await control.scalar(_PID):
+            raise pooler_refused(database.service, "a setting or a server process was exchanged")
 
 
 def _when_ready(connection: Connection, steps: list[RevisionStep]) -> Iterator[RevisionStep]:
     for step in steps:
         refuse_unready(connection, step)
+        refuse_exit(step)
         yield step
 
 

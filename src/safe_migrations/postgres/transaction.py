@@ -1,0 +1,67 @@
+"""Which transaction a revision runs in, to notice that it has ended the one in which it began."""
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+_KEY = "safe_migrations_transaction"
+_BEGUN = text("SELECT transaction_timestamp()")
+_SAVEPOINT, _UNDO = text("SAVEPOINT safe_migrations"), text("ROLLBACK TO SAVEPOINT safe_migrations")
+
+
+class RevisionTransaction:
+    """The transaction that a revision runs in.
+
+    Attributes:
+        is_suspended: whether an operation that can be repeated has left it, and will begin another one.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Note the transaction that the connection is in.
+
+        Args:
+            connection: which runs the revision; operations find this object on it.
+        """
+        connection.info[_KEY] = self
+        self.note(connection)
+
+    @classmethod
+    def of(cls, connection: Connection) -> "RevisionTransaction | None":
+        """What was noted on a connection.
+
+        Args:
+            connection: which runs the revision.
+        """
+        noted: RevisionTransaction | None = connection.info.get(_KEY)
+        return noted
+
+    def note(self, connection: Connection) -> None:
+        """Note the transaction that the connection is in now.
+
+        Args:
+            connection: which runs the revision.
+        """
+        connection.execute(_SAVEPOINT)
+        self._begun: Any = connection.scalar(_BEGUN)
+        self.is_suspended = False
+
+    def is_current(self, connection: Connection) -> bool:
+        """Whether the connection is still in the noted transaction, which must not have failed.
+
+        Args:
+            connection: which runs the revision.
+        """
+        return bool(connection.scalar(_BEGUN) == self._begun)
+
+    def has_failed(self, connection: Connection) -> bool:
+        """Whether the noted transaction is still there, after a statement in it has failed; all is undone if it is.
+
+        Args:
+            connection: which runs the revision; not a lost one.
+        """
+        try:
+            connection.execute(_UNDO)
+        except SQLAlchemyError:  # another transaction has no such savepoint
+            return False
+        return True

@@ -1,0 +1,102 @@
+"""How long a migration keeps others waiting, waits itself, and how many connections it takes."""
+
+import asyncio
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from blocking_statement import AT_THE_GATE, GATE, wait_for
+from lock_holder import connect, end, said
+from sqlalchemy import URL, column, select, table
+
+from safe_migrations.errors import ConnectionFailedError
+from support import NewRole, Service, ToHead, fetch
+from traffic import LONGEST_STALL, traffic
+
+UPGRADE = ("alembic", "upgrade", "head")
+PARTITIONS = 10
+PARENT = """
+op.execute("CREATE TABLE gate ()")
+op.execute("CREATE TABLE entry (id bigint NOT NULL, word text) PARTITION BY LIST (id)")
+for number in range(10):
+    op.execute(f"CREATE TABLE entry_{number} PARTITION OF entry FOR VALUES IN ({number})")
+    op.execute(f"CREATE TABLE other_{number} (id bigint)")
+"""
+
+
+@pytest.fixture
+def prepared(service: Service, to_head: ToHead) -> Service:
+    """A service with a partitioned table and ten others."""
+    service.add_revision("tables", PARENT)
+    to_head()
+    return service
+
+
+async def read_one_after_the_other(database: URL, names: list[str], seconds: float) -> None:
+    """Readers who have each read a table, and whose transactions end so many seconds apart."""
+    connections = [await connect(database, name) for name in names]
+    for connection, name in zip(connections, names, strict=True):
+        await connection.execute(f"BEGIN; LOCK TABLE {name} IN ACCESS SHARE MODE")
+    for connection in connections:
+        await asyncio.sleep(seconds)
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("tables", "body"),
+    [
+        ([f"entry_{number}" for number in range(PARTITIONS)], 'op.add_column("entry", sa.Column("added", sa.Text()))'),
+        (
+            [f"other_{number}" for number in range(PARTITIONS)],
+            'for number in range(10):\n    op.add_column(f"other_{number}", sa.Column("added", sa.Text()))',
+        ),
+    ],
+    ids=["partitions", "ten tables"],
+)
+def test_a_reader_waits_no_longer_for_many_locks_than_for_one(
+    prepared: Service, database: URL, tables: list[str], body: str
+) -> None:
+    prepared.add_revision("column", body)
+    first = "entry" if tables[0].startswith("entry") else tables[0]
+    with (
+        ThreadPoolExecutor(max_workers=1) as executor,
+        traffic(database, [select(column("id")).select_from(table(first))]) as running,
+    ):
+        readers = executor.submit(asyncio.run, read_one_after_the_other(database, tables, 0.8))
+        time.sleep(0.3)
+        process = prepared.start(*UPGRADE)
+        readers.result()
+        end(process)
+    assert running.errors == []
+    assert max(running.longest.values()) < LONGEST_STALL
+
+
+def test_a_server_process_that_stands_still_is_given_up(prepared: Service, database: URL) -> None:
+    """Its statement timeout does not end the statement, because nothing there runs."""
+    prepared.add_revision("gate", GATE)
+    prepared.environment["MIGRATION_STATEMENT_TIMEOUT"] = "2s"
+    process = prepared.start(*UPGRADE)
+    (pid,) = wait_for(database, AT_THE_GATE)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        sentence = said(end(process, ConnectionFailedError.exit_status))
+        assert time.monotonic() - begun < 30
+        assert "_gate.py" in sentence
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("limit", [20, 17])
+def test_starters_need_one_connection_each(prepared: Service, database: URL, new_role: NewRole, limit: int) -> None:
+    """Those that find none wait for one, as for the lock."""
+    role = new_role("LOGIN", "secret")
+    prepared.add_revision("slow", "op.execute('SELECT pg_sleep(1)')")
+    for statement in ("GRANT ALL ON SCHEMA public TO {0}", "GRANT ALL ON ALL TABLES IN SCHEMA public TO {0}"):
+        fetch(database, statement.format(role))
+    fetch(database, f"ALTER ROLE {role} CONNECTION LIMIT {limit}")
+    prepared.configure(database.set(username=role, password="secret"))
+    for process in [prepared.start(*UPGRADE) for _ in range(16)]:
+        end(process)
