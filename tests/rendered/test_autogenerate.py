@@ -397,6 +397,19 @@ CASES["columns"] = [
 ]
 CASES["types"] = [
     Case(
+        "unique_index_converted",  # replaced after the type, not before
+        "code = mapped_column(sa.Integer)\nsize: Mapped[int]\n"
+        "__table_args__ = (sa.Index('ix_t_unique_index_converted', 'code', unique=True),)",
+        "code = mapped_column(sa.Numeric)\nsize: Mapped[int]\n"
+        "__table_args__ = (sa.Index('ix_t_unique_index_converted', 'code', 'size', unique=True),)",
+        [
+            "contract!: type of t_unique_index_converted.code",
+            "contract: index ix_t_unique_index_converted_new",
+            "contract: ix_t_unique_index_converted replaced",
+        ],
+        in_use=False,
+    ),
+    Case(
         "to_text",
         "code = mapped_column(sa.String(50))",
         "code = mapped_column(sa.Text)",

@@ -43,13 +43,14 @@ def _replace_index(comparison: Comparison, new: ops.CreateIndexOp, old: ops.Crea
     table, name = table_of(new), str(new.index_name)
     temporary = conv(f"{name[: LONGEST_NAME - 4]}_new")
     previous = conv(f"{name[: LONGEST_NAME - 4]}_old")
+    build_phase = comparison.phase_of_building(new, new.to_index().columns)
     yield Change(
         Stage.INDEXES,
         table,
         f"index {temporary}",
         (Comment(f"Built CONCURRENTLY beside {name}, which it will replace."), _build(new, temporary)),
         (_remove(new, temporary),),
-        comparison.phase_of_building(new, new.to_index().columns),
+        build_phase,
         alone=True,
     )
     yield Change(
@@ -66,7 +67,7 @@ def _replace_index(comparison: Comparison, new: ops.CreateIndexOp, old: ops.Crea
             *_rename_index(comparison, new, name, temporary),
             *_rename_index(comparison, new, previous, name),
         ),
-        EXPAND if old.unique else CONTRACT,
+        build_phase if old.unique else CONTRACT,
         alone=True,
     )
 
