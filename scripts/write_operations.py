@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 
 from alembic.operations import MigrateOperation
 
@@ -34,13 +35,12 @@ def stubs() -> str:
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 
-def _operations(module: object) -> list[tuple[str, type[MigrateOperation]]]:
+def _operations(module: ModuleType) -> list[tuple[str, type[MigrateOperation]]]:
     """The operations that a module registers, with their names."""
-    classes = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]  # type: ignore[attr-defined]
     return [
         (name, class_)
-        for class_ in classes
-        if issubclass(class_, MigrateOperation)
+        for class_ in vars(module).values()
+        if inspect.isclass(class_) and class_.__module__ == module.__name__ and issubclass(class_, MigrateOperation)
         for name, member in vars(class_).items()
         if isinstance(member, classmethod)
     ]

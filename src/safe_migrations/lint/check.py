@@ -42,8 +42,10 @@ def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_
     findings: dict[Path, list[Finding]] = {revision.path: [*_in_revision(revision)] for revision in revisions}
     for finding in run_squawk(revisions, postgres_version):
         findings[finding.path].append(finding)
-    remaining = (_unacknowledged(revision, _merged(findings[revision.path])) for revision in revisions)
-    return [*_in_history(script_directory), *chain.from_iterable(sorted(each, key=_place) for each in remaining)]
+    remaining = (
+        sorted(_unacknowledged(revision, _merged(findings[revision.path])), key=_place) for revision in revisions
+    )
+    return [*_in_history(script_directory), *chain.from_iterable(remaining)]
 
 
 def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[Script]:

@@ -100,7 +100,9 @@ class _Recorder(io.StringIO):
         if isinstance(self.failed, ExecuteSQLOp) and isinstance(self.failed.sqltext, ClauseElement):
             with suppress(CompileError):
                 text = str(self.failed.sqltext.compile(dialect=DIALECT))
-                self.statements += (Statement(*each, line, self.failed, self.transaction) for each in split(text))
+                self.statements += (
+                    Statement(sql, plain, line, self.failed, self.transaction) for sql, plain in split(text)
+                )
 
 
 def _is_mistake(error: Exception) -> bool:

@@ -38,7 +38,7 @@ class Revision:
         self.downgrade, problem_back = run_offline(script, "downgrade")
         # A downgrade that only raises counts as empty, which is a finding of its own.
         problems = (problem, None if self.is_empty("downgrade") else problem_back)
-        self.problems = [each for each in problems if each is not None]
+        self.problems = [problem for problem in problems if problem is not None]
 
     @cached_property
     def created(self) -> set[str]:
@@ -63,7 +63,7 @@ class Revision:
 
     def types_at(self, statement: Statement) -> Types:
         """The types that exist when a statement of the upgrade runs."""
-        before = takewhile(lambda each: each is not statement, self.upgrade)
+        before = takewhile(lambda earlier: earlier is not statement, self.upgrade)
         return reduce(types_after, before, self.types_before())
 
     def is_empty(self, name: str) -> bool:
@@ -135,7 +135,7 @@ class Revision:
             isinstance(node.value, ast.Constant | ast.JoinedStr)
             for node in ast.walk(self.tree)
             if isinstance(node, ast.Assign)
-            and any(isinstance(each, ast.Name) and each.id == name for each in node.targets)
+            and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
         )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 from safe_migrations.postgres.statements import NAME, parts, pattern
 
-Types = dict[str, str]  # what CREATE TYPE and CREATE DOMAIN say of each, by name
+Types = dict[str, str]  # the definitions of CREATE TYPE and CREATE DOMAIN, by name
 DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 ANY = "*"  # among types: a program, or code that needs a database, may have created any type
 
@@ -160,16 +160,16 @@ def types_used(statement: Statement) -> set[str]:
     """The enums and domains that the columns of an operation have, by name."""
     match statement.operation if CREATE_TABLE.match(statement.plain) or ALTER_TABLE.match(statement.plain) else None:
         case CreateTableOp(columns=items):
-            used = [item.type for item in items if isinstance(item, sa.Column)]
+            types = [item.type for item in items if isinstance(item, sa.Column)]
         case AddColumnOp(column=column):
-            used = [column.type]
+            types = [column.type]
         case AlterColumnOp(modify_type=sa.types.TypeEngine() as changed):
-            used = [changed]
+            types = [changed]
         case _:
-            used = []
-    elements = [getattr(each, "item_type", each) for each in used]  # of arrays
+            types = []
+    elements = [getattr(type_, "item_type", type_) for type_ in types]  # of arrays
     return {
-        bare(each.compile(dialect=DIALECT))
-        for each in elements
-        if isinstance(each, postgresql.DOMAIN) or (isinstance(each, sa.Enum) and each.native_enum)
+        bare(type_.compile(dialect=DIALECT))
+        for type_ in elements
+        if isinstance(type_, postgresql.DOMAIN) or (isinstance(type_, sa.Enum) and type_.native_enum)
     }

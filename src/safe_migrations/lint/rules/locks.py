@@ -167,7 +167,7 @@ def several_tables(revision: Revision) -> Iterator[Place]:
         together = held.setdefault(statement.transaction, [])
         together += groups
         everything = set().union(*together)
-        if not any(everything <= each for each in together):
+        if not any(everything <= group for group in together):
             reported.add(statement.transaction)
             yield statement.line, ", ".join(sorted(everything))
 

@@ -272,7 +272,8 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
     for file, revision in files.items():
         lines = "".join(map(_as_sql, revision.upgrade)).split("\n")
         ends = list(accumulate(_as_sql(statement).count("\n") for statement in revision.upgrade))
-        here = [(revision.upgrade[bisect_right(ends, each["line"])], each) for each in reports if each["file"] == file]
+        own = [report for report in reports if report["file"] == file]
+        here = [(revision.upgrade[bisect_right(ends, report["line"])], report) for report in own]
         first = {(id(statement), report["rule_name"]): (statement, report) for statement, report in reversed(here)}
         exact = {id(statement) for statement, report in here if report["rule_name"] in _EXACT}
         for statement, report in first.values():

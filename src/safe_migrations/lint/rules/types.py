@@ -88,7 +88,11 @@ def missing_type(revision: Revision) -> Iterator[Place]:
 
 def _left_types(revision: Revision) -> set[str]:
     """The types that exist after an upgrade and its downgrade, and did not before; none if the downgrade is unknown."""
-    if revision.problems or revision.is_empty("downgrade") or any(each.is_program for each in revision.downgrade):
+    if (
+        revision.problems
+        or revision.is_empty("downgrade")
+        or any(statement.is_program for statement in revision.downgrade)
+    ):
         return set()
     before = revision.types_before()
     return reduce(types_after, chain(revision.upgrade, revision.downgrade), before).keys() - before.keys()
