@@ -165,7 +165,7 @@ def _drop_not_null(operation: ops.DropColumnOp | ops.AlterColumnOp, reason: str)
         f"{table}.{name} may be null",
         (Comment(f"Metadata only. {reason}"), alter(operation, modify_nullable=True)),
         (
-            Comment(f"Fails while a row is NULL; before, run: UPDATE {table} …"),
+            Comment(f"Fails if a row is NULL; first run: UPDATE {table} …"),
             alter(operation, modify_nullable=False),
         ),
     )
@@ -199,10 +199,10 @@ def _ask_whether_renamed(
     table, new = table_of(operation), operation.column.name
     schema = f", schema={operation.schema!r}" if operation.schema else ""
     rename = f'op.alter_column("{operation.table_name}", "{candidates[0]}", new_column_name="{new}"{schema})'
-    copies = "a backfill copies the values"
+    copies = "Let a backfill copy the values."
     if backfill is not None:
         file = f"alembic/backfills/{backfill.name}.py"
-        copies = f"{file} copies the values" if backfill.source else f"write into {file} which values it copies"
+        copies = f"{file} copies the values." if backfill.source else f"Write into {file} which values it copies."
     dropped = ", ".join(f"{table}.{name}" for name in candidates)
     return change.with_question(
         (
@@ -211,8 +211,9 @@ def _ask_whether_renamed(
             "  `safe: contract-in-expand because no code uses it` in a comment above, and the reverse in downgrade().",
             "  Delete the later files of this change and the backfill, and correct the message. Then run",
             "  migrate-rebase, which corrects HEAD, migrate-upgrade, and migrate-revision for the other differences.",
-            f"- Yes, and running code uses it: keep this file; {copies}. Until the old column is dropped, the new",
-            "  code has to write both columns, or the backfill overwrites what it has written.",
+            "- Yes, and running code uses it: keep this file. Until the old column is dropped, the new code has to",
+            "  write both columns, or the backfill overwrites what it has written.",
+            f"  {copies}",
             "- No: correct the backfill, or delete it together with each requires_backfill that names it.",
         ),
         f"a later revision of this change drops {dropped}, and {table}.{new} has only the values that are copied",

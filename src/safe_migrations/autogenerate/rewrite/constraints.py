@@ -190,7 +190,8 @@ def in_two_steps(
         table,
         f"{title}, for all rows",
         (
-            Comment("Scans the table without blocking reads or writes; in a transaction without a stronger lock."),
+            Comment("Scans the table without blocking reads or writes; in a transaction of its own, so that no"),
+            Comment("stronger lock is held."),
             validate,
         ),
         (Comment("Recreated as NOT VALID, because PostgreSQL can't undo a validation."), drop, create),

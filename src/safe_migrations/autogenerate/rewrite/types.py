@@ -35,7 +35,7 @@ def change_type(operation: ops.AlterColumnOp, comparison: Comparison) -> Change:
             (back,) if keeps_rows(after, before) else (rewrites, back),
         )
     default = comparison.model(operation).c[name].server_default
-    comment = "In one statement, for a small table, or while no code uses it."
+    comment = "In one statement: for a small table, or while no code uses it."
     if _changes_zone(before, after):
         comment += " The values are taken as UTC."
     change = Change(
