@@ -309,7 +309,7 @@ def test_nothing_to_read(versions: Versions) -> None:
 def test_squawk_is_not_installed(versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NotInstalledError, match=r"squawk.*alembic-safe-migrations\[lint\]"):
+    with pytest.raises(NotInstalledError, match=r"(?s)squawk.*alembic-safe-migrations\[lint\]"):
         versions.lint("0001")
 
 
