@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safe_migrations.errors import ConfigurationError
+from safe_migrations.printable import printable
 
 AT_HEAD, FRESH, BEHIND = "at head", "fresh", "behind"
 UNKNOWN_REVISION, SEVERAL_HEADS = "unknown revision", "several heads"
@@ -82,7 +83,8 @@ def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
         revisions: their ids.
         files: the file of each revision of this code.
     """
-    return ", ".join(f"{each} ({files[each].name})" if each in files else each for each in sorted(revisions)) or "base"
+    shown = (f"{each} ({files[each].name})" if each in files else printable(each) for each in sorted(revisions))
+    return ", ".join(shown) or "base"
 
 
 def state_of(current: Collection[str], heads: Collection[str], *, unknown: bool) -> str:

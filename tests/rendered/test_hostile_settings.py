@@ -1,5 +1,6 @@
 """What a server, a role or a revision may have set, or may lack, does not end a migration or mislead it."""
 
+import shlex
 from textwrap import dedent
 
 import pytest
@@ -129,6 +130,29 @@ def test_a_backfill_is_not_complete_because_its_rows_are_hidden(prepared: Servic
         assert process.returncode == BackfillError.exit_status
         assert "entry" in process.stderr
         assert "BYPASSRLS" in process.stderr
+
+
+HOSTILE = "x'; touch FILE #\n\x1b[2JState: at head"
+
+
+def test_names_of_a_database_can_neither_act_nor_look_like_ours(service: Service, database: URL) -> None:
+    fetch(database, "CREATE TABLE alembic_version (version_num text)")
+    fetch(database, "INSERT INTO alembic_version VALUES (:name)", name=HOSTILE)
+    outputs = [service.run(*command) for command in (UPGRADE, ("safe-migrations", "state"), ("alembic", "current"))]
+    outputs.append(service.run("safe-migrations", "state", "--quick"))
+    fetch(database, "DROP TABLE alembic_version")
+    (statement,) = fetch(database, "SELECT format('CREATE TABLE %I ()', CAST(:name AS text))", name=HOSTILE)[0]
+    fetch(database, str(statement))
+    outputs += [service.run(*command) for command in (UPGRADE, ("safe-migrations", "state"))]
+    for process in outputs:
+        output = process.stdout + process.stderr
+        assert process.returncode != 0
+        assert "touch FILE" in output
+        assert "\x1b[2J" not in output
+        assert not [line for line in output.splitlines() if "State: at head" in line and "touch" not in line]
+        for line in output.splitlines():
+            if line.startswith("git "):
+                assert [HOSTILE.split(";")[0] in word for word in shlex.split(line)].count(True) == 1
 
 
 def test_settings_of_a_revision_end_with_it(prepared: Service) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.sql.functions import Function
 from safe_migrations.errors import LockedError
 from safe_migrations.postgres.catalog import Session, advisory_lock_holders
 from safe_migrations.postgres.timeouts import ReportTimer, duration_text
+from safe_migrations.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -105,4 +106,4 @@ def release(connection: Connection, key: int) -> bool:
 
 def _describe(holder: Session) -> str:
     since = f", since {holder.since}" if holder.since else ""
-    return f"pid {holder.pid}, application {holder.application or 'without a name'}{since}"
+    return printable(f"pid {holder.pid}, application {holder.application or 'without a name'}{since}")

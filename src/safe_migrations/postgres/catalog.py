@@ -9,6 +9,7 @@ from sqlalchemy import Connection, TableClause, table, text
 
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.timeouts import duration_text
+from safe_migrations.printable import printable
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Session:
         if self.client:
             who += f" at {self.client}"
         age = "" if self.age is None else f" for {duration_text(self.age)}"
-        return f"pid {self.pid} ({who}, {self.state or 'state hidden'}{age}): {self.query or 'no statement'}"
+        return printable(f"pid {self.pid} ({who}, {self.state or 'state hidden'}{age}): {self.query or 'no statement'}")
 
 
 @dataclass(frozen=True)

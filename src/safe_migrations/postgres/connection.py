@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters, place
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, LockedError, MigrationError
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, load_timeouts
+from safe_migrations.printable import printable
 from safe_migrations.service import Service
 
 log = logging.getLogger(__name__)
@@ -397,7 +398,7 @@ def reason(error: BaseException) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
+    return printable(" ".join(text.split())).rstrip(".") or type(error).__name__
 
 
 def _detail_and_hint(state: str, cause: BaseException | None) -> Iterator[str]:

@@ -23,6 +23,7 @@ from safe_migrations.errors import RefusedError, RevisionError
 from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_relations
 from safe_migrations.postgres.connection import reason
 from safe_migrations.postgres.statements import parts, pattern
+from safe_migrations.printable import printable
 from safe_migrations.service import Service
 from safe_migrations.upgrade.offline import offline_statements
 from safe_migrations.upgrade.phases import up_to_contract
@@ -134,7 +135,7 @@ def _missing(folders: Sequence[Path], revision: str) -> RevisionError:
 
 
 def _search(revision: str, *folders: str) -> str:
-    return shlex.join(["git", "log", "--all", "--oneline", "-S", revision, "--", *folders])
+    return shlex.join(["git", "log", "--all", "--oneline", "-S", printable(revision), "--", *folders])
 
 
 def read_state(connection: Connection, script: ScriptDirectory, options: dict[str, Any]) -> State:
@@ -212,13 +213,13 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
         )
     if name == revisions.UNKNOWN_REVISION:
         return (
-            f"The database {database} is at revision {', '.join(state.unknown)}, which this code does not have: the "
-            "database is newer than this code, or belongs to another service.",
+            f"The database {database} is at revision {printable(', '.join(state.unknown))}, which this code does not "
+            "have: the database is newer than this code, or belongs to another service.",
             f"Run this command from the release that has the revision, or correct {url}. To find that release:\n"
             f"{_search(state.unknown[0], 'alembic/versions')}",
         )
     if name == UNTRACKED:
-        shown = ", ".join(state.relations[:SHOWN]) + (", …" if len(state.relations) > SHOWN else "")
+        shown = printable(", ".join(state.relations[:SHOWN])) + (", …" if len(state.relations) > SHOWN else "")
         return (
             f"The database {database} has tables but no revision ({len(state.relations)}: {shown}): it was built "
             "without migrations, or belongs to another service.",
@@ -227,9 +228,9 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
             f"{shlex.join(['alembic', 'stamp', *(state.heads or ['head'])])}",
         )
     if name == INVALID_OBJECTS:
-        indexes = ", ".join(f"{index.name} on {index.table}" for index in state.invalid)
+        indexes = printable(", ".join(f"{index.name} on {index.table}" for index in state.invalid))
         repair = "\n".join(
-            f"{'REINDEX' if index.base_name == index.bare_name else 'DROP'} INDEX CONCURRENTLY {index.name};"
+            f"{'REINDEX' if index.base_name == index.bare_name else 'DROP'} INDEX CONCURRENTLY {printable(index.name)};"
             for index in state.invalid
         )
         return (

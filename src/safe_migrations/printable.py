@@ -1,0 +1,12 @@
+"""Names and texts of others in messages: nothing in them may act on a terminal, or look like a line of ours."""
+
+
+def printable(text: str) -> str:
+    """A text on one line, with an escape for each character that is not printable.
+
+    Args:
+        text: such as a name from a database, which may contain anything.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
