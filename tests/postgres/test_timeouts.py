@@ -44,6 +44,7 @@ def test_the_session_gets_them_in_milliseconds() -> None:
     assert timeouts.session_settings() == {
         "lock_timeout": "1500ms",
         "statement_timeout": "0ms",
-        "client_connection_check_interval": "1000ms",
+        "idle_in_transaction_session_timeout": "0ms",
+        "idle_session_timeout": "0ms",
     }
     assert timeouts.offline_settings() == {"lock_timeout": "1500ms", "statement_timeout": "0ms"}

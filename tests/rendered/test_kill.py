@@ -307,6 +307,29 @@ def test_an_interrupt_is_one_sentence_and_the_next_run_goes_on(
     assert fetch(database, INVALID) == []
 
 
+IN_A_LOOP = """
+import asyncio
+from alembic import command
+from alembic.config import Config
+
+async def main():
+    command.upgrade(Config("alembic.ini"), "head")
+
+asyncio.run(main())
+"""
+
+
+def test_an_interrupt_in_a_running_event_loop_takes_effect_at_once(prepared: Service, database: URL) -> None:
+    prepared.add_revision("gate", GATE)
+    process = prepared.start("python", "-c", IN_A_LOOP)
+    wait_for(database, AT_THE_GATE)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in stderr
+    wait_for(database, AT_THE_GATE, count=0)  # though nobody has opened the gate
+
+
 def test_an_interrupt_of_a_waiting_run_leaves_the_other_one_alone(prepared: Service, database: URL) -> None:
     prepared.add_revision("gate", GATE)
     running = prepared.start(*UPGRADE)

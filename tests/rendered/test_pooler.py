@@ -15,7 +15,10 @@ from safe_migrations.postgres.connection import connected, run_async
 from support import Service, as_text, at, fetch, tables
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
-IGNORED = "lock_timeout,statement_timeout,client_connection_check_interval"
+IGNORED = (
+    "lock_timeout,statement_timeout,idle_in_transaction_session_timeout,idle_session_timeout,"
+    "tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count"
+)
 
 pytestmark = pytest.mark.skipif(
     PGBOUNCER is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"

@@ -248,11 +248,11 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
             "A concurrent index must come first in its revision, best alone, because changes before it could not be "
             "rolled back; move it to a revision of its own."
         )
-    timeouts = load_timeouts()
+    transaction = None if context.as_sql else RevisionTransaction.of(operations.get_bind())
+    timeouts = transaction.timeouts if transaction else load_timeouts()
     # A waiting build blocks neither reads nor writes, so it may wait as long as all tries together.
     wait = milliseconds(timeouts.retry_window or timeouts.lock_timeout)
     settings = {"lock_timeout": wait, "statement_timeout": "0ms"}
-    transaction = None if context.as_sql else RevisionTransaction.of(operations.get_bind())
     if transaction:
         transaction.is_suspended = True
     with context.autocommit_block():

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -174,11 +175,27 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
         coroutine: what to run; in a thread and a loop of its own where this thread's loop is busy.
     """
     try:
-        asyncio.get_running_loop()
+        caller = asyncio.current_task()
     except RuntimeError:
         return asyncio.run(coroutine)
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def run() -> Result:
+        tasks.extend(asyncio.all_tasks())
+        return await coroutine
+
     with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(asyncio.run, coroutine).result()
+        future = executor.submit(asyncio.run, run())
+        while True:
+            try:
+                return future.result(timeout=0.2)
+            except TimeoutError:
+                if future.done():
+                    raise
+            # Ctrl-C cancels the caller's task, which does not run meanwhile.
+            if caller is not None and caller.cancelling():
+                for task in tasks:
+                    task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 @asynccontextmanager
@@ -217,7 +234,7 @@ async def connected(database: Database, wait: float = 0, **options: Any) -> Asyn
     try:
         driver_connection = (await connection.get_raw_connection()).driver_connection
         _keep_alive(driver_connection)
-        await lift_transaction_timeout(driver_connection)
+        await set_session_settings(driver_connection)
         yield connection
     except TimeoutError as error:  # closing a connection whose server does not answer would wait for the server
         await connection.invalidate(error)
@@ -261,14 +278,19 @@ def _keep_alive(connection: Any) -> None:
                 network_socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-async def lift_transaction_timeout(connection: Any) -> None:
-    """Let transactions take as long as their statements may; PostgreSQL before 17 has no such setting.
+async def set_session_settings(connection: Any) -> None:
+    """Set what not each server has, and what no session can start with for that reason.
+
+    Transactions may take as long as their statements may. The server notices that its client has died while it works
+    for it; see https://www.postgresql.org/docs/current/runtime-config-connection.html
 
     Args:
         connection: of asyncpg.
     """
     if connection.get_server_version().major >= 17:
         await connection.execute("SET transaction_timeout = 0")
+    with suppress(asyncpg.PostgresError):  # Windows can't
+        await connection.execute("SET client_connection_check_interval = '1s'")
 
 
 async def reset_settings(connection: Any) -> None:
@@ -278,7 +300,7 @@ async def reset_settings(connection: Any) -> None:
         connection: of asyncpg.
     """
     await connection.execute("RESET ALL")
-    await lift_transaction_timeout(connection)
+    await set_session_settings(connection)
 
 
 def client_environment(url: URL) -> dict[str, str]:

@@ -41,13 +41,11 @@ class Timeouts:
     def session_settings(self) -> dict[str, str]:
         """PostgreSQL's settings for a session that migrates.
 
-        See https://www.postgresql.org/docs/current/runtime-config-client.html and, for a server that notices that its
-        client has died, https://www.postgresql.org/docs/current/runtime-config-connection.html
+        See https://www.postgresql.org/docs/current/runtime-config-client.html
         """
         return {
             "lock_timeout": milliseconds(self.lock_timeout),
             "statement_timeout": milliseconds(self.statement_timeout),
-            "client_connection_check_interval": "1000ms",
             # A role or a database may have others, which would end a migration, or release its lock.
             "idle_in_transaction_session_timeout": "0ms",
             "idle_session_timeout": "0ms",

@@ -5,6 +5,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from safe_migrations.postgres.timeouts import Timeouts
+
 _KEY = "safe_migrations_transaction"
 _BEGUN = text("SELECT transaction_timestamp()")
 _SAVEPOINT, _UNDO = text("SAVEPOINT safe_migrations"), text("ROLLBACK TO SAVEPOINT safe_migrations")
@@ -14,15 +16,18 @@ class RevisionTransaction:
     """The transaction that a revision runs in.
 
     Attributes:
+        timeouts: of the migration.
         is_suspended: whether an operation that can be repeated has left it, and will begin another one.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
         """Note the transaction that the connection is in.
 
         Args:
             connection: which runs the revision; operations find this object on it.
+            timeouts: of the migration.
         """
+        self.timeouts = timeouts
         connection.info[_KEY] = self
         self.note(connection)
 

@@ -217,7 +217,7 @@ class Executor:
 
         @wraps(function)  # Alembic logs its name
         def run(**arguments: Any) -> None:
-            self._transaction = transaction = RevisionTransaction(connection)
+            self._transaction = transaction = RevisionTransaction(connection, self._timeouts)
             try:
                 function(**arguments)
                 self._left_transaction |= not transaction.is_current(connection)
@@ -234,7 +234,7 @@ class Executor:
         while not await _within(ended, min(0.5, self._timeouts.lock_timeout / 2)):
             self._give_up_silent_server()
             blocking: list[Session] = []
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError, OSError):
                 blocking = await self._control.run_sync(blockers, self._pid)
                 self._blocking = blocking or self._blocking
             if self._begun > since:  # another revision has begun
@@ -244,7 +244,7 @@ class Executor:
             ends_soon = bool(blocking) and seconds < self._timeouts.lock_timeout + 1
             if blocking and not self._ended_for_others and await self._blocks_others_for_long():
                 self._ended_for_others = True
-                with suppress(SQLAlchemyError):
+                with suppress(SQLAlchemyError, OSError):
                     await self._control.execute(_CANCEL, {"pid": self._pid})
             if self._remaining and not ends_soon and timer.is_due():
                 running = _file(self._remaining[0])
@@ -258,7 +258,7 @@ class Executor:
 
     async def _blocks_others_for_long(self) -> bool:
         """Whether a session has waited for this one, whatever locks it took, as long as one try may wait."""
-        with suppress(SQLAlchemyError):
+        with suppress(SQLAlchemyError, OSError):
             parameters = {"pid": self._pid, "seconds": self._timeouts.lock_timeout}
             return bool(await self._control.scalar(_BLOCKS_OTHERS, parameters))
         return False
