@@ -10,7 +10,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import HistoryError
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
 from safe_migrations.history.rebase import carry_out, plan, refuse_applied
 from support import NewRole, at, bare_environment, fetch
@@ -263,7 +263,7 @@ def test_worktree_and_hooks(clone: Clone, tmp_path: Path, monkeypatch: pytest.Mo
 def test_shallow_clone_says_so(origin: Clone) -> None:
     shallow = origin.clone("shallow", "--depth=1")
     for function in (new_revisions, edited_revisions):
-        with pytest.raises(MigrationError, match="git fetch --unshallow"):
+        with pytest.raises(HistoryError, match="git fetch --unshallow"):
             function(shallow.scripts)
     shallow.git("fetch", "--quiet", "--unshallow")
     assert shallow.new() == ["b"]
@@ -273,7 +273,7 @@ def test_shallow_clone_says_so(origin: Clone) -> None:
 def test_shallow_clone_of_a_branch_alone_says_so(origin: Clone) -> None:
     origin.git("branch", "topic")
     shallow = origin.clone("shallow", "--depth=1", "--branch=topic")
-    with pytest.raises(MigrationError, match="fetch-depth: 0"):
+    with pytest.raises(HistoryError, match="fetch-depth: 0"):
         new_revisions(shallow.scripts)
 
 
@@ -284,7 +284,7 @@ def test_partial_clone_says_what_it_lacks(origin: Clone) -> None:
     origin.git("tag", "v1", "HEAD~1")
     partial = origin.clone("partial", "--filter=blob:none")
     partial.git("remote", "set-url", "origin", "file:///nowhere")
-    with pytest.raises(MigrationError, match=r"lacks a part of the history|git cat-file failed"):
+    with pytest.raises(HistoryError, match=r"git fetch --unshallow|git cat-file failed"):
         edited_revisions(partial.scripts)
 
 
@@ -292,13 +292,13 @@ def test_object_that_is_missing(origin: Clone) -> None:
     contents = origin.git("hash-object", str(origin.versions / "20300101_0002_b.py"))
     origin.folder.joinpath(".git", "objects", contents[:2], contents[2:]).unlink()
     origin.edit("20300101_0002_b.py")
-    with pytest.raises(MigrationError, match="lacks a part of the history"):
+    with pytest.raises(HistoryError, match="git fetch --unshallow"):
         edited_revisions(origin.scripts)
 
 
 def test_refusal_of_git_is_told(clone: Clone) -> None:
     clone.folder.joinpath(".git", "config").write_text("[nonsense")
-    with pytest.raises(MigrationError, match=r"git rev-parse failed .*bad config"):
+    with pytest.raises(HistoryError, match=r"git rev-parse failed .*bad config"):
         new_revisions(clone.scripts)
 
 
@@ -519,8 +519,8 @@ def test_head_file(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
         problem = head_file_problem(kept())
         assert problem is not None
         assert problem[0] == head
-        assert "alembic/versions/HEAD does not name the newest revision alone" in problem[1]
-        command = problem[1].rpartition(": ")[2]
+        assert "alembic/versions/HEAD" in problem[1]
+        command = problem[1].splitlines()[-1]
         subprocess.run(["/bin/sh", "-c", command], check=True, cwd=clone.service)
         assert head_file_problem(kept()) is None, "what it says puts it right"
     head.unlink()
@@ -658,19 +658,19 @@ def test_other_branch_by_name(merged: Clone) -> None:
     merged.git("update-ref", "-d", "refs/remotes/origin/main")
     merged.git("update-ref", "-d", "refs/heads/main")
     merged.git("update-ref", "-d", "refs/remotes/origin/HEAD")
-    with pytest.raises(MigrationError, match=r"neither is on a main branch.* rebase d or .* rebase y$"):
+    with pytest.raises(HistoryError, match=r"rebase d\n.* rebase y$"):
         plan(merged.scripts, None)
-    with pytest.raises(MigrationError, match="c is not a head"):
+    with pytest.raises(HistoryError, match="c is not a head"):
         plan(merged.scripts, "c")
     move(merged, "y")
     assert [script.revision for script in merged.scripts.walk_revisions()] == ["y", "x", "d", "c", "b", "a"]
 
 
 def test_what_others_have_stays(merged: Clone) -> None:
-    with pytest.raises(MigrationError, match=r"0004_y.py is on origin/main already.*alembic merge"):
+    with pytest.raises(HistoryError, match=r"0004_y.py .*origin/main(.|\n)*alembic merge"):
         plan(merged.scripts, "y")
     merged.git("tag", "v1-rc", "branch")
-    with pytest.raises(MigrationError, match=r"0004_d.py is on tag v1-rc.*alembic merge"):
+    with pytest.raises(HistoryError, match=r"0004_d.py .*tag v1-rc(.|\n)*alembic merge"):
         plan(merged.scripts, "d")
 
 
@@ -678,7 +678,7 @@ def test_both_branches_are_on_main(merged: Clone) -> None:
     merged.git("commit", "--quiet", "--all", "--message", "merge")
     merged.git("push", "--quiet", "origin", "branch:new")
     merged.git("update-ref", "refs/remotes/origin/main", "HEAD")
-    with pytest.raises(MigrationError, match=r"is on origin/main already.*alembic merge"):
+    with pytest.raises(HistoryError, match=r"origin/main(.|\n)*alembic merge"):
         plan(merged.scripts, None)
 
 
@@ -686,17 +686,17 @@ def test_both_branches_are_on_main(merged: Clone) -> None:
     ("name", "old", "new", "message"),
     [
         ("4_d", "'c'", "('c', 'x')", "0004_d.py is a merge"),
-        ("3_c", "'b'", "None", "begins a history of its own"),
-        ("4_y", "depends_on = None", "depends_on = 'c'", "0003_c.py is in the depends_on of another one"),
-        ("3_c", "= 'b'", "= 'B'.lower()", "can't be rewritten"),
-        ("3_c", "= 'b'", "= '\\x62'", "can't be rewritten"),
+        ("3_c", "'b'", "None", "0003_c.py is a second base"),
+        ("4_y", "depends_on = None", "depends_on = 'c'", "0003_c.py is in the depends_on"),
+        ("3_c", "= 'b'", "= 'B'.lower()", "0003_c.py can't be rewritten"),
+        ("3_c", "= 'b'", "= '\\x62'", "0003_c.py can't be rewritten"),
     ],
 )
 def test_what_can_not_be_told_is_refused(merged: Clone, name: str, old: str, new: str, message: str) -> None:
     path = merged.versions / f"20300101_000{name}.py"
     path.write_text(path.read_text().replace(old, new))
     before = contents(merged)
-    with pytest.raises(MigrationError, match=message):
+    with pytest.raises(HistoryError, match=message):
         move(merged, "d")
     assert contents(merged) == before
 
@@ -721,35 +721,34 @@ def test_databases_are_asked(merged: Clone, database: URL) -> None:
         assert applied(merged, recorded(database, *revisions)) == []
     for revisions in (["c"], ["d"], ["y", "d"]):
         with pytest.raises(
-            MigrationError, match=f"{database.database!r} at 127.* is at [cd].*alembic downgrade b, then"
+            HistoryError, match=f"{database.database!r} at 127.* is at revision [cd](.|\\n)*alembic downgrade b && "
         ):
             applied(merged, recorded(database, *revisions))
-    with pytest.raises(MigrationError, match="is at elsewhere, which this code does not have"):
+    with pytest.raises(HistoryError, match="is at revision elsewhere"):
         applied(merged, recorded(database, "elsewhere"))
 
 
 def test_a_database_that_does_not_answer_is_told(merged: Clone, database: URL, new_role: NewRole) -> None:
     silent = applied(merged, database.set(port=1, password="s3cret"), recorded(database, "b"))
     assert len(silent) == 1
-    assert "could not be asked" in silent[0]
     assert "does not answer at 127.0.0.1:1" in silent[0]
     assert "s3cret" not in silent[0]
     stranger = database.set(username=new_role("LOGIN", "s3cret"), password="s3cret")
     assert "permission denied" in applied(merged, stranger)[0]
-    with pytest.raises(MigrationError, match="is at d"):
+    with pytest.raises(HistoryError, match="is at revision d"):
         applied(merged, database.set(port=1), recorded(database, "d"))
 
 
 def test_three_heads(merged: Clone) -> None:
     merged.add("z", "a", 5)
-    with pytest.raises(MigrationError, match=r"3 heads \(d, y, z\)"):
+    with pytest.raises(HistoryError, match=r"3 heads \(d, y, z\)"):
         plan(merged.scripts, None)
 
 
 def test_all_or_nothing(merged: Clone) -> None:
     merged.versions.joinpath("20300101_0006_d.py").mkdir()  # the last file can't take its place
     before = contents(merged)
-    with pytest.raises(MigrationError, match=r"can't be changed .*nothing was moved"):
+    with pytest.raises(HistoryError, match=r"versions failed .*Nothing was moved"):
         move(merged, "d")
     assert contents(merged) == before
 

@@ -58,9 +58,7 @@ async def traffic_jam(database: URL) -> AsyncIterator[tuple[int, int]]:
 
 
 def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
-    quiet = filled.succeed(*SAFE, "locks")
-    nobody = "Nobody waits for a lock, and nobody has left a transaction open.\n"
-    assert quiet == nobody or "application holder" not in quiet  # other tests use other databases of this server
+    assert "application holder" not in filled.succeed(*SAFE, "locks")
 
     async def look() -> None:
         async with traffic_jam(database) as (holding, waiting):
@@ -80,13 +78,13 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
         assert (root["session"]["pid"], root["waiting"][0]["session"]["pid"]) == (holding, waiting)
         assert refused.startswith(f"This ends pid {holding} ")
         assert refused.endswith("add --yes")
-        assert ended.stdout == f"The session with pid {holding} is ended.\n"
+        assert ended.stdout == f"The session with pid {holding} was ended.\n"
 
     run_async(look())
 
 
 def test_only_a_session_that_is_there_can_be_ended(filled: Service) -> None:
-    assert "There is no session with pid 1: " in filled.fail(*SAFE, "locks", "--terminate", "1", "--yes")
+    assert "no session with pid 1" in filled.fail(*SAFE, "locks", "--terminate", "1", "--yes")
 
 
 def test_backup_and_restore(filled: Service, database: URL, server: URL) -> None:
@@ -94,7 +92,8 @@ def test_backup_and_restore(filled: Service, database: URL, server: URL) -> None
     (file,) = filled.folder.glob("*.dump")
     assert said.splitlines() == [
         f"The backup is {file.name}.",
-        f"To restore it into a new database: safe-migrations restore {file.name}",
+        "To restore the backup into a new database:",
+        f"safe-migrations restore {file.name}",
     ]
     assert file.stat().st_mode & 0o777 == 0o600
     filled.succeed("git", "init", "--quiet")
@@ -147,8 +146,10 @@ def test_a_rehearsal_that_fails_says_where_and_leaves_nothing(
     pending.environment["ORDERS_REHEARSAL_DATABASE_URL"] = as_text(new_database())
     pending.add_revision("bad", 'op.execute("ALTER TABLE item ADD CONSTRAINT short CHECK (length(name) > 1)")')
     sentence = pending.fail(*SAFE, "rehearse")
-    assert sentence.startswith("On the copy of the database, the revision 0005_bad failed: check constraint")
-    assert "The database itself is as it was" in sentence
+    assert sentence.startswith(
+        "alembic/versions/20300101_0005_bad.py failed on a copy of the database: check constraint"
+    )
+    assert sentence.endswith("\nsafe-migrations rehearse")
     assert fetch(server, DATABASES, pattern="%rehearsal%") == []
 
 
@@ -201,21 +202,21 @@ def test_deploy_stops_at_the_first_failure_with_the_way_back(filled: Service, da
     (file,) = filled.folder.glob("*.dump")
     ((baseline,),) = fetch(database, "SELECT version_num FROM alembic_version WHERE version_num = '0002_note'")
     assert baseline == "0002_note"
-    sentence = process.stderr.splitlines()[-1]
+    sentence = process.stderr
     assert "20300101_0003_bad.py:13 failed and was rolled back: division by zero" in sentence
     assert "(alembic/versions/20300101_0002_note.py)" in sentence
-    assert "The way back: alembic downgrade " in sentence
-    assert sentence.endswith(f"; or the backup in a new database: safe-migrations restore {file.name}")
+    assert "\nalembic downgrade " in sentence
+    assert sentence.endswith(f"\nsafe-migrations restore {file.name}\n")
 
 
 def test_deploy_without_a_backup(filled: Service) -> None:
     filled.add_revision("note", *COLUMN)
-    assert "Backup: none, as you said." in filled.run(*SAFE, "deploy", "--without-backup").stdout
+    assert "Backup: none (--without-backup)." in filled.run(*SAFE, "deploy", "--without-backup").stdout
     assert list(filled.folder.glob("*.dump")) == []
 
 
 def test_deploy_makes_no_backup_of_nothing(service: Service, database: URL) -> None:
-    assert "Backup: none, because the database is empty." in service.succeed(*SAFE, "deploy")
+    assert "Backup: none, the database is empty." in service.succeed(*SAFE, "deploy")
     assert "item" in tables(database)
 
 

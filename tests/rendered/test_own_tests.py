@@ -89,7 +89,7 @@ def test_they_refuse_revision_files_out_of_order(service: Service, name: str) ->
     assert name in run_own_tests(service, 1, select="test_files_are_in_order")
 
 
-def test_they_judge_what_new_revisions_do_to_tables_with_rows(service: Service, server: URL) -> None:
+def test_they_check_what_new_revisions_do_to_tables_with_rows(service: Service, server: URL) -> None:
     service.environment = {"ORDERS_TEST_DATABASE_URL": as_text(server)}
     select = "test_new_revisions"
     expand, agreed = 'phase = "expand"', 'phase = "expand"\nacknowledged = "item is locked while it is rewritten"'
@@ -104,8 +104,8 @@ def test_they_judge_what_new_revisions_do_to_tables_with_rows(service: Service, 
     service.add_revision("drop", 'op.drop_column("item", "name")', declarations=expand)
     said = run_own_tests(service, 1, select)
     for slug, names in {
-        "0004_rewrite": ["table item", "under ACCESS EXCLUSIVE", "stops readers and writers"],
-        "0005_index": ["table item (CREATE INDEX ix_item_updated_at ON item", "SHARE on item", "stops writers"],
+        "0004_rewrite": ["table item", "ACCESS EXCLUSIVE", "blocking reads and writes"],
+        "0005_index": ["table item (CREATE INDEX ix_item_updated_at ON item", "SHARE on item", "blocking writes"],
         "0006_drop": ["drops the column item.name"],
     }.items():
         (sentence,) = (line for line in said.splitlines() if f"alembic/versions/20300101_{slug}.py (expand) " in line)

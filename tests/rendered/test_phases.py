@@ -69,7 +69,7 @@ def test_contract_revisions_of_the_next_release_wait_for_its_code(filled: Servic
     for name, phase in (("first", CONTRACT), ("second", EXPAND), ("third", CONTRACT)):
         add(filled, name, phase)
     process = filled.run(*SAFE, "deploy")
-    assert (process.returncode, "Not yet the new code" in process.stdout) == (4, True)
+    assert (process.returncode, "Do not deploy the new code yet" in process.stdout) == (4, True)
     assert not ran(database)
     filled.succeed(*SAFE, "deploy", "--contract")
     assert ran(database) == {"first", "second"}

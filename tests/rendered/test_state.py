@@ -76,7 +76,7 @@ STATES: dict[str, tuple[Callable[[Service, URL], None], int, str, str]] = {
     "fresh": (as_it_is, 3, "is empty", "alembic upgrade head"),
     "at head": (as_it_is, 0, "is at head", "nothing to do"),
     "behind": (behind, 4, "revisions to run: 1", "alembic upgrade head"),
-    "drift": (drift, 8, "not as the models have it", "pdm run migrate-revision"),
+    "drift": (drift, 8, "differs from the models", "alembic revision --autogenerate"),
     "untracked": (untracked, 5, "has tables but no revision (1: public.customer)", "alembic stamp "),
     "unknown revision": (unknown_revision, 6, "newer than this code", "git log --all --oneline -S abc"),
     "several heads": (several_heads, 7, "20300101_0002_two.py", "safe-migrations rebase"),

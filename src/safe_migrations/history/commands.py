@@ -19,7 +19,10 @@ def register(commands: Commands) -> None:
     Args:
         commands: of the command line.
     """
-    branch = ("revision", {"nargs": "?", "help": "the head to move; by default the one that is not on the main branch"})
+    branch = (
+        "revision",
+        {"nargs": "?", "help": "the head to move; by default, the one that is not on the main branch"},
+    )
     commands.add("rebase", rebase, "move the unapplied revisions of a branch behind the other head", branch)
 
 
@@ -32,20 +35,20 @@ def rebase(arguments: argparse.Namespace) -> int:
     script_directory = ScriptDirectory.from_config(config_of(arguments))
     move = moving.plan(script_directory, arguments.revision)
     if move is None:
-        print(f"There is one head, and nothing to move; the file HEAD names it: {moving.set_head(script_directory)}")
+        print(f"There is one head; nothing to move. The file HEAD contains it: {moving.set_head(script_directory)}")
         return 0
     for sentence in _refuse_applied(arguments, move):
         print(sentence)
     paths = moving.carry_out(script_directory, move)
-    print(f"From {move.ancestor} to {move.onto.revision}, {Path(move.onto.path).name}:")
-    print("\n".join(f"  {before.name} is now {after.name}" for before, after in paths))
+    print(f"Moved behind {Path(move.onto.path).name}:")
+    print("\n".join(f"  {before.name} -> {after.name}" for before, after in paths))
     folders = shlex.join(sorted({os.path.relpath(after.parent) for _, after in paths}))
-    print(f"Next: alembic upgrade head, the tests, then git add --all {folders}")
+    print(f"Next, upgrade, run the tests, and stage the files:\nalembic upgrade head\ngit add --all {folders}")
     return 0
 
 
 def _refuse_applied(arguments: argparse.Namespace, move: "Move") -> list[str]:
-    """Ask the databases of migrations and of the application, where they are configured."""
+    """Read the databases of migrations and of the application, where they are configured."""
     from safe_migrations.history.rebase import refuse_applied
     from safe_migrations.postgres.connection import application_database
 
@@ -55,6 +58,6 @@ def _refuse_applied(arguments: argparse.Namespace, move: "Move") -> list[str]:
         if project.service.env_prefix:
             databases.append(application_database(project.service))
     except ConfigurationError as error:
-        return [f"No database was asked whether it has these revisions: {error}"]
+        return [f"Warning: no database was checked for these revisions: {error}"]
     different = {each.url: each for each in databases}
     return refuse_applied(project.script, move, list(different.values()), project.version_options)

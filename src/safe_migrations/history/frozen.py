@@ -1,9 +1,10 @@
-"""Which revisions are new, which have been changed although others have them, and what is wrong with the file HEAD."""
+"""Which revisions are new, which published revisions were edited, and whether the file HEAD is correct."""
 
 import ast
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,12 @@ from safe_migrations.upgrade.project import version_folders
 
 @dataclass(frozen=True)
 class Edited:
-    """A revision file that is not as others have it.
+    """A published revision file that was edited.
 
     Attributes:
         path: the file, or where it was.
-        line: the first one of its code that differs.
-        where: who has the other one, such as "origin/main" or "tag v1.2".
+        line: the first line of its code that differs.
+        where: where the published file is, such as "origin/main" or "tag v1.2".
         difference: a unified diff of the code, without docstrings, comments and formatting.
     """
 
@@ -35,14 +36,14 @@ class Edited:
 def new_revisions(script_directory: ScriptDirectory) -> list[Script]:
     """The revisions whose files are not on the main branch, in the order of the history.
 
-    On the main branch itself: those that it has not had before this commit. All, where there is no main branch, no
-    commit, no repository or no git.
+    On the main branch itself: the revisions that it did not have before this commit. All revisions, without a main
+    branch, a commit, a repository or git.
 
     Args:
         script_directory: this code's revisions.
 
     Raises:
-        MigrationError: the clone is shallow, or git refuses to read it.
+        HistoryError: the clone is shallow, or git refuses to read it.
     """
     scripts = list(reversed(list(script_directory.walk_revisions())))
     known: set[str] = set()
@@ -55,19 +56,19 @@ def new_revisions(script_directory: ScriptDirectory) -> list[Script]:
 
 
 def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
-    """The revision files whose code is not as on the main branch or in a release (a tag), and those deleted.
+    """The revision files whose code differs from the main branch or a release (a tag), and the deleted ones.
 
-    Docstring, comments, formatting and the file's name may change. An `acknowledged` that is declared later is an
-    edit: others have agreed to nothing. Where a squash has replaced a history as a whole, nothing of it is compared.
+    Docstring, comments, formatting and the file's name may change. An `acknowledged` may be added. A
+    squash, which replaces the whole history, is no edit.
 
     Args:
         script_directory: this code's revisions.
 
     Raises:
-        MigrationError: the clone is shallow, or git refuses to read it.
+        HistoryError: the clone is shallow, or git refuses to read it.
     """
     scripts = list(script_directory.walk_revisions())
-    found: dict[Path, Edited] = {}
+    edits: dict[Path, Edited] = {}
     for repository in repositories(script_directory):
         named = repository.named(scripts)
         ids = repository.contents_ids(named)
@@ -79,27 +80,27 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
         for each, differing in frozen:
             theirs = {name: (codes[id_], named.get(name)) for name, id_ in sorted(differing)}
             for edited in _compare(each, theirs, ours, repository.root):
-                found.setdefault(edited.path, edited)
-    return list(found.values())
+                edits.setdefault(edited.path, edited)
+    return list(edits.values())
 
 
 def repositories(script_directory: ScriptDirectory) -> list[Repository]:
-    """The git repositories of the revision files; one, as a rule.
+    """The git repositories of the revision files, usually one.
 
     Args:
         script_directory: this code's revisions.
 
     Raises:
-        MigrationError: git refuses to read one.
+        HistoryError: git refuses to read one.
     """
     folders = [Path(script.path).parent for script in script_directory.walk_revisions()]
     return Repository.around(dict.fromkeys([*version_folders(script_directory), *folders]))
 
 
 def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | None:
-    """What is wrong with the file HEAD, and what to do; None where it names the one head, or the project has none.
+    """What is wrong with the file HEAD, and how to correct it; None if it is correct, or not used.
 
-    Two branches that each add a revision both change its line: they meet in git, and not in a database.
+    Two branches that each add a revision both change its line: git reports the conflict.
 
     Args:
         script_directory: this code's revisions.
@@ -115,16 +116,17 @@ def _head_file_problem(file: Path, heads: Sequence[str]) -> str | None:
     if len(heads) > 1:
         return (
             f"There are several heads ({', '.join(heads)}), and {name} can name only one: two branches have each "
-            "added a revision. Move the unapplied branch behind the other one: safe-migrations rebase"
+            "added a revision. Move the unapplied revisions behind the other head:\nsafe-migrations rebase"
         )
     if not heads or (file.exists() and file.read_text(errors="replace").strip() == heads[0]):
         return None
-    return f"{name} does not name the newest revision alone: write its id there: echo {heads[0]} > {name}"
+    command = f"echo {shlex.quote(heads[0])} > {shlex.quote(name)}"
+    return f"{name} does not contain the id of the head, and nothing else. To correct this file:\n{command}"
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
     def visit_Assign(self, node: ast.Assign) -> ast.Assign | None:
-        """Agreeing to a revision's danger does not change what it does, and may come after the merge."""
+        """An acknowledgement does not change what the revision does."""
         return None if ast.unparse(node.targets[0]) == "acknowledged" else node
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
@@ -132,14 +134,14 @@ class _WithoutDocstrings(ast.NodeTransformer):
 
 
 class _Code:
-    """The code of a file without its docstrings; nothing where it is no Python."""
+    """The code of a file without docstrings; empty if the file is not Python."""
 
     def __init__(self, source: bytes) -> None:
         try:
             self.module = _WithoutDocstrings().visit(ast.parse(source))
         except (SyntaxError, ValueError):
             self.module = ast.parse("")
-        self.text = ast.unparse(self.module)  # formatted all the same way
+        self.text = ast.unparse(self.module)  # without formatting
         revision = re.search(r"^revision\b.*= '(.*)'$", self.text, re.MULTILINE)
         self.revision = revision[1] if revision else None
         self.is_base = bool(re.search(r"^down_revision\b.*= None$", self.text, re.MULTILINE))
@@ -148,7 +150,7 @@ class _Code:
 def _compare(
     published: Published, theirs: Mapping[str, tuple[_Code, Script | None]], ours: Mapping[str, Script], root: Path
 ) -> Iterator[Edited]:
-    """Their files that differ, if it is not that a squash has replaced all of them, and their base is gone."""
+    """The published files that were edited; none after a squash, which replaces all of them and their base."""
     base_is_gone = any(code.is_base and code.revision not in ours for code, _ in theirs.values())
     if base_is_gone and len(theirs) == len(published.files):
         return
@@ -162,7 +164,7 @@ def _compare(
         lines = difflib.unified_diff(
             before.text.splitlines(), after.text.splitlines(), published.where, Path(script.path).name, n=1, lineterm=""
         )
-        # The lines with @@ count other lines than the file's.
+        # The line numbers after @@ are not those of the file.
         if difference := "\n".join(line for line in lines if not line.startswith("@@")):
             line = _first_difference(before.module.body, after.module.body) or 1
             yield Edited(Path(script.path), line, published.where, difference)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alembic.script import Script
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import HistoryError
 
 _MAIN = (
     "refs/remotes/origin/HEAD",
@@ -19,9 +19,9 @@ _MAIN = (
     "refs/heads/main",
     "refs/heads/master",
 )
-# Git sets them for its hooks; they would lead us to another index, or to another worktree.
+# Git sets these variables for its hooks; they name another index or worktree.
 _OF_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
-# A person may have told git to print something else, to call programs, or to change lines of a merge.
+# They override settings of the user that change what git prints, or which programs it calls.
 _SETTINGS = {
     "apply.ignoreWhitespace": "no",
     "apply.whitespace": "nowarn",
@@ -36,19 +36,20 @@ _SETTINGS = {
     "status.showUntrackedFiles": "normal",
 }
 INCOMPLETE = (
-    "This clone lacks a part of the history, so git can't tell which revisions are new or released. Fetch it: "
-    "git fetch --unshallow --tags (in GitHub Actions: fetch-depth: 0 for actions/checkout; in GitLab CI: GIT_DEPTH: 0)."
+    "This clone is shallow or partial, so git does not know which revisions are new or released. Fetch the whole "
+    "history (GitHub Actions: fetch-depth: 0 of actions/checkout; GitLab CI: GIT_DEPTH: 0):\n"
+    "git fetch --unshallow --tags"
 )
 
 
 @dataclass(frozen=True)
 class Published:
-    """The revision files of a commit that others may have.
+    """The revision files of a commit that a database may have run.
 
     Attributes:
-        where: the commit's name for a person, such as "origin/main" or "tag v1.2".
+        where: the commit's name in messages, such as "origin/main" or "tag v1.2".
         files: the id of the contents, by the file's path from the repository's root.
-        is_ours: whether the checked-out commit comes after it: a file that is missing now was deleted.
+        is_ours: whether it is an ancestor of the checked-out commit: a missing file was deleted.
     """
 
     where: str
@@ -56,11 +57,11 @@ class Published:
     is_ours: bool = False
 
     def has(self, name: str, contents: str) -> bool:
-        """Whether a file is among them.
+        """Whether it has a file.
 
         Args:
             name: its path from the repository's root.
-            contents: the id of its contents, by which it is known under another name.
+            contents: the id of its contents, which finds a renamed file.
         """
         return name in self.files or contents in self.files.values()
 
@@ -71,7 +72,7 @@ class Repository:
 
     Attributes:
         root: its folder.
-        prefixes: where the revision files are, from there; a monorepo has others elsewhere.
+        prefixes: the folders of the revision files, relative to `root`.
         shallow: whether older commits are missing.
         main: the main branch's full name, if there is one.
         tags: the full names of the tags, newest first.
@@ -85,25 +86,25 @@ class Repository:
 
     @classmethod
     def around(cls, folders: Iterable[Path]) -> "list[Repository]":
-        """The repositories that folders are in; none where there is none, or no git.
+        """The repositories that contain folders; none where git is not installed.
 
         Args:
             folders: of the revision files.
 
         Raises:
-            MigrationError: git refuses to read one.
+            HistoryError: git refuses to read one.
         """
         prefixes: dict[tuple[str, str], list[str]] = {}
         for folder in folders:
             try:
-                found = git(folder, "rev-parse", "--is-shallow-repository", "--show-toplevel", "--show-prefix")
-            except (FileNotFoundError, MigrationError) as error:
+                answer = git(folder, "rev-parse", "--is-shallow-repository", "--show-toplevel", "--show-prefix")
+            except (FileNotFoundError, HistoryError) as error:
                 if isinstance(error, FileNotFoundError) or "not a git repository" in str(error):
                     continue
                 raise
-            shallow, root, prefix = os.fsdecode(found).splitlines()
+            shallow, root, prefix = os.fsdecode(answer).splitlines()
             prefixes.setdefault((root, shallow), []).append(prefix)
-        return [cls._read(Path(root), found, shallow == "true") for (root, shallow), found in prefixes.items()]
+        return [cls._read(Path(root), inside, shallow == "true") for (root, shallow), inside in prefixes.items()]
 
     @classmethod
     def _read(cls, root: Path, prefixes: Iterable[str], shallow: bool) -> "Repository":
@@ -115,7 +116,7 @@ class Repository:
         return cls(root, tuple(prefixes), shallow, main, tags)
 
     def named(self, scripts: Iterable[Script]) -> dict[str, Script]:
-        """Those of the revisions whose files are in this repository, by the files' paths from its root.
+        """The revisions whose files are in this repository, by the files' paths from its root.
 
         Args:
             scripts: this code's revisions.
@@ -129,31 +130,31 @@ class Repository:
         }
 
     def of_main(self) -> list[Published]:
-        """What main has got since this branch left it, and what both have; then, on main, what was there before.
+        """The files of main since the merge base, and at the merge base; on main itself, also those before this commit.
 
-        Before a merge that is what all parents have: after a fast-forward the first one was never on main.
+        Before a merge commit, those are what all parents have: after a fast-forward, main never had the first parent.
 
         Raises:
-            MigrationError: the clone is shallow.
+            HistoryError: the clone is shallow.
         """
         if self.shallow:
-            raise MigrationError(INCOMPLETE)
+            raise HistoryError(INCOMPLETE)
         if self.main is None:
             return []
         name, fork = _shown(self.main), self._words("merge-base", "HEAD", self.main)
         *ours, now = self._files([*fork, self.main])
         had = ours[0] if ours else {}
         since = {file: id_ for file, id_ in now.items() if file not in had}
-        found = [Published(name, since), Published(name, had, True)]
+        published = [Published(name, since), Published(name, had, True)]
         commit, *parents = self._words("rev-list", "--no-walk", "--parents", "HEAD") or [""]
         if fork == [commit]:
             before = [set(files.items()) for files in self._files(parents)]
             common = dict(set.intersection(*before)) if before else {}
-            found.append(Published(f"{name} before this commit", common, True))
-        return found
+            published.append(Published(f"{name} before this commit", common, True))
+        return published
 
     def at(self, refs: Collection[str]) -> list[Published]:
-        """What branches and tags have.
+        """The revision files of branches and tags.
 
         Args:
             refs: their full names.
@@ -177,11 +178,11 @@ class Repository:
             ids: of files.
 
         Raises:
-            MigrationError: one is missing, as in a partial clone.
+            HistoryError: one is missing, as in a partial clone.
         """
         found = self._objects(ids)
         if len(found) < len(ids):
-            raise MigrationError(INCOMPLETE)
+            raise HistoryError(INCOMPLETE)
         return {id_: contents for id_, (_, contents) in found.items()}
 
     def _files(self, commits: Collection[str]) -> list[dict[str, str]]:
@@ -195,7 +196,7 @@ class Repository:
         return found
 
     def _objects(self, names: Collection[str]) -> dict[str, tuple[str, bytes]]:
-        """Id and contents of those objects that are there."""
+        """Id and contents of the existing objects."""
         found = {}
         output = BytesIO(git(self.root, "cat-file", "--batch", given=names) if names else b"")
         for name in names:
@@ -206,7 +207,7 @@ class Repository:
         return found
 
     def _words(self, *arguments: str) -> list[str]:
-        """What git prints; nothing if it can't, as where there is no commit yet."""
+        """The words that git prints; none if git fails, for instance without a commit."""
         return os.fsdecode(git(self.root, *arguments, may_fail=True)).split()
 
 
@@ -215,14 +216,14 @@ def _shown(ref: str) -> str:
 
 
 def _entries(id_: str, tree: bytes) -> dict[str, str]:
-    """The files in a folder, as git keeps it: `MODE NAME`, a zero byte, and the bytes of the id, again and again."""
+    """The files of a git tree, whose entries are `MODE NAME`, a zero byte, and the bytes of the id."""
     size = len(id_) // 2  # SHA-1 or SHA-256
     entries = re.findall(rb"\d+ ([^\0]+)\0(" + rb"." * size + rb")", tree, re.DOTALL)
     return {os.fsdecode(name): contents.hex() for name, contents in entries if name.endswith(b".py")}
 
 
 def environment_of_git() -> dict[str, str]:
-    """The environment for git, which is not to ask, and to do the same whoever calls it, and be it in a hook.
+    """The environment for git: it asks nothing, and the settings of the user and of hooks do not matter.
 
     See https://git-scm.com/docs/git-config#ENVIRONMENT.
     """
@@ -234,26 +235,26 @@ def environment_of_git() -> dict[str, str]:
 
 
 def without_login(text: str) -> str:
-    """A text whose URLs have lost their user and password.
+    """A text without the users and passwords of its URLs.
 
     Args:
-        text: such as what git says.
+        text: such as a message of git.
     """
     return re.sub(r"(\w+://)" r"[^@\s]+@", r"\1", text)
 
 
 def git(folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fail: bool = False) -> bytes:
-    """Run git, which asks nothing and fetches nothing unbidden, and return what it prints.
+    """Run git, and return what it prints; git asks nothing, and fetches no objects.
 
     Args:
         folder: where.
         arguments: its command and options.
-        given: what its standard input gets, or the lines of it.
-        may_fail: whether to return what it has printed even if it fails.
+        given: its standard input, or the lines of it.
+        may_fail: whether to return the output also if git fails.
 
     Raises:
         FileNotFoundError: git is not installed.
-        MigrationError: git refuses.
+        HistoryError: git failed.
     """
     process = subprocess.run(
         ["git", *arguments],  # noqa: S607
@@ -263,6 +264,6 @@ def git(folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fa
         capture_output=True,
     )
     if process.returncode != 0 and not may_fail:
-        said = without_login(" ".join(os.fsdecode(process.stderr).split()))
-        raise MigrationError(f"git {arguments[0]} failed ({said}): put that right, then run the same command again.")
+        message = without_login(" ".join(os.fsdecode(process.stderr).split()))
+        raise HistoryError(f"git {arguments[0]} failed ({message}). Fix this, then run the same command again.")
     return process.stdout

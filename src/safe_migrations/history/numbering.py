@@ -1,4 +1,4 @@
-"""How a new revision file is named: numbered along the history, and recorded in the file HEAD."""
+"""The numbers of revision files, and the file HEAD with the newest revision."""
 
 import re
 from pathlib import Path
@@ -8,15 +8,15 @@ from alembic.script import ScriptDirectory
 
 from safe_migrations.upgrade.project import version_folders
 
-HEAD = "HEAD"  # the file beside the newest revision, one line: its id
-HOOK = "head_and_ruff"  # the post-write hook that keeps it
+HEAD = "HEAD"  # beside the newest revision; one line with its id
+HOOK = "head_and_ruff"  # the post-write hook that writes HEAD
 NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
 
 
 class _NumberedFileTemplate(str):
     """Alembic's `file_template`, with one more token: `number`, counted when a file is named.
 
-    Alembic offers no hook between a revision's message and its file's name, and formats this string with `%`.
+    Alembic formats this string with `%`, and has no hook for file names.
     """
 
     script: ScriptDirectory
@@ -48,7 +48,7 @@ def next_number(script: ScriptDirectory) -> int:
 
 
 def head_file(script_directory: ScriptDirectory) -> Path:
-    """The file HEAD, whether it exists or not: beside the newest revision.
+    """The file HEAD beside the newest revision; it may not exist.
 
     Args:
         script_directory: this code's revisions.
@@ -59,14 +59,14 @@ def head_file(script_directory: ScriptDirectory) -> Path:
 
 
 def keep_head(path: str) -> None:
-    """Let the file HEAD name the new revision, so that two branches conflict in git.
+    """Write the new revision into the file HEAD, so that two branches conflict in git.
 
-    The idea is django-linear-migrations', see https://github.com/adamchainz/django-linear-migrations
+    As django-linear-migrations does, see https://github.com/adamchainz/django-linear-migrations
 
     Args:
         path: the new revision file.
     """
     file = Path(path)
     revision = re.search(r"""^revision(?:: str)? *= *["'](.+)["']""", file.read_text(), re.MULTILINE)
-    if revision:  # always in what our script.py.mako writes
+    if revision:  # script.py.mako writes this line
         file.with_name(HEAD).write_text(f"{revision[1]}\n")

@@ -1,4 +1,4 @@
-"""Moving the unapplied revisions of one branch behind those of the other, after git has brought both together."""
+"""Moving the unapplied revisions of a branch behind those of another branch, after git has merged both."""
 
 import importlib.util
 import os
@@ -15,13 +15,13 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import HistoryError, MigrationError
 from safe_migrations.history.frozen import repositories
 from safe_migrations.history.numbering import HEAD, NUMBER, head_file
 from safe_migrations.postgres.connection import Database, connected, explain, run_async
 
 AGAIN = "safe-migrations rebase"
-_INSTEAD = 'nothing was moved. Join the two branches instead: alembic merge -m "merge heads" heads'
+_INSTEAD = "Nothing was moved. Join the two heads instead:\nalembic merge -m 'merge heads' heads"
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Move:
     """Which revisions go where.
 
     Attributes:
-        scripts: those that are moved, oldest first.
+        scripts: the moved revisions, oldest first.
         onto: the other head.
-        ancestor: the revision that both branches have; the first of `scripts` follows it as yet.
+        ancestor: the last common revision of both branches, before the first of `scripts`.
     """
 
     scripts: tuple[Script, ...]
@@ -40,7 +40,7 @@ class Move:
 
     @property
     def ids(self) -> set[str]:
-        """The revisions that are moved."""
+        """The ids of the moved revisions."""
         return {script.revision for script in self.scripts}
 
 
@@ -49,22 +49,22 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
 
     Args:
         script_directory: this code's revisions.
-        revision: the head of the branch to move; by default of the one that nobody else has.
+        revision: the head of the branch to move; by default, of the unpublished branch.
 
     Raises:
-        MigrationError: it can't be told which, others have a revision of it, or one of them can't be moved.
+        HistoryError: the branch to move is unknown, or one of its revisions is published or can't be moved.
     """
     heads = sorted(script_directory.get_heads())
     if len(heads) < 2:
         return None
     if len(heads) > 2:
-        raise MigrationError(
-            f"There are {len(heads)} heads ({', '.join(heads)}): join those that belong together, until two are left."
+        raise HistoryError(
+            f"There are {len(heads)} heads ({', '.join(heads)}), and rebase needs two. Merge heads until two remain."
         )
     published = _published(script_directory)
     head = revision or _unpublished(heads, published)
     if head not in heads:
-        raise MigrationError(f"{head} is not a head: name the newest revision of a branch, {' or '.join(heads)}.")
+        raise HistoryError(f"{head} is not a head. Name a head: {' or '.join(heads)}.")
     scripts = _branch(script_directory, head, published)
     (onto,) = script_directory.get_revisions([other for other in heads if other != head])
     return Move(tuple(scripts), onto, str(scripts[0].down_revision))
@@ -73,45 +73,45 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
 def refuse_applied(
     script_directory: ScriptDirectory, move: Move, databases: Iterable[Database], version_options: Mapping[str, Any]
 ) -> list[str]:
-    """Stop if a database has one of the revisions already.
+    """Stop if a database has already run one of the revisions.
 
     Args:
         script_directory: this code's revisions.
         move: what is about to be moved.
-        databases: to ask.
+        databases: to read.
         version_options: where Alembic records the revision, as `context.configure` takes it.
 
     Returns:
-        A sentence for each database that could not be asked.
+        A sentence for each database that could not be read.
 
     Raises:
-        MigrationError: a database is at one of the revisions, or at one that this code does not have.
+        HistoryError: a database is at one of the revisions, or at one that this code does not have.
     """
     silent, known = [], {script.revision for script in script_directory.walk_revisions()}
     for each in databases:
         try:
             current = set(run_async(_current(each, version_options)))
         except (DBAPIError, MigrationError) as error:
-            why = explain(error, each) if isinstance(error, DBAPIError) else str(error)
-            silent.append(f"A database could not be asked whether it has these revisions: {why}")
+            why = explain(error, each) if isinstance(error, DBAPIError) else error
+            silent.append(f"Warning: reading the revision of a database failed: {why}")
             continue
         database = f"The database {each.name!r} at {each.host}"
         if current - known:
-            raise MigrationError(
-                f"{database} is at {min(current - known)}, which this code does not have, so nobody can tell whether "
-                "it has the revisions that would be moved: nothing was moved. Migrate it with the code that has that "
-                f"revision, or configure another database, then {AGAIN}"
+            raise HistoryError(
+                f"{database} is at revision {min(current - known)}, which this code does not have, and may have run "
+                "the revisions to move. Nothing was moved. Migrate the database with the code that has this revision, or "
+                f"configure another database, then run:\n{AGAIN}"
             )
         if current & move.ids:
-            raise MigrationError(
-                f"{database} is at {min(current & move.ids)}, one of the revisions that would be moved. If its data "
-                f"may go, as in development: alembic downgrade {move.ancestor}, then {AGAIN}. If not, {_INSTEAD}"
+            raise HistoryError(
+                f"{database} is at revision {min(current & move.ids)}, one of the revisions to move. {_INSTEAD}\n"
+                f"For a development database, whose data may be lost:\nalembic downgrade {move.ancestor} && {AGAIN}"
             )
     return silent
 
 
 def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
-    """Rewrite the first file's `down_revision`, number the files behind the others, and set HEAD: all or nothing.
+    """Rewrite the first file's `down_revision`, renumber the files, and write HEAD: all or nothing.
 
     Args:
         script_directory: this code's revisions.
@@ -121,7 +121,7 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
         The path of each file, before and after.
 
     Raises:
-        MigrationError: a file can't be rewritten; nothing was changed.
+        HistoryError: a file can't be rewritten; nothing was changed.
     """
     paths = _numbered(script_directory, move)
     files = {after: before.read_bytes() for before, after in paths}
@@ -130,7 +130,7 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
     files[head] = f"{move.scripts[-1].revision}\n".encode()
     try:
         with TemporaryDirectory(dir=head.parent, prefix=".rebase-") as aside, ExitStack() as undo:
-            # Written before anything is moved: where the disk is full, nothing has happened yet.
+            # Written before anything is moved: a full disk changes nothing.
             for path, contents in files.items():
                 Path(aside, path.name).write_bytes(contents)
             for before in (*dict(paths), head):
@@ -138,11 +138,11 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
                     _rename(before, Path(aside, f"{before.name}.old"), undo)
             for path in files:
                 _rename(Path(aside, path.name), path, undo)
-                # Python takes what it has compiled for current if second and size of the file are the same.
+                # Python uses its bytecode if time (in seconds) and size of the file are the same.
                 Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
             undo.pop_all()
     except OSError as error:
-        raise MigrationError(f"{head.parent} can't be changed ({error.strerror}): nothing was moved.") from error
+        raise HistoryError(f"Writing to {head.parent} failed ({error.strerror}). Nothing was moved.") from error
     return paths
 
 
@@ -159,12 +159,12 @@ def set_head(script_directory: ScriptDirectory) -> str | None:
 
 
 def _published(script_directory: ScriptDirectory) -> dict[str, str]:
-    """Where others have a revision, such as "origin/main", by its id, as far as git can tell."""
+    """Where a revision is published, such as "origin/main", by its id."""
     found: dict[str, str] = {}
     for repository in repositories(script_directory):
         named = repository.named(script_directory.walk_revisions())
         ids = repository.contents_ids(named)
-        refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # main has the last word
+        refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # main wins
         found |= {
             script.revision: each.where
             for each in repository.at(refs)
@@ -175,42 +175,34 @@ def _published(script_directory: ScriptDirectory) -> dict[str, str]:
 
 
 def _unpublished(heads: Sequence[str], published: Collection[str]) -> str:
-    """The head that nobody else has; where others have both, the first one.
-
-    Raises:
-        MigrationError: nobody else has either.
-    """
-    mine = [head for head in heads if head not in published]
-    if len(mine) > 1:
-        raise MigrationError(
-            "Git can't tell which branch is to be moved, because neither is on a main branch or in a release. "
-            f"Name the newest revision of it: {' or '.join(f'{AGAIN} {head}' for head in mine)}"
+    """The unpublished head; the first one if both are published."""
+    unpublished = [head for head in heads if head not in published]
+    if len(unpublished) > 1:
+        raise HistoryError(
+            "Neither head is on a main branch or in a release, so git does not know which branch to move. Name its "
+            "head:\n" + "\n".join(f"{AGAIN} {head}" for head in unpublished)
         )
-    return mine[0] if mine else heads[0]
+    return unpublished[0] if unpublished else heads[0]
 
 
 def _branch(script_directory: ScriptDirectory, head: str, published: Mapping[str, str]) -> list[Script]:
-    """The revisions that lead to this head alone, oldest first.
-
-    Raises:
-        MigrationError: others have one of them, or they are not a simple chain that leaves the other branch.
-    """
+    """The revisions that lead to this head only, oldest first."""
     (script,) = script_directory.get_revisions(head)
-    found: list[Script] = []
+    branch: list[Script] = []
     needed = {each for other in script_directory.walk_revisions() for each in to_tuple(other.dependencies, default=())}
     while not script.is_branch_point:
         if where := published.get(script.revision):
-            problem = f"is on {where} already, and others may have applied it"
+            problem = f"is already on {where}, and may be applied"
         elif script.revision in needed:
-            problem = "is in the depends_on of another one"
+            problem = "is in the depends_on of another revision"
         elif isinstance(script.down_revision, str):
-            found.insert(0, script)
+            branch.insert(0, script)
             (script,) = script_directory.get_revisions(script.down_revision)
             continue
         else:
-            problem = "is a merge" if script.down_revision else "begins a history of its own"
-        raise MigrationError(f"{Path(script.path).name} {problem}: {_INSTEAD}")
-    return found
+            problem = "is a merge revision" if script.down_revision else "is a second base"
+        raise HistoryError(f"{Path(script.path).name} {problem}. {_INSTEAD}")
+    return branch
 
 
 async def _current(database: Database, version_options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -221,9 +213,9 @@ async def _current(database: Database, version_options: Mapping[str, Any]) -> tu
 
 
 def _numbered(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
-    """The paths of the moved files, before and after: numbered on behind those that stay."""
-    stay = [Path(each.path).name for each in script_directory.walk_revisions() if each.revision not in move.ids]
-    last = max((int(number[1]) for name in stay if (number := NUMBER.match(name))), default=0)
+    """The paths of the moved files, before and after: numbered after the files that are not moved."""
+    unmoved = [Path(each.path).name for each in script_directory.walk_revisions() if each.revision not in move.ids]
+    last = max((int(number[1]) for name in unmoved if (number := NUMBER.match(name))), default=0)
     paths = [Path(script.path) for script in move.scripts]
     return [
         (path, path.with_name(f"{path.name[:9]}{number:04d}{path.name[13:]}") if NUMBER.match(path.name) else path)
@@ -232,18 +224,14 @@ def _numbered(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
 
 
 def _redirected(file: Path, old: str, new: str) -> bytes:
-    """A revision file with another `down_revision`, also in its docstring, and everything else byte for byte.
-
-    Raises:
-        MigrationError: it is not written as our script.py.mako has it.
-    """
+    """A revision file with another `down_revision`, also in its docstring, otherwise unchanged."""
     value = re.escape(old.encode())
     assignment = rb"""(?m)^(down_revision\b[^=\n]*= *["'])""" + value + rb"""(?=["'])"""
     text, count = re.subn(assignment, rb"\g<1>" + new.encode(), file.read_bytes())
     if count != 1:
-        raise MigrationError(
-            f'{file.name} can\'t be rewritten: give its down_revision a line of its own, down_revision = "{old}", '
-            f"then {AGAIN}"
+        raise HistoryError(
+            f"{file.name} can't be rewritten. Write its down_revision as a line of its own, "
+            f'down_revision = "{old}", then run:\n{AGAIN}'
         )
     return re.sub(rb"(?m)^(Revises: *)" + value + rb"(?=\s*$)", rb"\g<1>" + new.encode(), text, count=1)
 

@@ -1,4 +1,4 @@
-"""Backing a database up into a file, and restoring that into a new database, with PostgreSQL's own programs."""
+"""Back up a database into a file, and restore the file into a new database, with PostgreSQL's own programs."""
 
 import asyncio
 import os
@@ -15,15 +15,15 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import BackupError, LockedError, MigrationError
 from safe_migrations.postgres.connection import CONNECT_TIMEOUT, Database, client_environment, connected
 from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import Tool, find_tools
 
-LOCK_TIMEOUT = 30.0  # seconds; pg_dump waits no longer behind an ALTER TABLE, nor keeps others waiting behind itself
-END_TIMEOUT = 5.0  # seconds, for a program that was asked to end
+LOCK_TIMEOUT = 30.0  # seconds; how long pg_dump waits for a table lock, and blocks the sessions behind it
+END_TIMEOUT = 5.0  # seconds, between SIGTERM and SIGKILL
 FIRST_REPORT, NEXT_REPORTS = 1.0, 5.0  # seconds
-# They would take the programs to another server than the URL's.
+# They override the host of the URL.
 REDIRECTING = ("PGHOSTADDR", "PGSERVICE")
 
 
@@ -35,11 +35,12 @@ async def backup(database: Database, file: Path) -> None:
 
     Args:
         database: with a user who may read all of it.
-        file: where the backup goes; nothing may be there yet.
+        file: where the backup goes; the file must not exist.
 
     Raises:
         ConnectionFailedError: PostgreSQL can't be reached, or refuses the user, the password or the database.
-        MigrationError: the file exists, or can't be written; there is no suitable pg_dump, or it failed.
+        BackupError: the file exists, or can't be written; there is no suitable pg_dump, or it failed.
+        LockedError: another session locked a table for too long.
     """
     _check_target(file)
     pg_dump = find_tools("pg_dump", await _server_version(database))[0]
@@ -55,11 +56,10 @@ async def backup(database: Database, file: Path) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError as error:
-        raise MigrationError(_exists(file)) from error
+        raise BackupError(_exists(file)) from error
     except OSError as error:
-        raise MigrationError(
-            f"No backup was made, because {file} could not be written ({error.strerror}): "
-            "name a file in a folder that you may write to."
+        raise BackupError(
+            f"No backup was made: {file} could not be written ({error.strerror}). Name a file in a writable folder."
         ) from error
 
 
@@ -76,10 +76,10 @@ async def restore(server: Database, file: Path, name: str, *, owners: bool = Tru
 
     Raises:
         ConnectionFailedError: PostgreSQL can't be reached, or refuses the user, the password or the database.
-        MigrationError: the file is no backup, or the database exists; there is no suitable pg_restore, or it failed.
+        BackupError: the file is not a backup, or the database exists; there is no suitable pg_restore, or it failed.
     """
     if not os.path.exists(file):
-        raise MigrationError(f"{file} does not exist: give the file that a backup has written.")
+        raise BackupError(f"{file} does not exist. Name a file that `safe-migrations backup` has written.")
     server_version = await _server_version(server)
     pg_restore = await _find_reader(find_tools("pg_restore", server_version), file)
     await _create(server, file, name)
@@ -89,9 +89,8 @@ async def restore(server: Database, file: Path, name: str, *, owners: bool = Tru
     finally:
         left = await _drop(server, name) if problem else ""
     if problem:
-        raise MigrationError(
-            f"{file} was not restored, and {left}: pg_restore failed ({problem}); "
-            "when that is put right, run the same command again."
+        raise BackupError(
+            f"{file} was not restored: pg_restore failed ({problem}). {left} Fix this, then run the same command again."
         )
 
 
@@ -102,14 +101,16 @@ async def _server_version(database: Database) -> int:
 
 def _check_target(file: Path) -> None:
     if os.path.lexists(file):
-        raise MigrationError(_exists(file))
+        raise BackupError(_exists(file))
     if not file.parent.is_dir():
-        parent = shlex.quote(str(file.parent))
-        raise MigrationError(f"There is no folder for {file}: mkdir -p {parent}, then run the same command again.")
+        raise BackupError(
+            f"The folder of {file} does not exist. Create the folder, then run the same command again:\n"
+            f"mkdir -p {shlex.quote(str(file.parent))}"
+        )
 
 
 def _exists(file: Path) -> str:
-    return f"{file} exists already, and a backup overwrites nothing: name another file, or move that one away."
+    return f"{file} already exists, and a backup overwrites no file. Name another file, or move that file away."
 
 
 async def _dump(pg_dump: Tool, database: Database, file: Path) -> None:
@@ -122,39 +123,37 @@ async def _dump(pg_dump: Tool, database: Database, file: Path) -> None:
     if problem is None:
         return
     if "statement timeout" in problem:  # so pg_dump implements its --lock-wait-timeout
-        raise MigrationError(
-            f"No backup was made, because another transaction kept a table of {database.name!r} locked for longer "
-            f"than {LOCK_TIMEOUT:g} s: when that one is over, run the same command again."
+        raise LockedError(
+            f"No backup was made: another session locked a table of {database.name!r} for longer than "
+            f"{LOCK_TIMEOUT:g} s. Find the blocking session, then run the same command again:\nsafe-migrations locks"
         )
     if "permission denied" in problem:
-        raise MigrationError(
-            f"No backup was made, because the user {database.url.username!r} may not read everything ({problem}): "
-            f"grant it pg_read_all_data, or back up as the owner ({database.service.migration_url})."
+        raise BackupError(
+            f"No backup was made: the user {database.url.username!r} may not read every table ({problem}). Grant "
+            f"pg_read_all_data to this user, or back up as the owner of the tables ({database.service.migration_url})."
         )
-    raise MigrationError(
-        f"No backup was made, because pg_dump failed ({problem}): when that is put right, run the same command again."
-    )
+    raise BackupError(f"No backup was made: pg_dump failed ({problem}). Fix this, then run the same command again.")
 
 
 async def _read_back(pg_restore: Tool, file: Path) -> None:
-    # Where only the last page finds the disk full, pg_dump leaves it out and ends with 0; --list reads just the head.
+    # pg_dump ends with 0 without the last page if the disk becomes full there; --list reads the beginning only.
     arguments = (f"--file={os.devnull}", str(file))
     if problem := _problem("pg_restore", *await _run(pg_restore, *arguments, progress=lambda: ", read back")):
-        raise MigrationError(
-            f"No backup was made, because what pg_dump wrote can't be read back ({problem}): see that the disk has "
-            "space, and run the same command again."
+        raise BackupError(
+            f"No backup was made: pg_restore can't read the file that pg_dump wrote ({problem}). Free disk space, then "
+            "run the same command again."
         )
 
 
 async def _find_reader(tools: list[Tool], file: Path) -> Tool:
     problem = None
-    for tool in tools:  # an older one can't read what a newer pg_dump has written
+    for tool in tools:  # an older pg_restore can't read the file of a newer pg_dump
         problem = _problem("pg_restore", *await _run(tool, "--list", str(file.absolute())))
         if problem is None:
             return tool
-    raise MigrationError(
-        f"pg_restore {tools[-1].version} can't read {file} ({problem}): give a file that a backup has written, and if "
-        "this is one, install the version of postgresql-client that wrote it."
+    raise BackupError(
+        f"pg_restore {tools[-1].version} can't read {file} ({problem}). Name a file that `safe-migrations backup` has "
+        "written. If this is such a file, install the version of postgresql-client that wrote it."
     )
 
 
@@ -164,10 +163,10 @@ def _publish(temporary: Path, file: Path) -> None:
         os.link(temporary, file)
     except FileExistsError:
         raise
-    except OSError:  # a filesystem without hard links: claim the name, because a rename alone would overwrite
+    except OSError:  # a filesystem without hard links: create the name first, because a rename would overwrite a file
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         temporary.replace(file)
-    if os.name == "posix":  # elsewhere a folder can't be opened
+    if os.name == "posix":  # Windows can't open a folder
         _sync(file.parent)
 
 
@@ -184,19 +183,18 @@ async def _create(database: Database, file: Path, name: str) -> None:
         await create_database(database, name, template="template0")
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "42P04":
-            raise MigrationError(
-                f"The database {name!r} exists already, and a backup is only restored into a new one: "
-                "give another name, or drop that database first."
+            raise BackupError(
+                f"The database {name!r} already exists, and a backup is only restored into a new database. Name "
+                "another database, or drop that database first."
             ) from error
-        raise MigrationError(
-            f"{file} was not restored, because the database {name!r} could not be created ({error.orig}): when that is "
-            "put right (a user without the right to create databases needs CREATEDB), run the same command again."
+        raise BackupError(
+            f"{file} was not restored: the database {name!r} could not be created ({error.orig}). Fix this (the user "
+            "needs CREATEDB), then run the same command again."
         ) from error
 
 
 async def _fill(pg_restore: Tool, database: Database, file: Path, server_version: int, *, owners: bool) -> str | None:
-    # A pg_restore of 17 or newer sets transaction_timeout, also on a server that has no such setting yet: there it may
-    # not stop at an error, and that one has to be the only one.
+    # pg_restore sets transaction_timeout since version 17. On an older server this fails, and has to be the only error.
     tolerant = pg_restore.version >= 17 > server_version
     arguments = () if tolerant else ("--exit-on-error", "--single-transaction")
     rights = () if owners else ("--no-owner", "--no-privileges")
@@ -212,14 +210,14 @@ async def _drop(database: Database, name: str) -> str:
     try:
         await drop_database(database, name)
     except (MigrationError, DBAPIError, OSError):
-        return f"the incomplete database {name!r} could not be dropped and is yours to drop"
-    return f"the database {name!r} was dropped again"
+        return f"The incomplete database {name!r} could not be dropped; drop it by hand."
+    return f"The incomplete database {name!r} was dropped."
 
 
 async def _run(
     tool: Tool, *arguments: str, database: Database | None = None, progress: Callable[[], str] = str
 ) -> tuple[int, str]:
-    """Run a program to its end, and return its exit status and what it prints on standard error."""
+    """Run a program, and return its exit status and standard error."""
     inherited = {name: value for name, value in os.environ.items() if name not in REDIRECTING}
     program = Path(tool.path).stem
     ours = {"PGCONNECT_TIMEOUT": f"{CONNECT_TIMEOUT:.0f}", "PGAPPNAME": f"safe_migrations {program}", "LC_ALL": "C"}
@@ -234,36 +232,48 @@ async def _run(
             stderr=subprocess.PIPE,
         )
     except OSError as error:
-        raise MigrationError(f"{tool.path} could not be run ({error.strerror}): install it anew.") from error
+        raise BackupError(f"{tool.path} could not be run ({error.strerror}). Reinstall this program.") from error
     answer = asyncio.create_task(process.communicate())
+    reporting = asyncio.create_task(
+        report_progress(
+            lambda seconds: print(f"{program}: {seconds:.0f} s{progress()} so far", file=sys.stderr, flush=True)
+        )
+    )
     try:
-        await _report(program, answer, progress)
+        await asyncio.wait({answer})
     finally:  # also when cancelled
+        reporting.cancel()
         if not answer.done():
             await _end(process, answer)
     return process.returncode or 0, answer.result()[1].decode(errors="replace")
 
 
-async def _report(program: str, answer: asyncio.Task[tuple[bytes, bytes]], progress: Callable[[], str]) -> None:
+async def report_progress(report: Callable[[float], None]) -> None:
+    """Report what takes long, after a second and then every few seconds, until this task is cancelled.
+
+    Args:
+        report: takes the elapsed seconds.
+    """
     started, wait = time.monotonic(), FIRST_REPORT
-    while not (await asyncio.wait({answer}, timeout=wait))[0]:
-        print(f"{program}: {time.monotonic() - started:.0f} s{progress()} so far", file=sys.stderr, flush=True)
+    while True:
+        await asyncio.sleep(wait)
+        report(time.monotonic() - started)
         wait = NEXT_REPORTS
 
 
 async def _end(process: asyncio.subprocess.Process, answer: asyncio.Task[tuple[bytes, bytes]]) -> None:
     with suppress(ProcessLookupError):
-        process.terminate()  # so that it cancels its statement on the server
+        process.terminate()  # the program then cancels its statement on the server
         if not (await asyncio.wait({answer}, timeout=END_TIMEOUT))[0]:
             process.kill()
     await answer
 
 
 def _problem(program: str, status: int, errors: str) -> str | None:
-    """Why a program failed, in its last words; without the details and statements, which hold data."""
+    """The last errors that a program printed, without details and statements, which hold data."""
     if status == 0:
         return None
-    said = re.findall(rf"^{program}: (?:error|detail: Error message from server): (.+)$", errors, re.MULTILINE)
-    if not said:
-        said = [f"ended by signal {-status}" if status < 0 else f"exit status {status}", *errors.splitlines()[-1:]]
-    return "; ".join(" ".join(line.split()) for line in said[-2:])
+    messages = re.findall(rf"^{program}: (?:error|detail: Error message from server): (.+)$", errors, re.MULTILINE)
+    if not messages:
+        messages = [f"ended by signal {-status}" if status < 0 else f"exit status {status}", *errors.splitlines()[-1:]]
+    return "; ".join(" ".join(line.split()) for line in messages[-2:])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-NOBODY = "Nobody waits for a lock, and nobody has left a transaction open."
+NO_LOCKS = "No session is waiting for a lock or idle in transaction."
 
 
 def register(commands: Commands) -> None:
@@ -30,44 +30,71 @@ def register(commands: Commands) -> None:
     Args:
         commands: of the command line.
     """
-    file = ("file", {"type": Path, "help": "the backup"})
-    optional_file = ("file", {"type": Path, "nargs": "?", "help": "by default DATABASE_TIME.dump in this folder"})
-    quick = ("--quick", {"action": "store_true", "help": "at head or not, in a tenth of a second"})
-    pid = ("--terminate", {"type": int, "metavar": "PID", "help": "end the session with this pid, after asking"})
+    file = ("file", {"type": Path, "help": "the backup to restore"})
+    optional_file = ("file", {"type": Path, "nargs": "?", "help": "default: DATABASE_TIME.dump in this folder"})
+    quick = (
+        "--quick",
+        {"action": "store_true", "help": "print only whether the database is at head, in a tenth of a second"},
+    )
+    pid = (
+        "--terminate",
+        {"type": int, "metavar": "PID", "help": "end the session with this pid, after a confirmation"},
+    )
     no_backup = ("--without-backup", {"action": "store_true", "help": "make no backup"})
-    contract = ("--contract", {"action": "store_true", "help": "the new code runs everywhere: go on"})
-    name = ("name", {"nargs": "?", "help": "of its file; by default all that are not complete, in order"})
+    contract = (
+        "--contract",
+        {"action": "store_true", "help": "run contract revisions as well: the new code runs everywhere"},
+    )
+    name = (
+        "name",
+        {"nargs": "?", "help": "name of the backfill's file; by default, all incomplete backfills in order"},
+    )
     pace = (
-        ("--workers", {"type": at_least(1, int), "default": 1, "help": "how many batches at the same time (1)"}),
+        (
+            "--workers",
+            {"type": at_least(1, int), "default": 1, "help": "number of batches to run at the same time (default: 1)"},
+        ),
         (
             "--nice-ratio",
-            {"type": at_least(0, float), "default": 1.0, "help": "pause after a batch, in times of what it took (1)"},
+            {
+                "type": at_least(0, float),
+                "default": 1.0,
+                "help": "pause after each batch, as a multiple of its duration (default: 1)",
+            },
         ),
         (
             "--max-lag",
-            {"type": at_least(0, float), "default": 10.0, "help": "wait while a standby is more seconds behind (10)"},
+            {
+                "type": at_least(0, float),
+                "default": 10.0,
+                "help": "pause while the replication lag is above this number of seconds (default: 10)",
+            },
         ),
     )
-    parser = commands.add("state", state, "tell the database's state, and what to do next")
+    parser = commands.add("state", state, "show the state of the database, and what to do next")
     json_or_quick = parser.add_mutually_exclusive_group()
     for option, settings in (JSON, quick):
         json_or_quick.add_argument(option, **settings)
-    commands.add("locks", show_locks, "show who blocks whom, as a tree", JSON, pid, YES)
+    commands.add("locks", show_locks, "show which session blocks which, as a tree", JSON, pid, YES)
     commands.add(
-        "backup", make_backup, "write a checked backup of the database, readable by its owner only", optional_file
+        "backup", make_backup, "write a verified backup of the database, readable by its owner only", optional_file
     )
     commands.add("restore", restore_backup, "restore a backup into a new database", file)
     commands.add("rehearse", rehearse, "run the pending revisions on a copy of the database", JSON)
     commands.add(
-        "deploy", deploy, "state, backup, upgrade up to the first contract revision, verification", contract, no_backup
+        "deploy",
+        deploy,
+        "check the state, back up, upgrade up to the first contract revision, verify",
+        contract,
+        no_backup,
     )
-    commands.add("backfill", run_backfills, "run a backfill of alembic/backfills, or all", name, *pace, JSON)
+    commands.add("backfill", run_backfills, "run a backfill of alembic/backfills, or all of them", name, *pace, JSON)
 
 
 def state(arguments: argparse.Namespace) -> int:
-    """Tell the database's state; the exit status tells it too."""
+    """Show the state of the database; the exit status is the state's."""
     if arguments.quick:
-        from safe_migrations import probe  # without the libraries that take long to import
+        from safe_migrations import probe  # imports none of the slow libraries
 
         return probe.run(service_of(arguments))
     from alembic.util import CommandError
@@ -85,7 +112,7 @@ def state(arguments: argparse.Namespace) -> int:
 
 
 def show_locks(arguments: argparse.Namespace) -> int:
-    """Show who blocks whom, or end one session."""
+    """Show which session blocks which, or end a session."""
     from safe_migrations.operate import sessions
 
     project, pid = project_of(arguments), arguments.terminate
@@ -96,7 +123,7 @@ def show_locks(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(tree) for tree in trees], indent=2, ensure_ascii=False))
     else:
-        print("\n".join(line for tree in trees for line in tree.lines()) or NOBODY)
+        print("\n".join(line for tree in trees for line in tree.lines()) or NO_LOCKS)
     return 0
 
 
@@ -109,7 +136,7 @@ def make_backup(arguments: argparse.Namespace) -> int:
     file = arguments.file or _backup_file(project)
     run_async(backup(project.database, file))
     print(f"The backup is {file}.")
-    print(f"To restore it into a new database: safe-migrations restore {shlex.quote(str(file))}")
+    print(f"To restore the backup into a new database:\n{shlex.join(['safe-migrations', 'restore', str(file)])}")
     return 0
 
 
@@ -122,7 +149,7 @@ def restore_backup(arguments: argparse.Namespace) -> int:
     name = f"{project.database.name[:40]}_{datetime.now(UTC):%Y%m%d_%H%M%S}"
     run_async(restore(project.database, arguments.file, name))
     print(name)
-    message = f"The backup is in the new database {name}; nothing else has changed. To use it, put its name into "
+    message = f"The backup was restored into the new database {name}. To use this database, write its name into "
     print(f"{message}{_variables_of_name(project)}.", file=sys.stderr)
     return 0
 
@@ -148,14 +175,14 @@ def rehearse(arguments: argparse.Namespace) -> int:
             print(json.dumps([asdict(each) for each in rehearsed], indent=2))
         elif rehearsed:
             print(as_table(("revision", "time", "locks", "rewritten", "rows"), [_cells(each) for each in rehearsed]))
-            print("time: without anybody else; locks: the strongest on each table; rows: of those tables")
+            print("time: without other sessions; locks: the strongest on each table; rows: of the locked tables")
         elif not revisions:
-            print("No revision is pending: there is nothing to rehearse.")
+            print("No revision is pending; nothing to rehearse.")
     return 0
 
 
 def deploy(arguments: argparse.Namespace) -> int:
-    """State, backup, upgrade, verification."""
+    """Check the state, back up, upgrade, verify."""
     from safe_migrations.operate import deploy as deployment
 
     project = project_of(arguments)
@@ -165,7 +192,7 @@ def deploy(arguments: argparse.Namespace) -> int:
 
 
 def run_backfills(arguments: argparse.Namespace) -> int:
-    """Run one backfill, or all that are not complete."""
+    """Run one backfill, or all incomplete backfills."""
     from safe_migrations.backfill.definition import NothingThereError, backfill_names, load_backfill
     from safe_migrations.backfill.running import Done, Pace, run_backfill
     from safe_migrations.postgres.connection import run_async
@@ -183,7 +210,7 @@ def run_backfills(arguments: argparse.Namespace) -> int:
             except NothingThereError as error:
                 if arguments.name:
                     raise
-                print(f"Left out: {error}", file=sys.stderr)  # the file of a column that is gone by now
+                print(f"Skipped: {error}", file=sys.stderr)  # its column was dropped since
                 continue
             if not arguments.json:
                 print(done[-1], flush=True)
@@ -200,13 +227,13 @@ def _backup_file(project: "Project") -> Path:
 
 
 def _variables_of_name(project: "Project") -> str:
-    """The variables in which the name of the database stands."""
+    """The variables that hold the name of the database."""
     service = project.service
     if not service.env_prefix:
         return service.settings
     urls = [service.variable(name) for name in ("DATABASE_URL", "MIGRATION_DATABASE_URL")]
-    given = [variable for variable in urls if service.variables.get(variable)]
-    return " and ".join(given if urls[0] in given else [service.variable("DB_NAME"), *given])
+    configured = [variable for variable in urls if service.variables.get(variable)]
+    return " and ".join(configured if urls[0] in configured else [service.variable("DB_NAME"), *configured])
 
 
 def _on_database(project: "Project", function: "Callable[[Connection], Result]") -> Result:
@@ -222,7 +249,7 @@ def _on_database(project: "Project", function: "Callable[[Connection], Result]")
     try:
         return run_async(call())
     except DBAPIError as error:
-        raise MigrationError(explain(error, project.database)) from error
+        raise explain(error, project.database) from error
 
 
 def _cells(rehearsed: "Rehearsed") -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""Running the pending revisions on a copy of the database, and telling what each of them does to it."""
+"""Run the pending revisions on a copy of the database, and report what each revision does."""
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,14 +14,14 @@ from tempfile import TemporaryDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
 
-from safe_migrations.errors import MigrationError
-from safe_migrations.operate.backup import backup, restore
+from safe_migrations.errors import BackupError, MigrationError, RevisionError
+from safe_migrations.operate.backup import backup, report_progress, restore
 from safe_migrations.postgres.catalog import find_table
 from safe_migrations.postgres.connection import Database, connected, parse_database_url, reason
 from safe_migrations.postgres.databases import drop_database
-from safe_migrations.postgres.timeouts import REPORT, duration_text
+from safe_migrations.postgres.timeouts import duration_text
+from safe_migrations.trace.copies import complete_backfills, upgrade
 from safe_migrations.trace.recorder import tracing
-from safe_migrations.trace.scratch import complete_backfills, upgrade
 from safe_migrations.upgrade.project import Project
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,10 @@ class Rehearsed:
 
     Attributes:
         revision: its id.
-        seconds: how long it took, as long as nobody else used the tables.
-        locks: the modes of locks for each table, from the weakest.
-        rewritten: the tables that were written anew.
-        rows: of those tables, and of those that were locked.
+        seconds: how long the revision took, without other sessions.
+        locks: the lock modes on each table, from the weakest.
+        rewritten: the rewritten tables.
+        rows: the number of rows of each rewritten or locked table.
     """
 
     revision: str
@@ -45,25 +46,27 @@ class Rehearsed:
     rows: dict[str, int]
 
 
-async def rehearse(project: Project, revisions: Sequence[str], done: list[Rehearsed]) -> None:
+async def rehearse(project: Project, revisions: Sequence[str], rehearsed: list[Rehearsed]) -> None:
     """Copy the database, run revisions on the copy, and drop it.
 
     Args:
         project: the service's.
         revisions: the pending ones, in order.
-        done: takes what each revision did, also where a later one fails.
+        rehearsed: receives what each revision did, also if a later revision fails.
 
     Raises:
-        MigrationError: the database can't be copied, or a backfill or a revision failed on the copy.
+        BackupError: the database can't be copied.
+        BackfillError: a backfill failed on the copy.
+        RevisionError: a revision failed on the copy.
     """
     async with _copy(project.database, _server(project)) as copy:
         for revision in revisions:
             await complete_backfills(project, project.script.get_revision(revision), copy)
-            done.append(await _run(project, revision, copy))
+            rehearsed.append(await _run(project, revision, copy))
 
 
 def _server(project: Project) -> Database:
-    """A database of the server on which migrations are rehearsed: that of the migrations by default."""
+    """A database of the server that holds the copy; by default the database itself."""
     variable = project.service.variable("REHEARSAL_DATABASE_URL")
     text = project.service.variables.get(variable)
     if text is None:
@@ -82,7 +85,9 @@ async def _copy(database: Database, server: Database) -> AsyncIterator[Database]
             await restore(server, dump, name, owners=False)
         except MigrationError as error:
             where = database.service.variable("REHEARSAL_DATABASE_URL")
-            raise MigrationError(f"The copy for the rehearsal can't be made ({where} says where): {error}") from error
+            raise BackupError(
+                f"The database could not be copied ({where} sets the server of the copy): {error}"
+            ) from error
     try:
         yield server.named(name)
     finally:
@@ -92,15 +97,18 @@ async def _copy(database: Database, server: Database) -> AsyncIterator[Database]
 async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
     async with connected(copy) as connection, tracing(connection, copy) as trace:
         begun = time.monotonic()
-        progress = asyncio.create_task(_progress(revision))
+        progress = asyncio.create_task(
+            report_progress(lambda seconds: log.info("%s has been running for %s", revision, duration_text(seconds)))
+        )
         try:
             await connection.run_sync(upgrade, project, revision)
         except CommandError:
             raise
         except Exception as error:
-            raise MigrationError(
-                f"On the copy of the database, the revision {revision} failed: {reason(error)}. The database itself is "
-                "as it was. Correct the revision, then rehearse again."
+            file = os.path.relpath(project.script.get_revision(revision).path)
+            raise RevisionError(
+                f"{file} failed on a copy of the database: {reason(error)}. The database itself was not changed. "
+                "Correct the revision, then run this command again:\nsafe-migrations rehearse"
             ) from error
         finally:
             progress.cancel()
@@ -108,15 +116,6 @@ async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
     async with connected(copy, isolation_level="AUTOCOMMIT") as connection:
         rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
     return Rehearsed(revision, round(seconds, 3), trace.locks, trace.rewritten, rows)
-
-
-async def _progress(revision: str) -> None:
-    """Say what runs, if it takes more than a second."""
-    begun = time.monotonic()
-    await asyncio.sleep(1)
-    while True:
-        log.info("%s has been running for %s", revision, duration_text(time.monotonic() - begun))
-        await asyncio.sleep(REPORT)
 
 
 def _rows(connection: Connection, names: set[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What `safe-migrations state` and `locks` tell of a database."""
+"""The report of `safe-migrations state`."""
 
 import json
 import re
@@ -9,9 +9,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import ConfigurationError, MigrationError
 from safe_migrations.logs import quiet
-from safe_migrations.operate.sessions import sessions_in_the_way
+from safe_migrations.operate.sessions import blocking_sessions
 from safe_migrations.postgres.catalog import Session
 from safe_migrations.upgrade.phases import phase_of
 from safe_migrations.upgrade.project import Project
@@ -22,7 +22,7 @@ COULD_NOT_TELL = "could not tell"
 
 @dataclass(frozen=True)
 class Report:
-    """A database's state, for a person or a machine.
+    """A database's state, as text or JSON.
 
     Attributes:
         state: its name.
@@ -32,9 +32,9 @@ class Report:
         drift: how the models differ from the database, in Alembic's words; None where that was not compared, because
             revisions are pending.
         invalid: indexes that a failed concurrent build has left.
-        blockers: sessions that others wait for, or that have left a transaction open.
-        found: what that means; for people.
-        next: what to do.
+        blockers: sessions that block another session, or are idle in transaction.
+        found: what the state means.
+        next: what to do next.
     """
 
     state: str
@@ -49,16 +49,16 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """What the command ends with."""
+        """The exit status of the command."""
         return EXIT_STATUS.get(self.state, MigrationError.exit_status)
 
     def as_json(self) -> str:
-        """For machines."""
+        """The report as JSON."""
         keys = {name: value for name, value in asdict(self).items() if name != "found"}
         return json.dumps(keys, indent=2, ensure_ascii=False)
 
     def as_text(self) -> str:
-        """For people."""
+        """The report as text."""
         pending = [
             f"{each['revision']} ({each['phase']})" if each["phase"] else each["revision"] for each in self.pending
         ]
@@ -74,13 +74,13 @@ class Report:
 
 
 def read_report(project: Project) -> Report:
-    """Look at the service's database through env.py, as every Alembic command does; nothing is changed.
+    """Read the state of the service's database through env.py, as every Alembic command does; nothing is changed.
 
     Args:
         project: the service's.
 
     Raises:
-        MigrationError: the database can't be reached.
+        ConnectionFailedError: the database can't be reached.
     """
     reports: list[Report] = []
 
@@ -96,7 +96,7 @@ def read_report(project: Project) -> Report:
 def _report(migration_context: MigrationContext, project: Project) -> Report:
     connection = migration_context.connection
     if connection is None:
-        raise MigrationError("This needs a database: leave out --sql.")
+        raise ConfigurationError("This command needs a database: omit --sql.")
     state = read_state(connection, project.script, migration_context.opts)
     found, following = explain_state(state, project.service)
     report = Report(
@@ -105,7 +105,7 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         heads=state.heads,
         pending=tuple({"revision": each.revision, "phase": phase_of(each)} for each in state.pending),
         invalid=tuple(index.name for index in state.invalid),
-        blockers=tuple(sessions_in_the_way(connection)),
+        blockers=tuple(blocking_sessions(connection)),
         found=found,
         next=following,
     )
@@ -114,21 +114,21 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
 
 def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
     metadata = migration_context.opts["target_metadata"]
-    if metadata is None:  # a project that writes its revisions by hand has no models
+    if metadata is None:  # without models there is nothing to compare
         return report
-    with quiet("alembic"):  # it would tell each difference, and each of its plugins, as well
+    with quiet("alembic"):  # Alembic logs each difference, and each plugin
         differences = compare_metadata(migration_context, metadata)
     drift = (_describe(difference) for difference in differences)
-    # What REINDEX CONCURRENTLY has left, or is building, is told as invalid, or goes by itself.
+    # An index of REINDEX CONCURRENTLY is reported as invalid, or disappears when the build ends.
     report = replace(
         report, drift=tuple(each for each in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", each))
     )
     if report.state == UNTRACKED:
         head = ", ".join(report.heads) or "head"
         following = (
-            f"If this is the right database: change models_db.py until nothing differs, then: alembic stamp {head}"
+            f"If this is the right database, change models_db.py until nothing differs, then run:\nalembic stamp {head}"
             if report.drift
-            else f"Nothing differs from the models. If these tables are this service's: alembic stamp {head}"
+            else f"The tables equal the models. If they are this service's tables, run:\nalembic stamp {head}"
         )
         return replace(report, next=following)
     if not report.drift:
@@ -136,13 +136,14 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
     return replace(
         report,
         state=DRIFT,
-        found=f"{report.found[:-1]}, but it is not as the models have it.",
-        next='If the models are right: pdm run migrate-revision "what changes". If not, correct models_db.py.',
+        found=f"{report.found[:-1]}, but the schema differs from the models.",
+        next="If the schema is right, correct models_db.py. If the models are right, write a revision:\n"
+        "alembic revision --autogenerate -m 'what changes'",
     )
 
 
 def _describe(difference: Any) -> str:
-    """One difference, as `alembic check` names its operation, with the names of what it is about."""
+    """One difference, as `alembic check` names its operation, with the names of table and column."""
     if isinstance(difference, list):  # the changes of one column
         return "; ".join(_describe(change) for change in difference)
     operation, *details = difference

@@ -14,11 +14,12 @@ from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_list
 
+from safe_migrations.history.frozen import new_revisions
 from safe_migrations.postgres.connection import client_environment, run_async
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.template.update import unsolved
 from safe_migrations.testing import Database
-from safe_migrations.trace.phase_check import judge
+from safe_migrations.trace.phase_check import check_phases
 from safe_migrations.upgrade.project import Project
 
 
@@ -30,12 +31,15 @@ def test_upgrade_persists(empty_database: Database, project: Project) -> None:
 
 
 def test_stairway(empty_database: Database, scripts: ScriptDirectory) -> None:
-    """Up, down and up again, revision by revision, then down to base and up to head."""
-    for script in reversed(list(scripts.walk_revisions())):
-        empty_database.alembic(command.upgrade, script.revision)
+    """Each new revision goes up, down and up again; then the whole history goes down to base and up to head.
+
+    The revisions of the main branch run up, down and up as a whole: each of them was new once.
+    """
+    for script in new_revisions(scripts):
         if not script.is_merge_point:
-            empty_database.alembic(command.downgrade, script.down_revision or "base")
             empty_database.alembic(command.upgrade, script.revision)
+            empty_database.alembic(command.downgrade, script.down_revision or "base")
+    empty_database.alembic(command.upgrade, "head")
     empty_database.alembic(command.downgrade, "base")
     assert empty_database.tables() <= {empty_database.service.version_table}
     empty_database.alembic(command.upgrade, "head")
@@ -63,7 +67,7 @@ def test_offline_sql_runs_through_psql(empty_database: Database) -> None:
 
 def test_new_revisions_do_what_their_phase_allows(empty_database: Database, project: Project) -> None:
     """What each new revision locks, scans and rewrites in tables with rows."""
-    if sentences := run_async(judge(project, empty_database.connectable)):
+    if sentences := run_async(check_phases(project, empty_database.connectable)):
         pytest.fail("\n".join(sentences), pytrace=False)
 
 

@@ -1,4 +1,4 @@
-"""What a phase allows a revision to do to tables that are in use, compared with what it does on a scratch database."""
+"""The phase check: what a revision does to tables with rows, compared with what its phase allows."""
 
 import os
 import re
@@ -8,57 +8,58 @@ from alembic.util import to_tuple
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import RevisionError
 from safe_migrations.history.frozen import new_revisions
 from safe_migrations.postgres.connection import Database, connected, reason
 from safe_migrations.postgres.sql import ddl
+from safe_migrations.trace.copies import complete_backfills, upgrade
 from safe_migrations.trace.recorder import MODES, Trace, tracing
-from safe_migrations.trace.scratch import complete_backfills, upgrade
 from safe_migrations.trace.seed import seed
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND, phase_of
 from safe_migrations.upgrade.project import Project
 
-# What to do instead; the first that the statement has in it.
+# The safe alternative for a statement; the first pattern that matches.
 _INSTEAD = {
     r"\bCREATE (UNIQUE )?INDEX\b|\bREINDEX\b": "build the index by op.create_index_concurrently",
-    r"\bALTER\b.*\b(UNIQUE|PRIMARY KEY)\b": "build the index by op.create_index_concurrently, then "
+    r"\bALTER\b.*\b(UNIQUE|PRIMARY KEY)\b": "build the index by op.create_index_concurrently, then run "
     "op.create_unique_constraint_using_index",
-    r"\bALTER\b": "add the constraint (for SET NOT NULL: a CHECK that it is not null) with postgresql_not_valid=True, "
-    "and check the rows by op.validate_constraint in the next revision",
+    r"\bALTER\b": "add the constraint (for SET NOT NULL: a CHECK that the column is not null) with "
+    "postgresql_not_valid=True, and validate it by op.validate_constraint in the next revision",
     "": "change data in a revision of its own, or by a backfill",
 }
-_AGREE = 'if that is wanted, let the revision say so: acknowledged = "<what is lost or locked>"'
+_AGREE = 'to accept this, write acknowledged = "<what is lost or locked>" into the revision'
 
 
-async def judge(project: Project, database: Database) -> list[str]:
-    """Run the new revisions one by one, with rows in the tables that are there before each of them.
+async def check_phases(project: Project, database: Database) -> list[str]:
+    """Run the new revisions one by one, with rows in the tables that exist before each revision.
 
     Args:
         project: the service's.
-        database: an empty one, for a user who owns it.
+        database: an empty database, whose owner connects.
 
     Returns:
-        A sentence for each thing that a revision does and its phase does not allow.
+        A sentence for each effect of a revision that its phase does not allow.
 
     Raises:
-        MigrationError: a revision failed, or was refused.
+        RevisionError: a revision failed, or is not acknowledged.
+        BackfillError: a backfill failed.
     """
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        # With few rows PostgreSQL reads a whole table where it would use the index of a big one.
+        # With few rows, PostgreSQL scans a table although it would use the index of a large table.
         name = connection.dialect.identifier_preparer.quote(database.name)
         await connection.execute(ddl("ALTER DATABASE %(name)s SET enable_seqscan = off", name=name))
     sentences: list[str] = []
-    done: set[str] = set()
+    applied: set[str] = set()
     for script in new_revisions(project.script):
         async with connected(database) as connection:
-            for revision in {*to_tuple(script.down_revision, default=())} - done:
+            for revision in {*to_tuple(script.down_revision, default=())} - applied:
                 await _upgrade(connection, project, revision)
             await _fill(script, database)
             await complete_backfills(project, script, database)
             async with tracing(connection, database) as trace:
                 await _upgrade(connection, project, script.revision)
-        done.add(script.revision)
-        sentences += verdict(trace, script)
+        applied.add(script.revision)
+        sentences += not_allowed(trace, script)
     return sentences
 
 
@@ -72,46 +73,47 @@ async def _upgrade(connection: AsyncConnection, project: Project, revision: str)
     try:
         await connection.run_sync(upgrade, project, revision)
     except DBAPIError as error:
-        raise MigrationError(f"With rows in the tables, the revision {revision} failed: {reason(error)}.") from error
+        file = _file(project.script.get_revision(revision))
+        raise RevisionError(f"{file} failed on tables with rows: {reason(error)}.") from error
 
 
-def verdict(trace: Trace, script: Script) -> list[str]:
+def not_allowed(trace: Trace, script: Script) -> list[str]:
     """Compare what a revision did with what its phase allows.
 
     Args:
         trace: of the revision, in a database with rows.
-        script: the revision; where it says `acknowledged`, somebody has agreed to what it does.
+        script: the revision; with `acknowledged`, everything is allowed.
 
     Returns:
-        A sentence for each thing that is not allowed: what happens, whom it stops, and what to do instead.
+        A sentence for each effect that is not allowed: what happens, what it blocks, and the safe alternative.
     """
     if getattr(script.module, "acknowledged", None):
         return []
     phase = phase_of(script) or EXPAND
-    found = [*_rewrites(trace), *_scans(trace), *_several(trace)]
+    effects = [*_rewrites(trace), *_scans(trace), *_several(trace)]
     if phase != CONTRACT:
-        found += [
-            f"{each}, and the code that runs before the deployment may rely on that: do it in a revision of its own "
-            f'with phase = "{CONTRACT}", which waits until the new code runs everywhere; or, {_AGREE}.'
-            for each in trace.broken
+        effects += [
+            f"{change}, which the code that runs before the deployment may need. Move this into a revision of its own "
+            f'with phase = "{CONTRACT}", which runs when the new code runs everywhere; or, {_AGREE}.'
+            for change in trace.broken
         ]
-    return [f"{_file(script)} ({phase}) {each}" for each in found]
+    return [f"{_file(script)} ({phase}) {effect}" for effect in effects]
 
 
 def _rewrites(trace: Trace) -> list[str]:
     return [
-        f"writes the table {table} anew under {_name(MODES[-1])}, which stops readers and writers until all rows are "
-        f"written: add an empty column and fill it by a backfill; or, {_AGREE}."
+        f"rewrites table {table} while holding {_name(MODES[-1])}, blocking reads and writes until the rewrite "
+        f"finishes. Add an empty column and fill it by a backfill; or, {_AGREE}."
         for table in trace.rewritten
     ]
 
 
 def _scans(trace: Trace) -> list[str]:
-    """One for each statement and lock; the scan of a table that is written anew says nothing more."""
+    """One sentence for each statement and lock; a rewrite includes a scan."""
     scans = dict.fromkeys(scan for scan in trace.scans if scan.table not in trace.rewritten)
     return [
-        f"reads the whole table {scan.table} ({scan.statement}) while it holds {_name(scan.mode)} on {scan.locked}, "
-        f"which stops {_stopped(scan.mode)} for as long as that takes: {_instead(scan.statement)}; or, {_AGREE}."
+        f"scans table {scan.table} ({scan.statement}) while holding {_name(scan.mode)} on {scan.locked}, blocking "
+        f"{_blocked(scan.mode)} until the scan finishes. Instead, {_instead(scan.statement)}; or, {_AGREE}."
         for scan in scans
     ]
 
@@ -121,7 +123,7 @@ def _instead(statement: str) -> str:
 
 
 def _several(trace: Trace) -> list[str]:
-    """Several tables at once, besides those that a foreign key joins, which can't be had apart."""
+    """Several locked tables, other than a foreign key's two tables, or partitions, which are always locked together."""
     groups = {table: {table} for table in [*trace.together, *(table for pair in trace.joined for table in pair)]}
     for one, other in trace.joined:
         together = groups[one] | groups[other]
@@ -131,19 +133,19 @@ def _several(trace: Trace) -> list[str]:
     tables = ", ".join(f"{table} ({_name(mode)})" for table, mode in sorted(trace.together.items()))
     strongest = max(trace.together.values(), key=MODES.index)
     return [
-        f"locks several tables in one transaction, {tables}: while it waits for one of them, it stops "
-        f"{_stopped(strongest)} of those that it has, and two that wait for each other are a deadlock: change each "
-        f"table in a revision of its own; or, {_AGREE}."
+        f"locks several tables in one transaction, {tables}. While the transaction waits for one table, it blocks "
+        f"{_blocked(strongest)} on the locked tables, and can deadlock. Change each table in a revision of its own; "
+        f"or, {_AGREE}."
     ]
 
 
 def _name(mode: str) -> str:
-    """A mode as SQL has it: SHARE ROW EXCLUSIVE."""
+    """A mode as in SQL, such as SHARE ROW EXCLUSIVE."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
 
 
-def _stopped(mode: str) -> str:
-    return "readers and writers" if mode == MODES[-1] else "writers"
+def _blocked(mode: str) -> str:
+    return "reads and writes" if mode == MODES[-1] else "writes"
 
 
 def _file(script: Script) -> str:

@@ -1,7 +1,7 @@
-"""What a revision really does to the tables, seen while it runs: locks, scans, rewrites, and what is gone afterwards.
+"""What a revision does to the tables, observed while it runs: locks, scans, rewrites, and dropped objects.
 
-See https://www.postgresql.org/docs/current/view-pg-locks.html; a table whose file changes was written anew, and what
-reads a table from its first row to the last counts as a sequential scan, also in DDL.
+See https://www.postgresql.org/docs/current/view-pg-locks.html; a table whose file changes was
+rewritten, and a scan of a whole table counts as a sequential scan, also in DDL.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, event, func, select, text
+from sqlalchemy import Connection, Row, event, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.postgres.catalog import mask
 from safe_migrations.postgres.connection import Database, connected
-from safe_migrations.postgres.sql import ddl
+from safe_migrations.postgres.sql import ddl, read_sql
 
-INTERVAL = 0.002  # seconds between two looks
+INTERVAL = 0.002  # seconds between two samples
 MODES = (  # from the weakest
     "AccessShareLock",
     "RowShareLock",
@@ -28,45 +28,20 @@ MODES = (  # from the weakest
     "ExclusiveLock",
     "AccessExclusiveLock",
 )
-_STOP_WRITERS = MODES[MODES.index("ShareLock") :]
+_BLOCK_WRITES = MODES[MODES.index("ShareLock") :]
 
-# Also those that it waits for, because it will have them.
-_LOCKS = text("""
-    SELECT relation::bigint AS oid, mode FROM pg_locks
-    WHERE pid = :pid AND relation = ANY(CAST(:oids AS oid[])) AND locktype = 'relation'
-""")
-# What the session has counted and not reported yet, and what it has reported.
-_SCANS = text("""
-    SELECT oid::bigint, pg_stat_get_numscans(oid) + pg_stat_get_xact_numscans(oid) AS scans
-    FROM unnest(CAST(:oids AS oid[])) AS oid
-""")
-_HELD_UP = text("SELECT pg_backend_pid() = ANY(pg_blocking_pids(:pid))")
-# Alembic's table and those of the backfills hold no data of the service.
-_TABLES = text("""
-    SELECT c.oid::bigint AS oid, c.oid::regclass::text AS name, c.relkind::text AS kind,
-      pg_relation_filenode(c.oid) AS file
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND c.relname <> :version_table
-      AND n.nspname NOT IN ('information_schema', 'safe_migrations')
-""")
-_COLUMNS = text("""
-    SELECT attrelid::bigint AS oid, attnum AS number, quote_ident(attname) AS name, attnotnull AS required,
-      atthasdef OR attidentity <> '' AS filled
-    FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid = ANY(CAST(:oids AS oid[]))
-""")
-_FOREIGN_KEYS = text("SELECT oid::bigint, conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f'")
-_CHILDREN = text("SELECT inhrelid::bigint, inhparent::bigint FROM pg_inherits")  # also of indexes
+_SQL = read_sql(__package__, "recorder.sql")
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A table that was read as a whole while a lock was held.
+    """A table that was scanned while a lock was held.
 
     Attributes:
-        table: the one that was read.
-        locked: the one with the lock, most often the same.
-        mode: the strongest one on it.
-        statement: which read it, without literals.
+        table: the scanned table.
+        locked: the locked table, most often the same.
+        mode: the strongest lock on it.
+        statement: the statement that scanned, without literals.
     """
 
     table: str
@@ -80,13 +55,13 @@ class Trace:
     """What one revision did to the tables that existed before it, by their names before it.
 
     Attributes:
-        locks: the modes of locks for each table, from the weakest.
-        together: the tables that one transaction kept from writers, or more, with the strongest mode of each.
-        scans: the tables that were read as a whole meanwhile.
-        rewritten: the tables that were written anew.
-        broken: what code may miss that runs already, such as `drops the column item.name`.
-        joined: pairs of tables that can't be had apart, of which one may be new: their foreign key was made or dropped,
-            or one is a partition or a child of the other.
+        locks: the lock modes on each table, from the weakest.
+        together: the tables on which one transaction blocked writes, with the strongest mode of each.
+        scans: the scans while such a lock was held.
+        rewritten: the rewritten tables.
+        broken: changes that break the running code, such as `drops the column item.name`.
+        joined: pairs of tables that are always locked together: their foreign key was created or dropped, or one is a
+            partition or a child of the other.
     """
 
     locks: dict[str, list[str]] = field(default_factory=dict)
@@ -99,7 +74,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class _Schema:
-    """The tables of a database at one time, by their oids, which survive a new name."""
+    """The tables of a database at one time, by their oids, which survive a rename."""
 
     tables: dict[int, Row[Any]]
     columns: dict[tuple[int, int], Row[Any]]
@@ -108,19 +83,19 @@ class _Schema:
 
     @classmethod
     def read(cls, connection: Connection, version_table: str) -> "_Schema":
-        rows = connection.execute(_TABLES, {"version_table": version_table})
+        rows = connection.execute(_SQL["tables"], {"version_table": version_table})
         tables = {row.oid: row for row in rows}
-        columns = connection.execute(_COLUMNS, {"oids": list(tables)})
+        columns = connection.execute(_SQL["columns"], {"oids": list(tables)})
         return cls(
             tables,
             {(row.oid, row.number): row for row in columns},
-            {tuple(row) for row in connection.execute(_FOREIGN_KEYS)},
-            {tuple(row) for row in connection.execute(_CHILDREN)},
+            {tuple(row) for row in connection.execute(_SQL["foreign_keys"])},
+            {tuple(row) for row in connection.execute(_SQL["children"])},
         )
 
 
 class _Tracer:
-    """Notes what a session does, on itself after each statement, and from outside all along."""
+    """Records what a session does: on the session after each statement, and from another session while it runs."""
 
     def __init__(self, pid: int, before: _Schema) -> None:
         self.trace = Trace()
@@ -130,16 +105,9 @@ class _Tracer:
         self._scans: dict[int, int] = {}
 
     def note_locks(self, connection: Connection) -> dict[str, str]:
-        """Note the locks that the session holds now.
-
-        Args:
-            connection: any one to its database.
-
-        Returns:
-            The strongest mode for each table.
-        """
+        """Record the locks that the session holds now, and return the strongest mode for each table."""
         held: dict[str, str] = {}
-        for row in connection.execute(_LOCKS, {"pid": self._pid, "oids": self._oids}):
+        for row in connection.execute(_SQL["locks"], {"pid": self._pid, "oids": self._oids}):
             name = self._before.tables[row.oid].name
             modes = {*self.trace.locks.get(name, []), row.mode}
             self.trace.locks[name] = sorted(modes, key=MODES.index)
@@ -149,25 +117,25 @@ class _Tracer:
     def note_statement(
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
     ) -> None:
-        """Note what a statement of the session has done, on the session itself: nobody else can tell before it ends."""
-        if any(context.invoked_statement is own for own in (_SCANS, _LOCKS)):
+        """Record the effects of a statement, on the session itself: other sessions see them after its end."""
+        if any(context.invoked_statement is own for own in (_SQL["scans"], _SQL["locks"])):
             return
         scanned = self.count_scans(connection)
-        strong = {name: mode for name, mode in self.note_locks(connection).items() if mode in _STOP_WRITERS}
+        strong = {name: mode for name, mode in self.note_locks(connection).items() if mode in _BLOCK_WRITES}
         self.trace.together = max(self.trace.together, strong, key=len)
         for table in scanned:
             for locked in [table] if table in strong else strong:
                 self.trace.scans.append(Scan(table, locked, strong[locked], mask(statement)))
 
     def count_scans(self, connection: Connection) -> list[str]:
-        """The tables that the session has read as a whole since the last call."""
-        counts = {row.oid: row.scans for row in connection.execute(_SCANS, {"oids": self._oids})}
+        """The tables that the session has scanned since the last call."""
+        counts = {row.oid: row.scans for row in connection.execute(_SQL["scans"], {"oids": self._oids})}
         scanned = [self._before.tables[oid].name for oid in self._oids if counts[oid] > self._scans.get(oid, 0)]
         self._scans = counts
         return scanned
 
     def compare(self, after: _Schema) -> None:
-        """Note what the session has left behind."""
+        """Compare the schema before and after."""
         before = self._before
         both = before.tables.keys() & after.tables.keys()
         changed = [before.tables[oid] for oid in both if before.tables[oid].file != after.tables[oid].file]
@@ -180,47 +148,47 @@ class _Tracer:
 
 @asynccontextmanager
 async def tracing(connection: AsyncConnection, database: Database) -> AsyncIterator[Trace]:
-    """Note what the connection does: after each statement, and all along for what runs outside a transaction.
+    """Record what the connection does: after each statement, and by sampling for what runs outside a transaction.
 
     Args:
-        connection: the one that runs a revision.
-        database: for one more connection.
+        connection: runs a revision.
+        database: for the sampling connection.
     """
     pid = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
     await connection.rollback()
     async with connected(database, isolation_level="REPEATABLE READ") as sampler:
         before = await sampler.run_sync(_Schema.read, database.service.version_table)
-        tracer, done = _Tracer(pid, before), asyncio.Event()
+        tracer, finished = _Tracer(pid, before), asyncio.Event()
         await connection.run_sync(tracer.count_scans)
         await connection.rollback()
         tables = [row.name for row in before.tables.values() if row.kind != "m"]
         if tables:
             await sampler.execute(ddl("LOCK TABLE %(names)s IN ACCESS SHARE MODE", names=", ".join(tables)))
         event.listen(connection.sync_connection, "after_cursor_execute", tracer.note_statement)
-        sampling = asyncio.create_task(_sample(tracer, sampler, pid, done))
+        sampling = asyncio.create_task(_sample(tracer, sampler, pid, finished))
         try:
             yield tracer.trace
         finally:
             event.remove(connection.sync_connection, "after_cursor_execute", tracer.note_statement)
-            done.set()
+            finished.set()
             await sampling
         await sampler.rollback()
         tracer.compare(await sampler.run_sync(_Schema.read, database.service.version_table))
 
 
-async def _sample(tracer: _Tracer, sampler: AsyncConnection, pid: int, done: asyncio.Event) -> None:
-    """Note the locks of what runs outside a transaction, which are gone with the statement.
+async def _sample(tracer: _Tracer, sampler: AsyncConnection, pid: int, finished: asyncio.Event) -> None:
+    """Record the locks of statements outside a transaction, which end with the statement.
 
-    This session keeps a snapshot, and looks at all tables: a concurrent build waits for the one, a drop for the
-    other. Once somebody waits, the locks are noted, and this session lets go.
+    This session holds a snapshot, for which a concurrent build waits, and a lock on each table, for which a drop waits.
+    When the traced session waits, its locks are recorded, and this session ends its transaction.
     """
-    while not done.is_set():
-        held_up = await sampler.scalar(_HELD_UP, {"pid": pid})
+    while not finished.is_set():
+        held_up = await sampler.scalar(_SQL["held_up"], {"pid": pid})
         await sampler.run_sync(tracer.note_locks)
         if held_up:
             await sampler.rollback()
         with suppress(TimeoutError):
-            await asyncio.wait_for(done.wait(), INTERVAL)
+            await asyncio.wait_for(finished.wait(), INTERVAL)
 
 
 def _broken_tables(before: _Schema, after: _Schema) -> Iterator[str]:

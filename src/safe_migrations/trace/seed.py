@@ -1,7 +1,7 @@
-"""Rows for the tables of a scratch database, whatever they are: what a revision does to an empty table proves little.
+"""Rows for the tables of a database, whatever their columns are: a revision is checked on tables with rows.
 
-A value is a text that PostgreSQL casts to the column's type. Those below are tried until one suits the type and the
-CHECK constraints; the constraints' own literals are tried as well.
+A value is a text that PostgreSQL casts to the column's type. The values below, and the literals of the CHECK
+constraints, are tried until a value suits the type and the constraints.
 """
 
 import re
@@ -24,14 +24,12 @@ from sqlalchemy import (
     null,
     select,
     table,
-    text,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import reason
-from safe_migrations.postgres.sql import ddl
+from safe_migrations.postgres.sql import ddl, read_sql
 
 TRIES = 500  # combinations of values, for a constraint of several columns
 
@@ -45,30 +43,11 @@ _VALUES = (
 _DEFAULTS = "INSERT INTO %(name)s SELECT FROM generate_series(100, 199) ON CONFLICT DO NOTHING"
 _LITERAL = re.compile(r"'((?:[^']|'')*)'|(?<![\w.])-?\d+(?:\.\d+)?")
 
-_TABLES = text("""
-    SELECT c.oid::bigint AS oid, c.relname AS name, n.nspname AS schema, c.oid::regclass::text AS label
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> :version_table
-      AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'safe_migrations')
-    ORDER BY c.oid
-""")
-_COLUMNS = text("""
-    SELECT a.attrelid::bigint AS oid, a.attnum AS number, a.attname AS name, a.attnotnull AS required,
-      format_type(a.atttypid, a.atttypmod) AS type, pg_get_expr(d.adbin, d.adrelid) AS filled,
-      coalesce(a.attidentity <> '' OR a.attgenerated <> '', false) AS computed,
-      (SELECT enumlabel FROM pg_enum WHERE enumtypid IN (t.oid, t.typbasetype) ORDER BY enumsortorder LIMIT 1) AS label,
-      (SELECT string_agg(pg_get_constraintdef(oid), ' ') FROM pg_constraint WHERE contypid = t.oid) AS condition
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-      LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid = ANY(CAST(:oids AS oid[]))
-    ORDER BY a.attnum
-""")
-_CONSTRAINTS = text("""
-    SELECT conrelid::bigint AS oid, conkey AS numbers, confrelid::bigint AS parent, confkey AS referred,
-      pg_get_expr(conbin, conrelid) AS condition
-    FROM pg_constraint WHERE contype IN ('c', 'f') AND conparentid = 0 AND conrelid = ANY(CAST(:oids AS oid[]))
-    ORDER BY oid
-""")
+_SQL = read_sql(__package__, "seed.sql")
+
+
+class _NoValueError(ValueError):
+    """No known value suits a column."""
 
 
 @dataclass
@@ -86,10 +65,10 @@ class _Table:
 
 
 def seed(connection: Connection, version_table: str) -> list[str]:
-    """Put up to a hundred rows into each table that has none.
+    """Insert up to a hundred rows into each empty table.
 
     Args:
-        connection: to a database where that does no harm, in AUTOCOMMIT.
+        connection: to a database for tests, in AUTOCOMMIT.
         version_table: where Alembic records the revision, which gets no rows.
 
     Returns:
@@ -97,7 +76,7 @@ def seed(connection: Connection, version_table: str) -> list[str]:
     """
     tables = _read(connection, version_table)
     return [
-        f"The table {each.row.label} stays empty: {problem}."
+        f"The table {each.row.label} remains empty: {problem}."
         for each in _parents_first(tables)
         if connection.scalar(select(literal_column("1")).select_from(each.clause).limit(1)) is None
         and (problem := _fill(connection, each, tables))
@@ -105,12 +84,12 @@ def seed(connection: Connection, version_table: str) -> list[str]:
 
 
 def _read(connection: Connection, version_table: str) -> dict[int, _Table]:
-    rows = connection.execute(_TABLES, {"version_table": version_table})
+    rows = connection.execute(_SQL["tables"], {"version_table": version_table})
     tables = {row.oid: _Table(row) for row in rows}
     oids = {"oids": list(tables)}
-    for row in connection.execute(_COLUMNS, oids):
+    for row in connection.execute(_SQL["columns"], oids):
         tables[row.oid].columns[row.number] = row
-    for row in connection.execute(_CONSTRAINTS, oids):
+    for row in connection.execute(_SQL["constraints"], oids):
         (tables[row.oid].foreign_keys if row.parent else tables[row.oid].checks).append(row)
     return tables
 
@@ -126,7 +105,7 @@ def _parents_first(tables: dict[int, _Table]) -> Iterator[_Table]:
 
 
 def _fill(connection: Connection, filled: _Table, tables: dict[int, _Table]) -> str | None:
-    """Insert the rows, or tell why that can't be done."""
+    """Insert the rows, or return why this is impossible."""
     values, source = _references(filled, tables)
     own = {number: each for number, each in filled.columns.items() if number not in values and not each.computed}
     try:
@@ -136,8 +115,8 @@ def _fill(connection: Connection, filled: _Table, tables: dict[int, _Table]) -> 
         into = insert(filled.clause).from_select(names, rows).on_conflict_do_nothing()
         # SQLAlchemy can't insert rows of no columns: all of them have their values from PostgreSQL.
         inserted = connection.execute(into if names else ddl(_DEFAULTS, name=filled.row.label))
-    except (DBAPIError, MigrationError) as error:
-        return reason(error)
+    except (DBAPIError, _NoValueError) as error:
+        return str(error) if isinstance(error, _NoValueError) else reason(error)
     return None if inserted.rowcount else "all rows conflict"
 
 
@@ -162,7 +141,7 @@ def _references(filled: _Table, tables: dict[int, _Table]) -> tuple[dict[int, Co
 def _choose(
     connection: Connection, columns: dict[int, Row[Any]], checks: list[Row[Any]]
 ) -> dict[int, ColumnElement[Any]]:
-    """An expression for each column, that the constraints on these columns allow."""
+    """An expression for each column that the constraints allow."""
     checks = [check for check in checks if check.numbers and columns.keys() >= set(check.numbers)]
     options: dict[int, list[ColumnElement[Any]]] = {}
     for number, each in columns.items():
@@ -172,7 +151,7 @@ def _choose(
         allowed = (value for value in values if _holds(connection, {each.name: value}, alone))
         options[number] = list(islice(allowed, None if len(alone) < len(on_it) else 1))
         if not options[number]:
-            raise MigrationError(f"no value is known for the column {each.name} ({each.type})")
+            raise _NoValueError(f"no value is known for the column {each.name} ({each.type})")
     for check in checks:
         for combination in islice(product(*(options[number] for number in check.numbers)), TRIES):
             named = zip((columns[number].name for number in check.numbers), combination, strict=True)
@@ -180,7 +159,7 @@ def _choose(
                 options |= {number: [value] for number, value in zip(check.numbers, combination, strict=True)}
                 break
         else:
-            raise MigrationError(f"no values are known for CHECK {check.condition}")
+            raise _NoValueError(f"no values are known for CHECK {check.condition}")
     return {number: values[0] for number, values in options.items()}
 
 

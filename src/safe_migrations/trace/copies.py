@@ -1,4 +1,4 @@
-"""Running revisions on a database that nobody else uses: a copy, or one with made-up rows."""
+"""Running revisions on a copy of a database, or on an empty database with generated rows."""
 
 from argparse import Namespace
 
@@ -14,15 +14,15 @@ from safe_migrations.upgrade.project import Project
 
 
 async def complete_backfills(project: Project, script: Script, database: Database) -> None:
-    """Run the backfills that a revision needs.
+    """Run the backfills that a revision requires.
 
     Args:
         project: the service's.
         script: the revision.
-        database: that nobody else uses.
+        database: the copy.
 
     Raises:
-        MigrationError: a backfill can't be run, for instance because nobody has written its values yet.
+        BackfillError: a backfill failed, or its values are not written yet.
     """
     for name in required_backfills(script):
         definition = load_backfill(project.backfills, name)
@@ -33,7 +33,7 @@ def upgrade(connection: Connection, project: Project, revision: str) -> None:
     """Upgrade a database on a connection to it.
 
     Args:
-        connection: not in a transaction.
+        connection: to the copy, not in a transaction.
         project: the service's.
         revision: the destination.
     """
