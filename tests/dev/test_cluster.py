@@ -64,11 +64,11 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(EmbeddedPostgresError, match=f"Port {port} .* is taken .* another …_DB_PORT"):
+        with pytest.raises(EmbeddedPostgresError, match=f"Port {port} .*_DB_PORT"):
             Cluster(tmp_path / "cluster", PROGRAMS).start(port)
 
 
-def test_data_that_is_made_anew_keeps_the_password(tmp_path: Path) -> None:
+def test_new_data_keeps_the_password(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "cluster", PROGRAMS)
     cluster.start()
     before = cluster.url().password
@@ -109,7 +109,7 @@ def test_another_users_cluster_is_named(tmp_path: Path) -> None:
         cluster.stop()
         os.seteuid(pwd.getpwnam("daemon").pw_uid)
         try:
-            with pytest.raises(EmbeddedPostgresError, match=r"belongs to another user \(nobody\)"):
+            with pytest.raises(EmbeddedPostgresError, match=r"\(nobody\)"):
                 cluster.is_running()
         finally:
             os.seteuid(0)

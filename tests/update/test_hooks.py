@@ -91,7 +91,7 @@ def test_the_edits_go_along_and_so_do_answers(toy: Releases, later: Path, tmp_pa
     file.write_text(text + OWN)
     commit(service.folder)
     process = service.run(*UPDATE, "--trust")
-    assert "  engine.py: both have changed it; solve the conflict, then git add\n" in process.stderr
+    assert "  engine.py: a conflict" in process.stderr
     assert "A new question has got its default answer: image: False\n" in process.stdout
     assert not file.exists()
     engine = file.with_name("engine.py").read_text()

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from releases import LATER, NEXT, Releases, commit, git, path_to_pdm, template_file
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import TemplateError
 from safe_migrations.history.git import without_login
 from safe_migrations.template import commands as template_cli
 from safe_migrations.template import update as template_update
-from safe_migrations.template import workspace as scratch
+from safe_migrations.template import workspace
 from safe_migrations.template.releases import copier, read_news
 from safe_migrations.template.update import unsolved, update
 from support import Service, bare_python
@@ -72,7 +72,7 @@ def refusal(service: Service, *options: str) -> str:
     """What the update says, having changed nothing."""
     before = state(service)
     said = service.fail(*UPDATE, *options)
-    assert "nothing was changed" in said
+    assert "Nothing was changed" in said
     assert state(service) == before
     return said
 
@@ -80,8 +80,8 @@ def refusal(service: Service, *options: str) -> str:
 def decisions(service: Service) -> str:
     """What the update leaves to decide."""
     process = service.run(*UPDATE)
-    assert process.returncode == 1
-    assert "The update is in place, but leaves you to decide:" in process.stderr
+    assert process.returncode == TemplateError.exit_status
+    assert "Or revert the update:" in process.stderr
     return process.stderr
 
 
@@ -95,8 +95,8 @@ def edit_dropped(service: Service) -> None:
 def test_what_is_new_arrives_and_nothing_else_changes(service: Service) -> None:
     edit_dropped(service)
     said = service.run(*UPDATE).stdout
-    assert f"  {LATER}  A later release\n  Before the next deploy: ORDERS_LATER is new\n" in said
-    assert "\nFiles that have changed:\n  .copier-answers.yml\n  .github/workflows/ci.yml\n" in said
+    assert f"  {LATER}  A later release\n  Before the next deployment: ORDERS_LATER is new\n" in said
+    assert "\nChanged files:\n  .copier-answers.yml\n  .github/workflows/ci.yml\n" in said
     expected = {" M .copier-answers.yml", " M database.py", " M pyproject.toml", "?? alembic/later/", "?? later.txt"}
     dropped = {" D .github/workflows/ci.yml"}
     assert set(git(service.folder, "status", "--porcelain").splitlines()) == expected | dropped
@@ -105,7 +105,7 @@ def test_what_is_new_arrives_and_nothing_else_changes(service: Service) -> None:
     commit(service.folder)
     assert service.succeed(*UPDATE) == f"Up to date: the newest release of the template is {LATER}.\n"
     said = service.fail(*UPDATE, "--data", "ci=none")
-    assert said.endswith("pdm run copier update --vcs-ref=:current: --skip-answered --data ci=none")
+    assert said.endswith("\npdm run copier update --vcs-ref=:current: --skip-answered --data ci=none")
     assert service.succeed(*CHECK) == f"Up to date: the newest release of the template is {LATER}.\n"
     assert json.loads(service.succeed(*CHECK, "--json"))["waits"] is False
 
@@ -116,22 +116,22 @@ def test_checks_after_new_dependencies(service: Service, tmp_path: Path) -> None
     process = service.run(*UPDATE, path=path)
     called = (tmp_path / "programs" / "called").read_text().splitlines()
     assert called == ["update alembic-safe-migrations", "run lint", "run typecheck"]
-    assert process.returncode == 1
-    assert "The update is in place, but `pdm run typecheck` failed." in process.stderr
+    assert process.returncode == TemplateError.exit_status
+    assert "`pdm run typecheck` failed" in process.stderr
 
 
 def test_without_pdm(service: Service) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
     process = service.run(*UPDATE, path=path)
-    assert process.returncode == 1
-    assert "pdm update alembic-safe-migrations, pdm run lint, pdm run typecheck, pdm run test\n" in process.stderr
+    assert process.returncode == TemplateError.exit_status
+    assert "pdm update alembic-safe-migrations && pdm run lint && pdm run typecheck && pdm run test\n" in process.stderr
 
 
 def test_check_for_people_and_machines(service: Service) -> None:
     process = service.run(*CHECK)
     assert process.returncode == 10
     assert process.stdout.startswith(f"The template has released {LATER}; this service has {NEXT}. What is new:\n")
-    assert process.stdout.endswith("\nNext: pdm run template-update\n")
+    assert process.stdout.endswith("\npdm run template-update\n")
     process = service.run(*CHECK, "--json")
     assert process.returncode == 10
     assert json.loads(process.stdout) == {
@@ -156,7 +156,7 @@ def test_what_somebody_writes_meanwhile_stays(service: Service, monkeypatch: pyt
     news = read_news(service.folder)
     with (
         monkeypatch.context() as patch,
-        pytest.raises(MigrationError, match=r"Not everything is committed .*database\.py"),
+        pytest.raises(TemplateError, match=r"uncommitted changes .*database\.py"),
     ):
         patch.setattr(template_update, "copier", meanwhile)
         update(service.folder, news)
@@ -206,8 +206,8 @@ def test_an_answer_that_is_not_taken_any_more_is_asked_for(toy: Releases, later:
     service = toy.service(tmp_path / "orders", NEXT, template=later, postgres_version=15)
     edit_dropped(service)
     said = refusal(service)
-    assert "(postgres_version was 15, and would be 18)" in said
-    assert said.endswith("Choose, such as: pdm run template-update --data postgres_version=18")
+    assert "postgres_version is 15, and would become 18" in said
+    assert said.endswith("\npdm run template-update --data postgres_version=18")
     assert "postgres_version" in refusal(service, "--data", "postgres_version=14"), "neither is that"
 
     process = service.run(*UPDATE, "--data", "postgres_version=17")
@@ -217,8 +217,7 @@ def test_an_answer_that_is_not_taken_any_more_is_asked_for(toy: Releases, later:
 
 def test_an_edited_file_that_the_template_has_dropped_stays(service: Service) -> None:
     edit_dropped(service)
-    kept = "  .dockerignore: the template has dropped it, and you had changed it; git rm it, or keep it\n"
-    assert kept in decisions(service)
+    assert "  .dockerignore: the template has dropped" in decisions(service)
     assert service.folder.joinpath(".dockerignore").read_text().endswith("of-our-own\n")
     assert service.folder.joinpath("later.txt").exists()
 
@@ -231,7 +230,7 @@ def test_what_is_no_text_stays(service: Service) -> None:
     commit(service.folder)
     said = decisions(service)
     for file, text in own.items():
-        assert f"  {file.name}: is no text in UTF-8, which can't be merged, and stays as it was\n" in said
+        assert f"  {file.name}: not a text in UTF-8" in said
         assert file.read_bytes() == text
 
 
@@ -280,7 +279,7 @@ def test_services_of_a_monorepo_each_at_its_own_time(monorepo: list[Service]) ->
         assert each.folder.joinpath("own.txt").exists()
     assert git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".") == before
     assert folder.joinpath("database.py").read_text() == "half-written"
-    assert "database.py.rej: what could not be merged" in neighbour.run(*UPDATE).stderr, "its own turn comes"
+    assert "database.py.rej: " in neighbour.run(*UPDATE).stderr, "its own turn comes"
 
 
 def everything(service: Service) -> dict[str, bytes]:
@@ -304,7 +303,7 @@ def test_it_comes_whole_or_not_at_all(
         if len(copied) == at:
             raise error
 
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, MigrationError)):
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, TemplateError)):
         patch.setattr("safe_migrations.template.workspace.shutil.copy", copy)
         update(service.folder, news)
     assert len(copied) == at
@@ -315,13 +314,13 @@ def test_it_comes_whole_or_not_at_all(
 def test_killed_half_way_it_is_not_taken_for_done(service: Service) -> None:
     before, news = everything(service), read_news(service.folder)
     if (pid := os.fork()) == 0:
-        scratch.shutil.copy = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
+        workspace.shutil.copy = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
         update(service.folder, news)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert everything(service) != before
-    assert "Not everything is committed here" in service.fail(*UPDATE)
+    assert "uncommitted changes" in service.fail(*UPDATE)
     git(service.folder, "checkout", "HEAD", ".")
     assert everything(service) == before
     assert json.loads(service.run(*CHECK, "--json").stdout)["waits"] is True
@@ -348,7 +347,7 @@ def test_no_secret_of_the_templates_url_is_shown(service: Service) -> None:
     said = service.fail(*CHECK)
     assert "hidden-token" not in said
     assert "127.0.0.1" in said
-    assert "run the same command again" in said
+    assert "_src_path" in said
     assert without_login("https://robot:a/b@host/t.git") == "https://host/t.git"
     assert (
         without_login("fatal: https://robot:hidden@host/t.git, ssh://git@host")
@@ -403,7 +402,7 @@ def test_without_answers_or_a_repository(service: Service) -> None:
     assert service.fail(*CHECK).endswith("git checkout HEAD -- .copier-answers.yml")
     answers.write_text(text)
     shutil.rmtree(service.folder / ".git")
-    assert "git init && git add --all && git commit; then pdm run template-update" in service.fail(*UPDATE)
+    assert service.fail(*UPDATE).splitlines()[-1].startswith("git init && ")
 
 
 def test_releases_that_can_not_be_read(toy: Releases, tmp_path: Path) -> None:
@@ -412,7 +411,7 @@ def test_releases_that_can_not_be_read(toy: Releases, tmp_path: Path) -> None:
     for broken in ("[[release", "[[release]]\n", '[[release]]\nversion = "next"\n', 'release = "x"\n'):
         (template / "RELEASES.toml").write_text(broken)
         commit(template)
-        with pytest.raises(MigrationError, match=r"RELEASES\.toml of the template can't be read"):
+        with pytest.raises(TemplateError, match=r"RELEASES\.toml of the template can't be read"):
             read_news(service.folder)
 
 
@@ -422,7 +421,7 @@ def test_without_git(service: Service) -> None:
 
 
 def test_an_answer_that_nobody_asks_for(service: Service) -> None:
-    assert "does not ask for postgres_versoin" in refusal(service, "--data", "postgres_versoin=17")
+    assert "postgres_versoin" in refusal(service, "--data", "postgres_versoin=17")
 
 
 def test_what_is_not_merged_is_told_of(service: Service) -> None:
@@ -433,9 +432,9 @@ def test_what_is_not_merged_is_told_of(service: Service) -> None:
     service.folder.joinpath("cache", "a.rej").write_text("x")
     service.folder.joinpath("data.rej").write_text("what radio stations refused")
     service.folder.joinpath("mail.txt").write_text(">>>>>>> quoted\n")
-    told = "config.py.rej: what could not be merged; put it in by hand, then remove this file"
-    assert unsolved(service.folder) == [told]
-    assert told in service.run(*UPDATE).stderr
+    (conflict,) = unsolved(service.folder)
+    assert conflict.startswith("config.py.rej: ")
+    assert conflict in service.run(*UPDATE).stderr
 
 
 def test_a_service_may_have_any_module_at_its_root(service: Service) -> None:

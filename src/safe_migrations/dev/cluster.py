@@ -1,12 +1,12 @@
-"""PostgreSQL without Docker or an installation: the programs from a wheel, and clusters of our own that they run.
+"""PostgreSQL without Docker or an installation: clusters that run the programs of a wheel.
 
-Everything that is used of the wheels stands in this module. They are used for their programs alone: their own
-start-up code listens on a socket only, stops the server when Python exits, and opens the permissions of every parent
-folder when root runs it.
+Only the programs of the wheels are used: their own start-up code listens on a socket only, stops the server when Python
+exits, and opens the permissions of every parent folder when root runs it.
 """
 
 import os
 import secrets
+import shlex
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from safe_migrations.errors import EmbeddedPostgresError
 HOST = "127.0.0.1"
 USER = "postgres"
 START_TIMEOUT = 60  # seconds
-# For clusters that are thrown away: nothing has to survive a crash.
+# For temporary clusters, whose data need not survive a crash.
 THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -31,7 +31,7 @@ class Cluster:
     """A PostgreSQL cluster in a folder of its own, on the loopback interface, with a password.
 
     Attributes:
-        folder: holds the data, the log and the password; made by `start`.
+        folder: holds the data, the log and the password; created by `start`.
         programs: PostgreSQL's programs, see `find_programs`.
     """
 
@@ -39,11 +39,11 @@ class Cluster:
     programs: Path
 
     def start(self, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
-        """Start the server, and make the cluster first if there is none.
+        """Start the server, and create the cluster if necessary.
 
         Args:
-            port: the TCP port; any that is free where it is None.
-            settings: written to postgresql.conf when the cluster is made.
+            port: the TCP port; None for any free port.
+            settings: written to postgresql.conf when the cluster is created.
 
         Raises:
             EmbeddedPostgresError: the port is taken, or the server did not start.
@@ -56,10 +56,10 @@ class Cluster:
         self._succeed("pg_ctl", "start", "-w", "-t", str(START_TIMEOUT), "-l", self._log, "-o", options)
 
     def stop(self) -> bool:
-        """Stop the server, if it runs: sessions end, transactions roll back, nothing is lost.
+        """Stop the server, if it runs: sessions end, and open transactions are rolled back.
 
         Returns:
-            Whether it ran.
+            Whether the server was running.
 
         Raises:
             EmbeddedPostgresError: the cluster is another user's, or the server did not stop.
@@ -79,7 +79,7 @@ class Cluster:
             exists = self._data.is_dir()
         except PermissionError as error:
             raise EmbeddedPostgresError(
-                f"{self.folder} belongs to another user ({self.folder.owner()}): run this command as that user."
+                f"{self.folder} belongs to another user ({self.folder.owner()}). Run this command as that user."
             ) from error
         return exists and self._run("pg_ctl", "status").returncode == 0
 
@@ -108,12 +108,12 @@ class Cluster:
 
     def _initialise(self, settings: Mapping[str, str]) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._password.is_file():  # data that is made anew keeps the password, and .env stays right
+        if not self._password.is_file():  # new data keeps the password that .env has
             descriptor = os.open(self._password, os.O_WRONLY | os.O_CREAT, 0o600)
             with open(descriptor, "w") as file:
                 file.write(secrets.token_urlsafe(24))
         if _is_root():
-            import pwd  # not on Windows, where nobody is root
+            import pwd  # Windows has no such module
 
             nobody = pwd.getpwnam("nobody")
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
@@ -130,8 +130,8 @@ class Cluster:
             fatal = [line for line in log.splitlines() if " FATAL: " in line]
             reason = [*answer.stderr.splitlines(), *fatal][-1:]
             raise EmbeddedPostgresError(
-                f"PostgreSQL's {program} failed ({''.join(reason)}): see {self._log}, and if its data can go, "
-                f"remove {self._data} and run pdm run db-up."
+                f"PostgreSQL's {program} failed ({''.join(reason)}). {self._log} has the log. To delete the data, and "
+                f"start with an empty database:\nrm -r {shlex.quote(str(self._data))} && pdm run db-up"
             )
 
     def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -142,10 +142,10 @@ class Cluster:
             raise EmbeddedPostgresError(f"{command[0]} could not be run: {error}.") from error
 
     def _drop_root(self) -> list[str]:
-        """Run as the cluster's owner, because PostgreSQL refuses root, but reach what lies below private folders.
+        """Run as the cluster's owner, because PostgreSQL refuses root, with access to private parent folders.
 
-        The capability (capabilities(7): CAP_DAC_OVERRIDE) ends with the process; permissions stay as they are. The
-        narrower CAP_DAC_READ_SEARCH would do, but containers are not given it.
+        The capability CAP_DAC_OVERRIDE, see capabilities(7), ends with the process. CAP_DAC_READ_SEARCH would suffice, but
+        containers do not have it.
         """
         if not _is_root():
             return []
@@ -157,7 +157,7 @@ class Cluster:
 
 @contextmanager
 def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
-    """A running cluster in a temporary folder, gone at the end.
+    """A running cluster in a temporary folder, deleted at the end.
 
     Args:
         programs: PostgreSQL's programs, see `find_programs`.
@@ -175,13 +175,13 @@ def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
 
 
 def free_port(port: int | None = None) -> int:
-    """A TCP port of the loopback interface that nobody listens on.
+    """A free TCP port of the loopback interface.
 
     Args:
-        port: the one that it has to be; any where it is None.
+        port: the port to check; None for any.
 
     Raises:
-        EmbeddedPostgresError: somebody listens there.
+        EmbeddedPostgresError: the port is in use.
     """
     with socket.socket() as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -189,8 +189,8 @@ def free_port(port: int | None = None) -> int:
             attempt.bind((HOST, port or 0))
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"Port {port} of {HOST} is taken by another program: stop that one (if it is the database of another "
-                "copy or service, with pdm run db-down there), or give this service another …_DB_PORT in .env."
+                f"Port {port} of {HOST} is in use by another program. Stop that program (for the database of another "
+                "service, run pdm run db-down there), or set another …_DB_PORT in .env."
             ) from error
         taken: int = attempt.getsockname()[1]
         return taken

@@ -12,12 +12,12 @@ def register(commands: Commands) -> None:
         commands: of the command line.
     """
     commands.add("db-up", db_up, "start the embedded development PostgreSQL and create the database")
-    commands.add("db-down", db_down, "stop the embedded development PostgreSQL; its data stays")
+    commands.add("db-down", db_down, "stop the embedded development PostgreSQL and keep its data")
     commands.add("db-shell", db_shell, "open psql on the configured database")
 
 
 def db_up(arguments: argparse.Namespace) -> int:
-    """Start the development database, and configure the service to use it if no URL is configured."""
+    """Start the development database, and configure the service to use it if no database is configured."""
     from safe_migrations.dev import database
 
     service = service_of(arguments)
@@ -25,7 +25,7 @@ def db_up(arguments: argparse.Namespace) -> int:
     if not cluster.is_running():
         print(f"Starting PostgreSQL {cluster.version()} …", flush=True)
     url = database.up(cluster, service)
-    print(f"The database {url.database} is at {url}")
+    print(f"The database {url.database} runs at {url}")
     for sentence in database.configure(service, url):
         print(sentence)
     return 0
@@ -36,8 +36,8 @@ def db_down(arguments: argparse.Namespace) -> int:
     from safe_migrations.dev import database
 
     cluster = database.development_cluster(service_of(arguments))
-    print("PostgreSQL is stopped." if cluster.stop() else "PostgreSQL was not running.")
-    print(f"Its data stays in {cluster.folder / 'data'}; remove that folder to begin anew.")
+    print("PostgreSQL was stopped." if cluster.stop() else "PostgreSQL was not running.")
+    print(f"Its data is in {cluster.folder / 'data'}. To start with an empty database, remove that folder.")
     return 0
 
 

@@ -1,6 +1,7 @@
-"""The PostgreSQL of a developer's machine: an embedded cluster below the service's folder."""
+"""The development database: an embedded PostgreSQL cluster in the service's folder."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,10 +30,11 @@ def development_cluster(service: Service) -> Cluster:
     """The service's embedded cluster, running or not.
 
     Args:
-        service: whose it is.
+        service: whose database it is.
 
     Raises:
-        EmbeddedPostgresError: there are no programs, or none of the version that has written the data.
+        EmbeddedPostgresError: PostgreSQL of the version that wrote the data is not installed.
+        NotInstalledError: there are no programs.
     """
     folder = service.folder / FOLDER
     try:
@@ -43,17 +45,17 @@ def development_cluster(service: Service) -> Cluster:
         return Cluster(folder, find_programs(written_by, exactly=True))
     except NotInstalledError as error:
         raise EmbeddedPostgresError(
-            f"PostgreSQL {written_by} has written {folder / 'data'}, and its programs are not installed any more: "
-            "install them, or remove that folder to begin anew."
+            f"The data in {folder / 'data'} is of PostgreSQL {written_by}, which is not installed. Install it; or, to "
+            f"start with an empty database:\nrm -r {shlex.quote(str(folder / 'data'))} && pdm run db-up"
         ) from error
 
 
 def up(cluster: Cluster, service: Service) -> URL:
-    """Start the cluster and create the database, unless that is done already.
+    """Start the cluster and create the database, if necessary.
 
     Args:
         cluster: the service's embedded cluster.
-        service: whose it is.
+        service: whose database it is.
 
     Returns:
         The database's URL, with its password.
@@ -64,8 +66,8 @@ def up(cluster: Cluster, service: Service) -> URL:
     """
     if not service.env_prefix:
         raise ConfigurationError(
-            f"A development database is configured by variables, and {service.config_file} names no prefix for them: "
-            f"write env_prefix = ORDERS into its section [{SECTION}]."
+            f"{service.config_file} has no prefix of environment variables, which configure the development database. "
+            f"Write one into its section [{SECTION}], such as:\nenv_prefix = ORDERS"
         )
     name = service.name_of_environment()
     cluster.start(service.port_of_environment())
@@ -76,35 +78,35 @@ def up(cluster: Cluster, service: Service) -> URL:
 
 
 def configure(service: Service, url: URL) -> Iterator[str]:
-    """Configure the service for its development database, unless another one is configured.
+    """Configure the service for its development database, unless another database is configured.
 
     Args:
-        service: whose it is.
+        service: whose database it is.
         url: of the development database.
 
     Yields:
-        What was done, and what to do next, as sentences.
+        Lines for the user: the changes, and the next command.
     """
     variable, migration = service.variable("DATABASE_URL"), service.variable("MIGRATION_DATABASE_URL")
     host = service.variable("DB_HOST")
-    given = {name: service.variables.get(name) for name in (variable, migration, host)}
-    if text := given[variable]:  # of this cluster, but on another port
+    values = {name: service.variables.get(name) for name in (variable, migration, host)}
+    if text := values[variable]:  # the same cluster on another port
         current = parse_database_url(text, variable)
         writes = current.password == url.password and current != url
     else:
-        writes = (given[host] or "localhost") in ("localhost", url.host)
+        writes = (values[host] or "localhost") in ("localhost", url.host)
     if writes:
         file = service.folder / ".env"
         write_url(url, file, variable)
-        yield f"{variable} is now in {file}."
-    elsewhere = parse_database_url(text, migration) if (text := given[migration]) else None
+        yield f"{variable} was written to {file}."
+    elsewhere = parse_database_url(text, migration) if (text := values[migration]) else None
     if elsewhere == url or (elsewhere is None and (writes or application_database(service).url == url)):
-        yield "Next: pdm run migrate-upgrade"
+        yield "To create the tables:\npdm run migrate-upgrade"
     else:
         yield (
-            f"Migrations still go to {elsewhere or application_database(service).url}, as configured in the "
-            f"environment or in .env. To use this database, remove {variable}, {migration} and {host} from there; then "
-            "pdm run db-up."
+            f"Migrations still go to {elsewhere or application_database(service).url}, which the environment or .env "
+            f"configures. To use this database, remove {variable}, {migration} and {host} there, then run:\n"
+            "pdm run db-up"
         )
 
 
@@ -113,11 +115,11 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
 
     Args:
         url: the URL, with its password.
-        env_file: the .env; made if there is none, and otherwise kept but for this variable.
+        env_file: the .env; created if necessary, other variables are kept.
         variable: the variable's name.
     """
     try:
-        import dotenv  # here: db-down and db-shell do without
+        import dotenv  # here: db-down and db-shell do not need it
     except ModuleNotFoundError:
         raise NotInstalledError("python-dotenv", "dev") from None
     env_file.touch(mode=0o600)
@@ -126,15 +128,15 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
 
 
 def shell(database: Database) -> NoReturn:
-    """Become psql on a database.
+    """Replace this process by psql, connected to a database.
 
     Args:
-        database: to open.
+        database: where to connect.
 
     Raises:
-        MigrationError: there is no psql.
+        NotInstalledError: psql is not installed.
     """
-    psql = shutil.which("psql")  # that of PATH can edit lines
+    psql = shutil.which("psql")  # psql of PATH has line editing, the wheel's has not
     if psql is None:
         with suppress(NotInstalledError):
             psql = shutil.which("psql", path=find_programs(database.service.postgres_version))

@@ -99,8 +99,8 @@ def refuse_applied(
         if current - known:
             raise HistoryError(
                 f"{database} is at revision {min(current - known)}, which this code does not have, and may have run "
-                "the revisions to move. Nothing was moved. Migrate the database with the code that has this revision, or "
-                f"configure another database, then run:\n{AGAIN}"
+                "the revisions to move. Nothing was moved. Migrate the database with the code that has this revision, "
+                f"or configure another database, then run:\n{AGAIN}"
             )
         if current & move.ids:
             raise HistoryError(

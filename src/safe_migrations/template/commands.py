@@ -1,6 +1,6 @@
 """The commands of a service made from the template: template-check and template-update.
 
-They need neither the settings nor `env.py`, which may be what an update has left to solve.
+They read neither the settings nor `env.py`, which may have a conflict.
 """
 
 import argparse
@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from safe_migrations.command_line import JSON, Commands
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import TemplateError
 from safe_migrations.service import find_config_files
 
-INTERRUPTED = "Interrupted. git status shows whether the update has come: it comes whole, or not at all."
+INTERRUPTED = "Interrupted. The update is applied completely or not at all. To see which:\ngit status"
 
 
 def register(commands: Commands) -> None:
@@ -22,28 +22,28 @@ def register(commands: Commands) -> None:
     Args:
         commands: of the command line.
     """
-    data = ("--data", {"action": "append", "default": [], "metavar": "NAME=VALUE", "help": "give an answer anew"})
-    trust = ("--trust", {"action": "store_true", "help": "let the template run code here, if a release needs it"})
-    commands.add("template-check", check, "tell whether the template has a newer release", JSON)
+    data = ("--data", {"action": "append", "default": [], "metavar": "NAME=VALUE", "help": "change an answer"})
+    trust = ("--trust", {"action": "store_true", "help": "let the template run code here, which some releases need"})
+    commands.add("template-check", check, "report whether the template has a newer release", JSON)
     commands.add(
-        "template-update", update_or_explain, "bring the template's newest release, and check the service", data, trust
+        "template-update", update_or_explain, "update to the template's newest release, and check the service", data, trust
     )
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Tell whether the template has a newer release; the exit status tells it too."""
+    """Report whether the template has a newer release, also by the exit status."""
     from safe_migrations.template import releases
 
     news = releases.read_news(_folder(arguments))
     if arguments.json:
         print(news.as_json())
     else:
-        print(news.as_text(), *["\nNext: pdm run template-update"] * news.waits, sep="\n")
+        print(news.as_text(), *["\nTo update:\npdm run template-update"] * news.waits, sep="\n")
     return releases.UPDATE_WAITS if news.waits else 0
 
 
 def update_or_explain(arguments: argparse.Namespace) -> int:
-    """The same, with its own sentence where somebody interrupts it."""
+    """Update, with its own message on an interrupt."""
     try:
         return update(arguments)
     except KeyboardInterrupt:
@@ -52,7 +52,7 @@ def update_or_explain(arguments: argparse.Namespace) -> int:
 
 
 def update(arguments: argparse.Namespace) -> int:
-    """Bring the template's newest release into this service, and check what has become of it."""
+    """Update this service to the template's newest release, and run its checks."""
     from safe_migrations.template import releases
     from safe_migrations.template import update as updating
 
@@ -62,23 +62,23 @@ def update(arguments: argparse.Namespace) -> int:
     print(news.as_text(), flush=True)
     if not news.waits:
         if arguments.data:
-            given = " ".join(f"--data {shlex.quote(each)}" for each in arguments.data)
-            raise MigrationError(
-                f"To change answers alone: pdm run copier update --vcs-ref=:current: --skip-answered {given}"
+            options = " ".join(f"--data {shlex.quote(each)}" for each in arguments.data)
+            raise TemplateError(
+                f"To change answers only:\npdm run copier update --vcs-ref=:current: --skip-answered {options}"
             )
         return 0
     print(f"\nUpdating to {news.latest} …", flush=True)
-    done = updating.update(folder, news, data=arguments.data, trust=arguments.trust)
-    print(done.as_text(), flush=True)
-    done.refuse_undecided()
-    updating.check(folder, install="pyproject.toml" in done.files)
-    print("\nEverything passes. Next: git add --all . && git diff --cached, then commit.")
+    result = updating.update(folder, news, data=arguments.data, trust=arguments.trust)
+    print(result.as_text(), flush=True)
+    result.refuse_undecided()
+    updating.check(folder, install="pyproject.toml" in result.files)
+    print("\nAll checks pass. To review the update, then commit:\ngit add --all . && git diff --cached")
     return 0
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
     if not shutil.which("git"):
-        raise MigrationError(
-            "git is not installed, and an update needs it: install it, then run the same command again."
+        raise TemplateError(
+            "git is not installed, which an update needs. Install git, then run the same command again."
         )
     return find_config_files(arguments.config)[0].absolute().parent

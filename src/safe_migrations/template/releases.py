@@ -1,4 +1,4 @@
-"""What the template has released since this service was made from it, or last updated."""
+"""The releases of the template since the release that this service has."""
 
 import json
 import re
@@ -10,14 +10,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safe_migrations.errors import MigrationError, NotInstalledError
+from safe_migrations.errors import NotInstalledError, TemplateError
 from safe_migrations.history.git import environment_of_git, git, without_login
 
 ANSWERS = ".copier-answers.yml"
 UPDATE_WAITS = 10  # the exit status
-_NO_TAG = "0.0.0.post"  # how Copier names a commit that no tag precedes
-# What Copier takes for an URL, for git as well.
+_NO_TAG = "0.0.0.post"  # Copier's version of a commit without an earlier tag
+# Copier's abbreviations of URLs, for git.
 _SHORTHANDS = ("-c", "url.https://github.com/.insteadOf=gh:", "-c", "url.https://gitlab.com/.insteadOf=gl:")
+
+# Parts of Copier's messages that need an explanation.
+COPIER_ERRORS = {
+    "Unknown revision": "the template's repository lacks the tag of a release; its maintainers run pdm run tag-releases",
+    "git-tracked templates": "this address is not a git repository",
+}
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,9 @@ class Release:
 
     Attributes:
         version: such as "1.1.0".
-        summary: what a service gets, in a line.
-        operators: what to know before the next deploy; empty if nothing.
-        trust: why an update past this release runs code of the template's; empty if it does not.
+        summary: what a service gets, in one line.
+        operators: what to know before the next deployment; may be empty.
+        trust: why an update to this release runs code of the template; empty if it runs none.
     """
 
     version: str
@@ -42,10 +48,10 @@ class News:
     """How far this service is behind the template.
 
     Attributes:
-        current: the release that it has.
-        latest: the newest one.
-        waits: whether that is newer.
-        releases: those after the current one, up to the latest, oldest first.
+        current: the service's release.
+        latest: the newest release.
+        waits: whether `latest` is newer than `current`.
+        releases: the entries after `current`, up to `latest`, oldest first.
     """
 
     current: str
@@ -54,57 +60,59 @@ class News:
     releases: tuple[Release, ...]
 
     def as_text(self) -> str:
-        """For a person."""
+        """The news as text."""
         if not self.waits:
             return f"Up to date: the newest release of the template is {self.latest}."
         lines = [f"The template has released {self.latest}; this service has {self.current}. What is new:"]
-        lines += [] if self.releases else ["", "  RELEASES.toml of the template does not tell."]
+        lines += [] if self.releases else ["", "  The template's RELEASES.toml has no entry for it."]
         for release in self.releases:
             lines += ["", f"  {release.version}  {release.summary}"]
-            lines += [f"  Before the next deploy: {release.operators}"] if release.operators else []
-            lines += [f"  It runs code of the template's here: {release.trust}"] if release.trust else []
+            lines += [f"  Before the next deployment: {release.operators}"] if release.operators else []
+            lines += [f"  The update runs code of the template here: {release.trust}"] if release.trust else []
         return "\n".join(lines)
 
     def as_json(self) -> str:
-        """For a machine."""
+        """The news as JSON."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
 
 def read_news(folder: Path) -> News:
-    """Ask the template's repository.
+    """Read the news from the template's repository.
 
     Args:
         folder: of the service.
 
     Raises:
-        MigrationError: it can't be asked, has no release, or knows nothing of this service's version.
+        TemplateError: the repository can't be read, or has no release.
     """
     source = str(read_answers(folder)["_src_path"])
     address = without_login(source)
     write = f"sed -i.before 's#^_src_path:.*#_src_path: ADDRESS#' {ANSWERS}"
     moved = (
-        f"The address of the template is {address}. If the template has moved, write its new address into the line "
-        f"_src_path, the only one there to change by hand: {write}; and into pyproject.toml, if the library comes from "
-        "there. Commit, then run the same command again."
+        f"The address of the template is {address}. If the template has moved, write the new address into "
+        "pyproject.toml (where the library comes from the template) and, by this command, into the answers; commit, "
+        f"and run the same command again.\n{write}"
     )
-    found = json.loads(copier(folder, "check-update", "--output-format=json", advice=moved))
-    current, latest, waits = found["current_version"], found["latest_version"], found["update_available"]
+    versions = json.loads(copier(folder, "check-update", "--output-format=json", advice=moved))
+    current, latest, waits = (versions[name] for name in ("current_version", "latest_version", "update_available"))
     if latest.startswith(_NO_TAG):
-        raise MigrationError(
-            f"The template at {address} has no release: none of its commits has a tag. Whoever keeps it makes one: "
-            "pdm run tag-releases. To take its newest commit: pdm run copier update --vcs-ref=HEAD --skip-answered"
+        raise TemplateError(
+            f"The template at {address} has no release: no commit has a tag. Its maintainers can create the tags by "
+            "`pdm run tag-releases`. To update to its newest commit:\n"
+            "pdm run copier update --vcs-ref=HEAD --skip-answered"
         )
     return News(current, latest, waits, tuple(_released(folder, source, current, latest)) if waits else ())
 
 
 def read_answers(folder: Path) -> dict[str, Any]:
-    """What Copier keeps of a service: its answers, `_src_path` and `_commit`.
+    """Copier's record of a service: the answers, `_src_path` and `_commit`.
 
     Args:
         folder: of the service.
 
     Raises:
-        MigrationError: the file is missing or can't be read, or Copier is not installed.
+        NotInstalledError: Copier is not installed.
+        TemplateError: the file is missing or can't be read.
     """
     try:
         import yaml  # type: ignore[import-untyped, unused-ignore]  # comes with Copier
@@ -114,22 +122,23 @@ def read_answers(folder: Path) -> dict[str, Any]:
         answers = dict(yaml.safe_load(folder.joinpath(ANSWERS).read_text()))
         return answers | {name: answers[name] for name in ("_src_path", "_commit")}
     except (OSError, TypeError, ValueError, KeyError, yaml.YAMLError) as error:
-        raise MigrationError(
-            f"{ANSWERS} can't be read ({type(error).__name__}), and without it nobody knows from which release this "
-            f"service comes: git checkout HEAD -- {ANSWERS}"
+        raise TemplateError(
+            f"{ANSWERS}, which records the release of this service, can't be read ({type(error).__name__}). To restore "
+            f"the committed file:\ngit checkout HEAD -- {ANSWERS}"
         ) from error
 
 
-def copier(folder: Path, *arguments: str, advice: str = "Put that right, then run the same command again.") -> str:
-    """Run Copier, which asks nothing, and return what it prints.
+def copier(folder: Path, *arguments: str, advice: str = "Fix this, then run the same command again.") -> str:
+    """Run Copier without questions, and return what it prints.
 
     Args:
         folder: of the service.
         arguments: its command and options.
-        advice: what a person can do if it fails.
+        advice: what to do if Copier fails.
 
     Raises:
-        MigrationError: it is not installed, or has failed.
+        NotInstalledError: Copier is not installed.
+        TemplateError: Copier failed.
     """
     process = subprocess.run(
         [sys.executable, "-P", "-m", "copier", *arguments],  # -P: the service's modules are not Copier's
@@ -139,27 +148,26 @@ def copier(folder: Path, *arguments: str, advice: str = "Put that right, then ru
         capture_output=True,
         text=True,
     )
-    if "No module named copier" in process.stderr:
+    if "No module named copier" in process.stderr:  # Python's own message
         raise NotInstalledError("Copier", "template")
     if process.returncode != 0:
-        raise MigrationError(
-            f"copier {arguments[0]} failed ({without_login(_reason(process.stderr))}); nothing was changed. {advice}"
+        raise TemplateError(
+            f"copier {arguments[0]} failed ({without_login(_reason(process.stderr))}). Nothing was changed. {advice}"
         )
     return process.stdout
 
 
-def _reason(said: str) -> str:
-    """The line in which git, a hook of the template, or Copier says what is wrong; Copier says last that a hook did."""
-    if "Unknown revision" in said:
-        return "the template's repository lacks the tag of a release: whoever keeps it, pdm run tag-releases"
-    if "git-tracked templates" in said:
-        return "no git repository is there"
-    lines = [line.strip(" |") for line in said.splitlines() if line.strip(" |") and not line.startswith("Task ")]
-    return (re.findall("fatal: .*", said) or lines or ["it does not say why"])[-1]
+def _reason(stderr: str) -> str:
+    """The line that explains the failure; Copier prints a hook's own message before that the hook failed."""
+    for part, meaning in COPIER_ERRORS.items():
+        if part in stderr:
+            return meaning
+    lines = [line.strip(" |") for line in stderr.splitlines() if line.strip(" |") and not line.startswith("Task ")]
+    return (re.findall("fatal: .*", stderr) or lines or ["without a message"])[-1]
 
 
 def _released(folder: Path, source: str, current: str, latest: str) -> list[Release]:
-    """The entries of RELEASES.toml on the template's main branch, after one version and up to another."""
+    """The entries of the template's RELEASES.toml after one version, up to another."""
     from packaging.version import Version  # as Copier orders them
 
     with TemporaryDirectory(prefix="template-releases-") as clone:
@@ -171,7 +179,7 @@ def _released(folder: Path, source: str, current: str, latest: str) -> list[Rele
         newer = [each for each in entries if Version(current) < Version(each["version"]) <= Version(latest)]
         return [Release(*(str(each.get(field.name, "")) for field in fields(Release))) for each in newer]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MigrationError(
-            f"RELEASES.toml of the template can't be read ({type(error).__name__}: {error}), so nobody knows what is "
-            "new; nothing was changed. Tell those who keep the template."
+        raise TemplateError(
+            f"RELEASES.toml of the template can't be read ({type(error).__name__}: {error}). Nothing was changed. Report "
+            "this to the maintainers of the template."
         ) from error

@@ -1,8 +1,8 @@
-"""The newest release of the template, brought into this service without losing an edit.
+"""Updating a service to the newest release of the template, without losing an edit.
 
-Copier merges, but alone it overwrites files that git ignores, puts back what neighbours in a monorepo have not yet
-committed, and deletes what the template has dropped, even if it was edited. So it runs in a scratch repository
-with the committed files of this service only, and what has changed there is brought over at the end.
+Copier alone overwrites files that git ignores, reverts uncommitted changes of other services in a monorepo, and deletes
+files that the template has dropped, even if they were edited. So Copier runs in a temporary repository with the committed
+files of this service only, and the changed files are copied back at the end.
 """
 
 import filecmp
@@ -16,26 +16,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import TemplateError
 from safe_migrations.history.git import git
 from safe_migrations.template.releases import ANSWERS, News, copier, read_answers
-from safe_migrations.template.workspace import bring_over, paths, refuse_to_overwrite, scratch_repository
+from safe_migrations.template.workspace import copy_back, paths, refuse_to_overwrite, temporary_repository
 
-_INSTALL = ["pdm", "update", "alembic-safe-migrations"]  # pdm install keeps the release that pdm.lock names
-_CHECKS = ("lint", "typecheck", "test")
+_INSTALL = ["pdm", "update", "alembic-safe-migrations"]  # pdm install would keep the release of pdm.lock
+_CHECKS = [["pdm", "run", script] for script in ("lint", "typecheck", "test")]
 _AGAIN = "pdm run template-update"
-# Of this folder alone: neighbours have work of their own.
-_TAKE_BACK = "git reset --quiet -- . && git checkout -- . && git clean -fd ."
+# In this folder only: a monorepo has other services.
+_REVERT = "git reset --quiet -- . && git checkout -- . && git clean -fd ."
 
 
 @dataclass(frozen=True)
 class Update:
-    """What an update has done.
+    """The result of an update.
 
     Attributes:
-        files: those that it has changed, from the service's folder.
-        new_answers: the questions that are new, and the answers that they got by default.
-        to_decide: what a person has to decide, as sentences.
+        files: the changed files, relative to the service's folder.
+        new_answers: the new questions with their default answers.
+        to_decide: what the user has to decide, as sentences.
     """
 
     files: tuple[str, ...]
@@ -43,180 +43,180 @@ class Update:
     to_decide: tuple[str, ...]
 
     def as_text(self) -> str:
-        """For a person."""
-        files = f"Files that have changed:{_as_list(self.files)}"
-        return "\n".join([files, *(f"A new question has got its default answer: {each}" for each in self.new_answers)])
+        """The result as text."""
+        files = f"Changed files:{_as_list(self.files)}"
+        return "\n".join([files, *(f"New question with its default answer: {each}" for each in self.new_answers)])
 
     def refuse_undecided(self) -> None:
-        """Let nobody overlook what is left to decide.
+        """Stop if there is something to decide.
 
         Raises:
-            MigrationError: there is something.
+            TemplateError: with the list.
         """
         if self.to_decide:
-            checks = ", ".join(f"pdm run {script}" for script in _CHECKS)
-            raise MigrationError(
-                f"The update is in place, but leaves you to decide:{_as_list(self.to_decide)}\n"
-                f"Then {' '.join(_INSTALL)}, {checks}, and commit. Or take the update back: {_TAKE_BACK}"
+            raise TemplateError(
+                f"The update is applied, and you have to decide:{_as_list(self.to_decide)}\n"
+                f"Then run the checks, and commit:\n{_all_of([_INSTALL, *_CHECKS])}\n"
+                f"Or revert the update:\n{_REVERT}"
             )
 
 
 def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = False) -> Update:
-    """Bring the template's newest release into a service.
+    """Update a service to the template's newest release.
 
     Args:
-        folder: of the service; everything in it is committed.
-        news: what is new.
-        data: answers to give anew, as NAME=VALUE.
-        trust: whether code of the template may run here, as some releases need.
+        folder: of the service; everything in it must be committed.
+        news: from `read_news`.
+        data: answers to change, as NAME=VALUE.
+        trust: whether code of the template may run here, which some releases need.
 
     Raises:
-        MigrationError: it can't be done; nothing was changed.
+        TemplateError: the update is impossible; nothing was changed.
     """
     _refuse_untrusted(news, trust)
     before = read_answers(folder)
-    with scratch_repository(folder) as scratch:
+    with temporary_repository(folder) as temporary:
         options = [*(f"--data={each}" for each in data), *["--trust"] * trust]
-        copier(folder, "update", "--defaults", "--skip-answered", "--quiet", *options, os.fspath(scratch))
-        after = read_answers(scratch)
+        copier(folder, "update", "--defaults", "--skip-answered", "--quiet", *options, os.fspath(temporary))
+        after = read_answers(temporary)
         _refuse_reset(before, after, data)
-        kept = _keep_edited(scratch, folder, before)
-        changed = paths(scratch, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", ".")
-        changed += paths(scratch, "ls-files", "--others")
+        kept = _keep_edited(temporary, folder, before)
+        changed = paths(temporary, "diff", "--name-only", "--no-renames", "--relative", "HEAD", "--", ".")
+        changed += paths(temporary, "ls-files", "--others")
         refuse_to_overwrite(folder, changed)
-        kept += _keep_what_is_no_text(scratch, folder, changed)
-        refuse_unfinished(folder)  # now at the latest: somebody may have gone on meanwhile
-        bring_over(scratch, folder, [*sorted(set(changed) - {ANSWERS}), ANSWERS])
+        kept += _keep_what_is_no_text(temporary, folder, changed)
+        refuse_unfinished(folder)  # again, because files may have changed meanwhile
+        copy_back(temporary, folder, [*sorted(set(changed) - {ANSWERS}), ANSWERS])
     ignored = paths(folder, "ls-files", "--others", "--ignored", "--exclude-standard", "--", *changed)
     return Update(
         files=tuple(sorted(set(changed))),
         new_answers=tuple(f"{name}: {after[name]}" for name in after if name not in before),
-        to_decide=(*unsolved(folder), *kept, *(f"{path}: git ignores it here; git add --force it" for path in ignored)),
+        to_decide=(*unsolved(folder), *kept, *(f"{path}: git ignores this new file; to commit it, git add --force" for path in ignored)),
     )
 
 
 def unsolved(folder: Path) -> list[str]:
-    """What an update has left for a person to solve, as sentences.
+    """The unsolved conflicts of an update, as sentences.
 
     Args:
         folder: of the service.
     """
     unmerged = paths(folder, "diff", "--name-only", "--relative", "--diff-filter=U", "--", ".", may_fail=True)
     both = ("--files-with-matches", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> ")
-    text_files = ("--no-index", "--exclude-standard", "-I")  # outside a repository, too
+    text_files = ("--no-index", "--exclude-standard", "-I")  # also outside a repository
     marked = paths(folder, "grep", *text_files, *both, "--", ".", may_fail=True)
-    others = ("--cached", "--others", "--exclude-standard")
-    rejections = paths(folder, "ls-files", *others, "--", "*.rej", may_fail=True)
+    listed = ("--cached", "--others", "--exclude-standard")
+    rejections = paths(folder, "ls-files", *listed, "--", "*.rej", may_fail=True)
     rejected = [path for path in rejections if folder.joinpath(path.removesuffix(".rej")).exists()]
     return [
-        *(f"{path}: both have changed it; solve the conflict, then git add" for path in sorted({*unmerged, *marked})),
-        *(f"{path}: what could not be merged; put it in by hand, then remove this file" for path in rejected),
+        *(f"{path}: a conflict; solve it, then git add" for path in sorted({*unmerged, *marked})),
+        *(f"{path}: changes that could not be merged; apply them by hand, then remove this file" for path in rejected),
     ]
 
 
 def check(folder: Path, *, install: bool) -> None:
-    """Run the service's own checks, and show what they print.
+    """Run the service's own checks, and show their output.
 
     Args:
         folder: of the service.
         install: whether dependencies may have changed.
 
     Raises:
-        MigrationError: one has failed.
+        TemplateError: a check failed.
     """
-    commands = [_INSTALL] * install + [["pdm", "run", script] for script in _CHECKS]
+    commands = [_INSTALL] * install + _CHECKS
     if not shutil.which("pdm"):
-        raise MigrationError(
-            "The update is in place, but PDM is not here to check it: python3 -m pip install 'pdm[locked]', then "
-            + ", ".join(" ".join(command) for command in commands)
+        raise TemplateError(
+            "The update is applied, but PDM, which runs the checks, is not installed. Install PDM, and run the checks:\n"
+            f"python3 -m pip install 'pdm[locked]' && {_all_of(commands)}"
         )
     for command in commands:
         print(f"$ {' '.join(command)}", flush=True)
         if subprocess.run(command, cwd=folder).returncode != 0:
-            raise MigrationError(
-                f"The update is in place, but `{' '.join(command)}` failed. Put that right, and commit; or take the "
-                f"update back: {_TAKE_BACK}"
+            raise TemplateError(
+                f"The update is applied, but `{' '.join(command)}` failed. Fix this, and commit; or revert the "
+                f"update:\n{_REVERT}"
             )
 
 
 def refuse_unfinished(folder: Path) -> None:
-    """An update begins where everything is committed, and nothing is left of the last one.
+    """Stop unless everything is committed, and no conflict of an earlier update is left.
 
     Args:
         folder: of the service.
 
     Raises:
-        MigrationError: something is; or there is no repository.
+        TemplateError: something is not committed or not solved, or there is no repository.
     """
     if not git(folder, "rev-parse", "--git-dir", may_fail=True):
-        raise MigrationError(
-            "This service is not in a git repository, without which edits and updates can't be told apart; nothing was "
-            f"changed. git init && git add --all && git commit; then {_AGAIN}"
+        raise TemplateError(
+            "This service is not in a git repository, which an update needs. Nothing was changed. To create one, and "
+            f"update:\ngit init && git add --all && git commit -m 'Before the update' && {_AGAIN}"
         )
     if left := unsolved(folder):
-        raise MigrationError(f"Something is left to decide first; nothing was changed:{_as_list(left)}")
+        raise TemplateError(f"Nothing was changed, because of what an earlier update left to decide:{_as_list(left)}")
     changed = paths(folder, "status", "--porcelain", "--untracked-files=normal", "--no-renames", "--", ".")
     if changed:
-        raise MigrationError(
-            f"Not everything is committed here ({_listed(line[3:] for line in changed)}), so your edits and the update "
-            f"could not be told apart; nothing was changed. Commit, or git stash --include-untracked; then {_AGAIN}"
+        raise TemplateError(
+            f"There are uncommitted changes ({_listed(line[3:] for line in changed)}). Nothing was changed. Commit them, "
+            f"or stash them, and update:\ngit stash --include-untracked && {_AGAIN}"
         )
 
 
 def _refuse_untrusted(news: News, trust: bool) -> None:
     reasons = [f"{release.version}: {release.trust}" for release in news.releases if release.trust]
     if reasons and not trust:
-        raise MigrationError(
-            f"This update runs code of the template's in this service ({'; '.join(reasons)}); nothing was changed. If "
-            f"you trust the template: {_AGAIN} --trust"
+        raise TemplateError(
+            f"This update runs code of the template in this service ({'; '.join(reasons)}). Nothing was changed. If you "
+            f"trust the template:\n{_AGAIN} --trust"
         )
 
 
 def _refuse_reset(before: dict[str, Any], after: dict[str, Any], data: Sequence[str]) -> None:
-    """Copier takes the default, and says nothing, where an answer is not valid any more."""
+    """Stop if Copier has silently replaced an answer that is no longer valid by the default."""
     chosen = {each.partition("=")[0] for each in data}
     if unknown := sorted(chosen - after.keys()):
-        raise MigrationError(f"The template does not ask for {', '.join(unknown)}; nothing was changed. See {ANSWERS}.")
+        raise TemplateError(f"The template has no question {', '.join(unknown)}. Nothing was changed. {ANSWERS} lists them.")
     reset = [
         name
         for name in before
         if name in after and before[name] != after[name] and name not in (*chosen, "_commit", "_src_path")
     ]
     if reset:
-        were = "; ".join(f"{name} was {before[name]}, and would be {after[name]}" for name in reset)
-        give = " ".join(f"--data {shlex.quote(f'{name}={after[name]}')}" for name in reset)
-        raise MigrationError(
-            f"The new release does not take an answer of this service any more ({were}); nothing was changed. Choose, "
-            f"such as: {_AGAIN} {give}"
+        changes = "; ".join(f"{name} is {before[name]}, and would become {after[name]}" for name in reset)
+        options = " ".join(f"--data {shlex.quote(f'{name}={after[name]}')}" for name in reset)
+        raise TemplateError(
+            f"The new release no longer accepts an answer of this service ({changes}). Nothing was changed. Choose "
+            f"another answer, for example:\n{_AGAIN} {options}"
         )
 
 
-def _keep_edited(scratch: Path, folder: Path, answers: dict[str, Any]) -> list[str]:
-    """Take back what the template has dropped, if the service had edited it; tell of it."""
-    dropped = list(dict.fromkeys(paths(scratch, "ls-files", "--deleted")))  # once for each stage
+def _keep_edited(temporary: Path, folder: Path, answers: dict[str, Any]) -> list[str]:
+    """Keep the files that the template has dropped and the service had edited; return a sentence for each."""
+    dropped = list(dict.fromkeys(paths(temporary, "ls-files", "--deleted")))  # listed once for each stage
     if not dropped:
         return []
-    git(scratch, "checkout", "HEAD", "--", *dropped)
+    git(temporary, "checkout", "HEAD", "--", *dropped)
     source = (f"--vcs-ref={answers['_commit']}", f"--data-file={folder / ANSWERS}", "--", answers["_src_path"])
     with TemporaryDirectory(prefix="template-update-") as original:
         copier(folder, "copy", "--defaults", "--skip-tasks", "--quiet", *source, original)
-        unedited, _, _ = filecmp.cmpfiles(original, scratch, dropped, shallow=False)
+        unedited, _, _ = filecmp.cmpfiles(original, temporary, dropped, shallow=False)
     for path in unedited:
-        scratch.joinpath(path).unlink()
+        temporary.joinpath(path).unlink()
     edited = [path for path in dropped if path not in unedited]
-    return [f"{path}: the template has dropped it, and you had changed it; git rm it, or keep it" for path in edited]
+    return [f"{path}: the template has dropped this file, and you have edited it; git rm it, or keep it" for path in edited]
 
 
-def _keep_what_is_no_text(scratch: Path, folder: Path, changed: Iterable[str]) -> list[str]:
-    """Take back what Copier overwrites instead of merging; the template itself has UTF-8 only. Tell of it."""
+def _keep_what_is_no_text(temporary: Path, folder: Path, changed: Iterable[str]) -> list[str]:
+    """Keep the files that Copier overwrites, because they are not UTF-8; return a sentence for each."""
     kept = [path for path in dict.fromkeys(changed) if not _is_text(folder / path)]
     if kept:
-        git(scratch, "checkout", "HEAD", "--", *kept)
-    return [f"{path}: is no text in UTF-8, which can't be merged, and stays as it was" for path in kept]
+        git(temporary, "checkout", "HEAD", "--", *kept)
+    return [f"{path}: not a text in UTF-8, which can't be merged; it was not changed" for path in kept]
 
 
 def _is_text(file: Path) -> bool:
-    """Whether it is one, or is not there."""
+    """Whether a file is text in UTF-8, or does not exist."""
     try:
         return not file.is_file() or "\0" not in file.read_text("utf-8")
     except UnicodeDecodeError:
@@ -225,6 +225,10 @@ def _is_text(file: Path) -> bool:
 
 def _as_list(sentences: Iterable[str]) -> str:
     return "".join(f"\n  {each}" for each in sentences)
+
+
+def _all_of(commands: Iterable[Sequence[str]]) -> str:
+    return " && ".join(map(shlex.join, commands))
 
 
 def _listed(paths: Iterable[str]) -> str:

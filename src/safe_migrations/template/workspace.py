@@ -1,4 +1,4 @@
-"""A scratch repository with one service's committed files, and the way back from there."""
+"""A temporary repository with the committed files of one service, and copying changed files back."""
 
 import os
 import shutil
@@ -7,24 +7,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import TemplateError
 from safe_migrations.history.git import git
 
 
 @contextmanager
-def scratch_repository(folder: Path) -> Iterator[Path]:
-    """The service's folder in a repository that has nothing but the committed files of this service.
+def temporary_repository(folder: Path) -> Iterator[Path]:
+    """The service's folder in a repository with the committed files of this service only.
 
-    It borrows the objects (https://git-scm.com/docs/gitrepository-layout, objects/info/alternates). A worktree would do
-    as well, but two can't be made at the same time.
+    It uses the objects of the service's repository (https://git-scm.com/docs/gitrepository-layout, objects/info/alternates). Two
+    worktrees could not be created at the same time.
 
     Args:
         folder: of the service.
     """
-    asked = ("--show-object-format", "--show-prefix", "--path-format=absolute", "--git-path", "objects", "HEAD")
-    format_, prefix, objects, commit = os.fsdecode(git(folder, "rev-parse", *asked)).splitlines()
-    with TemporaryDirectory(prefix="template-update-") as temporary:
-        root = Path(temporary)
+    options = ("--show-object-format", "--show-prefix", "--path-format=absolute", "--git-path", "objects", "HEAD")
+    format_, prefix, objects, commit = os.fsdecode(git(folder, "rev-parse", *options)).splitlines()
+    with TemporaryDirectory(prefix="template-update-") as name:
+        root = Path(name)
         git(root, "init", "--quiet", "--template=", f"--object-format={format_}")
         root.joinpath(".git", "objects", "info").mkdir(exist_ok=True)
         root.joinpath(".git", "objects", "info", "alternates").write_text(f"{objects}\n")
@@ -35,91 +35,91 @@ def scratch_repository(folder: Path) -> Iterator[Path]:
 
 
 def refuse_to_overwrite(folder: Path, changed: Iterable[str]) -> None:
-    """What git does not have would be lost for good.
+    """Stop if an uncommitted file would be overwritten.
 
     Args:
         folder: of the service.
-        changed: the files to write, from there.
+        changed: the files to write, relative to the folder.
 
     Raises:
-        MigrationError: one of them, or what is in its way, is not committed.
+        TemplateError: a file, or a file or link in the place of its folder, is not committed.
     """
-    files = paths(folder, "ls-files", "-v")  # a small letter: assumed unchanged; S: skipped in the worktree
+    files = paths(folder, "ls-files", "-v")  # lower case: assume-unchanged; S: skip-worktree
     overlooked = {each[2:] for each in files if each[0].islower() or each[0] == "S"}
     committed = {each[2:] for each in files} - overlooked
     for path in changed:
         above = [str(parent) for parent in Path(path).parents[:-1]]
         for each in [path, *above]:
             file = folder / each
-            in_the_way = os.path.lexists(file) if each == path else file.is_symlink() or file.is_file()
-            if in_the_way and each not in committed:
-                raise MigrationError(
-                    f"The template changes {path}, and {each} here is not committed: git is told to ignore or to "
-                    f"overlook it; nothing was changed. Move yours away, then pdm run template-update"
+            exists = os.path.lexists(file) if each == path else file.is_symlink() or file.is_file()
+            if exists and each not in committed:
+                raise TemplateError(
+                    f"The template changes {path}, and {each} here is not committed, because git ignores or skips it. "
+                    "Nothing was changed. Move your file away, then run:\npdm run template-update"
                 )
 
 
-def bring_over(scratch: Path, folder: Path, changed: Sequence[str]) -> None:
-    """Make the service's folder like the scratch one, whole or not at all, and let git know what is unmerged.
+def copy_back(temporary: Path, folder: Path, changed: Sequence[str]) -> None:
+    """Copy the changed files into the service's folder, all or none, and record conflicts in git's index.
 
     Args:
-        scratch: where Copier has worked.
+        temporary: the folder that Copier has updated.
         folder: of the service.
-        changed: the files, the answers last: as long as they are the old ones, the update is not done.
+        changed: the files; the answers come last, because they record that the update is complete.
 
     Raises:
-        MigrationError: a file can't be written; nothing was changed.
+        TemplateError: a file can't be written; nothing was changed.
     """
     committed = paths(folder, "ls-files")
     try:
         for path in changed:
-            _bring_file(scratch / path, folder / path)
-        _bring_conflicts(scratch, folder)
+            _copy_file(temporary / path, folder / path)
+        _copy_conflicts(temporary, folder)
     except BaseException as error:
         for path in changed:
             if path not in committed:
                 folder.joinpath(path).unlink(missing_ok=True)
         git(folder, "checkout", "HEAD", "--", *(path for path in changed if path in committed))
         if isinstance(error, OSError):
-            raise MigrationError(
-                f"The update can't be written ({error}); nothing was changed. Then pdm run template-update"
+            raise TemplateError(
+                f"Writing the update failed ({error}). Nothing was changed. Fix this, then run:\npdm run template-update"
             ) from error
         raise
 
 
-def _bring_file(source: Path, target: Path) -> None:
+def _copy_file(source: Path, target: Path) -> None:
     if source.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     else:
         target.unlink(missing_ok=True)
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # not empty
             os.removedirs(target.parent)
 
 
-def _bring_conflicts(scratch: Path, folder: Path) -> None:
-    """What is unmerged in the index there becomes so here, so that git, and tools for merging, know of it."""
-    unmerged = os.fsdecode(git(scratch, "ls-files", "--unmerged", "--full-name")).splitlines()
+def _copy_conflicts(temporary: Path, folder: Path) -> None:
+    """Copy unmerged entries of the index, so that git and merge tools show the conflicts."""
+    unmerged = os.fsdecode(git(temporary, "ls-files", "--unmerged", "--full-name")).splitlines()
     if not unmerged:
         return
     entries = [line.split("\t") for line in unmerged]
     for blob in {entry.split()[1] for entry, _ in entries}:
-        git(folder, "hash-object", "-w", "--stdin", given=git(scratch, "cat-file", "blob", blob))
+        git(folder, "hash-object", "-w", "--stdin", given=git(temporary, "cat-file", "blob", blob))
     merged = {path: f"0 {'0' * len(entry.split()[1])}\t{path}" for entry, path in entries}
     root = Path(os.fsdecode(git(folder, "rev-parse", "--show-toplevel")).rstrip("\n"))
     git(root, "update-index", "--index-info", given=[*merged.values(), *unmerged])
 
 
 def paths(folder: Path, *arguments: str, may_fail: bool = False) -> list[str]:
-    """The paths that git prints, from the folder; none if it fails, and may.
+    """The paths that git prints, relative to the folder.
 
     Args:
-        folder: where.
-        arguments: a command of git's that takes -z, and its options.
-        may_fail: whether that is an answer.
+        folder: where to run git.
+        arguments: a command of git with -z, and its options.
+        may_fail: whether to return the output also if git fails.
 
     Raises:
-        MigrationError: git refuses, and may not.
+        HistoryError: git failed.
     """
     command, *options = arguments
     return [os.fsdecode(path) for path in git(folder, command, "-z", *options, may_fail=may_fail).split(b"\0") if path]
