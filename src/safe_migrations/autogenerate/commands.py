@@ -22,7 +22,7 @@ def preview(arguments: argparse.Namespace) -> int:
 
     previews = read_preview(project_of(arguments))
     if arguments.json:
-        print(json.dumps([asdict(preview) for preview in previews], indent=2, ensure_ascii=False))
+        print(json.dumps([asdict(preview) for preview in previews], indent=2))
     else:
         no_difference = "-- The models and the database agree; nothing to migrate."
         print("\n\n".join(preview.as_text() for preview in previews) or no_difference)

@@ -144,8 +144,8 @@ class Cluster:
     def _drop_root(self) -> list[str]:
         """Run as the cluster's owner, because PostgreSQL refuses root, with access to private parent folders.
 
-        The capability CAP_DAC_OVERRIDE, see capabilities(7), ends with the process. CAP_DAC_READ_SEARCH would suffice, but
-        containers do not have it.
+        The capability CAP_DAC_OVERRIDE, see capabilities(7), ends with the process. CAP_DAC_READ_SEARCH would suffice,
+        but containers do not have it.
         """
         if not _is_root():
             return []

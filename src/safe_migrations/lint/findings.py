@@ -62,7 +62,7 @@ def as_json(findings: Iterable[Finding]) -> str:
         }
         for finding in findings
     ]
-    return json.dumps(rows, indent=2, ensure_ascii=False)
+    return json.dumps(rows, indent=2)
 
 
 def as_github(findings: Iterable[Finding]) -> Iterator[str]:

@@ -121,7 +121,7 @@ def show_locks(arguments: argparse.Namespace) -> int:
         return 0
     trees = _on_database(project, sessions.lock_trees)
     if arguments.json:
-        print(json.dumps([asdict(tree) for tree in trees], indent=2, ensure_ascii=False))
+        print(json.dumps([asdict(tree) for tree in trees], indent=2))
     else:
         print("\n".join(line for tree in trees for line in tree.lines()) or NO_LOCKS)
     return 0

@@ -13,6 +13,7 @@ from safe_migrations.errors import ConfigurationError, MigrationError
 from safe_migrations.logs import quiet
 from safe_migrations.operate.sessions import blocking_sessions
 from safe_migrations.postgres.catalog import Session
+from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import phase_of
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, explain_state, read_state
@@ -55,7 +56,7 @@ class Report:
     def as_json(self) -> str:
         """The report as JSON."""
         keys = {name: value for name, value in asdict(self).items() if name != "found"}
-        return json.dumps(keys, indent=2, ensure_ascii=False)
+        return json.dumps(keys, indent=2)
 
     def as_text(self) -> str:
         """The report as text."""
@@ -68,9 +69,9 @@ class Report:
             ("invalid", self.invalid),
             ("blockers", self.blockers),
         )
-        lines = [f"{title}: {each}" for title, values in lists for each in values]
         revisions = [f"current: {', '.join(self.current) or 'base'}", f"head: {', '.join(self.heads) or 'none'}"]
-        return "\n".join([f"{self.state}: {self.found}", *revisions, *lines, f"next: {self.next}"])
+        details = [*revisions, *(f"{title}: {each}" for title, values in lists for each in values)]
+        return "\n".join([f"{self.state}: {self.found}", *map(printable, details), f"next: {self.next}"])
 
 
 def read_report(project: Project) -> Report:

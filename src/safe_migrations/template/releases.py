@@ -73,7 +73,7 @@ class News:
 
     def as_json(self) -> str:
         """The news as JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        return json.dumps(asdict(self), indent=2)
 
 
 def read_news(folder: Path) -> News:
