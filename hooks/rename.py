@@ -1,6 +1,6 @@
-"""A file of the template has got another name: a service's edits go along, and where it was deleted it stays so.
+"""Rename a file of the template in a service: edits are kept, and a deleted file is not created again.
 
-Copier alone would render the new file beside the edits, and delete them with the old one. So a release that renames a
+Copier alone would render the new file, and delete the old one with its edits. So a release that renames a
 file has in copier.yml:
 
     _migrations:
@@ -19,11 +19,11 @@ from pathlib import Path
 
 
 def main(old: str, new: str) -> None:
-    """Move a file, with what git knows of it; or keep it deleted.
+    """Move a file by git; or keep it deleted.
 
     Args:
-        old: its path until now, from the service's folder.
-        new: its path from now on.
+        old: the old path, relative to the service's folder.
+        new: the new path.
     """
     if os.environ["STAGE"] == "before":
         move(Path(old), Path(new))
@@ -36,13 +36,13 @@ def move(old: Path, new: Path) -> None:
     if not old.exists():
         return
     if new.exists():
-        sys.exit(f"{old} is to become {new}, which is there already: rename yours, commit, and update again.")
+        sys.exit(f"{old} is renamed to {new}, which already exists. Rename your file, commit, and update again.")
     new.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "mv", "--", old, new], check=True)  # noqa: S607
 
 
 def committed(path: str) -> bool:
-    """Whether the last commit has a file."""
+    """Whether the last commit contains a file."""
     return subprocess.run(["git", "cat-file", "-e", f"HEAD:./{path}"], capture_output=True).returncode == 0  # noqa: S607
 
 

@@ -1,6 +1,6 @@
 """The application's database: its engine, its sessions, and whether it is ready.
 
-`python -m database` tells whether the database is at the revision that this code expects, for a readiness probe.
+`python -m database` is a readiness probe: is the database at the revision that this code expects?
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from config import SERVICE_FOLDER, SERVICE_NAME, Settings, load_settings
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
-    """The application's engine; make one for each process, and dispose of it at the end."""
+    """The application's engine; create one for each process, and dispose of it at the end."""
     return create_async_engine(
         settings.database_url,
         pool_size=settings.db_pool_size,
@@ -26,7 +26,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
 
 
 def create_session_factory(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Makes sessions whose objects can still be read after a commit, which async code can't reload implicitly."""
+    """Sessions whose objects remain loaded after a commit, because async code can't reload them implicitly."""
     return async_sessionmaker(engine, expire_on_commit=False)
 
 

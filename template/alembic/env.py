@@ -1,4 +1,4 @@
-"""Alembic's environment: which models, and which database. What happens then is alembic-safe-migrations'."""
+"""Alembic's environment: passes the models and the database to alembic-safe-migrations."""
 
 from logging.config import fileConfig
 
@@ -8,7 +8,7 @@ from safe_migrations import run_env
 from config import load_settings
 from models_db import Base
 
-# On the command line only: an application that calls Alembic has logging of its own, which fileConfig would replace.
+# On the command line only: fileConfig would replace the logging of an application that calls Alembic.
 if context.config.cmd_opts is not None and context.config.config_file_name is not None:
     fileConfig(context.config.config_file_name, disable_existing_loggers=False)
 

@@ -1,4 +1,4 @@
-"""The tests have databases of their own, on an ephemeral PostgreSQL; nothing touches the one that is configured."""
+"""The tests use databases on an ephemeral PostgreSQL, never the configured database."""
 
 from pathlib import Path
 
@@ -10,4 +10,4 @@ pytest_plugins = ["safe_migrations.testing"]
 
 @pytest.fixture(autouse=True)
 def unconfigured(no_configuration: Path) -> None:
-    """Nothing of a developer's configuration reaches a test."""
+    """Tests do not see the developer's configuration."""

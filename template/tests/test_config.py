@@ -1,4 +1,4 @@
-"""Where the database's URL comes from, and that its password stays secret."""
+"""The database's URL, and its secret password."""
 
 from pathlib import Path
 

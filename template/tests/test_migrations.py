@@ -1,4 +1,4 @@
-"""The migrations, on a real PostgreSQL: the tests of alembic-safe-migrations, by name."""
+"""The tests of alembic-safe-migrations, on a real PostgreSQL."""
 
 from safe_migrations.testing.suite import (  # noqa: F401  # pytest finds them here
     test_files_are_in_order,

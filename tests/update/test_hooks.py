@@ -66,7 +66,7 @@ def test_it_asks_for_trust_and_says_why(toy: Releases, later: Path, tmp_path: Pa
     service = make(toy, tmp_path / "orders", later)
     said = service.fail(*UPDATE)
     assert f"({LATER}: database.py becomes engine.py, with your edits)" in said
-    assert said.endswith("If you trust the template: pdm run template-update --trust")
+    assert said.endswith("\npdm run template-update --trust")
     assert git(service.folder, "status", "--porcelain") == ""
     assert service.run("copier", "update", "--defaults", "--skip-answered").returncode != 0, "Copier asks as well"
 
@@ -124,7 +124,7 @@ def test_a_file_of_that_name_is_in_the_way(toy: Releases, later: Path, tmp_path:
     service.folder.joinpath("engine.py").write_text("# of our own\n")
     commit(service.folder)
     said = service.fail(*UPDATE, "--trust")
-    assert "database.py is to become engine.py, which is there already: rename yours" in said
+    assert "database.py is renamed to engine.py, which already exists" in said
     assert git(service.folder, "status", "--porcelain") == ""
 
 
