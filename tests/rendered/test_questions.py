@@ -68,7 +68,7 @@ def test_destination_that_is_not_empty(template: Path, tmp_path: Path) -> None:
     process = command_line(template, tmp_path)
     assert process.returncode == 1
     last = process.stderr.strip().splitlines()[-1]
-    assert f"name an empty folder, like {tmp_path}_new: this one holds {tmp_path / 'README.md'}" in last
+    assert f"{tmp_path}_new: this folder contains {tmp_path / 'README.md'}" in last
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert (tmp_path / "README.md").read_text() == "mine"
 

@@ -16,7 +16,7 @@ from alembic.config import Config
 from sqlalchemy import URL, text
 
 from safe_migrations.dev.cluster import throw_away_cluster
-from safe_migrations.errors import NotInstalledError, RevisionError
+from safe_migrations.errors import NotConfirmedError, NotInstalledError, RevisionError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
@@ -339,7 +339,7 @@ def test_a_revision_that_fails_ends_the_check(
     history = History(tmp_path)
     history.add("first", "op.create_table('item', sa.Column('id', sa.Integer(), primary_key=True))")
     history.add("second", upgrade, declared)
-    with pytest.raises(RevisionError, match=refusal):
+    with pytest.raises((NotConfirmedError, RevisionError), match=refusal):
         history.judged(database)
 
 
