@@ -1019,6 +1019,6 @@ def test_an_identity_goes_on_where_a_serial_ended_and_back(render: Render, datab
     inside.write_models(text % "Identity(), ")
     inside.autogenerate("change")
     for where in ("head", "-1"):
-        inside.alembic(command.upgrade if where == "head" else command.downgrade, where)
+        inside.alembic(command.upgrade if where == "head" else command.downgrade, where, x=["yes"])
         ids += [fetch(database, insert)[0].id for _ in range(3)]
     assert ids == list(range(1, 10))
