@@ -80,7 +80,7 @@ def test_destination_with_folders_only(template: Path, tmp_path: Path, name: str
     (destination / name).write_text("mine")
     process = command_line(template, destination)
     assert process.returncode == 1
-    assert "name an empty folder" in process.stderr.strip().splitlines()[-1]
+    assert "use an empty folder" in process.stderr.strip().splitlines()[-1]
     assert [path.name for path in destination.iterdir()] == ["src"]
 
 

@@ -1,5 +1,6 @@
 """`pdm run template-update` and `template-check`: no edit is lost, not even one that git does not know of."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from safe_migrations.history.git import without_login
 from safe_migrations.template import commands as template_cli
 from safe_migrations.template import update as template_update
 from safe_migrations.template import workspace
-from safe_migrations.template.releases import copier, read_news
+from safe_migrations.template.releases import COPIER_ERRORS, copier, read_news
 from safe_migrations.template.update import unsolved, update
 from support import Service, bare_python
 
@@ -441,3 +442,13 @@ def test_a_service_may_have_any_module_at_its_root(service: Service) -> None:
     service.folder.joinpath("plumbum.py").write_text("raise RuntimeError")
     service.folder.joinpath("config.py").write_text("<<<<<<< before updating\n")
     assert service.run(*CHECK).returncode == 10, "Copier has its own, and settings are not needed"
+
+
+def test_copiers_messages_are_recognised(service: Service, tmp_path: Path) -> None:
+    """They are found by parts of Copier's texts, which another version may change."""
+    source = Path(importlib.util.find_spec("copier").origin).parent  # type: ignore[union-attr, arg-type]
+    texts = "".join(path.read_text() for path in source.rglob("*.py"))
+    assert "git-tracked templates" in texts
+    (tmp_path / "folder").mkdir()
+    address(service, tmp_path / "folder")
+    assert COPIER_ERRORS["git-tracked templates"] in service.fail(*CHECK, kind=TemplateError)
