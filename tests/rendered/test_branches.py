@@ -74,7 +74,7 @@ def test_from_conflict_to_one_line(service: Service, database: URL, to_head: ToH
     put_into_git(service, service.folder)
     to_head()
     ((base,),) = fetch(database, "SELECT version_num FROM alembic_version")
-    mine, theirs = meet(service, "mine", "theirs")
+    mine, _ = meet(service, "mine", "theirs")
 
     # The branch was tried before, in development.
     fetch(database, "CREATE TABLE mine ()")
