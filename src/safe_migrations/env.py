@@ -1,7 +1,9 @@
 """`run_env`, which `env.py` of a project calls: the project's options, and those that the library adds."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -56,6 +58,9 @@ def _run_or_explain(
     read_service: Callable[[Config], Service], database_url: DatabaseURL, options: Mapping[str, Any]
 ) -> None:
     logs.enable()
+    if command_line(context.config) is not None and threading.current_thread() is threading.main_thread():
+        # The first process of a container ignores SIGTERM without a handler.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         _run(read_service(context.config), database_url, options)
     except (MigrationError, KeyboardInterrupt) as error:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from subprocess import Popen
 from typing import Any
 from uuid import uuid4
@@ -305,6 +306,17 @@ def test_an_interrupt_is_one_sentence_and_the_next_run_goes_on(
     assert fetch(database, "SELECT version_num FROM alembic_version") == [(head,)]
     assert len(fetch(database, "SELECT revision FROM applied")) == body.count("applied")
     assert fetch(database, INVALID) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a process the first one of a namespace")
+def test_the_first_process_of_a_container_ends_by_sigterm(prepared: Service, database: URL) -> None:
+    prepared.add_revision("gate", GATE)
+    process = prepared.start("unshare", "--pid", "--fork", "--kill-child", *UPGRADE)
+    wait_for(database, AT_THE_GATE)
+    (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(first), signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, said(stderr)) == INTERRUPTED
 
 
 IN_A_LOOP = """

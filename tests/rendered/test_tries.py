@@ -4,8 +4,10 @@ import pytest
 from lock_holder import end, holding, said, wait_for_a_try_that_fails
 from sqlalchemy import URL
 
+from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import ConnectionFailedError, RevisionError
-from support import Service, ToHead, fetch
+from safe_migrations.postgres.programs import find_programs
+from support import Render, Service, ToHead, fetch
 
 TABLES = """
 op.execute("CREATE TABLE applied (revision text NOT NULL)")
@@ -92,3 +94,26 @@ def test_a_type_of_the_rolled_back_try_is_forgotten(prepared: Service, database:
         wait_for_a_try_that_fails(database)
     end(process)
     assert fetch(database, "SELECT count(*) FROM thing") == [(1,)]
+
+
+def test_a_prepared_transaction_is_ended_by_its_name(render: Render) -> None:
+    """It holds its locks without a session, so there is none to end."""
+    service = render()
+    service.add_revision("tables", TABLES)
+    with throw_away_cluster(find_programs(18)) as cluster:
+        database = cluster.url()
+        service.configure(database)
+        service.succeed(*UPGRADE)
+        fetch(database, "ALTER SYSTEM SET max_prepared_transactions = 2")
+        cluster.stop()
+        cluster.start(database.port)
+        with holding(database, "LOCK TABLE entry; PREPARE TRANSACTION 'it''s'"):
+            pass
+        service.add_revision("column", ADD)
+        service.environment |= {"MIGRATION_LOCK_TIMEOUT": "200ms", "MIGRATION_RETRY_WINDOW": "1s"}
+        end_it = "ROLLBACK PREPARED 'it''s';"
+        assert end_it in service.succeed("safe-migrations", "locks")
+        for command in (UPGRADE, ("safe-migrations", "locks", "--terminate", "0", "--yes")):
+            assert service.fail(*command).splitlines()[-1] == end_it
+        fetch(database, end_it.rstrip(";"))
+        service.succeed(*UPGRADE)

@@ -165,7 +165,11 @@ def _publish(temporary: Path, file: Path) -> None:
         raise
     except OSError:  # a filesystem without hard links: create the name first, because a rename would overwrite a file
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        temporary.replace(file)
+        try:
+            temporary.replace(file)
+        except OSError:
+            file.unlink()
+            raise
     if os.name == "posix":  # Windows can't open a folder
         _sync(file.parent)
 
@@ -196,7 +200,8 @@ async def _create(database: Database, file: Path, name: str) -> None:
 async def _fill(pg_restore: Tool, database: Database, file: Path, server_version: int, *, owners: bool) -> str | None:
     # pg_restore sets transaction_timeout since version 17. On an older server this fails, and has to be the only error.
     tolerant = pg_restore.version >= 17 > server_version
-    arguments = () if tolerant else ("--exit-on-error", "--single-transaction")
+    # Not in a single transaction: one for thousands of tables needs more locks than a server has by default.
+    arguments = () if tolerant else ("--exit-on-error",)
     rights = () if owners else ("--no-owner", "--no-privileges")
     into = ("--no-password", "--dbname=")  # PGDATABASE, because a name with "=" would be read as connection parameters
     status, errors = await _run(

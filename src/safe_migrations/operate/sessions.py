@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.catalog import Session, sessions
+from safe_migrations.postgres.catalog import Session, prepared_transactions, sessions
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.prompt import confirm
 
@@ -49,12 +49,14 @@ def waits(connection: Connection) -> list[tuple[int, int, str | None]]:
 
 
 def blocking_sessions(connection: Connection) -> list[Session]:
-    """The sessions of this database that block another session, are idle in transaction, or hold an advisory lock.
+    """The sessions of this database that block another session, are idle in transaction, or hold an advisory lock;
+    and its prepared transactions, which keep their locks.
 
     Args:
         connection: to the database.
     """
-    return sessions(connection, connection.scalars(_SQL["blocking"]).all())
+    running = sessions(connection, [pid for pid in connection.scalars(_SQL["blocking"]) if pid])
+    return running + prepared_transactions(connection)
 
 
 def lock_trees(connection: Connection) -> list[Node]:
@@ -72,7 +74,7 @@ def lock_trees(connection: Connection) -> list[Node]:
     for waiting, several in blockers.items():
         # A session in a queue waits for all sessions before it; it is shown below the session that waits for no lock.
         followers[min(several, key=lambda pid: pid in locks)].append(waiting)
-    known = {session.pid: session for session in sessions(connection, sorted({*locks, *followers}))}
+    known = {session.pid: session for session in reversed(sessions(connection, sorted({*locks, *followers})))}
     shown: set[int] = set()
 
     def node(pid: int) -> Node:
@@ -101,6 +103,8 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
         MigrationError: there is no such session.
         NotConfirmedError: the user did not agree.
     """
+    if pid == 0 and (prepared := prepared_transactions(connection)):
+        raise MigrationError(f"A prepared transaction has no session to end. To end it{prepared[0].how_to_end}")
     matching = [session for session in sessions(connection, [pid]) if session.user is not None]  # `since` may be hidden
     if not matching or pid == connection.scalar(select(func.pg_backend_pid())):
         raise MigrationError(f"There is no session with pid {pid}. To list the sessions:\nsafe-migrations locks")

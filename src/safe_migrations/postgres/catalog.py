@@ -17,7 +17,8 @@ class Session:
     """A session of the server, from pg_stat_activity; None for what this user may not see.
 
     Attributes:
-        pid: of its process on the server; 0 stands for a prepared transaction.
+        pid: of its process on the server; 0 stands for a prepared transaction, whose `query` is the statement that
+            ends it.
         age: of its transaction, else of the session, in seconds.
         query: its last statement, shortened, without literals.
         since: when the session began.
@@ -33,9 +34,17 @@ class Session:
     since: str | None
     client: str | None
 
+    @property
+    def how_to_end(self) -> str:
+        """The command that ends it, and where to run it."""
+        if self.pid == 0:
+            return f", in psql (safe-migrations db-shell):\n{printable(self.query)}"
+        return f":\nsafe-migrations locks --terminate {self.pid}"
+
     def __str__(self) -> str:
         if self.pid == 0:
-            return "a prepared transaction (see pg_prepared_xacts)"
+            age = "" if self.age is None else f" for {duration_text(self.age)}"
+            return printable(f"a prepared transaction of user {self.user}{age}; to end it: {self.query}")
         who = f"user {self.user}, application {self.application or 'without a name'}"
         if self.client:
             who += f" at {self.client}"
@@ -145,13 +154,26 @@ def sessions(connection: Connection, pids: Sequence[int]) -> list[Session]:
     """
     if not pids:
         return []
-    rows = connection.execute(_SQL["sessions"], {"pids": list(pids)})
-    return [
+    rows = connection.execute(_SQL["sessions"], {"pids": [pid for pid in pids if pid]})
+    running = [
         Session(
             row.pid, row.usename, row.application_name, row.state, row.age, mask(row.query or ""), row.since, row.client
         )
         for row in rows
     ]
+    return running + (prepared_transactions(connection) if 0 in pids else [])
+
+
+def prepared_transactions(connection: Connection) -> list[Session]:
+    """The prepared transactions of this database, which keep their locks without a session.
+
+    See https://www.postgresql.org/docs/current/view-pg-prepared-xacts.html
+
+    Args:
+        connection: to the database.
+    """
+    rows = connection.execute(_SQL["prepared_transactions"])
+    return [Session(0, row.owner, None, None, row.age, row.command, row.since, None) for row in rows]
 
 
 def mask(query: str) -> str:

@@ -33,6 +33,12 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_p
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (classid::bigint << 32) | objid::bigint = :key
 
+-- prepared_transactions --
+SELECT format('ROLLBACK PREPARED %L;', gid) AS command, gid, owner,
+  extract(epoch FROM clock_timestamp() - prepared)::float8 AS age,
+  to_char(prepared, 'YYYY-MM-DD HH24:MI:SS TZ') AS since
+FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared
+
 -- sessions --
 SELECT p.pid, a.usename, a.application_name, a.state,
   extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8 AS age, a.query,

@@ -281,8 +281,9 @@ class Executor:
         return f"; blocked by {'; '.join(map(str, self._blocking))}" if self._blocking else ""
 
     def _gave_up(self) -> LockedError:
-        pid = self._blocking[0].pid if self._blocking else 0  # which stands for a prepared transaction
-        command = f"To end it:\nsafe-migrations locks --terminate {pid}" if pid else "To see it:\nsafe-migrations locks"
+        command = "To see it:\nsafe-migrations locks"
+        if self._blocking:
+            command = f"To end it{self._blocking[0].how_to_end}"
         return LockedError(
             f"{_file(self._remaining[0])} did not get its locks (tries: {self._tries}, each of at most "
             f"{duration_text(self._timeouts.lock_timeout)}, within MIGRATION_RETRY_WINDOW, "
