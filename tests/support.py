@@ -22,6 +22,7 @@ from sqlalchemy import URL, Row, text
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import Database, connected, run_async
 from safe_migrations.service import Service as ServiceSettings
+from warm_python import run_warm
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "template"
@@ -96,7 +97,8 @@ class Service:
         """Run a command in the service's folder, with the programs of this test environment or of another path."""
         ours = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = bare_environment(**self.environment) | {"PATH": path or ours}
-        return subprocess.run(
+        warm = None if path or options else run_warm(command, folder or self.folder, environment)
+        return warm or subprocess.run(
             command, cwd=folder or self.folder, env=environment, capture_output=True, text=True, **options
         )
 
