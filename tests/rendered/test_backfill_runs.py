@@ -116,7 +116,7 @@ def test_all_that_are_not_complete_in_order(numbers: Service, database: URL) -> 
     fetch(database, "DROP TABLE number")
     process = numbers.run(*BACKFILL)
     assert (process.returncode, process.stdout) == (0, COMPLETE)
-    assert process.stderr.count("Left out: ") == 2
+    assert all(f"{name}.py" in process.stderr for name in ("a_fill", "z_fill"))
     assert "alembic/backfills/a_fill.py" in numbers.fail(*BACKFILL, "a_fill", kind=BackfillError)
     assert numbers.run("safe-migrations", "state").stdout.startswith("fresh: ")
 

@@ -155,7 +155,7 @@ def test_requirement_moves_with_an_update(repository: Path, tmp_path: Path, sour
     [
         (URL, "template", "python:3.11", "which has no git"),
         (URL, "index", "python:3.11-slim", None),
-        ("{0}", "template", "python:3.11-slim", "which this build can't reach"),
+        ("{0}", "template", "python:3.11-slim", "local folder"),
     ],
 )
 def test_dockerfile_has_git_where_it_needs_git(

@@ -69,7 +69,7 @@ def update_itself(releases: Releases, folder: Path) -> None:
     new = Service(folder / "new", "ORDERS")
     shutil.copytree(old.folder, new.folder)
     said = new.succeed(*UPDATE, path=path_to_pdm(folder / "programs"))
-    assert "checks pass" in said
+    assert "git add --all" in said
     called = (folder / "programs" / "called").read_text().splitlines()
     assert called == ["install", "run lint", "run typecheck", "run test"]
     commit(new.folder)
@@ -187,7 +187,8 @@ def test_files_that_a_service_keeps_run_and_say_what_to_write(
         process = new.run(*command)
         assert process.returncode == 0, process.stderr
         warned = process.stderr.count("FutureWarning")
-        assert warned == process.stderr.count(f"{kept[0]} is of template 1.x: write from safe_migrations import ")
+        assert warned == process.stderr.count(f"{kept[0]} is of template 1.x")
+        assert not warned or "from safe_migrations import " in process.stderr
         assert warned == (command in warn)
     models = new.folder / "models_db.py"
     models.write_text(models.read_text().replace("    name: ", "    note: Mapped[str | None]\n    name: ", 1))
@@ -201,7 +202,8 @@ def test_fixtures_that_a_service_keeps_say_what_to_write(carried: Carried) -> No
     git(carried.new.folder, "checkout", "HEAD~", "--", "tests/conftest.py")
     process = carried.new.run("pytest", "-p", "no:cacheprovider")
     assert process.returncode != 0
-    assert 'tests/conftest.py imports it, write pytest_plugins = ["safe_migrations.testing"]' in process.stderr
+    for what in ("tests/conftest.py", 'pytest_plugins = ["safe_migrations.testing"]'):
+        assert what in process.stderr
 
 
 def test_edited_machinery_is_kept_aside_and_hides_nothing(carried: Carried, tmp_path: Path) -> None:
@@ -229,5 +231,5 @@ def test_a_service_of_1_beside_the_library_is_told_to_update(carried: Carried, t
     said = carried.old.fail("alembic", "upgrade", "head")
     assert "safe-migrations template-update" in said
     said = carried.old.succeed("safe-migrations", "template-update", path=path_to_pdm(tmp_path / "programs"))
-    assert "checks pass" in said
+    assert "git add --all" in said
     carried.old.succeed("alembic", "upgrade", "head")

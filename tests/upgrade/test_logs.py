@@ -114,7 +114,7 @@ def test_loggers_are_as_before_after_each_command(project: Config, own: bool, re
         (lambda: command.upgrade(project, "base:one", sql=True), None),
         (lambda: command.upgrade(project, "one"), None),
         (lambda: command.upgrade(project, "two"), "division by zero"),
-        (lambda: run_async(rehearse(load_project(project), ["two"], [])), "On the copy .* division by zero"),
+        (lambda: run_async(rehearse(load_project(project), ["two"], [])), "two.py .* division by zero"),
         (drop_the_failing_one, None),
         (lambda: read_report(load_project(project)), None),
         (lambda: read_preview(load_project(project)), None),
