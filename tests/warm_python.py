@@ -68,10 +68,12 @@ def _parent() -> _Parent:
     return _Parent()
 
 
-def _can_fork(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+def _can_fork(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> bool:
     """Whether the start of the interpreter has nothing to do with what the command does."""
-    if any(name.startswith(("PYTHON", "LC_", "TZ", "TMPDIR")) for name in environment):
+    if any(name.startswith(("PYTHON", "LC_", "TZ")) for name in environment):
         return False
+    if any(folder.joinpath(name).exists() for name in ("safe_migrations", "safe_migrations.py")):
+        return False  # a service of 1.x, whose package may come before the library
     return command[0] in SCRIPTS or (command[:2] == ("python", "-m") and command[2] in MODULES)
 
 
@@ -79,7 +81,7 @@ def run_warm(
     command: tuple[str, ...], folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str] | None:
     """Run a command of this environment in a fork; None if it takes a new interpreter."""
-    if not _can_fork(command, environment) or not _parent().lock.acquire(blocking=False):
+    if not _can_fork(command, folder, environment) or not _parent().lock.acquire(blocking=False):
         return None
     try:
         status, stdout, stderr = _parent().run(command, folder, environment)
