@@ -3,11 +3,15 @@
 import fcntl
 import json
 import os
+import secrets
+import shlex
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +29,22 @@ from support import ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHe
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.
 SERVER_URL = "TEST_SERVER_URL"
+# Of what tests draw at random; a run with the same one draws the same.
+SEED = "TEST_SEED"
+
+# A runner such as nohup may have told this process to ignore these, which is inherited by what the tests interrupt.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
+
+# In the place of pdm: nothing that a test starts can install into the environment that runs the tests.
+GUARDED_PDM = """#!/bin/sh
+case "$1" in
+    run | use | info | config | --version) exec {pdm} "$@" ;;
+esac
+echo "pdm $*: a test must not change an environment" >&2
+exit 99
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,12 +55,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL in the process that starts the workers, which read its URL from the environment."""
     config.addinivalue_line("markers", "thorough(reason): runs with --thorough only; what covers it by default")
+    os.environ.setdefault(SEED, secrets.token_hex(4))
+    if "PYTEST_XDIST_WORKER" not in os.environ and (pdm := shutil.which("pdm")):
+        folder = Path(mkdtemp(prefix="guarded_pdm"))
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        folder.joinpath("pdm").write_text(GUARDED_PDM.format(pdm=shlex.quote(pdm)))
+        folder.joinpath("pdm").chmod(0o755)
+        os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
     if SERVER_URL in os.environ or config.option.collectonly:
         return
     stack = ExitStack()
     cluster = stack.enter_context(throw_away_cluster(find_programs(18, exactly=True)))
     os.environ[SERVER_URL] = cluster.url().render_as_string(hide_password=False)
     config.add_cleanup(stack.close)
+
+
+def pytest_report_header() -> str:
+    """How to repeat what is drawn at random."""
+    return f"to repeat this run's random tests: {SEED}={os.environ[SEED]}"
 
 
 def pytest_xdist_auto_num_workers() -> int:
