@@ -71,11 +71,3 @@ def test_combination(
 def test_every_answer_is_in_the_first() -> None:
     for name, options in ANSWERS.items():
         assert {answers[name] for answers in COMBINATIONS[:FIRST]} == set(options), name
-
-
-def test_every_pair_is_covered() -> None:
-    values = [(name, value) for name, options in ANSWERS.items() for value in options]
-    for index, (name, value) in enumerate(values):
-        for other, other_value in values[index + 1 :]:
-            if other != name:
-                assert any(answers[name] == value and answers[other] == other_value for answers in COMBINATIONS)

@@ -10,8 +10,17 @@ import pytest
 from copier import run_update
 from sqlalchemy import URL
 
-from releases import NEXT, UPDATED_FROM, VERSIONS, Releases, commit, git, path_to_pdm
+from releases import LAST_OF_1, NEXT, UPDATED_FROM, VERSIONS, Releases, commit, git, path_to_pdm
 from support import Service, tables
+
+# By default what hardly depends on the version is tested with one of them.
+OLDEST, NEWEST = (
+    [
+        pytest.param(each, marks=[] if each == by_default else pytest.mark.thorough(f"the update from {by_default}"))
+        for each in UPDATED_FROM
+    ]
+    for by_default in (UPDATED_FROM[0], UPDATED_FROM[-1])
+)
 
 OWN = {".git", "README.md", "models_db.py", "tests/test_item.py"}  # the service's, from its first day
 
@@ -126,8 +135,20 @@ def make_edits(service: Service, edits: list[Edit], expected: dict[str, bytes]) 
     commit(service.folder)
 
 
-@pytest.mark.parametrize("how", ["edited", "edited-copier", "deleted"])
-@pytest.mark.parametrize("version", UPDATED_FROM)
+@pytest.mark.parametrize(
+    ("version", "how"),
+    [
+        pytest.param(
+            version,
+            how,
+            marks=[]
+            if how == "edited" or version == by_default
+            else pytest.mark.thorough(f"all edits at once, and {how} from {by_default}"),
+        )
+        for version in UPDATED_FROM
+        for how, by_default in (("edited", ""), ("edited-copier", UPDATED_FROM[-1]), ("deleted", LAST_OF_1))
+    ],
+)
 def test_edits_survive_and_all_else_is_as_in_a_new_service(
     releases: Releases, tmp_path: Path, version: str, how: str, subtests: pytest.Subtests
 ) -> None:
@@ -170,7 +191,7 @@ def test_edits_survive_and_all_else_is_as_in_a_new_service(
     assert set(service.versions.iterdir()) <= own.keys(), "no revision comes back"
 
 
-@pytest.mark.parametrize("version", UPDATED_FROM)
+@pytest.mark.parametrize("version", NEWEST)
 def test_a_filled_env_is_not_touched_and_twice_changes_nothing(
     releases: Releases, tmp_path: Path, version: str
 ) -> None:
@@ -200,14 +221,14 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("version", UPDATED_FROM)
+@pytest.mark.parametrize("version", OLDEST)
 def test_answers_are_kept(releases: Releases, tmp_path: Path, version: str) -> None:
     service = releases.service(tmp_path / "orders", version, **ANSWERS)
     update(service)
     assert files(service.folder) == files(releases.fresh(NEXT, **ANSWERS))
 
 
-@pytest.mark.parametrize("version", UPDATED_FROM)
+@pytest.mark.parametrize("version", OLDEST)
 def test_the_database_of_the_old_version_goes_on(
     releases: Releases, tmp_path: Path, version: str, database: URL, without_library: Path
 ) -> None:
