@@ -11,10 +11,21 @@ from sqlalchemy import URL
 
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.upgrade.data_loss import find_data_loss
+from safe_migrations.upgrade.offline import offline_statements
 from support import NewRole, at, fetch
 
 UNTOLD = None
 LOST = ["the column item.name (1 row)"]
+
+
+def loaded_script(path: Path) -> Any:
+    """A revision, as Alembic would have loaded it."""
+    specification = spec_from_file_location(path.stem, path)
+    assert specification
+    assert specification.loader
+    module = module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return SimpleNamespace(path=str(path), module=module)
 
 
 def losses(database: URL, folder: Path, *bodies: str, module: str = "") -> list[str] | None:
@@ -24,12 +35,8 @@ def losses(database: URL, folder: Path, *bodies: str, module: str = "") -> list[
     def step(number: int, body: str) -> Any:
         path = folder / f"revision_{number}.py"
         path.write_text(f"{imports}{module}\n\ndef downgrade():\n{indent(body, '    ')}\n")
-        specification = spec_from_file_location(path.stem, path)
-        assert specification
-        assert specification.loader
-        loaded = module_from_spec(specification)
-        specification.loader.exec_module(loaded)
-        return SimpleNamespace(revision=SimpleNamespace(path=str(path), module=loaded), migration_fn=loaded.downgrade)
+        script = loaded_script(path)
+        return SimpleNamespace(revision=script, migration_fn=script.module.downgrade)
 
     async def find() -> list[str] | None:
         async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
@@ -118,6 +125,73 @@ def test_what_is_lost(item: URL, tmp_path: Path, code: str, lost: list[str] | No
     assert losses(item, tmp_path, code) == lost
 
 
+@pytest.fixture
+def others(item: URL) -> URL:
+    """Besides, tables in which a name, a type or a function decides what is lost."""
+    for statement in (
+        "CREATE TABLE empty (id int, name text, note text)",
+        "CREATE TABLE shadow (i int)",
+        "CREATE SCHEMA tenant",
+        "CREATE TABLE tenant.shadow AS SELECT 1 AS i",
+        "CREATE TABLE number AS SELECT 1.5 AS n",
+        "CREATE TYPE pair AS (a int, b int)",
+        "CREATE TABLE composite AS SELECT CAST(ROW(1, NULL) AS pair) AS c",
+        "CREATE VIEW seen AS SELECT 1 AS a",
+        "CREATE FUNCTION empty_all() RETURNS int LANGUAGE sql AS 'DELETE FROM item; SELECT 1'",
+        "CREATE FUNCTION empty_item() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM item; RETURN NEW; END'",
+        "CREATE TABLE watched (i int)",
+        "CREATE TRIGGER empties BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION empty_item()",
+    ):
+        fetch(item, statement)
+    return item
+
+
+@pytest.mark.parametrize(
+    ("code", "lost"),
+    [
+        ("op.rename_table('empty', 'x')\nop.rename_table('item', 'empty')\nop.drop_table('empty')", UNTOLD),
+        (
+            "op.alter_column('item', 'note', new_column_name='x')\n"
+            "op.alter_column('item', 'name', new_column_name='note')\nop.drop_column('item', 'note')",
+            UNTOLD,
+        ),
+        ("op.alter_column('item', 'name', new_column_name='x')\nop.drop_column('item', 'note')", []),
+        ("op.execute('SET search_path TO tenant')\nop.drop_table('shadow')", UNTOLD),
+        ("op.execute('SET LOCAL search_path = tenant')\nop.drop_table('shadow')", UNTOLD),
+        ("op.execute('SET lock_timeout = 0')\nop.drop_table('shadow')", []),
+        (
+            "op.alter_column('number', 'n', type_=sa.Integer())\nop.alter_column('number', 'n', type_=sa.Numeric())",
+            ["the column number.n (1 row)"],
+        ),
+        (
+            "op.drop_column('item', 'name')\nop.add_column('item', sa.Column('name', sa.Text()))\n"
+            "op.alter_column('item', 'name', type_=sa.Text())",
+            LOST,
+        ),
+        (
+            "op.execute('CREATE TABLE p (id int, name text, note text) PARTITION BY LIST (id)')\n"
+            "op.execute('ALTER TABLE p ATTACH PARTITION item DEFAULT')\nop.drop_table('p')",
+            UNTOLD,
+        ),
+        ("op.execute('ALTER TABLE item INHERIT empty')\nop.execute('DROP TABLE empty CASCADE')", UNTOLD),
+        ("op.drop_column('composite', 'c')", ["the column composite.c (1 row)"]),
+        ("op.execute('TRUNCATE empty, empty *, item')", ["the table item (1 row)"]),
+        ("op.execute('ALTER TABLE item ADD x int -- a\\r, DROP name')", LOST),
+        ("op.execute('CREATE TABLE x AS SELECT empty_all()')", UNTOLD),
+        ("op.execute('CREATE TABLE x AS SELECT lower(name) FROM item')", []),
+        ("op.execute('INSERT INTO two SELECT empty_all()')", UNTOLD),
+        ("op.execute('INSERT INTO two (i) SELECT abs(-1)')", []),
+        ("op.execute('INSERT INTO watched VALUES (1)')", UNTOLD),
+        ("op.execute('DELETE FROM empty USING empty_all()')", UNTOLD),
+        ("op.execute('CREATE RULE r AS ON INSERT TO two DO INSTEAD DELETE FROM item')", UNTOLD),
+        ("op.execute('DROP VIEW seen CASCADE')", UNTOLD),
+        ("if not op.get_context().as_sql:\n    op.drop_table('item')", UNTOLD),
+    ],
+)
+def test_what_a_name_a_type_or_a_function_hides(others: URL, tmp_path: Path, code: str, lost: list[str] | None) -> None:
+    assert losses(others, tmp_path, code) == lost
+
+
 def test_of_several_revisions(item: URL, tmp_path: Path) -> None:
     assert losses(item, tmp_path, "op.create_table('x')", "op.drop_table('x')\nop.drop_table('two')") == [
         "the table two (3 rows)"
@@ -147,6 +221,41 @@ def test_no_code_of_a_revision_runs_before_the_question(item: URL, tmp_path: Pat
     module = f"import pathlib\n\ndef touch(*_):\n    pathlib.Path('{left}').touch()\n\nROWS = (touch() for _ in (1,))\n"
     assert losses(item, tmp_path, body.format(left), module=module) is UNTOLD
     assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "downgrade = touch",
+        "if True:\n    def downgrade():\n        touch()",
+        "def around(_):\n    return touch\n\n@around\ndef downgrade(): ...",
+        "def around(_):\n    return touch\n\n@around\ndef drop(): ...\n\ndef downgrade():\n    drop()",
+        "def downgrade(call=touch):\n    call()",
+        "def downgrade(): ...\n\ndowngrade = touch",
+        "from sqlalchemy import create_engine\n\ndef downgrade():\n    create_engine('sqlite:///{0}').connect()",
+        "def downgrade():\n    sa.engine_from_config({{'sqlalchemy.url': 'sqlite:///{0}'}}).connect()",
+    ],
+)
+def test_no_other_function_is_taken_for_the_downgrade(tmp_path: Path, module: str) -> None:
+    left, path = tmp_path / "left", tmp_path / "revision.py"
+    touch = f"import pathlib\nimport sqlalchemy as sa\n\ndef touch(*_):\n    pathlib.Path('{left}').touch()\n"
+    path.write_text(f"{touch}\n{module.format(left)}\n")
+    assert offline_statements(loaded_script(path), "downgrade") is UNTOLD
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "DATA = sa.MetaData()\n\ndef downgrade():\n    op.execute(sa.Table('x', DATA, sa.Column('i')).delete())",
+        "LEFT = [1]\n\ndef downgrade():\n    op.execute(f'DELETE FROM two WHERE i = {LEFT.pop()}')",
+    ],
+)
+def test_a_downgrade_finds_its_module_unused(tmp_path: Path, module: str) -> None:
+    path = tmp_path / "revision.py"
+    path.write_text(f"import sqlalchemy as sa\nfrom safe_migrations.operations import op\n\n{module}\n")
+    script = loaded_script(path)
+    assert offline_statements(script, "downgrade") == offline_statements(script, "downgrade") is not UNTOLD
 
 
 def test_functions_of_the_file_are_looked_into(item: URL, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from alembic.runtime.migration import RevisionStep
 from sqlalchemy import Connection, Select, column, func, literal_column, select, text
 
 from safe_migrations.postgres.catalog import find_table, hides_rows, own_relations
-from safe_migrations.postgres.statements import NAME, pattern
+from safe_migrations.postgres.statements import NAME, parts, pattern
 from safe_migrations.prompt import confirm
 from safe_migrations.upgrade.offline import offline_statements
 
@@ -22,24 +22,30 @@ Target = tuple[str, str | None]  # a table, and a column of it, as SQL has them
 _KEEPS_ROWS = pattern(
     "|".join(
         (
-            r"(?:BEGIN|COMMIT|LOCK|SET|RESET|GRANT|REVOKE|COMMENT ON|REINDEX|ANALYZE)\b",
-            r"CREATE\b(?!.*\bAS (?:WITH|DELETE|UPDATE|INSERT)\b)",
+            r"(?:BEGIN|COMMIT|LOCK|RESET|GRANT|REVOKE|COMMENT ON|REINDEX|ANALYZE)\b",
+            r"SET (?!(?:(?:LOCAL|SESSION) )?(?:search_path|SCHEMA|ROLE|SESSION AUTHORIZATION|AUTHORIZATION)\b)",
+            r"CREATE\b(?!(?: OR REPLACE)? RULE\b)(?!.*\bAS (?:WITH|DELETE|UPDATE|INSERT|EXECUTE)\b)",
             r"INSERT INTO\b(?!.*\bDO UPDATE\b)",
             r"ALTER (?:INDEX|SEQUENCE|VIEW|TYPE|FUNCTION) .* (?:RENAME|OWNED BY|ADD VALUE)\b",
-            r"DROP (?:INDEX|VIEW|TRIGGER|RULE|POLICY)\b",
-            r"DROP (?:FUNCTION|PROCEDURE|TYPE|DOMAIN|SCHEMA)\b(?!.*\bCASCADE$)",
+            r"DROP (?:INDEX|TRIGGER|RULE|POLICY)\b",
+            r"DROP (?:FUNCTION|PROCEDURE|TYPE|DOMAIN|SCHEMA|VIEW)\b(?!.*\bCASCADE$)",
         )
     )
 )
 _EMPTIES = pattern(
     r"(?:DROP TABLE(?: IF EXISTS)?|TRUNCATE(?: TABLE)?(?!.* CASCADE$)|DELETE FROM|UPDATE) (?:ONLY )?"
-    r"((?:<name>)(?: ?\*)?(?: ?, ?(?:ONLY )?<name>)*)"
+    r"((?:<name>)(?: ?\*)?(?: ?, ?(?:ONLY )?<name>(?: ?\*)?)*)"
 )
 _ALTER = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
 _CREATE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 _ADDED = pattern(r"ADD COLUMN (?:IF NOT EXISTS )?(<name>)")
 _DROPPED = pattern(r"DROP (?!CONSTRAINT )(?:COLUMN )?(?:IF EXISTS )?(<name>)(?: CASCADE| RESTRICT)?$")
 _CONVERTED = pattern(r"ALTER (?:COLUMN )?(<name>) (?:SET DATA )?TYPE (.*)")
+# After these, a name stands for other rows, or for more of them.
+_RENAMED = pattern(r"ALTER (?:TABLE|INDEX|SEQUENCE|VIEW) .* RENAME TO (<name>)$")
+_RENAMED_COLUMN = pattern(r"RENAME (?!TO |CONSTRAINT )(?:COLUMN )?<name> TO (<name>)$")
+_TAKEN_IN = pattern(r"ATTACH PARTITION (?:<name>)")
+_INHERITED = pattern(r"INHERIT (<name>)")
 _KEEPS_VALUES = pattern(
     r"(?:(?:ADD|DROP CONSTRAINT|VALIDATE CONSTRAINT|RENAME|ENABLE|DISABLE|(?:NO )?FORCE ROW LEVEL|CLUSTER ON|OWNER TO|"
     r"REPLICA IDENTITY|ATTACH PARTITION|DETACH PARTITION|(?:NO )?INHERIT)\b|(?:SET|RESET) \(|ALTER (?:COLUMN )?<name> "
@@ -57,6 +63,19 @@ _WIDER = {
     "character varying": [*_INTEGERS, "boolean", "date", "uuid", "character varying", "text"],
 }
 _ALIASES = {"int": "integer", "varchar": "character varying", "decimal": "numeric", "float": "double precision"}
+_CALLED = pattern(rf"({NAME}) ?\(")
+_WRITTEN = pattern(r"(?:INSERT INTO|UPDATE|DELETE FROM) (?:ONLY )?(<name>)")
+_HAS_CODE = text("""
+    SELECT EXISTS (
+      SELECT FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace
+      WHERE proname = ANY(CAST(:names AS text[])) AND nspname NOT IN ('pg_catalog', 'information_schema')
+    ) OR EXISTS (
+      SELECT FROM pg_class c WHERE c.oid = to_regclass(:table) AND (
+        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D')
+        OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1')
+      )
+    )
+""")
 _COLUMN = text("""
     SELECT attname, format_type(atttypid, NULL) AS type,
       information_schema._pg_char_max_length(atttypid, atttypmod) AS length
@@ -120,18 +139,25 @@ def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> lis
         None where that can't be predicted: a revision runs code of its own, reads the database to decide, has a
         statement that is not known to keep all rows, or renames what a later one drops.
     """
-    targets: dict[Target, str | None] = {}
+    targets: dict[Target, set[str | None]] = {}  # with the types to which a column is converted, None if it is dropped
     created: set[Target] = set()
+    moved: set[Target] = set()
     for step in steps:
         statements = offline_statements(step.revision, "downgrade")
         if statements is None or not all(map(_is_known, statements)):
             return None
+        if any(_calls_code(connection, statement) for statement in statements):
+            return None
         for statement in statements:
             created |= set(_created(statement))
-            targets |= dict(_changed(statement))
+            for target, type_ in _changed(statement):
+                if {(parts(table)[-1], column and parts(column)[-1]) for table, column in _with_table(target)} & moved:
+                    return None
+                targets.setdefault(target, set()).add(type_)
+            moved |= set(_moved(statement))
     losses = []
-    for (table, column_name), type_ in targets.items():
-        loss = _count(connection, table, column_name, type_)
+    for (table, column_name), types in targets.items():
+        loss = _count(connection, table, column_name, types)
         if loss is None and not created & {(table, column_name), (table, None)}:
             return None
         if loss is not None and loss.rows:
@@ -146,11 +172,38 @@ def _is_known(statement: str) -> bool:
     return bool(_KEEPS_ROWS.match(statement) or _EMPTIES.match(statement))
 
 
+def _calls_code(connection: Connection, statement: str) -> bool:
+    """Whether a statement that reads or writes rows calls a function, a trigger or a rule of the database's own."""
+    if not re.match(r"INSERT|UPDATE|DELETE|CREATE\b.* AS SELECT\b", statement, re.IGNORECASE):
+        return False
+    written = _WRITTEN.match(statement)
+    names = [parts(match[1])[-1] for match in _CALLED.finditer(statement)]
+    return bool(connection.scalar(_HAS_CODE, {"names": names, "table": written and written[1]}))
+
+
 def _created(statement: str) -> Iterator[Target]:
     if match := _CREATE.match(statement):
         yield match[1], None
     elif match := _ALTER.fullmatch(statement):
         yield from ((match[1], added[1]) for action in _actions(match[2]) if (added := _ADDED.match(action)))
+
+
+def _with_table(target: Target) -> set[Target]:
+    return {target, (target[0], None)}
+
+
+def _moved(statement: str) -> Iterator[Target]:
+    """The names, without a schema, that stand for other rows after a statement."""
+    if match := _RENAMED.match(statement):
+        yield parts(match[1])[-1], None
+    elif match := _ALTER.fullmatch(statement):
+        for action in _actions(match[2]):
+            if renamed := _RENAMED_COLUMN.match(action):
+                yield parts(match[1])[-1], parts(renamed[1])[-1]
+            elif _TAKEN_IN.match(action):
+                yield parts(match[1])[-1], None
+            elif inherited := _INHERITED.match(action):
+                yield parts(inherited[1])[-1], None
 
 
 def _changed(statement: str) -> Iterator[tuple[Target, str | None]]:
@@ -180,7 +233,7 @@ def _actions(text: str) -> list[str]:
 
 
 def _count(
-    connection: Connection, name: str, column_name: str | None = None, type_: str | None = None
+    connection: Connection, name: str, column_name: str | None = None, types: Collection[str | None] = (None,)
 ) -> DataLoss | None:
     """What is lost of a table or a column; None where there is none of this name."""
     table = find_table(connection, name)
@@ -193,8 +246,8 @@ def _count(
         if found is None:
             return None
         label = f"the column {name}.{column_name}"
-        rows = rows.where(column(found.attname).is_not(None))
-        if type_ is not None and _keeps_values(found.type, found.length, type_):
+        rows = rows.where(column(found.attname).is_distinct_from(None))  # IS NOT NULL asks for each part of a row
+        if all(type_ is not None and _keeps_values(found.type, found.length, type_) for type_ in types):
             return DataLoss(label, "")
     return DataLoss(label, _count_rows(connection, name, rows))
 

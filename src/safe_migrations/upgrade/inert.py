@@ -11,6 +11,9 @@ from sqlalchemy.types import TypeEngine
 
 _MODULES = {"alembic.op", "sqlalchemy", "sqlalchemy.sql", "sqlalchemy.types", "textwrap"}
 _VALUES = (str, bytes, int, float, tuple, list, dict, set, frozenset, type(None), ClauseElement, MetaData, TypeEngine)
+# What makes a connection, or tells whether there is one, so that the SQL written offline would be other SQL.
+_NOT_HARMLESS = {"create_engine", "engine_from_config", "create_async_engine", "create_pool_from_url", "get_bind"}
+_NOT_HARMLESS |= {"as_sql", "bind", "connection", "run_async"}
 _BUILTINS = {"dict", "enumerate", "int", "len", "list", "range", "reversed", "set", "sorted", "str", "tuple", "zip"}
 _EXPRESSIONS = (
     *(ast.Constant, ast.Attribute, ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Dict, ast.Set),
@@ -30,8 +33,24 @@ def is_inert(module: ModuleType, path: Path, function: str) -> bool:
         function: `upgrade` or `downgrade`; one that is missing does nothing.
     """
     tree = ast.parse(path.read_bytes())
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    return function not in functions or _Inspection(vars(module), functions).allows(functions[function])
+    functions = {
+        node.name: node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and _is_of_node(vars(module).get(node.name), node, module)
+    }
+    if function not in functions:  # missing, or imported, decorated, or made in some other way
+        return not hasattr(module, function)
+    return _Inspection(vars(module), functions).allows(functions[function])
+
+
+def _is_of_node(value: Any, node: ast.FunctionDef, module: ModuleType) -> bool:
+    """Whether a value of a module is the function that a node defines, and nothing around it."""
+    return (
+        isinstance(value, FunctionType)
+        and value.__module__ == module.__name__
+        and value.__code__.co_firstlineno == node.lineno
+        and not (node.decorator_list or value.__defaults__ or value.__kwdefaults__)
+    )
 
 
 class _Inspection:
@@ -54,7 +73,7 @@ class _Inspection:
             case ast.Call(func=called):
                 root = _root(called)
                 return isinstance(root, ast.Name | ast.Constant | ast.JoinedStr)  # methods of a text, among others
-            case ast.Attribute(attr="create_engine"):
+            case ast.Attribute(attr=attribute) if attribute in _NOT_HARMLESS:
                 return False
             case ast.Name(id=name) if name in self.functions and name not in local:
                 return name in self.allowed or self.allows(self.functions[name])
@@ -70,6 +89,8 @@ class _Inspection:
         if isinstance(value, ModuleType):
             return value.__name__ in _MODULES or value.__name__.startswith("sqlalchemy.dialects")
         if isinstance(value, FunctionType | type):
+            if value.__name__ in _NOT_HARMLESS or value.__module__.startswith("sqlalchemy.event"):
+                return False
             return value.__module__.partition(".")[0] in ("sqlalchemy", "textwrap")
         return isinstance(value, _VALUES)
 

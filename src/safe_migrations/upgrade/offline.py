@@ -16,7 +16,7 @@ from safe_migrations.postgres.sql import ddl
 from safe_migrations.postgres.statements import split
 from safe_migrations.upgrade.inert import is_inert
 from safe_migrations.upgrade.phases import refuse_unacknowledged
-from safe_migrations.upgrade.steps import refuse_exit
+from safe_migrations.upgrade.steps import load, refuse_exit
 
 _CONFIGURATION: dict[str, Any] = {"url": "postgresql+asyncpg://", "dialect_opts": {"paramstyle": "named"}}
 _OPTIONS = {"as_sql": True, "literal_binds": True}
@@ -45,9 +45,10 @@ def offline_statements(script: Script, function: str) -> list[str] | None:
     try:
         if not is_inert(script.module, Path(script.path), function):
             return None
+        # In a module of its own: what a function uses up, or adds to MetaData, it can't do again when it runs.
         with Operations.context(offline_context(output)):
-            getattr(script.module, function, lambda: None)()
-    except Exception:  # whatever a revision expected of a database
+            getattr(load(script), function, lambda: None)()
+    except (Exception, SystemExit):  # whatever a revision expected of a database
         return None
     return [plain for _, plain in split(output.getvalue())]
 
@@ -65,7 +66,7 @@ def run_offline(options: dict[str, Any], settings: dict[str, str]) -> None:
     configuration = {**_CONFIGURATION, **_OPTIONS, **options}
     context.configure(**configuration)
     function = context.get_context().opts["fn"]
-    if function.__name__ in ("upgrade", "downgrade"):
+    if getattr(function, "__name__", None) in ("upgrade", "downgrade"):
         context.configure(fn=partial(_with_backfills, function), **configuration)
     for name, value in settings.items():
         context.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))

@@ -2,10 +2,26 @@
 
 from functools import wraps
 from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
 
 from alembic.runtime.migration import RevisionStep
+from alembic.script import Script
 
 from safe_migrations.errors import RevisionError
+
+
+def load(script: Script) -> ModuleType | None:
+    """A module of a revision's file as in a new process, beside the one that Alembic has loaded.
+
+    Args:
+        script: the revision.
+    """
+    specification = spec_from_file_location(script.module.__name__, script.path)
+    if specification is None or specification.loader is None:
+        return None
+    module = module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def reload(step: RevisionStep) -> None:
@@ -14,10 +30,7 @@ def reload(step: RevisionStep) -> None:
     Args:
         step: that is about to be tried again.
     """
-    specification = spec_from_file_location(step.revision.module.__name__, step.revision.path)
-    if specification and specification.loader:
-        module = module_from_spec(specification)
-        specification.loader.exec_module(module)
+    if (module := load(step.revision)) is not None:
         step.revision.module = module
         step.migration_fn = module.upgrade if step.is_upgrade else module.downgrade
 
