@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from blocking_statement import AT_THE_GATE, GATE, wait_for
-from lock_holder import connect, end, said
+from lock_holder import connect, end, holding, said
 from sqlalchemy import URL, column, select, table
 
 from safe_migrations.errors import ConnectionFailedError
@@ -87,6 +87,36 @@ def test_a_server_process_that_stands_still_is_given_up(prepared: Service, datab
         assert "_gate.py" in sentence
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_a_timeout_of_the_revision_ends_no_statement_of_it(prepared: Service) -> None:
+    """Wherever the setting's name stands."""
+    prepared.environment["MIGRATION_STATEMENT_TIMEOUT"] = "1s"
+    set_config = (
+        "op.get_bind().execute(sa.text('SELECT set_config(:n, :v, true)'), {'n': 'statement_timeout', 'v': '0'})"
+    )
+    prepared.add_revision("long", f"{set_config}\nop.execute('SELECT pg_sleep(12)')")
+    prepared.succeed(*UPGRADE)
+
+
+def test_a_vacuum_that_waits_does_not_end_a_concurrent_build(prepared: Service, database: URL) -> None:
+    """Which keeps neither readers nor writers waiting, and would begin anew."""
+
+    async def vacuum() -> None:
+        connection = await connect(database, "vacuum")
+        await connection.execute("VACUUM other_0")
+        await connection.close()
+
+    prepared.environment["MIGRATION_LOCK_TIMEOUT"] = "200ms"
+    prepared.add_revision("index", "op.create_index_concurrently('ix_other', 'other_0', ['id'])")
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        with holding(database, "INSERT INTO other_0 VALUES (1)"):
+            process = prepared.start(*UPGRADE)
+            wait_for(database, "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'")
+            waiting = executor.submit(asyncio.run, vacuum())
+            time.sleep(2)
+        assert "did not get a lock" not in end(process)
+        waiting.result()
 
 
 @pytest.mark.parametrize("limit", [20, 17])

@@ -38,6 +38,7 @@ def prepared(service: Service, to_head: ToHead) -> Service:
         INSERT + '\nop.execute("COMMIT AND CHAIN")\nop.execute("ROLLBACK AND CHAIN")',
         INSERT + "\nop.get_bind().commit()",
         f"with op.get_context().autocommit_block():\n    {INSERT}",
+        INSERT + "\nop.execute('COMMIT')\nop.create_index_concurrently('ix_applied', 'applied', ['revision'])",
     ],
 )
 def test_what_has_committed_is_not_tried_again(prepared: Service, database: URL, leave: str) -> None:

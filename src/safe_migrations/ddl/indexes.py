@@ -254,7 +254,7 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
     wait = milliseconds(timeouts.retry_window or timeouts.lock_timeout)
     settings = {"lock_timeout": wait, "statement_timeout": "0ms"}
     if transaction:
-        transaction.is_suspended = True
+        transaction.suspend(operations.get_bind())
     with context.autocommit_block():
         before = {name: timeouts.session_settings()[name] for name in settings}
         if not context.as_sql:

@@ -18,6 +18,7 @@ class RevisionTransaction:
     Attributes:
         timeouts: of the migration.
         is_suspended: whether an operation that can be repeated has left it, and will begin another one.
+        was_ended: whether the revision itself had ended it before such an operation.
     """
 
     def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
@@ -28,6 +29,7 @@ class RevisionTransaction:
             timeouts: of the migration.
         """
         self.timeouts = timeouts
+        self.was_ended = False
         connection.info[_KEY] = self
         self.note(connection)
 
@@ -50,6 +52,15 @@ class RevisionTransaction:
         connection.execute(_SAVEPOINT)
         self._begun: Any = connection.scalar(_BEGUN)
         self.is_suspended = False
+
+    def suspend(self, connection: Connection) -> None:
+        """Leave the transaction for an operation that can be repeated.
+
+        Args:
+            connection: which runs the revision.
+        """
+        self.was_ended |= not self.is_current(connection)
+        self.is_suspended = True
 
     def is_current(self, connection: Connection) -> bool:
         """Whether the connection is still in the noted transaction, which must not have failed.

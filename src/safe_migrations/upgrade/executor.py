@@ -185,7 +185,8 @@ class Executor:
             self._left_transaction = True
 
     def _note_statement(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        if "statement_timeout" in statement.lower():  # the revision has a timeout of its own
+        # The revision has a timeout of its own; set_config() may have the name as a parameter.
+        if any(word in statement.lower() for word in ("statement_timeout", "set_config")):
             self._has_deadline = False
         self._driver_connection = connection.connection.driver_connection
         self._statement_begun = time.monotonic()
@@ -222,6 +223,7 @@ class Executor:
                 function(**arguments)
                 self._left_transaction |= not transaction.is_current(connection)
             except Exception as error:
+                self._left_transaction |= transaction.was_ended
                 if not (transaction.is_suspended or is_disconnect(_origin(error))):
                     self._left_transaction |= not transaction.has_failed(connection)
                 raise
@@ -242,7 +244,9 @@ class Executor:
             seconds = time.monotonic() - since
             # A try that waits for a lock ends soon, and is reported then; a concurrent build waits longer.
             ends_soon = bool(blocking) and seconds < self._timeouts.lock_timeout + 1
-            if blocking and not self._ended_for_others and await self._blocks_others_for_long():
+            # A concurrent build blocks neither reads nor writes, so that a VACUUM may wait for it.
+            builds = self._transaction is not None and self._transaction.is_suspended
+            if blocking and not (builds or self._ended_for_others) and await self._blocks_others_for_long():
                 self._ended_for_others = True
                 with suppress(SQLAlchemyError, OSError):
                     await self._control.execute(_CANCEL, {"pid": self._pid})
