@@ -87,6 +87,14 @@ def test_a_revision_that_exits_has_failed(prepared: Service, ending: str) -> Non
     assert "_exits.py" in process.stderr
 
 
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_file_that_exits_can_not_be_read(prepared: Service, status: int) -> None:
+    prepared.add_revision("exits", "pass", declarations=f"raise SystemExit({status})")
+    process = prepared.run(*UPGRADE)
+    assert process.returncode == RevisionError.exit_status
+    assert "_exits.py" in process.stderr
+
+
 def test_a_function_that_nobody_knows_is_guarded(prepared: Service, database: URL) -> None:
     """Alembic's documented way to run revisions of one's own choice: it migrated what `alembic upgrade` refuses."""
     program = """

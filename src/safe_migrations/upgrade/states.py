@@ -103,7 +103,7 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
             script_directory.get_heads()
     except CommandError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that ends the process would end it with its own exit status
         frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError):
             frames.append((error.filename or "", error.lineno))
