@@ -81,6 +81,14 @@ def test_the_next_try_begins_as_a_new_process_does(
     assert fetch(database, "SELECT count(*) FROM applied") == [(rows,)]
 
 
+def test_a_file_that_can_not_be_loaded_twice_is_named(prepared: Service, database: URL) -> None:
+    shared = "import config\nconfig.count = getattr(config, 'count', 0) + 1\nassert config.count < 2"
+    prepared.add_revision("counts", ADD, declarations=shared)
+    with holding(database):
+        sentence = said(end(prepared.start(*UPGRADE), RevisionError.exit_status))
+    assert "_counts.py" in sentence
+
+
 def test_a_type_of_the_rolled_back_try_is_forgotten(prepared: Service, database: URL) -> None:
     body = """
     kind = sa.Enum("a", "b", name="kind")

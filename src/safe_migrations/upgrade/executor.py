@@ -199,13 +199,13 @@ class Executor:
             step = self._remaining[0]
             self._running = False
             refuse_unready(connection, step)
+            self._running = True
             if self._tries > 1:
                 reload(step)
             elif self._applied:
                 connection.connection.run_async(reset_settings)
             self._observe(step, connection)
             self._has_deadline = self._timeouts.statement_timeout > 0
-            self._running = True
             yield step
             # Alembic asks for the next step after it has committed this one.
             self._applied.append(_file(self._remaining.popleft()))
