@@ -105,6 +105,15 @@ def test_a_type_of_the_rolled_back_try_is_forgotten(prepared: Service, database:
     assert fetch(database, "SELECT count(*) FROM thing") == [(1,)]
 
 
+def test_a_revision_may_begin_with_the_level_of_its_transaction(prepared: Service, database: URL) -> None:
+    """PostgreSQL takes it before any query only. In the first revision of a run, Alembic has read its version table."""
+    prepared.add_revision("first", "pass")
+    level = 'op.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")'
+    prepared.add_revision("level", f"{level}\n{INSERT}\n{ADD}")
+    prepared.succeed(*UPGRADE)
+    assert fetch(database, "SELECT count(*) FROM applied") == [(1,)]
+
+
 def test_a_prepared_transaction_is_ended_by_its_name(render: Render) -> None:
     """It holds its locks without a session, so there is none to end."""
     service = render()

@@ -43,6 +43,15 @@ class RevisionTransaction:
         noted: RevisionTransaction | None = connection.info.get(_KEY)
         return noted
 
+    @staticmethod
+    def forget(connection: Connection) -> None:
+        """Note that no transaction of a revision is known on a connection.
+
+        Args:
+            connection: which runs the next revision.
+        """
+        connection.info.pop(_KEY, None)
+
     def note(self, connection: Connection) -> None:
         """Note the transaction that the connection is in now.
 

@@ -8,6 +8,7 @@ See https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
 import asyncio
 import logging
 import os
+import re
 import time
 import traceback
 from collections import deque
@@ -47,6 +48,7 @@ from safe_migrations.upgrade.steps import refuse_exit, reload
 log = logging.getLogger(__name__)
 
 MARGIN = 10.0  # seconds; how much later than its timeout the end of a statement may arrive
+_SET_TRANSACTION = re.compile(r"\s*SET\s+(?:LOCAL\s+)?TRANSACTION", re.IGNORECASE)  # has to come before any query
 _CANCEL = text("SELECT pg_cancel_backend(:pid)")
 _BLOCKS_OTHERS = text("""
     SELECT EXISTS (
@@ -110,6 +112,7 @@ class Executor:
         self._running = False  # whether a revision has begun; before that, Alembic reads its version table
         self._left_transaction = False  # whether it can't be rolled back as a whole
         self._transaction: RevisionTransaction | None = None  # of the revision that runs
+        self._is_noted = True  # whether that is not to be noted before the next statement
         self._driver_connection: Any = None  # asyncpg's
         self._statement_begun: float | None = None
         self._has_deadline = False  # whether the server is to end each statement by its timeout
@@ -185,6 +188,9 @@ class Executor:
             self._left_transaction = True
 
     def _note_statement(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if not (self._is_noted or self._left_transaction or _SET_TRANSACTION.match(statement)):
+            self._is_noted = True  # before the transaction is, because that takes statements
+            self._transaction = RevisionTransaction(connection, self._timeouts)
         # The revision has a timeout of its own; set_config() may have the name as a parameter.
         if any(word in statement.lower() for word in ("statement_timeout", "set_config")):
             self._has_deadline = False
@@ -218,15 +224,20 @@ class Executor:
 
         @wraps(function)  # Alembic logs its name
         def run(**arguments: Any) -> None:
-            self._transaction = transaction = RevisionTransaction(connection, self._timeouts)
+            RevisionTransaction.forget(connection)
+            self._transaction, self._is_noted = None, False
             try:
                 function(**arguments)
-                self._left_transaction |= not transaction.is_current(connection)
+                if (transaction := self._transaction) is not None:
+                    self._left_transaction |= not transaction.is_current(connection)
             except Exception as error:
-                self._left_transaction |= transaction.was_ended
-                if not (transaction.is_suspended or is_disconnect(_origin(error))):
-                    self._left_transaction |= not transaction.has_failed(connection)
+                if (transaction := self._transaction) is not None:
+                    self._left_transaction |= transaction.was_ended
+                    if not (transaction.is_suspended or is_disconnect(_origin(error))):
+                        self._left_transaction |= not transaction.has_failed(connection)
                 raise
+            finally:
+                self._is_noted = True
 
         step.migration_fn = run
 
