@@ -12,6 +12,7 @@ from sqlalchemy import URL
 
 from safe_migrations.errors import BackfillError, ConfigurationError, ConnectionFailedError, NotConfirmedError
 from support import NewRole, as_text, bare_environment, fetch, tables
+from warm_python import run_warm
 
 MODELS = {
     "models/base.py": "from sqlalchemy.orm import DeclarativeBase\n\n\nclass Base(DeclarativeBase):\n    pass\n",
@@ -102,7 +103,10 @@ class Project:
     def succeed(self, *command: str, status: int = 0, folder: Path | None = None) -> str:
         """Run a command that ends with a status and without a traceback; returns what it prints."""
         environment = bare_environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
-        process = subprocess.run(command, cwd=folder or self.folder, env=environment, capture_output=True, text=True)
+        folder = folder or self.folder
+        process = run_warm(command, folder, environment) or subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True
+        )
         printed = process.stdout + process.stderr
         assert (process.returncode, "Traceback" in printed) == (status, False), f"{command}: {printed}"
         return printed
@@ -156,10 +160,10 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
 @pytest.mark.parametrize(
     ("project", "driver", "starters"),
     [
-        ("async", "postgresql+asyncpg", 16),
-        ("generic", "postgresql+psycopg2", 4),
-        ("pyproject", "postgresql+psycopg", 4),
-        ("generic", "postgresql", 4),
+        ("async", "postgresql+asyncpg", 4),
+        ("generic", "postgresql+psycopg2", 2),
+        ("pyproject", "postgresql+psycopg", 2),
+        ("generic", "postgresql", 2),
     ],
     indirect=["project"],
 )
