@@ -72,7 +72,7 @@ def _can_fork(command: Sequence[str], folder: Path, environment: Mapping[str, st
     """Whether the start of the interpreter has nothing to do with what the command does."""
     if any(name.startswith(("PYTHON", "LC_", "TZ")) for name in environment):
         return False
-    if any(folder.joinpath(name).exists() for name in ("safe_migrations", "safe_migrations.py")):
+    if any(folder.glob("safe_migrations/*.py")) or folder.joinpath("safe_migrations.py").exists():
         return False  # a service of 1.x, whose package may come before the library
     return command[0] in SCRIPTS or (command[:2] == ("python", "-m") and command[2] in MODULES)
 
