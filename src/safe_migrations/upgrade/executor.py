@@ -257,7 +257,8 @@ class Executor:
             ends_soon = bool(blocking) and seconds < self._timeouts.lock_timeout + 1
             # A concurrent build blocks neither reads nor writes, so that a VACUUM may wait for it.
             builds = self._transaction is not None and self._transaction.is_suspended
-            if blocking and not (builds or self._ended_for_others) and await self._blocks_others_for_long():
+            # Again and again: a cancel that arrives between two statements ends none.
+            if blocking and not builds and await self._blocks_others_for_long():
                 self._ended_for_others = True
                 with suppress(SQLAlchemyError, OSError):
                     await self._control.execute(_CANCEL, {"pid": self._pid})

@@ -15,12 +15,18 @@ def load(script: Script) -> ModuleType | None:
 
     Args:
         script: the revision.
+
+    Raises:
+        RevisionError: the file ends the process.
     """
     specification = spec_from_file_location(script.module.__name__, script.path)
     if specification is None or specification.loader is None:
         return None
     module = module_from_spec(specification)
-    specification.loader.exec_module(module)
+    try:
+        specification.loader.exec_module(module)
+    except SystemExit as error:
+        raise RevisionError(f"{script.path} ended the process (SystemExit: {error.code})") from error
     return module
 
 
@@ -29,6 +35,9 @@ def reload(step: RevisionStep) -> None:
 
     Args:
         step: that is about to be tried again.
+
+    Raises:
+        RevisionError: the file ends the process.
     """
     if (module := load(step.revision)) is not None:
         step.revision.module = module
