@@ -78,7 +78,8 @@ def test_a_run_after_a_kill_changes_each_row_once(numbers: Service, database: UR
 
 
 def test_two_processes_share_the_work(numbers: Service, database: URL) -> None:
-    processes = [numbers.start(*BACKFILL, "number", "--workers", "2", "--nice-ratio", "0") for _ in range(2)]
+    # Slow enough for the second one to start before the first one has finished.
+    processes = [numbers.start(*BACKFILL, "number", "--workers", "2", "--nice-ratio", "3") for _ in range(2)]
     for process in processes:
         said, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
