@@ -7,9 +7,9 @@ from subprocess import Popen
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-from blocking_statement import wait_for
 from sqlalchemy import URL
 
+from blocking_statement import wait_for
 from support import as_text
 
 WAITING_FOR_A_LOCK = """

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lock_effects import error_name
 from sqlalchemy import URL, Executable
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from lock_effects import error_name
 
 SESSIONS = 4
 LONGEST_STALL = 3.0  # seconds; the lock timeout of a try, and what a busy machine adds

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from blocking_statement import wait_for
 from sqlalchemy import URL, Connection, MetaData, text
 
+from blocking_statement import wait_for
 from safe_migrations.backfill import running as backfill
 from safe_migrations.backfill.definition import backfill_names, is_complete, load_backfill, refuse_incomplete
 from safe_migrations.backfill.progress import Progress

@@ -15,10 +15,10 @@ from uuid import uuid4
 
 import pytest
 from alembic.util import CommandError
-from lock_effects import EVERYBODY, NOBODY, WRITERS, Bench, Effect, History
 from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import DBAPIError
 
+from lock_effects import EVERYBODY, NOBODY, WRITERS, Bench, Effect, History
 from safe_migrations.lint.rules import RULES
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database, drop_database

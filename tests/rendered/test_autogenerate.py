@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.script import Script
-from alembic_in_process import Inside, schema
 from sqlalchemy import URL, Column, ColumnElement, MetaData, Table
 
+from alembic_in_process import Inside, schema
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.upgrade.phases import EXPAND, phase_of, unacknowledged

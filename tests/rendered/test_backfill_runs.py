@@ -9,9 +9,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from blocking_statement import wait_for
 from sqlalchemy import URL
 
+from blocking_statement import wait_for
 from safe_migrations.errors import BackfillError
 from support import Service, fetch
 

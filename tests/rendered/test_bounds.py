@@ -7,10 +7,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from blocking_statement import AT_THE_GATE, GATE, wait_for
-from lock_holder import connect, end, holding, said
 from sqlalchemy import URL, column, select, table
 
+from blocking_statement import AT_THE_GATE, GATE, wait_for
+from lock_holder import connect, end, holding, said
 from safe_migrations.errors import ConnectionFailedError
 from support import NewRole, Service, ToHead, fetch
 from traffic import LONGEST_STALL, traffic

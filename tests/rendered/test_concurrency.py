@@ -3,9 +3,9 @@
 from subprocess import Popen
 
 import pytest
-from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from sqlalchemy import URL
 
+from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from safe_migrations.errors import LockedError
 from support import Service, ToHead, fetch
 

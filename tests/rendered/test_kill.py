@@ -15,11 +15,11 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg  # type: ignore[import-untyped]
-import blocking_statement
 import pytest
-from blocking_statement import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from sqlalchemy import URL
 
+import blocking_statement
+from blocking_statement import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import INTERRUPTED as INTERRUPTED_MESSAGE
 from safe_migrations.errors import ConnectionFailedError

@@ -10,9 +10,9 @@ from random import Random
 
 import pytest
 from alembic import command
-from alembic_in_process import Inside, schema
 from sqlalchemy import URL
 
+from alembic_in_process import Inside, schema
 from support import Render, tables
 
 ROUNDS = range(40)

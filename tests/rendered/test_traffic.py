@@ -6,10 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from blocking_statement import AT_THE_GATE, GATE, open_gate, wait_for
-from lock_holder import WAITING_FOR_A_LOCK, connect, end, holding, said, wait_for_a_try_that_fails
 from sqlalchemy import URL, text
 
+from blocking_statement import AT_THE_GATE, GATE, open_gate, wait_for
+from lock_holder import WAITING_FOR_A_LOCK, connect, end, holding, said, wait_for_a_try_that_fails
 from safe_migrations.errors import LockedError, RevisionError
 from support import Service, ToHead, fetch, tables
 from traffic import LONGEST_STALL, traffic

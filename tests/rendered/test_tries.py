@@ -1,9 +1,9 @@
 """What a revision that can't get its locks leaves behind, and what the next try finds."""
 
 import pytest
-from lock_holder import end, holding, said, wait_for_a_try_that_fails
 from sqlalchemy import URL
 
+from lock_holder import end, holding, said, wait_for_a_try_that_fails
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import ConnectionFailedError, RevisionError
 from safe_migrations.postgres.programs import find_programs

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import command
-from alembic_in_process import Inside
 from sqlalchemy import URL, MetaData
 
+from alembic_in_process import Inside
 from safe_migrations.upgrade.phases import EXPAND, phase_of
 from support import Render, fetch
 from traffic import LONGEST_STALL, SESSIONS, Traffic, traffic

@@ -10,9 +10,9 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from sqlalchemy import URL
 
+from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, commit, git, path_to_pdm
 from support import MypyCache, Service, as_text, fetch
 
