@@ -1,6 +1,7 @@
 """The command `safe-migrations`, and `python -m safe_migrations`: parse, call, and show errors."""
 
 import argparse
+import os
 import signal
 import sys
 
@@ -22,13 +23,18 @@ def main() -> None:
     # As Ctrl-C, which asyncio handles, so that a cancelled job leaves no copy of a database behind.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        sys.exit(arguments.function(arguments))
+        status = arguments.function(arguments)
+        sys.stdout.flush()
+        sys.exit(status)
     except MigrationError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # the reader has read enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if _is_of_alembic(error):  # such as an unknown revision
             sys.exit(str(error))

@@ -143,6 +143,37 @@ def test_what_state_tells_in_detail(at_head: Service, database: URL) -> None:
     assert at_head.run(*STATE, "--json", "--quick").returncode == 2
 
 
+def test_tables_that_no_model_has_are_named_and_not_read(at_head: Service, database: URL) -> None:
+    """SQLAlchemy warns of a type that it does not know when it reads a table."""
+    fetch(database, "CREATE TABLE archive (content xml)")
+    fetch(database, "CREATE TABLE measurement (day date) PARTITION BY RANGE (day)")
+    fetch(
+        database,
+        """DO $$ BEGIN FOR year IN 1000..1029 LOOP EXECUTE format(
+        'CREATE TABLE measurement_%s PARTITION OF measurement FOR VALUES FROM (%L) TO (%L)',
+        year, year || '-01-01', year + 1 || '-01-01'); END LOOP; END $$""",
+    )
+    process = at_head.run(*STATE, "--json")
+    years = [f"remove_table measurement_{year}" for year in range(1000, 1030)]
+    assert json.loads(process.stdout)["drift"] == ["remove_table archive", "remove_table measurement", *years]
+    assert process.stderr == ""
+    drift_lines = [line for line in at_head.run(*STATE).stdout.splitlines() if line.startswith("drift: ")]
+    assert "remove_table archive" in drift_lines[1]
+    assert len(drift_lines) < len(years)
+    assert "12 more" in drift_lines[-1]
+    pipe = at_head.run("bash", "-c", "set -o pipefail; safe-migrations state --json | true")
+    assert (pipe.returncode, pipe.stderr) == (141, "")
+
+
+def test_include_object_sees_whole_tables(at_head: Service, database: URL) -> None:
+    fetch(database, "CREATE TABLE archive (content text)")
+    fetch(database, "CREATE TABLE legacy (removed bool)")
+    env = at_head.folder / "alembic" / "env.py"
+    option = "include_object=lambda table, name, kind, *_: kind != 'table' or 'removed' not in table.columns, "
+    env.write_text(env.read_text().replace("run_env(", f"run_env({option}", 1))
+    assert json.loads(at_head.run(*STATE, "--json").stdout)["drift"] == ["remove_table archive"]
+
+
 def test_pending_revisions_have_a_phase(at_head: Service) -> None:
     one = at_head.add_revision("one", "pass")
     two = at_head.add_revision("two", "pass")
