@@ -110,7 +110,7 @@ def test_a_vacuum_that_waits_does_not_end_a_concurrent_build(prepared: Service, 
     prepared.environment["MIGRATION_LOCK_TIMEOUT"] = "200ms"
     prepared.add_revision("index", "op.create_index_concurrently('ix_other', 'other_0', ['id'])")
     with ThreadPoolExecutor(max_workers=1) as executor:
-        with holding(database, "INSERT INTO other_0 VALUES (1)"):
+        with holding(database, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1"):
             process = prepared.start(*UPGRADE)
             wait_for(database, "SELECT pid FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'")
             waiting = executor.submit(asyncio.run, vacuum())

@@ -4,10 +4,14 @@ import pytest
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.errors import RevisionError
+from blocking_statement import wait_for
+from lock_holder import end, holding, said
+from safe_migrations.errors import LockedError, RevisionError
 from support import MypyCache, Service, fetch
 
 CREATE = 'op.create_index_concurrently("ix_item_stamp", "item", ["created_at"], unique=True)'
+REBUILD = 'op.rebuild_index_concurrently("ix_item_stamp")'
+SHORT = {"MIGRATION_RETRY_WINDOW": "2s", "MIGRATION_LOCK_TIMEOUT": "500ms"}
 DROP = 'op.drop_index_concurrently("ix_item_stamp", table_name="item")'
 LONGER = ("SET lock_timeout = '300000ms';", "SET statement_timeout = '0ms';")
 AS_BEFORE = ("SET lock_timeout = '1000ms';", "SET statement_timeout = '900000ms';")
@@ -49,6 +53,40 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_goes_on(migrated: Se
     assert "20300101_0002_stamp.py:13 failed and was rolled back: could not create unique index" in sentence
     assert indexes(database) == OWN
     fetch(database, "UPDATE item SET created_at = now() WHERE name = 'b'")
+    migrated.succeed("alembic", "upgrade", "head")
+    assert indexes(database) == [("ix_item_stamp", True), *OWN]
+
+
+@pytest.mark.parametrize("operation", [CREATE, REBUILD, DROP])
+@pytest.mark.parametrize("hold", ["INSERT INTO item (name) VALUES ('c')", "SELECT * FROM item"])
+def test_a_transaction_that_does_not_end_leaves_the_index_as_it_was(
+    migrated: Service, database: URL, operation: str, hold: str
+) -> None:
+    """PostgreSQL would wait for that transaction half-way, with an invalid index that nobody can drop until it ends."""
+    if operation != CREATE:
+        fetch(database, "CREATE INDEX ix_item_stamp ON item (created_at)")
+    before = indexes(database)
+    migrated.add_revision("stamp", operation.replace(", unique=True", ""))
+    with holding(database, hold) as pid:
+        if (operation, hold[:6]) != (CREATE, "SELECT"):  # which no build waits for
+            sentence = said(end(migrated.start("alembic", "upgrade", "head", **SHORT), LockedError.exit_status))
+            assert "_stamp.py" in sentence
+            assert sentence.splitlines()[-1] == f"safe-migrations locks --terminate {pid}"
+            assert indexes(database) == before
+    migrated.succeed("alembic", "upgrade", "head")
+    assert indexes(database) == ([] if operation == DROP else [("ix_item_stamp", True)]) + OWN
+
+
+def test_what_a_build_has_to_leave_is_named(migrated: Service, database: URL) -> None:
+    """The build waits for a snapshot, and its index can't be dropped because of a writer who came later."""
+    migrated.add_revision("stamp", CREATE.replace(", unique=True", ""))
+    with holding(database, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1"):
+        process = migrated.start("alembic", "upgrade", "head", **SHORT)
+        wait_for(database, "SELECT indexrelid FROM pg_index WHERE indisready AND NOT indisvalid")
+        with holding(database, "INSERT INTO item (name) VALUES ('c')"):
+            sentence = said(end(process, LockedError.exit_status))
+            assert indexes(database) == [("ix_item_stamp", False), *OWN]
+            assert "ix_item_stamp" in sentence
     migrated.succeed("alembic", "upgrade", "head")
     assert indexes(database) == [("ix_item_stamp", True), *OWN]
 

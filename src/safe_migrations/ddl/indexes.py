@@ -5,7 +5,9 @@ repeated: after a failure or a kill, the next run drops the invalid index and bu
 See https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
@@ -15,9 +17,10 @@ from alembic.operations.ops import CreateIndexOp
 from sqlalchemy import text
 
 from safe_migrations.ddl.registration import register
-from safe_migrations.errors import ConfigurationError, RevisionError
+from safe_migrations.errors import ConfigurationError, LockedError, RevisionError
+from safe_migrations.postgres.catalog import sessions, transactions_of_index
 from safe_migrations.postgres.sql import ddl, qualified
-from safe_migrations.postgres.timeouts import load_timeouts, milliseconds
+from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, load_timeouts, milliseconds
 from safe_migrations.postgres.transaction import RevisionTransaction
 
 LONGEST_NAME = 63  # characters, in PostgreSQL
@@ -38,6 +41,9 @@ _LEFT_BY_REBUILDS = """
 """
 _HAS_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
 _GET = text("SELECT current_setting(:name)")
+_PAUSE = text("SELECT pg_sleep(0.2)")  # on the server, so that what runs beside this connection goes on
+
+log = logging.getLogger(__name__)
 
 
 class _ConcurrentOperation(MigrateOperation):
@@ -85,20 +91,17 @@ class CreateIndexConcurrentlyOp(_ConcurrentOperation):
 
     def run(self, operations: Operations) -> None:
         """Build the index."""
-        with _no_transaction(operations):
+        with _no_transaction(operations) as timeouts:
             index = _Index(operations, self)
-            if index.is_valid() is False:
-                index.drop()
             if index.is_valid():
                 index.check_definition()
                 return
-            try:
+            index.wait_for_transactions(timeouts, readers=index.is_valid() is False)
+            with index.undone(timeouts, index.drop):
+                if index.is_valid() is False:
+                    index.drop()
                 index.create()
                 index.check_valid()
-            except Exception:
-                with suppress(Exception):  # the connection may be gone; then the next run drops the index
-                    index.drop()
-                raise
 
 
 @register
@@ -124,8 +127,11 @@ class DropIndexConcurrentlyOp(_ConcurrentOperation):
 
     def run(self, operations: Operations) -> None:
         """Drop the index."""
-        with _no_transaction(operations):
-            _Index(operations, self).drop()
+        with _no_transaction(operations) as timeouts:
+            index = _Index(operations, self)
+            index.wait_for_transactions(timeouts, readers=True)
+            with index.undone(timeouts):
+                index.drop()
 
 
 @register
@@ -148,16 +154,13 @@ class RebuildIndexConcurrentlyOp(_ConcurrentOperation):
 
     def run(self, operations: Operations) -> None:
         """Rebuild the index."""
-        with _no_transaction(operations):
+        with _no_transaction(operations) as timeouts:
             index = _Index(operations, self)
+            index.wait_for_transactions(timeouts, readers=True)
             index.drop_left_by_rebuilds()
-            try:
+            with index.undone(timeouts, index.drop_left_by_rebuilds):
                 index.rebuild()
                 index.check_valid()
-            except Exception:
-                with suppress(Exception):
-                    index.drop_left_by_rebuilds()
-                raise
 
 
 class _Index:
@@ -177,13 +180,56 @@ class _Index:
         name = self.operation.table_name
         return qualified(self.operations.get_context().dialect, self.schema, name) if name else None
 
+    @property
+    def is_offline(self) -> bool:
+        return bool(self.operations.get_context().as_sql)
+
+    def wait_for_transactions(self, timeouts: Timeouts, *, readers: bool) -> None:
+        """Wait for those that the operation would wait for half-way, when nobody can undo it until they end."""
+        if self.is_offline:
+            return
+        connection = self.operations.get_bind()
+        wait = _wait(timeouts)
+        until, timer = time.monotonic() + wait, ReportTimer(1)
+        waiting = dict(transactions_of_index(connection, self.name, self.table, readers=readers))
+        while waiting:
+            left = until - time.monotonic()
+            if left <= 0:
+                blocking = sessions(connection, list(waiting.values()))
+                raise LockedError(
+                    f"Transactions that use the table of the index {self.name} did not end within "
+                    f"{duration_text(wait)} ({'; '.join(map(str, blocking))}). The index was not changed. Wait until "
+                    "these transactions end, or end them, then run the same command again. To end the first"
+                    f"{blocking[0].how_to_end}"
+                )
+            if timer.is_due():
+                blocking = sessions(connection, list(waiting.values()))
+                log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)))
+            connection.execute(_PAUSE)
+            current = transactions_of_index(connection, self.name, self.table, readers=readers)
+            waiting = {transaction: pid for transaction, pid in waiting.items() if transaction in current}
+
+    @contextmanager
+    def undone(self, timeouts: Timeouts, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """If the operation fails, undo it as far as that is possible, and note what is left."""
+        try:
+            yield
+        except Exception as error:
+            with suppress(Exception):  # the connection may be gone
+                _set(self.operations, {"lock_timeout": milliseconds(timeouts.lock_timeout)})
+                with suppress(Exception):
+                    undo()
+                if left := [*([self.name] if self.is_valid() is False else []), *self.left_by_rebuilds()]:
+                    error.add_note(f"Invalid indexes are left, which the next run drops: {', '.join(left)}.")
+            raise
+
     def is_valid(self) -> bool | None:
         """Whether queries can use it; None where it does not exist."""
         valid: bool | None = self._fetch(_IS_VALID)
         return valid
 
     def check_valid(self) -> None:
-        if not self.operations.get_context().as_sql and not self.is_valid():
+        if not self.is_offline and not self.is_valid():
             raise RevisionError(f"The index {self.name} is invalid after it was built; run the same command again.")
 
     def create(self, *, concurrently: bool = True) -> None:
@@ -197,14 +243,17 @@ class _Index:
         self.operations.invoke(create)
 
     def drop(self) -> None:
-        if self.operations.get_context().as_sql or self.is_valid() is not None:
+        if self.is_offline or self.is_valid() is not None:
             self.operations.execute(ddl("DROP INDEX CONCURRENTLY %(name)s", name=self.name))
 
     def rebuild(self) -> None:
         self.operations.execute(ddl("REINDEX INDEX CONCURRENTLY %(name)s", name=self.name))
 
+    def left_by_rebuilds(self) -> list[str]:
+        return list(self._fetch(_LEFT_BY_REBUILDS) or ())
+
     def drop_left_by_rebuilds(self) -> None:
-        for name in self._fetch(_LEFT_BY_REBUILDS) or ():
+        for name in self.left_by_rebuilds():
             self.operations.execute(ddl("DROP INDEX CONCURRENTLY %(name)s", name=name))
 
     def check_definition(self) -> None:
@@ -228,14 +277,14 @@ class _Index:
             )
 
     def _fetch(self, query: str) -> Any:
-        if self.operations.get_context().as_sql:
+        if self.is_offline:
             return None
         names = {"name": self.name, "table": self.table}
         return self.operations.get_bind().scalar(text(query), {key: names[key] for key in names if f":{key}" in query})
 
 
 @contextmanager
-def _no_transaction(operations: Operations) -> Iterator[None]:
+def _no_transaction(operations: Operations) -> Iterator[Timeouts]:
     """Leave the revision's transaction, which must have changed nothing, and set timeouts for the build."""
     context = operations.get_context()
     if context.opts.get("transaction_of_caller"):
@@ -250,9 +299,7 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
         )
     transaction = None if context.as_sql else RevisionTransaction.of(operations.get_bind())
     timeouts = transaction.timeouts if transaction else load_timeouts()
-    # A waiting build blocks neither reads nor writes, so it may wait as long as all tries together.
-    wait = milliseconds(timeouts.retry_window or timeouts.lock_timeout)
-    settings = {"lock_timeout": wait, "statement_timeout": "0ms"}
+    settings = {"lock_timeout": milliseconds(_wait(timeouts)), "statement_timeout": "0ms"}
     if transaction:
         transaction.suspend(operations.get_bind())
     with context.autocommit_block():
@@ -261,7 +308,7 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
             before = {name: operations.get_bind().scalar(_GET, {"name": name}) for name in settings}
         _set(operations, settings)
         try:
-            yield
+            yield timeouts
         except BaseException:
             with suppress(Exception):
                 _set(operations, before)
@@ -269,6 +316,11 @@ def _no_transaction(operations: Operations) -> Iterator[None]:
         _set(operations, before)
     if transaction:
         transaction.note(operations.get_bind())
+
+
+def _wait(timeouts: Timeouts) -> float:
+    """How long an operation waits: it blocks neither reads nor writes, so as long as all tries together."""
+    return timeouts.retry_window or timeouts.lock_timeout
 
 
 def _set(operations: Operations, settings: dict[str, str]) -> None:

@@ -125,6 +125,19 @@ def invalid_indexes(connection: Connection) -> list[InvalidIndex]:
     return [InvalidIndex(row.name, row.owner, row.relname) for row in rows]
 
 
+def transactions_of_index(connection: Connection, name: str, table: str | None, *, readers: bool) -> Mapping[str, int]:
+    """The transactions that have used the table of an index, and the pids of their sessions, 0 for a prepared one.
+
+    Args:
+        connection: to the database.
+        name: the index's, as SQL has it.
+        table: its table's, as SQL has it; None for an index that exists.
+        readers: whether transactions that have only read count.
+    """
+    parameters = {"name": name, "table": table, "readers": readers}
+    return {row.virtualtransaction: row.pid for row in connection.execute(_SQL["transactions_of_index"], parameters)}
+
+
 def blockers(connection: Connection, pid: int) -> list[Session]:
     """The sessions that block a session, see pg_blocking_pids().
 

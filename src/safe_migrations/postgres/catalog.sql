@@ -26,6 +26,17 @@ WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_(toast|temp)'
   )
 ORDER BY 1
 
+-- transactions_of_index --
+-- Not those of VACUUM and of other builds, which the operation itself waits for before it changes anything.
+SELECT virtualtransaction, coalesce(pid, 0) AS pid FROM pg_locks
+WHERE locktype = 'relation' AND granted AND pid IS DISTINCT FROM pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND relation = coalesce(
+    to_regclass(CAST(:table AS text)), (SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass(:name))
+  )
+  AND mode = ANY(CASE WHEN :readers
+    THEN ARRAY['AccessShareLock', 'RowShareLock', 'RowExclusiveLock'] ELSE ARRAY['RowExclusiveLock'] END)
+
 -- advisory_lock_holders --
 -- pg_locks shows a lock on a bigint as two halves, see https://www.postgresql.org/docs/current/view-pg-locks.html
 SELECT pid FROM pg_locks

@@ -282,7 +282,7 @@ class Executor:
     async def _pause(self, error: Exception) -> None:
         left = self._begun + self._timeouts.retry_window - time.monotonic()
         if left <= 0:
-            raise self._gave_up() from error
+            raise self._gave_up(error) from error
         pause = min(self._timeouts.pause(self._tries), left)
         log.warning(
             "%s %s (try %d) and was rolled back, so that other sessions continue; next try in %s, for at most %s%s",
@@ -296,20 +296,22 @@ class Executor:
     def _blocked_by(self) -> str:
         return f"; blocked by {'; '.join(map(str, self._blocking))}" if self._blocking else ""
 
-    def _gave_up(self) -> LockedError:
-        command = "To see it:\nsafe-migrations locks"
-        if self._blocking:
-            command = f"To end it{self._blocking[0].how_to_end}"
+    def _gave_up(self, error: Exception) -> LockedError:
+        tries = f"tries: {self._tries}, each of at most {duration_text(self._timeouts.lock_timeout)}, "
+        undone = "Each try was rolled back."
+        if self._transaction is not None and self._transaction.is_suspended:  # a concurrent build is one long try
+            tries, undone = "", " ".join(getattr(error, "__notes__", ["What it had begun was undone."]))
+        command = f"To end it{self._blocking[0].how_to_end}" if self._blocking else "To see it:\nsafe-migrations locks"
         return LockedError(
-            f"{_file(self._remaining[0])} did not get its locks (tries: {self._tries}, each of at most "
-            f"{duration_text(self._timeouts.lock_timeout)}, within MIGRATION_RETRY_WINDOW, "
-            f"{duration_text(self._timeouts.retry_window)}{self._blocked_by()}). Each try was rolled back. "
-            f"{self._progress()} Wait until the blocking transaction ends, or end it, then run the same command "
-            f"again. {command}"
+            f"{_file(self._remaining[0])} did not get its locks ({tries}within MIGRATION_RETRY_WINDOW, "
+            f"{duration_text(self._timeouts.retry_window)}{self._blocked_by()}). {undone} {self._progress()} Wait "
+            f"until the blocking transaction ends, or end it, then run the same command again. {command}"
         )
 
     def _failure(self, error: Exception) -> MigrationError:
         step, what = self._remaining[0], reason(error)
+        if isinstance(error, LockedError):
+            return LockedError(f"{_file(step)} did not get its locks. {self._progress()} {error}")
         if is_disconnect(error):
             return ConnectionFailedError(
                 f"The connection to PostgreSQL was lost while {_file(step)} ran ({what}); "
@@ -323,6 +325,7 @@ class Executor:
             )
         then = f"{what}. {self._progress()} {self._advice(error, what)}, then run the same command again."
         if self._running:
+            then = " ".join([*getattr(error, "__notes__", ()), then])
             return RevisionError(f"{_place(step, error)} failed and was rolled back: {then}")
         return MigrationError(f"Reading Alembic's version table failed: {then}")
 
