@@ -30,7 +30,7 @@ from safe_migrations.postgres import timeouts
 from safe_migrations.postgres.catalog import own_relations
 from safe_migrations.postgres.connection import client_environment, connected, run_async
 from safe_migrations.postgres.programs import find_programs
-from support import NewRole, at, fetch
+from support import NewRole, Render, at, fetch
 
 FAST = Pace(nice_ratio=0)
 RUN = "\nsafe-migrations backfill item_sku"  # the last line of a message
@@ -508,6 +508,12 @@ def test_the_slowest_standby_counts(told: URL) -> None:
     assert ask(told, Lag().measure) == ("", 0)
     tell(told, "'slow', 'streaming', '0/1', '1 h'")
     assert ask(told, Lag().measure) == ("slow", 3600)
+
+
+def test_state_on_a_standby_names_the_setting_of_the_primary(replicated: tuple[URL, URL], render: Render) -> None:
+    service = render()
+    service.configure(replicated[1])
+    assert "ORDERS_MIGRATION_DATABASE_URL" in service.run("safe-migrations", "state").stdout
 
 
 def test_a_standby_that_has_stopped_is_waited_for(

@@ -192,6 +192,13 @@ def test_an_invalid_index_that_a_pending_revision_builds_is_no_obstacle(at_head:
     assert tuple(index) == ("CREATE INDEX ix_item_name ON public.item USING btree (created_at)", True)
 
 
+def test_where_nothing_can_be_written_state_says_so(service: Service, database: URL) -> None:
+    name = database.database or ""
+    fetch(database, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    process = service.run(*STATE)
+    assert (process.returncode, "ORDERS_MIGRATION_DATABASE_URL" in process.stdout) == (3, True)
+
+
 def test_tables_of_an_extension_do_not_count(service: Service, database: URL) -> None:
     fetch(database, "CREATE EXTENSION pg_stat_statements")
     service.succeed("alembic", "upgrade", "head")

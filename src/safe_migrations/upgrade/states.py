@@ -14,7 +14,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from safe_migrations import revisions
 from safe_migrations.backfill.definition import COMMAND, required_backfills
@@ -49,6 +49,7 @@ class State:
         relations: tables and views, where there is no revision.
         invalid: indexes that a failed concurrent build has left, and that no pending revision builds.
         files: the files of `current` and `heads`, where this code has them.
+        is_read_only: whether the server accepts no writes, such as a standby.
     """
 
     database: str
@@ -59,6 +60,7 @@ class State:
     relations: tuple[str, ...]
     invalid: tuple[InvalidIndex, ...]
     files: Mapping[str, Path]
+    is_read_only: bool
 
     @property
     def revisions(self) -> str:
@@ -166,6 +168,7 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
         relations=tuple(relations),
         invalid=tuple(invalid_indexes(connection)),
         files={name: Path(known.path) for name, known in scripts.items() if known is not None},
+        is_read_only=connection.scalar(text("SHOW transaction_read_only")) == "on",
     )
     return state.excusing(state.pending)
 
@@ -202,6 +205,16 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
         state: the database's.
         service: whose database it is.
     """
+    meaning, following = _explain(state, service)
+    if state.is_read_only and state.name != AT_HEAD:
+        following = (
+            f"This server accepts no writes (a standby, or a read-only database): set {service.migration_url} to the "
+            f"server that does, first. {following}"
+        )
+    return meaning, following
+
+
+def _explain(state: State, service: Service) -> tuple[str, str]:
     url = service.settings
     name, database = state.name, repr(state.database)
     if name == revisions.SEVERAL_HEADS:
