@@ -434,10 +434,10 @@ def test_a_removal_along_with_other_changes(database: URL) -> None:
 
 
 def test_names_that_need_quotes(database: URL) -> None:
-    odd = 'it\'s "odd" %s :x'
-    upgrade(database, item(Enum("a", odd, name="My Status"), name="My table"))
-    upgrade(database, item(Enum(f"{odd}!", "a", odd, name="My Status"), name="My table"))
-    upgrade(database, item(Enum(odd, name="My Status"), name="My table", server_default=sa.text("NULL")))
+    odd = 'it\'s "odd" %s :x $replace_enum$'
+    upgrade(database, item(Enum("a", odd, name="My Status"), name='My "t".able'))
+    upgrade(database, item(Enum(f"{odd}!", "a", odd, name="My Status"), name='My "t".able'))
+    upgrade(database, item(Enum(odd, name="My Status"), name='My "t".able', server_default=sa.text("NULL")))
     assert values(database, '"My Status"') == [odd]
 
 

@@ -365,7 +365,9 @@ CASES = [
     Case(
         "unacknowledged",
         written("op.drop_table('item')").replace("phase", '# acknowledged = "the table item"  «\nphase', 1),
-        written("op.drop_constraint('c', 'item')"),
+        written("op.drop_table('item')", acknowledged="").replace(
+            "phase", '# acknowledged = "the table item"\nphase', 1
+        ),
     ),
     Case(
         "unacknowledged",  # one finding for all that the line asks about

@@ -742,7 +742,7 @@ def test_a_change(group: str, render: Render, url_of_each_version: URL) -> None:
     scripts = inside.autogenerate("change")
     assert written(scripts, cases) == {case.name: list(case.revisions) for case in cases}
 
-    asked = [Path(script.path).name for script in scripts if unacknowledged(Path(script.path))]
+    asked = [Path(script.path).name for script in scripts if unacknowledged(script)]
     findings = [each for each in inside.lint(scripts) if each.rule.name != "unwritten-backfill"]
     assert [each.path.name for each in findings if each.rule.name == "unacknowledged"] == asked
     assert {each.path.name for each in findings} == set(asked)
@@ -768,7 +768,7 @@ def written(scripts: Sequence[Script], cases: Sequence[Case]) -> dict[str, list[
     """What the revisions of each case declare and say."""
     found: dict[str, list[str]] = {case.name: [] for case in cases}
     for script in scripts:
-        danger = "!" if unacknowledged(Path(script.path)) else ""
+        danger = "!" if unacknowledged(script) else ""
         needs = getattr(script.module, "requires_backfill", None)
         title = (script.doc or "").removeprefix("change: ")
         text = f"{phase_of(script)}{danger}{f' <{needs}' if needs else ''}: {title}"
@@ -847,7 +847,7 @@ def test_a_table_that_no_backfill_can_fill_has_a_danger(render: Render, database
     inside.autogenerate("start")
     inside.alembic(command.upgrade, "head")
     inside.write_models(table % False)
-    first, *others = (unacknowledged(Path(script.path)) for script in inside.autogenerate("change"))
+    first, *others = (unacknowledged(script) for script in inside.autogenerate("change"))
     assert first is not None and {"t_bare", "who"} <= set(re.findall(r"\w+", first[1]))
     assert others == [None, None]
 

@@ -27,6 +27,8 @@ VALUES_ADDED = "values added"
 REPLACED = "replaced"
 DROPPED = "dropped"
 
+_QUOTE = postgresql.dialect().identifier_preparer.quote_identifier  # type: ignore[no-untyped-call]
+
 _ENUMS = text("""
     SELECT n.nspname AS schema, t.typname AS name, pg_type_is_visible(t.oid) AS visible,
       ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder) AS values
@@ -252,7 +254,8 @@ class _EnumComparison:
         return EnumChange(DROPPED, name.name, schema, [operation], [operation.reverse()], comment)
 
     def _written(self, column: _ColumnName) -> str:
-        return column.table if column.schema == self.default_schema else f"{column.schema}.{column.table}"
+        parts = [column.table] if column.schema == self.default_schema else [column.schema, column.table]
+        return ".".join(_QUOTE(part) if set(part) & set('."') else part for part in parts)
 
 
 def _create(name: str, wanted: _Wanted) -> EnumChange:

@@ -4,6 +4,7 @@ Columns refer to the type with `postgresql.ENUM(…, create_type=False)`, so tha
 See https://www.postgresql.org/docs/current/sql-altertype.html
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -173,7 +174,7 @@ class ReplaceEnumOp(EnumOperation):
             name: the type's name.
             values: all new values, in their order.
             columns: the table and the column of each column that has this type, or an array of it; the table as
-                `schema.table` if it has a schema.
+                `schema.table` if it has a schema, and a name with a dot in double quotes.
             schema: the type's.
         """
         operations.invoke(cls(name, values, columns, schema))
@@ -182,7 +183,7 @@ class ReplaceEnumOp(EnumOperation):
         """Replace the type, and convert the columns."""
         name, dialect = self.qualified_name(operations), operations.get_context().dialect
         columns = [
-            f"({_literal(qualified(dialect, *table.split('.')))}::regclass, {_literal(column)})"
+            f"({_literal(qualified(dialect, *_parts(table)))}::regclass, {_literal(column)})"
             for table, column in self.columns
         ]
         names = {
@@ -190,8 +191,17 @@ class ReplaceEnumOp(EnumOperation):
             "name": _literal(name),
             "values": ", ".join(map(_literal, self.values)),
             "columns": ", ".join(columns or ["(NULL::regclass, NULL)"]),
+            "tag": "replace_enum",
         }
+        while any(names["tag"] in value for value in self.values):
+            names["tag"] += "_"
         operations.execute(ddl(_SQL["replace_enum"].text, **names))
+
+
+def _parts(table: str) -> list[str]:
+    """Of a name in which double quotes are necessary around a dot only."""
+    parts = re.findall(r'"(?:[^"]|"")+"|[^.]+', table)
+    return [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts]
 
 
 def _literal(value: str) -> str:

@@ -2,7 +2,7 @@
 -- A default, a check or an index that names a value of the old type would not fit the new one. Each is dropped, and
 -- created again from its definition, in which both types have the same name. The server does this, so that it works
 -- offline as well.
-DO $replace_enum$
+DO $%(tag)s$
 DECLARE
     old_type CONSTANT regtype := %(name)s;
     old_array CONSTANT regtype := (SELECT typarray FROM pg_type WHERE oid = old_type);
@@ -49,4 +49,4 @@ BEGIN
     EXECUTE format('DROP TYPE %%s', old_type);
     FOREACH statement IN ARRAY coalesce(creates, '{}') LOOP EXECUTE statement; END LOOP;
 END
-$replace_enum$
+$%(tag)s$

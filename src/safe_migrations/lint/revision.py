@@ -49,7 +49,7 @@ class Revision:
     @cached_property
     def asked(self) -> tuple[int, str] | None:
         """The line that asks for an acknowledgement, and its text; None if there is none."""
-        return unacknowledged(self.path)
+        return unacknowledged(self.script)
 
     @property
     def acknowledged(self) -> bool:

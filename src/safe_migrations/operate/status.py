@@ -123,7 +123,12 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         found=found,
         next=following,
     )
-    return _with_drift(report, migration_context) if state.name in (AT_HEAD, UNTRACKED) else report
+    if state.name in (AT_HEAD, UNTRACKED):
+        report = _with_drift(report, migration_context)
+    if state.is_read_only and report.state != AT_HEAD:
+        primary = f"set {project.service.migration_url} to the server that accepts writes; this one accepts none"
+        return replace(report, next=f"First, {primary} (a standby, or a read-only database). {report.next}")
+    return report
 
 
 def _with_drift(report: Report, migration_context: MigrationContext) -> Report:

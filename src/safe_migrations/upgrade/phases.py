@@ -51,13 +51,15 @@ def up_to_contract(pending: Iterable[Script], *, contract: bool = False) -> list
     return [script for _, scripts in runs[:first] for script in scripts]
 
 
-def unacknowledged(path: Path) -> tuple[int, str] | None:
+def unacknowledged(script: Script) -> tuple[int, str] | None:
     """The line of a revision file that asks for an acknowledgement, and the danger it names; None without such a line.
 
     Args:
-        path: the revision file.
+        script: the revision; one that has an acknowledgement asks for none.
     """
-    text = path.read_text(encoding="utf-8")
+    if getattr(script.module, "acknowledged", None):
+        return None
+    text = Path(script.path).read_text(encoding="utf-8")
     line = _UNACKNOWLEDGED.search(text)
     return (text.count("\n", 0, line.start()) + 1, line[2]) if line else None
 
@@ -72,7 +74,7 @@ def refuse_unacknowledged(scripts: Iterable[Script]) -> None:
         NotConfirmedError: names the file and the line; nothing was changed.
     """
     for script in scripts:
-        if (request := unacknowledged(Path(script.path))) is not None:
+        if (request := unacknowledged(script)) is not None:
             line, danger = request
             raise NotConfirmedError(
                 f"{os.path.relpath(script.path)}:{line}: the danger of this revision is not acknowledged: {danger}. "

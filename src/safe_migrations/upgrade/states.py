@@ -205,16 +205,6 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
         state: the database's.
         service: whose database it is.
     """
-    meaning, following = _explain(state, service)
-    if state.is_read_only and state.name != AT_HEAD:
-        following = (
-            f"This server accepts no writes (a standby, or a read-only database): set {service.migration_url} to the "
-            f"server that does, first. {following}"
-        )
-    return meaning, following
-
-
-def _explain(state: State, service: Service) -> tuple[str, str]:
     url = service.settings
     name, database = state.name, repr(state.database)
     if name == revisions.SEVERAL_HEADS:
