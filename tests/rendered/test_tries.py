@@ -66,12 +66,15 @@ def test_a_lost_connection_after_a_commit_is_not_called_rolled_back(prepared: Se
         ("ROWS = ({'revision': str(number)} for number in range(3))", "op.bulk_insert(APPLIED, list(ROWS))", 3),
         ("ROWS = iter([{'revision': 'a'}])", "op.bulk_insert(APPLIED, list(ROWS))", 1),
         ("LEFT = [{'revision': 'a'}]", "op.bulk_insert(APPLIED, [LEFT.pop()])", 1),
+        ("from alembic_rows import ROWS", "op.bulk_insert(APPLIED, list(ROWS))", 1),
         ("", "op.bulk_insert(APPLIED, [{'revision': 'a'}])", 1),
     ],
 )
 def test_the_next_try_begins_as_a_new_process_does(
     prepared: Service, database: URL, module: str, body: str, rows: int
 ) -> None:
+    prepared.folder.joinpath("alembic", "alembic_rows.py").write_text("ROWS = iter([{'revision': 'a'}])\n")
+    prepared.environment["PYTHONPATH"] = "alembic"
     applied = 'APPLIED = sa.table("applied", sa.column("revision", sa.Text()))'
     prepared.add_revision("data", f"{body}\n{ADD}", declarations=f"{applied}\n{module}")
     with holding(database):

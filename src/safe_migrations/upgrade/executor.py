@@ -207,7 +207,7 @@ class Executor:
             refuse_unready(connection, step)
             self._running = True
             if self._tries > 1:
-                reload(step)
+                reload(step, os.path.abspath(context.script.dir))
             elif self._applied:
                 connection.connection.run_async(reset_settings)
             self._observe(step, connection)

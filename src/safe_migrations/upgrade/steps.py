@@ -1,7 +1,9 @@
 """A step of an upgrade or a downgrade: the function of a revision file that it runs."""
 
+import sys
 from functools import wraps
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import ModuleType
 
 from alembic.runtime.migration import RevisionStep
@@ -30,15 +32,19 @@ def load(script: Script) -> ModuleType | None:
     return module
 
 
-def reload(step: RevisionStep) -> None:
+def reload(step: RevisionStep, folder: str) -> None:
     """Load the revision's file again, so that its module is as in a new process: nothing in it is used up.
 
     Args:
         step: that is about to be tried again.
+        folder: of Alembic's files; what the revision imports from there is loaded again, too.
 
     Raises:
         RevisionError: the file ends the process.
     """
+    for name, imported in list(sys.modules.items()):
+        if Path(getattr(imported, "__file__", None) or "/").is_relative_to(folder):
+            del sys.modules[name]
     if (module := load(step.revision)) is not None:
         step.revision.module = module
         step.migration_fn = module.upgrade if step.is_upgrade else module.downgrade
