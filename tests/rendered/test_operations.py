@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from blocking_statement import wait_for
 from lock_holder import end, holding, said
 from safe_migrations.errors import LockedError, RevisionError
-from support import MypyCache, Service, fetch
+from support import MypyCache, Service, as_text, fetch
 
 CREATE = 'op.create_index_concurrently("ix_item_stamp", "item", ["created_at"], unique=True)'
 REBUILD = 'op.rebuild_index_concurrently("ix_item_stamp")'
@@ -150,6 +150,16 @@ def test_settings_are_the_build_s_own_and_restored(migrated: Service, database: 
     migrated.succeed("alembic", "upgrade", "head")
     (settings,) = fetch(database, "SELECT DISTINCT * FROM seen")
     assert tuple(settings) == ("1500ms", "20s")
+
+
+def test_the_settings_of_a_build_come_from_the_service_s_file(migrated: Service, database: URL) -> None:
+    """Not from os.environ, where only a config.py that env.py calls would have put them."""
+    run_env = f"from safe_migrations import run_env\n\nrun_env(database_url={as_text(database)!r})\n"
+    migrated.folder.joinpath("alembic", "env.py").write_text(run_env)
+    migrated.folder.joinpath(".env").write_text("MIGRATION_RETRY_WINDOW=1500ms\n")
+    migrated.add_revision("stamp", CREATE)
+    with holding(database, "INSERT INTO item (name) VALUES ('c')"):
+        assert "1.5 s" in said(end(migrated.start("alembic", "upgrade", "head"), LockedError.exit_status))
 
 
 def test_an_index_after_another_change_is_refused(migrated: Service, database: URL) -> None:
