@@ -163,6 +163,14 @@ def test_names_of_a_database_can_neither_act_nor_look_like_ours(service: Service
                 assert [HOSTILE.split(";")[0] in word for word in shlex.split(line)].count(True) == 1
 
 
+def test_a_column_of_a_database_writes_no_line_of_alembic_s_log(prepared: Service, database: URL) -> None:
+    (statement,) = fetch(database, "SELECT format('ALTER TABLE item ADD %I int', CAST(:name AS text))", name=HOSTILE)[0]
+    fetch(database, str(statement))
+    process = prepared.run("alembic", "check")
+    assert "Detected removed column" in process.stderr
+    assert not [line for line in process.stderr.splitlines() if line.startswith(("\x1b", "State"))]
+
+
 def test_settings_of_a_revision_end_with_it(prepared: Service) -> None:
     prepared.add_revision("sets", "op.execute('SET lock_timeout = 0')\nop.execute('SET DateStyle = German')")
     check = "assert op.get_bind().scalar(sa.text('SHOW {}')) == '{}'"

@@ -49,7 +49,8 @@ _INHERITED = pattern(r"INHERIT (<name>)")
 _KEEPS_VALUES = pattern(
     r"(?:(?:ADD|DROP CONSTRAINT|VALIDATE CONSTRAINT|RENAME|ENABLE|DISABLE|(?:NO )?FORCE ROW LEVEL|CLUSTER ON|OWNER TO|"
     r"REPLICA IDENTITY|ATTACH PARTITION|DETACH PARTITION|(?:NO )?INHERIT)\b|(?:SET|RESET) \(|ALTER (?:COLUMN )?<name> "
-    r"(?:(?:SET|DROP) (?:DEFAULT|NOT NULL)|DROP IDENTITY|ADD GENERATED|SET (?:GENERATED|STATISTICS|STORAGE))\b)"
+    r"(?:(?:SET|DROP) (?:DEFAULT|NOT NULL)|DROP IDENTITY|ADD GENERATED|SET (?:GENERATED|STATISTICS|STORAGE)|"
+    r"SET (?:START|INCREMENT|MINVALUE|MAXVALUE|NO|CACHE|CYCLE))\b)"
 )
 _ACTIONS = (_DROPPED, _CONVERTED, _KEEPS_VALUES)
 # Types to which values of other types are converted without a loss, where no USING says how.
@@ -74,6 +75,12 @@ _HAS_CODE = text("""
         EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D')
         OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1')
       )
+    )
+""")
+_HAS_TYPE_IN_USE = text("""
+    SELECT EXISTS (
+      SELECT FROM pg_type t JOIN pg_depend d ON d.refobjid IN (t.oid, t.typarray)
+      WHERE t.typrelid = to_regclass(:table) AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'n'
     )
 """)
 _COLUMN = text("""
@@ -146,7 +153,7 @@ def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> lis
         statements = offline_statements(step.revision, "downgrade")
         if statements is None or not all(map(_is_known, statements)):
             return None
-        if any(_calls_code(connection, statement) for statement in statements):
+        if any(_calls_code(connection, each) or _drops_a_type_in_use(connection, each) for each in statements):
             return None
         for statement in statements:
             created |= set(_created(statement))
@@ -179,6 +186,13 @@ def _calls_code(connection: Connection, statement: str) -> bool:
     written = _WRITTEN.match(statement)
     names = [parts(match[1])[-1] for match in _CALLED.finditer(statement)]
     return bool(connection.scalar(_HAS_CODE, {"names": names, "table": written and written[1]}))
+
+
+def _drops_a_type_in_use(connection: Connection, statement: str) -> bool:
+    """Whether a statement drops, with a table, the columns of other tables that have its rows as their type."""
+    if not re.match(r"DROP TABLE\b.* CASCADE$", statement, re.IGNORECASE):
+        return False
+    return any(connection.scalar(_HAS_TYPE_IN_USE, {"table": table}) for (table, _), _ in _changed(statement))
 
 
 def _created(statement: str) -> Iterator[Target]:
