@@ -18,7 +18,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-import asyncpg  # type: ignore[import-untyped]
 from copier import run_copy
 from rich import box
 from rich.console import Console
@@ -27,17 +26,21 @@ from sqlalchemy import URL
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # as pytest's pythonpath
 
+import bounds
+
+from blocking_statement import GATE
 from releases import VERSIONS, Releases, commit, git
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.databases import create_database
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.postgres.timeouts import load_timeouts
-from support import ROOT, TEMPLATE, Service, as_text, at, fetch, tables
+from support import ROOT, TEMPLATE, Service, at, fetch, tables
 
 UPGRADE = ("alembic", "upgrade", "head")
 CURRENT = ("alembic", "current")
 QUICK = ("safe-migrations", "state", "--quick")
+STATE, CHECK = ("safe-migrations", "state"), ("alembic", "check")
 
 COPIER_UPDATE = ("copier", "update", "--defaults", "--skip-answered", "--quiet")
 # `safe-migrations template-update`, without the checks that follow. -P: a service of 1.x has a package of that name.
@@ -64,6 +67,8 @@ STALL_GOAL = f"at most {load_timeouts({}).lock_timeout * 1.1:.1f} s"
 ADD_TABLE = """
 op.create_table("table_{number}", sa.Column("id", sa.BigInteger(), primary_key=True), sa.Column("amount", sa.Integer()))
 """
+ADD_TO_ENTRY = 'op.add_column("entry", sa.Column("note", sa.Text()))'
+ADD_TO_FIVE = 'for number in range(5):\n    op.add_column(f"other_{number}", sa.Column("note", sa.Text()))'
 ADD_COLUMN = 'op.add_column("item", sa.Column("note", sa.Text(), nullable=True))'
 
 
@@ -176,20 +181,65 @@ class Bench:
         service.succeed(*UPGRADE)
         return schema(database)
 
-    def stall(self) -> None:
-        """Readers of a table to which a revision adds a column while somebody's idle transaction holds a lock on it."""
-        pair = self.pair("stall", ADD_COLUMN)
-        stalls, upgrades = Times(), Times()
+    def stalls(self) -> None:
+        """Readers of what a revision changes while idle transactions hold a lock on it."""
+        partitions, others = ([f"{kind}_{number}" for number in range(10)] for kind in ("entry", "other"))
+        cases = (
+            (f"ADD COLUMN behind {IDLE:g} s of idle transaction", ADD_COLUMN, ["item"], IDLE, "SELECT id FROM item"),
+            ("ADD COLUMN, ten partitions in use", ADD_TO_ENTRY, partitions, 0.8, "SELECT id FROM entry"),
+            ("ADD COLUMN to five tables in use", ADD_TO_FIVE, others[:5], 0.8, "SELECT id FROM other_0"),
+        )
+        for title, body, holders, seconds, read in cases:
+            stalls, upgrades = Times(), Times()
+            measured = []
+            for service in self.pair(f"stall_{len(holders)}", bounds.TABLES, body):
+                database = self.new_database(service)
+                service.succeed("alembic", "upgrade", "+2")
+                measured.append(asyncio.run(bounds.longest_stall(service, database, holders, seconds, read)))
+            stalls.add(f"{title}: longest read", *(stall for stall, _ in measured))
+            upgrades.add(f"{title}: upgrade", *(whole for _, whole in measured))
+            self.row(f"{title}: longest read", stalls, STALL_GOAL)
+            self.row(f"{title}: upgrade", upgrades)
+
+    def silence(self) -> None:
+        """A server process that stops while it runs a statement whose timeout is 2 s."""
+        times = Times()
         measured = []
-        for service in pair:
+        for service in self.pair("silence", bounds.TABLES, GATE):
             database = self.new_database(service)
-            service.succeed("alembic", "upgrade", "+1")
-            measured.append(asyncio.run(longest_stall(service, database)))
-        stalls.add("longest stall of a reader", *(stall for stall, _ in measured))
-        upgrades.add(f"upgrade behind {IDLE:g} s idle", *(seconds for _, seconds in measured))
-        title = f"ADD COLUMN behind {IDLE:g} s of idle transaction"
-        self.row(f"{title}: longest read", stalls, STALL_GOAL)
-        self.row(f"{title}: upgrade", upgrades)
+            service.succeed("alembic", "upgrade", "+2")
+            measured.append(bounds.seconds_until_given_up(service, database))
+        title = "a silent server process is given up after"
+        times.add(title, *measured)
+        ours, stock, ratio = times.cells()
+        if measured[1] >= bounds.LONGEST:
+            stock, ratio = f"not in {bounds.LONGEST:g} s", ""
+        self.table.add_row(title, ours, stock, ratio, "-")
+
+    def connections(self) -> None:
+        """Connections of replicas that all start at once, while one of them migrates."""
+        numbers = []
+        for service in self.pair("connections", bounds.SLOW):
+            database = self.new_database(service)
+            with bounds.count_connections(database) as counted:
+                start_at_once(service, STARTERS)
+            numbers.append(max(counted))
+        progress(f"connections of {STARTERS} starters: ours {numbers[0]}, stock {numbers[1]}")
+        self.table.add_row(f"{STARTERS} at once: most connections", *map(str, numbers), "", "-")
+
+    def many_tables(self) -> None:
+        """A database with 10,000 tables that no model has."""
+        measured = []
+        for service, command in zip(self.pair("many_tables"), (STATE, CHECK), strict=True):
+            database = self.new_database(service)
+            service.succeed(*UPGRADE)
+            fetch(database, bounds.MANY_TABLES)
+            measured.append(bounds.seconds_and_memory(service, *command))
+        title = "state at 10,000 other tables, beside stock's check"
+        times = Times()
+        times.add(title, *(seconds for seconds, _ in measured))
+        self.row(title, times)
+        self.table.add_row(f"{title}: memory", *(f"{megabytes:.0f} MB" for _, megabytes in measured), "", "-")
 
     def histories(self) -> None:
         """Upgrades along histories of several lengths."""
@@ -224,7 +274,8 @@ def main() -> None:
     begun = time.perf_counter()
     with TemporaryDirectory(prefix="bench-") as folder, throw_away_cluster(find_programs(18, exactly=True)) as cluster:
         bench = Bench(cluster, Path(folder))
-        for measure in (bench.no_ops, bench.starters, bench.stall, bench.histories, bench.updates):
+        bounded = (bench.stalls, bench.silence, bench.connections, bench.many_tables)
+        for measure in (bench.no_ops, bench.starters, *bounded, bench.histories, bench.updates):
             with section(measure):
                 measure()
     console = Console(highlight=False)
@@ -301,43 +352,6 @@ def schema(database: URL) -> tuple[set[str], list[str]]:
     found = tables(database)
     revisions = fetch(database, "SELECT version_num FROM alembic_version") if "alembic_version" in found else []
     return found, [row.version_num for row in revisions]
-
-
-async def longest_stall(service: Service, database: URL) -> tuple[float, float]:
-    """Upgrade while a reader reads and an idle transaction is in the way: the longest read, and the whole upgrade."""
-    reader, idler = [await asyncpg.connect(as_text(database)) for _ in range(2)]
-    try:
-        begun = time.perf_counter()
-        upgrade = service.start(*UPGRADE)
-        idle = asyncio.create_task(stay_idle(idler))
-        ended = asyncio.create_task(asyncio.to_thread(upgrade.communicate))
-        longest = await longest_read(reader, ended)
-        seconds = time.perf_counter() - begun
-        await idle
-        if upgrade.returncode != 0:
-            raise RuntimeError(f"The upgrade behind an idle transaction failed:\n{(await ended)[1]}")
-        return longest, seconds
-    finally:
-        await reader.close()
-        await idler.close()
-
-
-async def stay_idle(connection: asyncpg.Connection) -> None:
-    """Read the table in a transaction, which keeps its lock, and do nothing for a while."""
-    async with connection.transaction():
-        await connection.fetch("SELECT id FROM item")
-        await asyncio.sleep(IDLE)
-
-
-async def longest_read(connection: asyncpg.Connection, ended: "asyncio.Task[tuple[str, str]]") -> float:
-    """Read the table again and again until the upgrade has ended: the longest read, in seconds."""
-    longest = 0.0
-    await connection.fetch("SELECT id FROM item")  # plans, and fills the caches
-    while not ended.done():
-        begun = time.perf_counter()
-        await connection.fetch("SELECT id FROM item")
-        longest = max(longest, time.perf_counter() - begun)
-    return longest
 
 
 if __name__ == "__main__":

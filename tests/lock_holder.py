@@ -52,3 +52,19 @@ def holding(database: URL, statement: str = "SELECT * FROM entry LIMIT 1") -> It
             yield connection.get_server_pid()
         finally:
             runner.run(connection.close())
+
+
+async def read_one_after_the_other(database: URL, names: list[str], seconds: float) -> None:
+    """Readers who have each read a table, and whose transactions end so many seconds apart.
+
+    Args:
+        database: with the tables.
+        names: of the tables.
+        seconds: from one to the next.
+    """
+    connections = [await connect(database, name) for name in names]
+    for connection, name in zip(connections, names, strict=True):
+        await connection.execute(f"BEGIN; LOCK TABLE {name} IN ACCESS SHARE MODE")
+    for connection in connections:
+        await asyncio.sleep(seconds)
+        await connection.close()

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL, column, select, table
 
 from blocking_statement import AT_THE_GATE, GATE, wait_for
-from lock_holder import connect, end, holding, said
+from lock_holder import connect, end, holding, read_one_after_the_other, said
 from safe_migrations.errors import ConnectionFailedError
 from support import NewRole, Service, ToHead, fetch
 from traffic import LONGEST_STALL, traffic
@@ -32,16 +32,6 @@ def prepared(service: Service, to_head: ToHead) -> Service:
     service.add_revision("tables", PARENT)
     to_head()
     return service
-
-
-async def read_one_after_the_other(database: URL, names: list[str], seconds: float) -> None:
-    """Readers who have each read a table, and whose transactions end so many seconds apart."""
-    connections = [await connect(database, name) for name in names]
-    for connection, name in zip(connections, names, strict=True):
-        await connection.execute(f"BEGIN; LOCK TABLE {name} IN ACCESS SHARE MODE")
-    for connection in connections:
-        await asyncio.sleep(seconds)
-        await connection.close()
 
 
 @pytest.mark.parametrize(

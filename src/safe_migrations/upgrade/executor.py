@@ -50,12 +50,9 @@ log = logging.getLogger(__name__)
 MARGIN = 10.0  # seconds; how much later than its timeout the end of a statement may arrive
 _SET_TRANSACTION = re.compile(r"\s*SET\s+(?:LOCAL\s+)?TRANSACTION", re.IGNORECASE)  # has to come before any query
 _CANCEL = text("SELECT pg_cancel_backend(:pid)")
-_BLOCKS_OTHERS = text("""
-    SELECT EXISTS (
-      SELECT FROM pg_locks
-      WHERE NOT granted AND clock_timestamp() - waitstart > make_interval(secs => :seconds)
-        AND pid <> :pid AND :pid = ANY(pg_blocking_pids(pid))
-    )
+_LONGEST_WAIT = text("""
+    SELECT extract(epoch FROM max(clock_timestamp() - waitstart))::float8 FROM pg_locks
+    WHERE NOT granted AND pid <> :pid AND :pid = ANY(pg_blocking_pids(pid))
 """)
 
 
@@ -244,7 +241,9 @@ class Executor:
     async def _watch(self, ended: asyncio.Event) -> None:
         """Note who blocks while they block, because afterwards nobody knows; and report what takes long."""
         since, timer = time.monotonic(), ReportTimer(1)
-        while not await _within(ended, min(0.5, self._timeouts.lock_timeout / 2)):
+        interval = regular = min(0.5, self._timeouts.lock_timeout / 2)
+        while not await _within(ended, interval):
+            interval = regular
             self._give_up_silent_server()
             blocking: list[Session] = []
             with suppress(SQLAlchemyError, OSError):
@@ -257,11 +256,13 @@ class Executor:
             ends_soon = bool(blocking) and seconds < self._timeouts.lock_timeout + 1
             # A concurrent build blocks neither reads nor writes, so that a VACUUM may wait for it.
             builds = self._transaction is not None and self._transaction.is_suspended
-            # Again and again: a cancel that arrives between two statements ends none.
-            if blocking and not builds and await self._blocks_others_for_long():
-                self._ended_for_others = True
-                with suppress(SQLAlchemyError, OSError):
-                    await self._control.execute(_CANCEL, {"pid": self._pid})
+            if blocking and not builds:
+                left = self._timeouts.lock_timeout - await self._longest_wait_of_others()
+                interval = min(regular, max(left, 0.05))
+                if left <= 0:  # again and again: a cancel that arrives between two statements ends none
+                    self._ended_for_others = True
+                    with suppress(SQLAlchemyError, OSError):
+                        await self._control.execute(_CANCEL, {"pid": self._pid})
             if self._remaining and not ends_soon and timer.is_due():
                 running = _file(self._remaining[0])
                 log.info("%s has been running for %s%s", running, duration_text(seconds), self._blocked_by())
@@ -272,12 +273,11 @@ class Executor:
         if self._has_deadline and begun and time.monotonic() - begun > self._timeouts.statement_timeout + MARGIN:
             self._driver_connection.terminate()
 
-    async def _blocks_others_for_long(self) -> bool:
-        """Whether a session has waited for this one, whatever locks it took, as long as one try may wait."""
+    async def _longest_wait_of_others(self) -> float:
+        """How long a session has waited for this one, whatever locks it took, in seconds."""
         with suppress(SQLAlchemyError, OSError):
-            parameters = {"pid": self._pid, "seconds": self._timeouts.lock_timeout}
-            return bool(await self._control.scalar(_BLOCKS_OTHERS, parameters))
-        return False
+            return float(await self._control.scalar(_LONGEST_WAIT, {"pid": self._pid}) or 0)
+        return 0.0
 
     async def _pause(self, error: Exception) -> None:
         left = self._begun + self._timeouts.retry_window - time.monotonic()
