@@ -153,6 +153,22 @@ def test_a_rehearsal_that_fails_says_where_and_leaves_nothing(
     assert fetch(server, DATABASES, pattern="%rehearsal%") == []
 
 
+@pytest.mark.parametrize("commit", ['op.execute("COMMIT")', "op.get_bind().commit()"])
+def test_a_rehearsal_names_the_revision_that_commits_by_itself(filled: Service, commit: str) -> None:
+    filled.add_revision("table", f'op.execute("CREATE TABLE entry (id int)")\n{commit}')
+    filled.add_revision("note", *COLUMN)
+    sentence = filled.fail(*SAFE, "rehearse", kind=RevisionError)
+    assert "0002_table.py" in sentence
+    assert "0003_note" not in sentence
+    assert sentence.endswith("\nsafe-migrations rehearse")
+
+
+def test_a_rehearsal_locks_no_table(filled: Service) -> None:
+    filled.add_revision("lock", 'op.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE NOWAIT")')
+    (rehearsed,) = json.loads(filled.succeed(*SAFE, "rehearse", "--json"))
+    assert rehearsed["locks"] == {"item": ["AccessExclusiveLock"]}
+
+
 def test_a_rehearsal_runs_the_backfills_that_a_revision_needs(filled: Service, database: URL) -> None:
     filled.add_revision("note", *COLUMN, declarations='phase = "expand"')
     filled.add_revision(

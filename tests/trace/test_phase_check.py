@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from alembic.config import Config
 from sqlalchemy import URL, text
+from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import NotConfirmedError, NotInstalledError, RevisionError
@@ -36,6 +37,9 @@ run_env(database_url="postgresql://", target_metadata=MetaData())
 # Of each case, with its name in the place of $.
 TABLE = "CREATE TABLE $ (id int PRIMARY KEY, other_id int, sku text, code varchar(10), qty int NOT NULL DEFAULT 0)"
 OTHER = "CREATE TABLE other_$ (id int PRIMARY KEY, name text)"
+
+
+ADD, ENDED = "op.add_column('item', sa.Column('name', sa.Text()))", "second.py failed .*ends its transaction itself"
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,14 @@ CASES = {
         "op.add_column('part_$', sa.Column('a', sa.Text()))\nop.add_column('$', sa.Column('a', sa.Text()))",
         r"locks several tables in one transaction, part_$ .*, part_$_1 .*, $ \(ACCESS EXCLUSIVE\)",
     ),
+    "scan_in_autocommit": unsafe(
+        """
+        with op.get_context().autocommit_block():
+            op.alter_column('$', 'sku', nullable=False)
+        """,
+        reads("ACCESS EXCLUSIVE", "postgresql_not_valid"),
+        CONTRACT,
+    ),
     "drop_column": unsafe("op.drop_column('$', 'sku')", r"drops the column $.sku, .*phase = \"contract\""),
     "drop_table": unsafe("op.drop_table('$')", r"drops the table $, "),
     "rename_column": unsafe("op.alter_column('$', 'sku', new_column_name='s')", r"renames the column $.sku to s, "),
@@ -191,6 +203,21 @@ CASES = {
         with op.get_context().autocommit_block():
             op.execute("ALTER TABLE $ ADD a text")
         op.add_column('other_$', sa.Column('a', sa.Text()))
+        """
+    ),
+    "lock_without_waiting": safe("op.execute('LOCK TABLE $ IN ACCESS EXCLUSIVE MODE NOWAIT')"),
+    "lock_in_a_moment": safe("op.execute(\"SET LOCAL lock_timeout = '1ms'\")\nop.execute('LOCK TABLE $')"),
+    "lock_until_free": safe(
+        """
+        for _ in range(1000):
+            try:
+                with op.get_bind().begin_nested():
+                    op.execute('LOCK TABLE $ NOWAIT')
+                break
+            except sa.exc.DBAPIError:
+                continue
+        else:
+            raise TimeoutError
         """
     ),
     "data": safe("op.execute(\"UPDATE $ SET sku = 'x' WHERE id > 0\")"),
@@ -330,8 +357,13 @@ def test_new_tables_are_nobodys_business(judged: dict[str, list[str]]) -> None:
             "second.py failed .*null",
         ),
         ("pass", '# acknowledged = "all is lost"', "not acknowledged: all is lost"),
+        (f"op.execute('COMMIT')\n{ADD}", "", ENDED),
+        (f"{ADD}\nop.execute('COMMIT AND CHAIN')", "", ENDED),
+        (f"{ADD}\nop.execute('ROLLBACK')", "", ENDED),
+        (f"op.execute('/* over */ END')\nop.execute('BEGIN')\n{ADD}", "", ENDED),
+        (f"{ADD}\nop.get_bind().commit()", "", ENDED),
     ],
-    ids=["rows", "acknowledgement"],
+    ids=["rows", "acknowledgement", "commit", "chain", "rollback", "own_transaction", "call"],
 )
 def test_a_revision_that_fails_ends_the_check(
     database: URL, tmp_path: Path, upgrade: str, declared: str, refusal: str
@@ -344,17 +376,46 @@ def test_a_revision_that_fails_ends_the_check(
 
 
 def test_locks_outside_a_transaction_are_seen(database: URL) -> None:
+    modes = {
+        "ALTER TABLE item ADD name text": "AccessExclusiveLock",
+        "VACUUM FULL item": "AccessExclusiveLock",
+        "CREATE INDEX CONCURRENTLY ix_item ON item (id)": "ShareUpdateExclusiveLock",
+        "REINDEX INDEX CONCURRENTLY ix_item": "ShareUpdateExclusiveLock",
+        "DROP INDEX CONCURRENTLY ix_item": "ShareUpdateExclusiveLock",
+        "DO 'BEGIN LOCK item IN SHARE MODE; PERFORM pg_sleep(0.2); COMMIT; END'": "ShareLock",
+    }
     fetch(database, "CREATE TABLE item (id int)")
 
-    async def run() -> Trace:
+    async def run(statement: str) -> Trace:
         async with (
             connected(at(database), isolation_level="AUTOCOMMIT") as connection,
             tracing(connection, at(database)) as trace,
         ):
-            await connection.execute(text("ALTER TABLE item ADD name text"))
+            await connection.execute(text(statement))
         return trace
 
-    assert run_async(run()).locks == {"item": ["AccessExclusiveLock"]}
+    assert {statement: run_async(run(statement)).locks["item"][-1] for statement in modes} == modes
+
+
+def test_what_needs_a_transaction_fails_outside_of_one(database: URL) -> None:
+    fetch(database, "CREATE TABLE item (id int)")
+
+    async def run() -> None:
+        async with (
+            connected(at(database), isolation_level="AUTOCOMMIT") as connection,
+            tracing(connection, at(database)),
+        ):
+            for statement in ("LOCK TABLE item", "-- now\nSAVEPOINT a"):
+                with pytest.raises(DBAPIError, match="can only be used in transaction blocks"):
+                    await connection.execute(text(statement))
+            await connection.execute(text("BEGIN"))
+            await connection.execute(text("ALTER TABLE item ADD name text"))
+            await connection.execute(text("ROLLBACK"))
+
+    run_async(run())
+    assert (
+        fetch(database, "SELECT attname FROM pg_attribute WHERE attname = 'name' AND attrelid = 'item'::regclass") == []
+    )
 
 
 SCHEMA = """

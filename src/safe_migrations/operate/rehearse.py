@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -20,7 +20,7 @@ from safe_migrations.postgres.catalog import find_table
 from safe_migrations.postgres.connection import Database, connected, parse_database_url, reason
 from safe_migrations.postgres.databases import drop_database
 from safe_migrations.postgres.timeouts import duration_text
-from safe_migrations.trace.copies import complete_backfills, upgrade
+from safe_migrations.trace.copies import complete_backfills, upgrade, verify
 from safe_migrations.trace.recorder import tracing
 from safe_migrations.upgrade.project import Project
 
@@ -101,21 +101,31 @@ async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
             report_progress(lambda seconds: log.info("%s has been running for %s", revision, duration_text(seconds)))
         )
         try:
-            await connection.run_sync(upgrade, project, revision)
-        except CommandError:
-            raise
-        except Exception as error:
-            file = os.path.relpath(project.script.get_revision(revision).path)
-            raise RevisionError(
-                f"{file} failed on a copy of the database: {reason(error)}. The database itself was not changed. "
-                "Correct the revision, then run this command again:\nsafe-migrations rehearse"
-            ) from error
+            with _explained(project, revision):
+                await connection.run_sync(upgrade, project, revision)
         finally:
             progress.cancel()
         seconds = time.monotonic() - begun
     async with connected(copy, isolation_level="AUTOCOMMIT") as connection:
+        with _explained(project, revision):
+            await connection.run_sync(verify, project, revision, trace)
         rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
     return Rehearsed(revision, round(seconds, 3), trace.locks, trace.rewritten, rows)
+
+
+@contextmanager
+def _explained(project: Project, revision: str) -> Iterator[None]:
+    """Say which revision failed, and what to do."""
+    try:
+        yield
+    except CommandError:
+        raise
+    except Exception as error:
+        file = os.path.relpath(project.script.get_revision(revision).path)
+        raise RevisionError(
+            f"{file} failed on a copy of the database: {reason(error)}. The database itself was not changed. "
+            "Correct the revision, then run this command again:\nsafe-migrations rehearse"
+        ) from error
 
 
 def _rows(connection: Connection, names: set[str]) -> dict[str, int]:

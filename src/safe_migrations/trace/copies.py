@@ -4,12 +4,15 @@ from argparse import Namespace
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from sqlalchemy import Connection
 
 from safe_migrations.backfill.definition import load_backfill, required_backfills
 from safe_migrations.backfill.running import Pace, run_backfill
+from safe_migrations.errors import RevisionError
 from safe_migrations.postgres.connection import Database
+from safe_migrations.trace.recorder import Trace
 from safe_migrations.upgrade.project import Project
 
 
@@ -40,3 +43,24 @@ def upgrade(connection: Connection, project: Project, revision: str) -> None:
     files = project.config.config_file_name, project.config.toml_file_name
     config = Config(*files, cmd_opts=Namespace(x=None), attributes={"connection": connection})
     command.upgrade(config, revision)
+
+
+def verify(connection: Connection, project: Project, revision: str, trace: Trace) -> None:
+    """Check that a revision has left its transaction to Alembic, and that the database is at this revision.
+
+    Args:
+        connection: to the copy, another one than the revision's.
+        project: the service's.
+        revision: which has just run.
+        trace: of the revision.
+
+    Raises:
+        RevisionError: the revision ended its transaction itself, or is not recorded.
+    """
+    recorded = MigrationContext.configure(connection, opts=project.version_options).get_current_heads()
+    if trace.ended_itself or revision not in recorded:
+        raise RevisionError(
+            "it ends its transaction itself (COMMIT, ROLLBACK, or commit() of the connection), so that a failure can't "
+            "undo the whole revision. Leave the transaction to Alembic; what can't run in a transaction belongs in "
+            "op.get_context().autocommit_block()"
+        )

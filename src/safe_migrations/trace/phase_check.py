@@ -2,17 +2,18 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from alembic.script import Script
 from alembic.util import to_tuple
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.errors import RevisionError
 from safe_migrations.history.frozen import new_revisions
 from safe_migrations.postgres.connection import Database, connected, reason
 from safe_migrations.postgres.sql import ddl
-from safe_migrations.trace.copies import complete_backfills, upgrade
+from safe_migrations.trace.copies import complete_backfills, upgrade, verify
 from safe_migrations.trace.recorder import MODES, Trace, tracing
 from safe_migrations.trace.seed import seed
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND, phase_of
@@ -53,11 +54,16 @@ async def check_phases(project: Project, database: Database) -> list[str]:
     for script in new_revisions(project.script):
         async with connected(database) as connection:
             for revision in {*to_tuple(script.down_revision, default=())} - applied:
-                await _upgrade(connection, project, revision)
+                with _explained(project.script.get_revision(revision)):
+                    await connection.run_sync(upgrade, project, revision)
             await _fill(script, database)
             await complete_backfills(project, script, database)
-            async with tracing(connection, database) as trace:
-                await _upgrade(connection, project, script.revision)
+            with _explained(script):
+                async with tracing(connection, database) as trace:
+                    await connection.run_sync(upgrade, project, script.revision)
+        async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+            with _explained(script):
+                await connection.run_sync(verify, project, script.revision, trace)
         applied.add(script.revision)
         sentences += not_allowed(trace, script)
     return sentences
@@ -69,12 +75,13 @@ async def _fill(script: Script, database: Database) -> None:
             print(f"{_file(script)}: {sentence}")
 
 
-async def _upgrade(connection: AsyncConnection, project: Project, revision: str) -> None:
+@contextmanager
+def _explained(script: Script) -> Iterator[None]:
+    """Say which revision failed."""
     try:
-        await connection.run_sync(upgrade, project, revision)
-    except DBAPIError as error:
-        file = _file(project.script.get_revision(revision))
-        raise RevisionError(f"{file} failed on tables with rows: {reason(error)}.") from error
+        yield
+    except (DBAPIError, RevisionError) as error:
+        raise RevisionError(f"{_file(script)} failed on tables with rows: {reason(error)}.") from error
 
 
 def not_allowed(trace: Trace, script: Script) -> list[str]:

@@ -1,13 +1,19 @@
 """What a revision does to the tables, observed while it runs: locks, scans, rewrites, and dropped objects.
 
+The revision's session reads its own locks before it releases them. Nothing here holds a lock or a snapshot while a
+statement of the revision runs, because the revision would meet it: NOWAIT fails then, and a revision that retries until
+it gets its lock never ends.
+
 See https://www.postgresql.org/docs/current/view-pg-locks.html; a table whose file changes was
 rewritten, and a scan of a whole table counts as a sequential scan, also in DDL.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, event, func, select
@@ -15,7 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.postgres.catalog import mask
 from safe_migrations.postgres.connection import Database, connected
-from safe_migrations.postgres.sql import ddl, read_sql
+from safe_migrations.postgres.sql import read_sql
+from safe_migrations.postgres.statements import split
 
 INTERVAL = 0.002  # seconds between two samples
 MODES = (  # from the weakest
@@ -29,6 +36,12 @@ MODES = (  # from the weakest
     "AccessExclusiveLock",
 )
 _BLOCK_WRITES = MODES[MODES.index("ShareLock") :]
+_CONCURRENTLY = "ShareUpdateExclusiveLock"  # on the table of an index
+# Outside a transaction they begin one, do nothing, or fail.
+_CONTROLS_TRANSACTION = re.compile(
+    r"(?:BEGIN|START|SET|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE|LOCK|DECLARE)\b", re.IGNORECASE
+)
+_NEEDS_NO_TRANSACTION = ("25001", "2D000")  # it can't run in one, or ends it
 
 _SQL = read_sql(__package__, "recorder.sql")
 
@@ -62,6 +75,7 @@ class Trace:
         broken: changes that break the running code, such as `drops the column item.name`.
         joined: pairs of tables that are always locked together: their foreign key was created or dropped, or one is a
             partition or a child of the other.
+        ended_itself: whether the revision has ended its transaction by a statement such as COMMIT.
     """
 
     locks: dict[str, list[str]] = field(default_factory=dict)
@@ -70,6 +84,7 @@ class Trace:
     rewritten: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     joined: list[tuple[str, str]] = field(default_factory=list)
+    ended_itself: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,22 +118,53 @@ class _Tracer:
         self._before = before
         self._oids = list(before.tables)
         self._scans: dict[int, int] = {}
+        self._begun: Any = None  # when the transaction began
+        self._is_alone = False  # whether the statement that runs has a transaction made for it
+
+    def listeners(self, connection: Connection) -> list[tuple[Any, str, Callable[..., Any]]]:
+        """The events of SQLAlchemy that are to be heard, each with its target."""
+        return [
+            (connection, "before_cursor_execute", self._note_begin),
+            (connection, "after_cursor_execute", self._note_statement),
+            (connection, "commit", self._note_commit),
+            (connection, "rollback", self._note_rollback),
+            (connection.engine, "do_execute", self._execute),
+            (connection.engine, "do_executemany", self._execute_many),
+        ]
 
     def note_locks(self, connection: Connection) -> dict[str, str]:
         """Record the locks that the session holds now, and return the strongest mode for each table."""
         held: dict[str, str] = {}
         for row in connection.execute(_SQL["locks"], {"pid": self._pid, "oids": self._oids}):
-            name = self._before.tables[row.oid].name
-            modes = {*self.trace.locks.get(name, []), row.mode}
-            self.trace.locks[name] = sorted(modes, key=MODES.index)
+            name = self._note_lock(row.oid, row.mode)
             held[name] = max(held.get(name, row.mode), row.mode, key=MODES.index)
         return held
 
-    def note_statement(
+    def _note_lock(self, oid: int, mode: str) -> str:
+        name: str = self._before.tables[oid].name
+        self.trace.locks[name] = sorted({*self.trace.locks.get(name, []), mode}, key=MODES.index)
+        return name
+
+    def _note_begin(
+        self, connection: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool
+    ) -> None:
+        """Note the transaction, before its first statement can end it."""
+        if not (self._begun or _is_own(context) or _is_autocommit(connection)):
+            self._begun = connection.scalar(_SQL["begun"])
+
+    def _note_commit(self, connection: Connection) -> None:
+        if self._begun:
+            self.trace.ended_itself |= connection.scalar(_SQL["begun"]) != self._begun
+        self._begun = None
+
+    def _note_rollback(self, _connection: Connection) -> None:
+        self._begun = None
+
+    def _note_statement(
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
     ) -> None:
         """Record the effects of a statement, on the session itself: other sessions see them after its end."""
-        if any(context.invoked_statement is own for own in (_SQL["scans"], _SQL["locks"])):
+        if _is_own(context):
             return
         scanned = self.count_scans(connection)
         strong = {name: mode for name, mode in self.note_locks(connection).items() if mode in _BLOCK_WRITES}
@@ -126,6 +172,42 @@ class _Tracer:
         for table in scanned:
             for locked in [table] if table in strong else strong:
                 self.trace.scans.append(Scan(table, locked, strong[locked], mask(statement)))
+        if self._is_alone:
+            self._is_alone = False
+            _control(connection, "COMMIT")
+
+    def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        return self._run_alone(partial(cursor.execute, statement, parameters), statement, context)
+
+    def _execute_many(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        return self._run_alone(partial(cursor.executemany, statement, parameters), statement, context)
+
+    def _run_alone(self, execute: Callable[[], Any], statement: str, context: Any) -> bool:
+        """Run a statement of AUTOCOMMIT in a transaction, which keeps its locks until they are recorded.
+
+        Returns whether the statement was run here.
+        """
+        connection = context.root_connection
+        if _is_own(context) or not _is_autocommit(connection) or _is_in_transaction(connection):
+            return False
+        if any(_CONTROLS_TRANSACTION.match(plain) for _, plain in split(statement)):
+            return False
+        _control(connection, "BEGIN")
+        try:
+            execute()
+            self._is_alone = True
+        except Exception as error:
+            _control(connection, "ROLLBACK")
+            if getattr(error, "sqlstate", None) not in _NEEDS_NO_TRANSACTION:
+                raise
+            before = self._indexes(connection)
+            execute()
+            for _, oid in before ^ self._indexes(connection):
+                self._note_lock(oid, _CONCURRENTLY)
+        return True
+
+    def _indexes(self, connection: Connection) -> set[tuple[int, ...]]:
+        return {tuple(row) for row in connection.execute(_SQL["indexes"], {"oids": self._oids})}
 
     def count_scans(self, connection: Connection) -> list[str]:
         """The tables that the session has scanned since the last call."""
@@ -140,15 +222,39 @@ class _Tracer:
         both = before.tables.keys() & after.tables.keys()
         changed = [before.tables[oid] for oid in both if before.tables[oid].file != after.tables[oid].file]
         self.trace.rewritten = sorted(row.name for row in changed if row.kind == "r")
+        for row in changed:
+            if row.kind == "r":
+                self._note_lock(row.oid, MODES[-1])
         self.trace.broken = sorted([*_broken_tables(before, after), *_broken_columns(before, after)])
         names = {oid: row.name for oid, row in (after.tables | before.tables).items()}
         pairs = {key[1:] for key in before.foreign_keys ^ after.foreign_keys} | before.children | after.children
         self.trace.joined = sorted((names[one], names[other]) for one, other in pairs if {one, other} <= names.keys())
 
 
+def _is_own(context: Any) -> bool:
+    """Whether a statement is one of this module."""
+    return any(context.invoked_statement is own for own in _SQL.values())
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    return connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+
+
+def _is_in_transaction(connection: Connection) -> bool:
+    """Whether the server is in a transaction, which SQLAlchemy may not have begun."""
+    driver_connection: Any = connection.connection.driver_connection
+    return bool(driver_connection.is_in_transaction())
+
+
+def _control(connection: Connection, statement: str) -> None:
+    cursor = connection.connection.cursor()
+    cursor.execute(statement)
+    cursor.close()
+
+
 @asynccontextmanager
 async def tracing(connection: AsyncConnection, database: Database) -> AsyncIterator[Trace]:
-    """Record what the connection does: after each statement, and by sampling for what runs outside a transaction.
+    """Record what the connection does: after each statement, and by sampling.
 
     Args:
         connection: runs a revision.
@@ -156,37 +262,29 @@ async def tracing(connection: AsyncConnection, database: Database) -> AsyncItera
     """
     pid = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
     await connection.rollback()
-    async with connected(database, isolation_level="REPEATABLE READ") as sampler:
+    async with connected(database, isolation_level="AUTOCOMMIT") as sampler:
         before = await sampler.run_sync(_Schema.read, database.service.version_table)
         tracer, finished = _Tracer(pid, before), asyncio.Event()
         await connection.run_sync(tracer.count_scans)
         await connection.rollback()
-        tables = [row.name for row in before.tables.values() if row.kind != "m"]
-        if tables:
-            await sampler.execute(ddl("LOCK TABLE %(names)s IN ACCESS SHARE MODE", names=", ".join(tables)))
-        event.listen(connection.sync_connection, "after_cursor_execute", tracer.note_statement)
-        sampling = asyncio.create_task(_sample(tracer, sampler, pid, finished))
+        listeners = await connection.run_sync(tracer.listeners)
+        for listener in listeners:
+            event.listen(*listener)
+        sampling = asyncio.create_task(_sample(tracer, sampler, finished))
         try:
             yield tracer.trace
         finally:
-            event.remove(connection.sync_connection, "after_cursor_execute", tracer.note_statement)
+            for listener in listeners:
+                event.remove(*listener)
             finished.set()
             await sampling
-        await sampler.rollback()
         tracer.compare(await sampler.run_sync(_Schema.read, database.service.version_table))
 
 
-async def _sample(tracer: _Tracer, sampler: AsyncConnection, pid: int, finished: asyncio.Event) -> None:
-    """Record the locks of statements outside a transaction, which end with the statement.
-
-    This session holds a snapshot, for which a concurrent build waits, and a lock on each table, for which a drop waits.
-    When the traced session waits, its locks are recorded, and this session ends its transaction.
-    """
+async def _sample(tracer: _Tracer, sampler: AsyncConnection, finished: asyncio.Event) -> None:
+    """Record the locks of statements that release them at their end: what can't run in a transaction, or fails."""
     while not finished.is_set():
-        held_up = await sampler.scalar(_SQL["held_up"], {"pid": pid})
         await sampler.run_sync(tracer.note_locks)
-        if held_up:
-            await sampler.rollback()
         with suppress(TimeoutError):
             await asyncio.wait_for(finished.wait(), INTERVAL)
 

@@ -8,8 +8,11 @@ WHERE pid = :pid AND relation = ANY(CAST(:oids AS oid[])) AND locktype = 'relati
 SELECT oid::bigint, pg_stat_get_numscans(oid) + pg_stat_get_xact_numscans(oid) AS scans
 FROM unnest(CAST(:oids AS oid[])) AS oid
 
--- held_up --
-SELECT pg_backend_pid() = ANY(pg_blocking_pids(:pid))
+-- begun --
+SELECT transaction_timestamp()
+
+-- indexes --
+SELECT indexrelid::bigint, indrelid::bigint FROM pg_index WHERE indrelid = ANY(CAST(:oids AS oid[]))
 
 -- tables --
 -- Without Alembic's table and those of the backfills, which hold no data of the service.
