@@ -1,9 +1,11 @@
 """Creating, copying and dropping databases on a real server."""
 
+import asyncio
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.databases import create_database, database_exists, drop_database
@@ -35,3 +37,18 @@ def test_drop_with_somebody_connected(server: URL, database: URL) -> None:
 
     run_async(drop_while_connected())
     assert not run_async(database_exists(at(server), str(database.database)))
+
+
+def test_cancelled_creation_leaves_nothing_and_drops_nothing_else(server: URL, database: URL) -> None:
+    async def cancel(name: str) -> "asyncio.Task[None]":
+        creating = asyncio.create_task(create_database(at(server), name))
+        await asyncio.sleep(0.01)
+        creating.cancel()
+        await asyncio.wait({creating})
+        return creating
+
+    name = f"cancelled_{uuid4().hex}"
+    assert run_async(cancel(name)).cancelled()
+    assert not run_async(database_exists(at(server), name))
+    assert isinstance(run_async(cancel(str(database.database))).exception(), DBAPIError)
+    assert run_async(database_exists(at(server), str(database.database)))

@@ -1,4 +1,6 @@
-"""Creating and dropping databases on a server."""
+"""Creating and dropping databases on a server, to the end: a server goes on after its client has been interrupted."""
+
+import asyncio
 
 from sqlalchemy import text
 
@@ -6,7 +8,7 @@ from safe_migrations.postgres.connection import Database, connected
 
 
 async def create_database(server: Database, name: str, template: str = "template1") -> None:
-    """Create a database.
+    """Create a database. If the task is cancelled meanwhile, the new database is dropped.
 
     Args:
         server: any database of the server, with a user who may create databases.
@@ -14,18 +16,22 @@ async def create_database(server: Database, name: str, template: str = "template
         template: the database to copy, without connections.
     """
     create = "SELECT format('CREATE DATABASE %I TEMPLATE %I', CAST(:name AS text), CAST(:template AS text))"
-    await _execute(server, create, name=name, template=template)
+    try:
+        await _finish(server, create, name=name, template=template)
+    except asyncio.CancelledError:
+        await drop_database(server, name)
+        raise
 
 
 async def drop_database(server: Database, name: str) -> None:
-    """Drop a database if it exists; its connections are ended.
+    """Drop a database if it exists; its connections are ended. A task that is cancelled meanwhile ends afterwards.
 
     Args:
         server: another database of the server, with a user who may drop this one.
         name: the database's name, unquoted.
     """
     drop = "SELECT format('DROP DATABASE IF EXISTS %I WITH (FORCE)', CAST(:name AS text))"
-    await _execute(server, drop, name=name)
+    await _finish(server, drop, name=name)
 
 
 async def database_exists(server: Database, name: str) -> bool:
@@ -38,6 +44,21 @@ async def database_exists(server: Database, name: str) -> bool:
     async with connected(server) as connection:
         query = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
         return bool(await connection.scalar(query, {"name": name}))
+
+
+async def _finish(server: Database, query: str, **names: str) -> None:
+    """Execute a statement to its end, however often the task is cancelled; the task ends afterwards."""
+    # In a thread, because Ctrl-C for the second time cancels each task of this loop.
+    work = asyncio.get_running_loop().run_in_executor(None, asyncio.run, _execute(server, query, **names))
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    work.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _execute(server: Database, query: str, **names: str) -> None:
