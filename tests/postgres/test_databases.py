@@ -30,7 +30,7 @@ def test_copy_of_another(server: URL, database: URL) -> None:
     run_async(drop_database(at(server), name))
 
 
-def test_drop_with_somebody_connected(server: URL, database: URL) -> None:
+def test_drop_with_a_session_connected(server: URL, database: URL) -> None:
     async def drop_while_connected() -> None:
         async with connected(at(database)):
             await drop_database(at(server), str(database.database))

@@ -47,7 +47,7 @@ def filled(at_head: Service, database: URL) -> Service:
 
 @asynccontextmanager
 async def traffic_jam(database: URL) -> AsyncIterator[tuple[int, int]]:
-    """Somebody holds a lock, and somebody waits for it; gives the pids of both."""
+    """One session holds a lock, and another one waits for it; gives the pids of both."""
     async with connected(at(database)) as holder, connected(at(database)) as waiter:
         await holder.exec_driver_sql("SET application_name = 'holder'")
         await waiter.exec_driver_sql("SET lock_timeout = 0")
@@ -70,7 +70,7 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
 
     async def look() -> None:
         async with traffic_jam(database) as (holding, waiting):
-            tree, told = filled.succeed(*SAFE, "locks"), filled.succeed(*SAFE, "locks", "--json")
+            tree, as_json = filled.succeed(*SAFE, "locks"), filled.succeed(*SAFE, "locks", "--json")
             refused = filled.fail(*SAFE, "locks", "--terminate", str(holding), kind=NotConfirmedError)
             ended = filled.run(*SAFE, "locks", "--terminate", str(holding), "--yes")
         ours = (f"pid {holding} ", f"pid {waiting} ")  # other tests use other databases of this server
@@ -81,8 +81,8 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
         )
         assert second.startswith(f"└─ pid {waiting} (user postgres, application waiter at 127.0.0.1, active for ")
         assert second.endswith("waits for AccessExclusiveLock on item")
-        assert "hunter2" not in tree + told
-        (root,) = (each for each in json.loads(told) if each["session"]["pid"] == holding)
+        assert "hunter2" not in tree + as_json
+        (root,) = (each for each in json.loads(as_json) if each["session"]["pid"] == holding)
         assert (root["session"]["pid"], root["waiting"][0]["session"]["pid"]) == (holding, waiting)
         assert refused.startswith(f"This ends pid {holding} ")
         assert refused.endswith("add --yes")
@@ -127,7 +127,7 @@ def pending(filled: Service) -> Service:
     return filled
 
 
-def test_a_rehearsal_tells_what_each_revision_does(pending: Service, database: URL, server: URL) -> None:
+def test_a_rehearsal_reports_what_each_revision_does(pending: Service, database: URL, server: URL) -> None:
     fetch(server, "SELECT 1")
     before = fetch(server, DATABASES, pattern="%rehearsal%")
     revisions = json.loads(pending.succeed(*SAFE, "rehearse", "--json"))
@@ -313,10 +313,10 @@ def test_a_long_queue_is_shown_once(filled: Service, database: URL) -> None:
             await asyncio.wait(attempts)
             return lines
 
-    first, *others = run_async(look())
+    first, *waiting = run_async(look())
     assert first.startswith("pid ")
-    assert len(others) == 12
-    assert all(line.startswith("└─ pid ") for line in others)
+    assert len(waiting) == 12
+    assert all(line.startswith("└─ pid ") for line in waiting)
 
 
 def test_a_revision_that_can_not_be_read_is_one_sentence(filled: Service) -> None:

@@ -302,7 +302,7 @@ def scratch(request: pytest.FixtureRequest, server: URL, thorough: bool) -> Iter
     with ExitStack() as stack:
         if request.param == 15:
             if not thorough:
-                pytest.skip("PostgreSQL 15 tells the same: pdm run test-all")
+                pytest.skip("PostgreSQL 18 covers it: pdm run test-all")
             try:
                 programs = find_programs(15, exactly=True)
             except NotInstalledError as error:
@@ -341,10 +341,10 @@ def test_what_is_said(judged: dict[str, list[str]], name: str) -> None:
     (sentences,) = said.values()
     expected = rf"\((expand|contract)\) {case.said.replace('$', name)}"
     assert any(re.match(expected, sentence) for sentence in sentences), sentences
-    assert len(sentences) == 1 or case.said != WRITES, "the scan of a table that is written anew says nothing more"
+    assert len(sentences) == 1 or case.said != WRITES, "a rewrite includes the scan"
 
 
-def test_new_tables_are_nobodys_business(judged: dict[str, list[str]]) -> None:
+def test_new_tables_are_not_checked(judged: dict[str, list[str]]) -> None:
     assert "first" not in judged
 
 

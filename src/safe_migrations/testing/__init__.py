@@ -124,7 +124,7 @@ def no_configuration(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.fixture(scope="session")
 def server(service: Service) -> Iterator[URL]:
-    """A database of a server where this user may create others."""
+    """A database of a server where this user may create databases."""
     variable = service.variable("TEST_DATABASE_URL")
     if given := service.variables.get(variable):
         yield parse_database_url(given, variable)
@@ -135,7 +135,7 @@ def server(service: Service) -> Iterator[URL]:
 
 @pytest.fixture(scope="session")
 def template_database(server: URL, service: Service) -> Iterator[Database]:
-    """A database at head, which others are copied from: faster than migrating each."""
+    """A database at head. The tests' databases are copies of it, which is faster than migrating each."""
     with throw_away_database(server, service) as database:
         database.alembic(command.upgrade, "head")
         yield database

@@ -1,8 +1,7 @@
 """What a revision does to the tables, observed while it runs: locks, scans, rewrites, and dropped objects.
 
-The revision's session reads its own locks before it releases them. Nothing here holds a lock or a snapshot while a
-statement of the revision runs, because the revision would meet it: NOWAIT fails then, and a revision that retries until
-it gets its lock never ends.
+The revision's session reads its own locks before it releases them. No other session locks a table meanwhile, or keeps
+a snapshot for longer than a query: NOWAIT would fail, and a revision that retries until it gets its lock would not end.
 
 See https://www.postgresql.org/docs/current/view-pg-locks.html; a table whose file changes was
 rewritten, and a scan of a whole table counts as a sequential scan, also in DDL.
@@ -37,11 +36,11 @@ MODES = (  # from the weakest
 )
 _BLOCK_WRITES = MODES[MODES.index("ShareLock") :]
 _CONCURRENTLY = "ShareUpdateExclusiveLock"  # on the table of an index
-# Outside a transaction they begin one, do nothing, or fail.
+# Outside a transaction these statements begin one, do nothing, or fail.
 _CONTROLS_TRANSACTION = re.compile(
     r"(?:BEGIN|START|SET|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE|LOCK|DECLARE)\b", re.IGNORECASE
 )
-_NEEDS_NO_TRANSACTION = ("25001", "2D000")  # it can't run in one, or ends it
+_NEEDS_NO_TRANSACTION = ("25001", "2D000")  # of statements that can't run in a transaction, or that end it
 
 _SQL = read_sql(__package__, "recorder.sql")
 
@@ -122,7 +121,7 @@ class _Tracer:
         self._is_alone = False  # whether the statement that runs has a transaction made for it
 
     def listeners(self, connection: Connection) -> list[tuple[Any, str, Callable[..., Any]]]:
-        """The events of SQLAlchemy that are to be heard, each with its target."""
+        """SQLAlchemy's events to listen to, each with its target."""
         return [
             (connection, "before_cursor_execute", self._note_begin),
             (connection, "after_cursor_execute", self._note_statement),
