@@ -1,5 +1,6 @@
 """What imports what: rooms import downwards only, and what has to be quick imports no library."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -16,12 +17,22 @@ importlib.import_module(sys.argv[1])
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
+PROGRAM_CALLS = ("subprocess.run", "subprocess.Popen", "asyncio.create_subprocess_exec", "os.execv", "os.system")
+
 
 def test_a_room_imports_only_from_rooms_below_it() -> None:
     """The contract is in pyproject.toml, and gives each room its place."""
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     process = subprocess.run(command, cwd=ROOT, env=bare_environment(), capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_each_call_of_a_program_chooses_its_environment() -> None:
+    """By default a program inherits everything, with what a `.env` file has added: `environment_of_programs`."""
+    for path in ROOT.joinpath("src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in PROGRAM_CALLS:
+                assert "env" in {keyword.arg for keyword in node.keywords}, f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize("module", ["safe_migrations", "safe_migrations.probe", "safe_migrations.cli"])

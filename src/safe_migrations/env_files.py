@@ -1,10 +1,12 @@
 """The `.env` files of a service. The probe reads them too, so python-dotenv is imported only if there is a file."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safe_migrations.errors import ConfigurationError, NotInstalledError
+
+_exported: dict[str, str] = {}  # what `export` has put into the environment
 
 
 def env_files(folder: Path) -> list[Path]:
@@ -39,6 +41,28 @@ def read_env_files(folder: Path, prefixes: Collection[str]) -> dict[str, str]:
         if os.access(file, os.R_OK) and file.stat().st_uid in trusted:
             variables |= {name: value for name, value in _read(file).items() if name.upper().startswith(starts)}
     return variables | (_read(nearest) if nearest.exists() else {})
+
+
+def export(variables: Mapping[str, str]) -> None:
+    """Put variables of `.env` files into the environment of this process, whose own variables win.
+
+    Args:
+        variables: from `read_env_files`.
+    """
+    for name, value in variables.items():
+        if not os.environ.get(name):
+            os.environ[name] = _exported[name] = value
+
+
+def environment_of_programs(*prefixes: str) -> dict[str, str]:
+    """The environment for another program: without what `export` has added, which may be a secret or code to load.
+
+    Args:
+        prefixes: of the variables that concern the program, wherever they come from.
+    """
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(prefixes) or _exported.get(name) != value
+    }
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -221,9 +221,7 @@ def load_env_files(folder: Path) -> None:
         NotInstalledError: there is a file, but no python-dotenv.
     """
     service = Service.read(folder / "alembic.ini")
-    for name, value in env_files.read_env_files(folder, service._prefixes).items():
-        if not os.environ.get(name):
-            os.environ[name] = value
+    env_files.export(env_files.read_env_files(folder, service._prefixes))
 
 
 def find_config_files(files: Sequence[str] = ()) -> tuple[Path, Path | None]:

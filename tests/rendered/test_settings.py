@@ -1,12 +1,16 @@
 """config.py in a rendering: .env found from anywhere, any password, no secret in any output."""
 
+import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 from dotenv import set_key
 from sqlalchemy import URL
 
-from support import NewDatabase, NewRole, Render, Service, tables
+from safe_migrations.postgres.programs import find_programs
+from support import NewDatabase, NewRole, Render, Service, as_text, bare_python, fetch, tables
 
 PASSWORDS = [
     "per%cent",
@@ -115,3 +119,32 @@ def test_url_of_a_platform_with_sslmode(service: Service, database: URL) -> None
     service.succeed("alembic", "upgrade", "head")
     service.environment = {"ORDERS_DATABASE_URL": url.replace("disable", "require")}
     assert "offers no TLS" in service.fail("alembic", "current")
+
+
+def test_other_programs_get_no_variable_of_the_env_file(at_head: Service, database: URL, tmp_path: Path) -> None:
+    """Neither secrets nor code to load; what the environment has, and PostgreSQL's own variables, they get."""
+    real = {name: find_programs(18) / name for name in ("pg_dump", "pg_restore")}
+    real["ruff"] = Path(str(shutil.which("ruff")))
+    (tmp_path / "programs").mkdir()
+    for name, path in real.items():
+        program = tmp_path / "programs" / name
+        program.write_text(f'#!/bin/sh\nenv >>{tmp_path}/{name}.log\nexec {path} "$@"\n')
+        program.chmod(0o755)
+    (at_head.folder / ".env").write_text(
+        f"ORDERS_DATABASE_URL={as_text(database)}\nAPP_SECRET=hunter2\nLD_PRELOAD=/missing.so\nPGTZ=UTC\n"
+    )
+    at_head.environment = {"OWN": "of-environment"}
+    fetch(database, "ALTER TABLE item ADD COLUMN note text")
+    python = str(bare_python(tmp_path / "bare"))  # without ruff, which is looked for beside it first
+    for command in (
+        ("safe_migrations", "backup", "file.dump"),
+        ("alembic", "revision", "--autogenerate", "-m", "drop the note"),
+    ):
+        process = at_head.run(python, "-m", *command, path=f"{tmp_path / 'programs'}{os.pathsep}{os.environ['PATH']}")
+        assert process.returncode == 0, process.stderr
+        assert "LD_PRELOAD" not in process.stderr
+    logs = {name: (tmp_path / f"{name}.log").read_text() for name in real}
+    for name, log in logs.items():
+        assert not re.search("APP_SECRET|LD_PRELOAD", log), name
+        assert "OWN=of-environment\n" in log
+        assert ("PGTZ=UTC\n" in log) is (name in ("pg_dump", "pg_restore"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alembic.util import CommandError
 
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import NotInstalledError
 from safe_migrations.history.numbering import keep_head
 from safe_migrations.revisions import assigned
@@ -41,5 +42,5 @@ def format_with_ruff(path: str) -> None:
     text = Path(path).read_text()
     unwritten = " op." not in text and len(assigned(text, "down_revision")) < 2
     for arguments in (["check", "--fix-only", *(["--ignore", "F401"] if unwritten else [])], ["format"]):
-        if subprocess.run([ruff, *arguments, "--quiet", path]).returncode != 0:
+        if subprocess.run([ruff, *arguments, "--quiet", path], env=environment_of_programs()).returncode != 0:
             raise CommandError(f"{path} was written but not formatted. Fix the error that ruff reports above.")

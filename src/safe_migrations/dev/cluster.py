@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import URL
 
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import EmbeddedPostgresError
 
 HOST = "127.0.0.1"
@@ -85,7 +86,8 @@ class Cluster:
 
     def version(self) -> str:
         """PostgreSQL's version, such as `18.6`."""
-        answer = subprocess.run([self.programs / "postgres", "--version"], capture_output=True, text=True, check=True)
+        command = [str(self.programs / "postgres"), "--version"]
+        answer = subprocess.run(command, env=environment_of_programs(), capture_output=True, text=True, check=True)
         return answer.stdout.split()[2]
 
     def url(self, database: str = "postgres") -> URL:
@@ -137,7 +139,7 @@ class Cluster:
     def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [*self._drop_root(), self.programs / program, "-D", self._data, *arguments]
         try:
-            return subprocess.run(command, capture_output=True, text=True)
+            return subprocess.run(command, env=environment_of_programs(), capture_output=True, text=True)
         except OSError as error:
             raise EmbeddedPostgresError(f"{command[0]} could not be run: {error}.") from error
 

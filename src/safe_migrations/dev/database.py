@@ -11,6 +11,7 @@ from typing import NoReturn
 from sqlalchemy import URL
 
 from safe_migrations.dev.cluster import Cluster
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import ConfigurationError, EmbeddedPostgresError, NotInstalledError
 from safe_migrations.postgres.connection import (
     Database,
@@ -142,4 +143,4 @@ def shell(database: Database) -> NoReturn:
             psql = shutil.which("psql", path=find_programs(database.service.postgres_version))
     if psql is None:
         raise NotInstalledError("psql", "dev")
-    os.execve(psql, [psql], os.environ | client_environment(database.url))
+    os.execve(psql, [psql], environment_of_programs("PG") | client_environment(database.url))

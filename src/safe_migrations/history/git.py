@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alembic.script import Script
 
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import HistoryError
 
 _MAIN = (
@@ -227,7 +228,7 @@ def environment_of_git() -> dict[str, str]:
 
     See https://git-scm.com/docs/git-config#ENVIRONMENT.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in _OF_HOOKS}
+    kept = {name: value for name, value in environment_of_programs().items() if name not in _OF_HOOKS}
     given = int(kept.get("GIT_CONFIG_COUNT") or 0)
     for number, (name, value) in enumerate(_SETTINGS.items(), given):
         kept |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import BackupError, LockedError, MigrationError
 from safe_migrations.postgres.connection import CONNECT_TIMEOUT, Database, client_environment, connected
 from safe_migrations.postgres.databases import create_database, drop_database
@@ -223,7 +224,7 @@ async def _run(
     tool: Tool, *arguments: str, database: Database | None = None, progress: Callable[[], str] = str
 ) -> tuple[int, str]:
     """Run a program, and return its exit status and standard error."""
-    inherited = {name: value for name, value in os.environ.items() if name not in REDIRECTING}
+    inherited = {name: value for name, value in environment_of_programs("PG").items() if name not in REDIRECTING}
     program = Path(tool.path).stem
     ours = {"PGCONNECT_TIMEOUT": f"{CONNECT_TIMEOUT:.0f}", "PGAPPNAME": f"safe_migrations {program}", "LC_ALL": "C"}
     environment = inherited | ours | (client_environment(database.url) if database is not None else {})

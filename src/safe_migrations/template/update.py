@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import TemplateError
 from safe_migrations.history.git import git
 from safe_migrations.template.releases import ANSWERS, News, copier, read_answers
@@ -132,7 +133,7 @@ def check(folder: Path, *, install: bool) -> None:
         )
     for command in commands:
         print(f"$ {' '.join(command)}", flush=True)
-        if subprocess.run(command, cwd=folder).returncode != 0:
+        if subprocess.run(command, cwd=folder, env=environment_of_programs()).returncode != 0:
             raise TemplateError(
                 f"The update is applied, but `{' '.join(command)}` failed. Fix this, and commit; or revert the "
                 f"update:\n{_REVERT}"

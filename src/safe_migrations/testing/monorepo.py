@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from safe_migrations.env_files import environment_of_programs
+
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Take a folder with an `alembic.ini` and a `pyproject.toml` of its own for a service.
@@ -39,7 +41,12 @@ class _Tests(pytest.Item):
     def runtest(self) -> None:
         """Run pytest in the service's folder, where its own configuration holds."""
         process = subprocess.run(
-            [sys.executable, "-m", "pytest"], cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, "-m", "pytest"],
+            cwd=self.path,
+            env=environment_of_programs(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         print(process.stdout)
         if process.returncode:

@@ -1,7 +1,6 @@
 """The tests that every service needs; its `tests/test_migrations.py` imports them by name."""
 
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_list
 
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.history.frozen import new_revisions
 from safe_migrations.postgres.connection import client_environment, run_async
 from safe_migrations.postgres.programs import find_programs
@@ -58,7 +58,7 @@ def test_offline_sql_runs_through_psql(empty_database: Database) -> None:
     subprocess.run(
         [find_programs(service.postgres_version) / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"],
         input=sql.getvalue(),
-        env=os.environ | client_environment(empty_database.url),
+        env=environment_of_programs("PG") | client_environment(empty_database.url),
         text=True,
         check=True,
     )

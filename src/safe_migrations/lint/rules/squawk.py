@@ -18,6 +18,7 @@ from typing import Any
 from alembic.operations.ops import AlterColumnOp
 
 from safe_migrations.ddl.column_changes import keeps_rows
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import NotInstalledError, RevisionError
 from safe_migrations.lint.findings import Finding
 from safe_migrations.lint.registry import RULES, Rule, rule
@@ -339,6 +340,7 @@ def _call(folder: Path, files: list[str], postgres_version: int) -> list[dict[st
             *files,
         ],
         cwd=folder,
+        env=environment_of_programs(),
         capture_output=True,
         text=True,
     )
