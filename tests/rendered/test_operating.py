@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,10 +15,10 @@ from sqlalchemy import URL
 from blocking_statement import wait_for
 from lock_holder import end, holding
 from safe_migrations.dev.cluster import throw_away_cluster
-from safe_migrations.errors import NotConfirmedError, RevisionError
+from safe_migrations.errors import BackupError, NotConfirmedError, RevisionError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.databases import drop_database
-from safe_migrations.postgres.programs import find_programs
+from safe_migrations.postgres.programs import find_programs, find_tools
 from support import NewDatabase, NewRole, Render, Service, as_text, at, fetch, tables
 
 SAFE = ("safe-migrations",)
@@ -30,6 +31,13 @@ from safe_migrations.backfills import Backfill
 
 item = sa.table("item", sa.column("id"), sa.column("name"), sa.column("note"))
 backfill = Backfill(table=item, key=("id",), where=item.c.note.is_(None), values={values})
+"""
+# A command as a user who can read everything and write nothing, without the programs that come first.
+IN_IMAGE = """
+number=$1; shift
+while [ "$number" -gt 0 ]; do mount --bind /dev/null "$1"; shift; number=$((number - 1)); done
+exec setpriv --reuid=10001 --regid=10001 --clear-groups --inh-caps=+dac_read_search \\
+    --ambient-caps=+dac_read_search --securebits=+no_setuid_fixup "$@"
 """
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 DATABASES = "SELECT datname FROM pg_database WHERE datname LIKE :pattern"
@@ -231,6 +239,58 @@ def test_deploy_stops_at_the_first_failure_with_the_way_back(filled: Service, da
     assert "(alembic/versions/20300101_0002_note.py)" in sentence
     assert "\nalembic downgrade " in sentence
     assert sentence.endswith(f"\nsafe-migrations restore {file.name}\n")
+
+
+def test_what_hides_the_state_after_a_failed_deploy_does_not_hide_the_failure(filled: Service) -> None:
+    """The revision leaves an env.py that can't be loaded again."""
+    filled.add_revision(
+        "bad",
+        """
+        from pathlib import Path
+        Path("alembic/env.py").write_text("raise RuntimeError('env.py is broken')")
+        op.execute("SELECT 1 / 0")
+        """,
+    )
+    message = filled.fail(*SAFE, "deploy", kind=RevisionError)
+    (file,) = filled.folder.glob("*.dump")
+    assert all(part in message for part in ("division by zero", "env.py is broken", "\nalembic downgrade "))
+    assert message.endswith(f"\nsafe-migrations restore {file.name}")
+
+
+def test_the_way_back_is_shown_whatever_failed(filled: Service) -> None:
+    """Here the service's own line in env.py, after the upgrade."""
+    with (filled.folder / "alembic" / "env.py").open("a") as file:
+        file.write("from pathlib import Path\nif Path('upgraded').exists():\n    raise RuntimeError('of its own')\n")
+    filled.add_revision("touch", "from pathlib import Path\nPath('upgraded').touch()")
+    process = filled.run(*SAFE, "deploy", "--without-backup")
+    assert process.stderr.endswith("\nRuntimeError: of its own\n")
+    assert "\nalembic downgrade " in process.stdout
+
+
+def test_backups_at_the_same_time_have_different_names(filled: Service) -> None:
+    processes = [filled.start(*SAFE, "backup") for _ in range(3)]
+    assert [process.communicate()[1] for process in processes] == [""] * 3
+    assert len(list(filled.folder.glob("*.dump"))) == 3
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode != 0,
+    reason="needs root, to be another user and to hide programs",
+)
+@pytest.mark.parametrize("lacks", ["postgresql-client-18", "Permission denied"])
+def test_deploy_in_an_image_that_can_not_make_a_backup(filled: Service, database: URL, lacks: str) -> None:
+    """As the rendered image: its user can't write into the folder, and it has no program of PostgreSQL."""
+    revision = filled.add_revision("nothing", "pass")
+    before = fetch(database, "SELECT version_num FROM alembic_version")
+    programs = [tool.path for tool in find_tools("pg_dump", 1)] if lacks == "postgresql-client-18" else []
+    in_image = ("unshare", "--mount", "sh", "-euc", IN_IMAGE, "sh", str(len(programs)), *programs)
+    message = filled.fail(*in_image, *SAFE, "deploy", kind=BackupError)
+    assert lacks in message
+    advised = message.splitlines()[-1].split()
+    assert advised == [*SAFE, "deploy", "--without-backup"]
+    assert fetch(database, "SELECT version_num FROM alembic_version") == before
+    filled.succeed(*in_image, *advised)
+    assert fetch(database, "SELECT version_num FROM alembic_version") == [(revision,)]
 
 
 def test_deploy_without_a_backup(filled: Service) -> None:

@@ -61,7 +61,7 @@ def test_deploy_stops_before_the_first_contract_revision_and_goes_on_when_told(f
     assert waiting in filled.succeed(*SAFE, "deploy")  # again: nothing to do before that
     assert ran(database) == {"first"}
 
-    assert "Verified: at head" in filled.succeed(*SAFE, "deploy", "--contract", "--without-backup")
+    assert "Verified: at head" in filled.succeed(*SAFE, "deploy", "--contract")
     assert ran(database) == {"first", "second", "third"}
 
 
@@ -71,9 +71,9 @@ def test_contract_revisions_of_the_next_release_wait_for_its_code(filled: Servic
     process = filled.run(*SAFE, "deploy")
     assert (process.returncode, "Do not deploy the new code yet" in process.stdout) == (4, True)
     assert not ran(database)
-    filled.succeed(*SAFE, "deploy", "--contract", "--without-backup")
+    filled.succeed(*SAFE, "deploy", "--contract")
     assert ran(database) == {"first", "second"}
-    filled.succeed(*SAFE, "deploy", "--contract", "--without-backup")
+    filled.succeed(*SAFE, "deploy", "--contract")
     assert ran(database) == {"first", "second", "third"}
 
 

@@ -60,7 +60,8 @@ async def backup(database: Database, file: Path) -> None:
         raise BackupError(_exists(file)) from error
     except OSError as error:
         raise BackupError(
-            f"No backup was made: {file} could not be written ({error.strerror}). Name a file in a writable folder."
+            f"No backup was made: {file} could not be written ({error.strerror}). A backup needs a folder in which "
+            "this user may create files."
         ) from error
 
 

@@ -146,7 +146,7 @@ def restore_backup(arguments: argparse.Namespace) -> int:
     from safe_migrations.postgres.connection import run_async
 
     project = project_of(arguments)
-    name = f"{project.database.name[:40]}_{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    name = f"{project.database.name[:40]}_{datetime.now(UTC):%Y%m%d_%H%M%S_%f}"
     run_async(restore(project.database, arguments.file, name))
     print(name)
     message = f"The backup was restored into the new database {name}. To use this database, write its name into "
@@ -223,7 +223,7 @@ def run_backfills(arguments: argparse.Namespace) -> int:
 
 
 def _backup_file(project: "Project") -> Path:
-    return Path(f"{project.database.name}_{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump")
+    return Path(f"{project.database.name}_{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.dump")  # also free in a second deploy
 
 
 def _variables_of_name(project: "Project") -> str:

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from alembic import command
@@ -11,7 +10,7 @@ from alembic.util import to_tuple
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.backfill.definition import refuse_incomplete
-from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.errors import BackupError, MigrationError, RefusedError
 from safe_migrations.operate.backup import backup
 from safe_migrations.operate.status import Report, read_report
 from safe_migrations.postgres.connection import Database, connected, explain, run_async
@@ -56,7 +55,7 @@ def deploy(
     if before.state != FRESH:
         run_async(_refuse_incomplete(project.database, ready[0], project.backfills))
     if backup_file is not None and before.state != FRESH:
-        run_async(backup(project.database, backup_file))
+        _back_up(project.database, backup_file, contract=contract)
         report(f"Backup: {backup_file}")
     else:
         backup_file = None
@@ -65,11 +64,11 @@ def deploy(
         for target in _last(ready):
             command.upgrade(project.config, target)
         after = read_report(project)
-    except KeyboardInterrupt:
-        report(_way_back(project, before, backup_file))
-        raise
     except MigrationError as error:
         raise RefusedError(f"{error}\n{_way_back(project, before, backup_file)}", error.exit_status) from error
+    except BaseException:  # an interrupt, or an error of Alembic's own: the command line shows it
+        report(_way_back(project, before, backup_file))
+        raise
     if after.state == BEHIND:
         report(f"Verified: {after.found}")
         report(_waiting(after))
@@ -93,6 +92,17 @@ async def _refuse_incomplete(database: Database, first: Script, folder: Path) ->
             await connection.run_sync(refuse_incomplete, first, folder)
     except DBAPIError as error:
         raise explain(error, database) from error
+
+
+def _back_up(database: Database, file: Path, *, contract: bool) -> None:
+    """Make the backup, or say how to deploy without one, as in an image without pg_dump."""
+    try:
+        run_async(backup(database, file))
+    except BackupError as error:
+        command = ["safe-migrations", "deploy", *["--contract"] * contract, "--without-backup"]
+        raise BackupError(
+            f"{error}\nNothing was changed. If the database is backed up in another way:\n{shlex.join(command)}"
+        ) from error
 
 
 def _last(ready: list[Script]) -> list[str]:
@@ -122,11 +132,14 @@ def _waiting(state: Report) -> str:
 
 
 def _way_back(project: Project, before: Report, backup_file: Path | None) -> str:
-    with suppress(MigrationError):
+    lines: list[str] = []
+    try:
         if read_report(project).current == before.current:
             return "The database is still at the revision at which it was before."
-    commands = [f"To revert:\nalembic downgrade {revision}" for revision in before.current or ("base",)]
+    except (Exception, SystemExit) as error:  # which must not hide why the deployment failed
+        lines = [f"The revision of the database can't be read: {error}"]
+    lines += [f"To revert:\nalembic downgrade {revision}" for revision in before.current or ("base",)]
     if backup_file is not None:
         command = shlex.join(["safe-migrations", "restore", str(backup_file)])
-        commands.append(f"To restore the backup into a new database:\n{command}")
-    return "\n".join(commands)
+        lines.append(f"To restore the backup into a new database:\n{command}")
+    return "\n".join(lines)
