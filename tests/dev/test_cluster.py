@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import stat
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,19 @@ from safe_migrations.postgres.programs import find_programs
 from support import at, fetch
 
 PROGRAMS = find_programs(18)
+# The first time, a process that outlives it listens on the port.
+PG_CTL = """#!{python}
+import os, socket, sys, time
+if "start" in sys.argv and not os.path.exists("{taken}"):
+    port = sys.argv[-1].removeprefix("-p ")
+    server = socket.create_server(("127.0.0.1", int(port)))
+    open("{taken}", "w").write(port)
+    if os.fork() == 0:
+        os.closerange(0, 3)
+        time.sleep(30)
+        sys.exit()
+os.execv("{real}/pg_ctl", ["{real}/pg_ctl", *sys.argv[1:]])
+"""
 
 
 def test_keeps_its_data_over_a_restart_in_a_folder_with_a_space(tmp_path: Path) -> None:
@@ -66,6 +80,27 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         with pytest.raises(EmbeddedPostgresError, match=f"Port {port} .*_DB_PORT"):
             Cluster(tmp_path / "cluster", PROGRAMS).start(port)
+
+
+def test_a_port_that_is_taken_before_the_server_starts_is_replaced(tmp_path: Path) -> None:
+    """The first pg_ctl finds its port taken by another program."""
+    programs = tmp_path / "programs"
+    programs.mkdir(mode=0o755)
+    for program in ("initdb", "postgres"):
+        (programs / program).symlink_to(PROGRAMS / program)
+    (programs / "pg_ctl").write_text(PG_CTL.format(python=sys.executable, taken=tmp_path / "taken", real=PROGRAMS))
+    (programs / "pg_ctl").chmod(0o755)
+    cluster = Cluster(tmp_path / "cluster", programs)
+    try:
+        cluster.start()
+        taken = (tmp_path / "taken").read_text()
+        assert cluster.url().port != int(taken)
+        assert fetch(cluster.url(), "SELECT 1") == [(1,)]
+        cluster.stop()
+        with pytest.raises(EmbeddedPostgresError, match=f"Port {taken} "):
+            cluster.start(int(taken))
+    finally:
+        cluster.stop()
 
 
 def test_new_data_keeps_the_password(tmp_path: Path) -> None:

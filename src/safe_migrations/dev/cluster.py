@@ -10,7 +10,7 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from safe_migrations.errors import EmbeddedPostgresError
 HOST = "127.0.0.1"
 USER = "postgres"
 START_TIMEOUT = 60  # seconds
+PORT_TRIES = 5
 # For temporary clusters, whose data need not survive a crash.
 THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -53,8 +54,16 @@ class Cluster:
             return
         if not self._data.joinpath("PG_VERSION").is_file():
             self._initialise(settings or {})
-        options = f"-p {free_port(port)}"
-        self._succeed("pg_ctl", "start", "-w", "-t", str(START_TIMEOUT), "-l", self._log, "-o", options)
+        options = ("-w", "-t", str(START_TIMEOUT), "-l", self._log, "-o")
+        for tries_left in reversed(range(PORT_TRIES)):
+            chosen = free_port(port)
+            try:
+                self._succeed("pg_ctl", "start", *options, f"-p {chosen}")
+            except EmbeddedPostgresError:
+                if not tries_left or _is_free(chosen):  # else another program has taken the port meanwhile
+                    raise
+            else:
+                return
 
     def stop(self) -> bool:
         """Stop the server, if it runs: sessions end, and open transactions are rolled back.
@@ -196,6 +205,12 @@ def free_port(port: int | None = None) -> int:
             ) from error
         taken: int = attempt.getsockname()[1]
         return taken
+
+
+def _is_free(port: int) -> bool:
+    with suppress(EmbeddedPostgresError):
+        return free_port(port) == port
+    return False
 
 
 def _is_root() -> bool:
