@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError, RevisionError
 from safe_migrations.postgres.connection import client_environment, connected, run_async
 from safe_migrations.postgres.programs import find_programs
 from support import Service, ToHead, at, fetch
@@ -112,13 +113,22 @@ def test_each_state_is_told_apart(service: Service, database: URL, to_head: ToHe
     assert dump(database) == before
 
 
-def test_a_database_out_of_reach_is_a_state_too(service: Service, database: URL) -> None:
-    service.configure(database.set(port=1))
-    assert "does not answer" in service.fail(*STATE)
-    process = service.run(*STATE, "--json")
-    answer = json.loads(process.stdout)
-    assert (process.returncode, answer["state"], set(answer)) == (1, "could not tell", KEYS)
-    assert "does not answer" in answer["next"]
+@pytest.mark.parametrize("kind", [ConnectionFailedError, ConfigurationError, RevisionError])
+def test_json_ends_with_the_status_of_the_error(service: Service, database: URL, kind: type[MigrationError]) -> None:
+    """Of each command; and `state --json` prints the error."""
+    if kind is ConnectionFailedError:
+        service.configure(database.set(port=1))
+    elif kind is ConfigurationError:
+        service.environment.clear()
+    else:
+        (service.versions / service.revisions()[0]).write_text("revision =")
+    for command in ("state", "locks", "preview", "rehearse", "backfill", "lint"):
+        plain, told = service.run("safe-migrations", command), service.run("safe-migrations", command, "--json")
+        assert told.returncode == plain.returncode, command
+        if command == "state":
+            answer = json.loads(told.stdout)
+            assert (plain.returncode, answer["state"], set(answer)) == (kind.exit_status, "could not tell", KEYS)
+            assert answer["next"] == plain.stderr.rstrip("\n")
 
 
 def test_what_state_tells_in_detail(at_head: Service, database: URL) -> None:

@@ -106,7 +106,8 @@ def state(arguments: argparse.Namespace) -> int:
     except (MigrationError, CommandError) as error:
         if not arguments.json:
             raise
-        report = status.Report(status.COULD_NOT_TELL, next=str(error))
+        print(status.Report(status.COULD_NOT_TELL, next=str(error)).as_json())
+        return getattr(error, "exit_status", MigrationError.exit_status)
     print(report.as_json() if arguments.json else report.as_text())
     return report.exit_status
 

@@ -12,7 +12,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData
 
-from safe_migrations.errors import ConfigurationError, MigrationError
+from safe_migrations.errors import ConfigurationError
 from safe_migrations.logs import quiet
 from safe_migrations.operate.sessions import blocking_sessions
 from safe_migrations.postgres.catalog import Session
@@ -58,7 +58,7 @@ class Report:
     @property
     def exit_status(self) -> int:
         """The exit status of the command."""
-        return EXIT_STATUS.get(self.state, MigrationError.exit_status)
+        return EXIT_STATUS[self.state]
 
     def as_json(self) -> str:
         """The report as JSON."""
