@@ -83,7 +83,7 @@ class BackupError(MigrationError):
 
 
 class TemplateError(MigrationError):
-    """The template can't be read, or its update can't be started; nothing was changed."""
+    """The template can't be read or has no release, or its update can't be started; nothing was changed."""
 
     exit_status = 21
 

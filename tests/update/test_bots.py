@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from releases import NEXT, Releases, commit, git, template_file
-from safe_migrations.errors import TemplateError
+from safe_migrations.errors import MigrationError
 from support import Render, Service
 
 LAYOUTS = ["standalone", "monorepo"]
@@ -120,7 +120,7 @@ def test_the_job_pushes_a_conflict_for_a_person_and_never_over_their_work(
     git(tmp_path / "orders.git", "config", "receive.advertisePushOptions", "true")
 
     status, said = run_update(service, ci)
-    assert status == TemplateError.exit_status, f"red, because a person must decide: {said}"
+    assert status == MigrationError.exit_status, f"red, because a person must decide: {said}"
     branch = pushed(service)
     assert branch.endswith("refs/heads/template-update\n"), said
     text = git(service.folder, "show", f"origin/template-update:{CONFLICT}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from releases import LATER, NEXT, Releases, commit, git, path_to_pdm, template_file
-from safe_migrations.errors import TemplateError
+from safe_migrations.errors import MigrationError, TemplateError
 from safe_migrations.history.git import without_login
 from safe_migrations.template import commands as template_cli
 from safe_migrations.template import update as template_update
@@ -81,7 +81,7 @@ def refusal(service: Service, *options: str) -> str:
 def decisions(service: Service) -> str:
     """What the update leaves to decide."""
     process = service.run(*UPDATE)
-    assert process.returncode == TemplateError.exit_status
+    assert process.returncode == MigrationError.exit_status
     assert "Or revert the update:" in process.stderr
     return process.stderr
 
@@ -117,14 +117,14 @@ def test_checks_after_new_dependencies(service: Service, tmp_path: Path) -> None
     process = service.run(*UPDATE, path=path)
     called = (tmp_path / "programs" / "called").read_text().splitlines()
     assert called == ["update alembic-safe-migrations", "run lint", "run typecheck"]
-    assert process.returncode == TemplateError.exit_status
+    assert process.returncode == MigrationError.exit_status
     assert "`pdm run typecheck` failed" in process.stderr
 
 
 def test_without_pdm(service: Service) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
     process = service.run(*UPDATE, path=path)
-    assert process.returncode == TemplateError.exit_status
+    assert process.returncode == MigrationError.exit_status
     assert "pdm update alembic-safe-migrations && pdm run lint && pdm run typecheck && pdm run test\n" in process.stderr
 
 
@@ -390,7 +390,7 @@ def test_a_template_without_a_release(toy: Releases, tmp_path: Path) -> None:
     )
     commit(service.folder)
     for command in (CHECK, UPDATE):
-        said = service.fail(*command)
+        said = service.fail(*command, kind=TemplateError)
         assert f"{template} has no release" in said
         assert "pdm run tag-releases" in said
         commit(template, "later")

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from safe_migrations.env_files import environment_of_programs
-from safe_migrations.errors import TemplateError
+from safe_migrations.errors import MigrationError, TemplateError
 from safe_migrations.history.git import git
 from safe_migrations.template.releases import ANSWERS, News, copier, read_answers
 from safe_migrations.template.workspace import copy_back, paths, refuse_to_overwrite, temporary_repository
@@ -52,10 +52,10 @@ class Update:
         """Stop if there is something to decide.
 
         Raises:
-            TemplateError: with the list.
+            MigrationError: with the list.
         """
         if self.to_decide:
-            raise TemplateError(
+            raise MigrationError(
                 f"The update is applied, and you have to decide:{_as_list(self.to_decide)}\n"
                 f"Then run the checks, and commit:\n{_all_of([_INSTALL, *_CHECKS])}\n"
                 f"Or revert the update:\n{_REVERT}"
@@ -123,18 +123,18 @@ def check(folder: Path, *, install: bool) -> None:
         install: whether dependencies may have changed.
 
     Raises:
-        TemplateError: a check failed.
+        MigrationError: a check failed, or PDM is not installed.
     """
     commands = [_INSTALL] * install + _CHECKS
     if not shutil.which("pdm"):
-        raise TemplateError(
+        raise MigrationError(
             "The update is applied, but PDM, which runs the checks, is not installed. Install PDM, and run the checks:\n"
             f"python3 -m pip install 'pdm[locked]' && {_all_of(commands)}"
         )
     for command in commands:
         print(f"$ {' '.join(command)}", flush=True)
         if subprocess.run(command, cwd=folder, env=environment_of_programs()).returncode != 0:
-            raise TemplateError(
+            raise MigrationError(
                 f"The update is applied, but `{' '.join(command)}` failed. Fix this, and commit; or revert the "
                 f"update:\n{_REVERT}"
             )
