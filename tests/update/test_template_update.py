@@ -6,9 +6,15 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import threading
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -20,7 +26,7 @@ from safe_migrations.template import update as template_update
 from safe_migrations.template import workspace
 from safe_migrations.template.releases import COPIER_ERRORS, copier, read_news
 from safe_migrations.template.update import unsolved, update
-from support import Service, bare_python
+from support import Service, bare_environment, bare_python
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
 CHECK = ("python", "-m", "safe_migrations", "template-check")
@@ -354,6 +360,76 @@ def test_no_secret_of_the_templates_url_is_shown(service: Service) -> None:
         without_login("fatal: https://robot:hidden@host/t.git, ssh://git@host")
         == "fatal: https://host/t.git, ssh://host"
     )
+
+
+class GitServer(BaseHTTPRequestHandler):
+    """Git over HTTP for a user with a password, which looks at the command lines of all processes at each request."""
+
+    folder: Path
+    login: str
+    secret: str
+    seen: list[str]
+
+    def do_GET(self) -> None:
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                self.seen += [command for command in [file.read_text()] if self.secret in command]
+        expected = f"Basic {b64encode(self.login.encode()).decode()}"
+        if self.headers["Authorization"] != expected:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.end_headers()
+            return
+        path, _, query = self.path.partition("?")
+        variables = {
+            "GIT_PROJECT_ROOT": str(self.folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers["Content-Type"] or "",
+            "HTTP_CONTENT_ENCODING": self.headers["Content-Encoding"] or "",
+            "GIT_PROTOCOL": self.headers["Git-Protocol"] or "",
+        }
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        command = ["git", "http-backend"]
+        answer = subprocess.run(command, input=body, env=bare_environment(**variables), capture_output=True, check=True)
+        headers, _, content = answer.stdout.partition(b"\r\n\r\n")
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n" + headers + b"\r\n\r\n" + content)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.parametrize(
+    ("login", "expected"), [("robot:{}%2F", "robot:{}/"), ("{}", "{}:")], ids=["password", "token"]
+)
+def test_the_login_of_the_templates_url_stands_in_no_command_line(
+    service: Service, later: Path, tmp_path: Path, login: str, expected: str
+) -> None:
+    secret, seen = uuid4().hex, list[str]()
+    variables = {"folder": later.parent, "login": expected.format(secret), "secret": secret, "seen": seen}
+    handler = type("Handler", (GitServer,), variables)
+    service.environment |= {"GIT_TRACE": str(tmp_path / "trace"), "COPIER_CACHE_DIR": str(tmp_path / "cache")}
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://{login.format(secret)}@127.0.0.1:{server.server_port}/{later.name}"
+        address(service, url)
+        edit_dropped(service)
+        said = service.run(*CHECK, "--json").stdout
+        assert json.loads(said)["waits"] is True
+        if ":" in login:
+            said += decisions(service)
+            assert ".dockerignore: the template has dropped" in said
+            assert "# later" in service.folder.joinpath("database.py").read_text()
+            assert f"_src_path: {url}\n" in service.folder.joinpath(".copier-answers.yml").read_text()
+        server.shutdown()
+    trace = (tmp_path / "trace").read_text()
+    assert "ls-remote" in trace
+    assert secret not in "".join([*seen, trace, said])
+    assert not [file for file in (tmp_path / "cache").rglob("config") if secret in file.read_text()]
 
 
 MOVE = "sed -i.before 's#^_src_path:.*#_src_path: ADDRESS#' .copier-answers.yml"

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import unquote
 
 from alembic.script import Script
 
@@ -35,7 +36,13 @@ _SETTINGS = {
     "diff.noprefix": "false",
     "status.branch": "false",
     "status.showUntrackedFiles": "normal",
+    # Copier's abbreviations of URLs.
+    "url.https://github.com/.insteadOf": "gh:",
+    "url.https://gitlab.com/.insteadOf": "gl:",
 }
+_LOGIN = re.compile(r"^((?:git\+)?)(https?://)([^/\s]+)@([^/\s]+)")
+# Prints the login, as gitcredentials(7) describes.
+_HELPER = """!f() { printf 'username=%s\\npassword=%s\\n' "$URL_USER" "$URL_PASSWORD"; }; f"""
 INCOMPLETE = (
     "This clone is shallow or partial, so git does not know which revisions are new or released. Fetch the whole "
     "history (GitHub Actions: fetch-depth: 0 of actions/checkout; GitLab CI: GIT_DEPTH: 0):\n"
@@ -223,16 +230,37 @@ def _entries(id_: str, tree: bytes) -> dict[str, str]:
     return {os.fsdecode(name): contents.hex() for name, contents in entries if name.endswith(b".py")}
 
 
-def environment_of_git() -> dict[str, str]:
+def environment_of_git(url: str = "") -> dict[str, str]:
     """The environment for git: it asks nothing, and the settings of the user and of hooks do not matter.
 
     See https://git-scm.com/docs/git-config#ENVIRONMENT.
+
+    Args:
+        url: a URL whose user and password git uses for its host, so that no command line has them.
     """
     kept = {name: value for name, value in environment_of_programs().items() if name not in _OF_HOOKS}
+    settings = [*_SETTINGS.items()]
+    if login := _LOGIN.match(url):
+        _, scheme, user_and_password, host = login.groups()
+        user, _, password = user_and_password.partition(":")
+        kept |= {"URL_USER": unquote(user), "URL_PASSWORD": unquote(password)}
+        helper = f"credential.{scheme}{host}.helper"
+        settings += [(helper, ""), (helper, _HELPER)]  # the empty one removes all others
+        # A clone that Copier has kept may have a URL with the login, which git would pass to its own programs.
+        settings += [(f"url.{scheme}{host}/.insteadOf", f"{scheme}{user_and_password}@{host}/")]
     given = int(kept.get("GIT_CONFIG_COUNT") or 0)
-    for number, (name, value) in enumerate(_SETTINGS.items(), given):
+    for number, (name, value) in enumerate(settings, given):
         kept |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    return kept | {"GIT_CONFIG_COUNT": str(given + len(_SETTINGS)), "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    return kept | {"GIT_CONFIG_COUNT": str(given + len(settings)), "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+
+
+def address_for_git(url: str) -> str:
+    """A URL for a command line, without the user and the password of HTTP: `environment_of_git` passes these to git.
+
+    Args:
+        url: of a repository.
+    """
+    return _LOGIN.sub(r"\1\2\4", url)
 
 
 def without_login(text: str) -> str:
@@ -244,7 +272,9 @@ def without_login(text: str) -> str:
     return re.sub(r"(\w+://)" r"[^@\s]+@", r"\1", text)
 
 
-def git(folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fail: bool = False) -> bytes:
+def git(
+    folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fail: bool = False, url: str = ""
+) -> bytes:
     """Run git, and return what it prints; git asks nothing, and fetches no objects.
 
     Args:
@@ -252,6 +282,7 @@ def git(folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fa
         arguments: its command and options.
         given: its standard input, or the lines of it.
         may_fail: whether to return the output also if git fails.
+        url: as in `environment_of_git`.
 
     Raises:
         FileNotFoundError: git is not installed.
@@ -260,7 +291,7 @@ def git(folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fa
     process = subprocess.run(
         ["git", *arguments],  # noqa: S607
         cwd=folder,
-        env=environment_of_git() | {"GIT_NO_LAZY_FETCH": "1"},
+        env=environment_of_git(url) | {"GIT_NO_LAZY_FETCH": "1"},
         input=given if isinstance(given, bytes) else b"".join(os.fsencode(f"{line}\n") for line in given),
         capture_output=True,
     )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,13 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from safe_migrations.errors import NotInstalledError, TemplateError
-from safe_migrations.history.git import environment_of_git, git, without_login
+from safe_migrations.history.git import address_for_git, environment_of_git, git, without_login
 
 ANSWERS = ".copier-answers.yml"
 UPDATE_WAITS = 10  # the exit status
 _NO_TAG = "0.0.0.post"  # Copier's version of a commit without an earlier tag
-# Copier's abbreviations of URLs, for git.
-_SHORTHANDS = ("-c", "url.https://github.com/.insteadOf=gh:", "-c", "url.https://gitlab.com/.insteadOf=gl:")
 
 # Parts of Copier's messages that need an explanation.
 COPIER_ERRORS = {
@@ -93,7 +92,11 @@ def read_news(folder: Path) -> News:
         "pyproject.toml (where the library comes from the template) and, by this command, into the answers; commit, "
         f"and run the same command again.\n{write}"
     )
-    versions = json.loads(copier(folder, "check-update", "--output-format=json", advice=moved))
+    with TemporaryDirectory(prefix="template-releases-") as record:
+        shutil.copy(folder / ANSWERS, record)
+        if (without := address_for_git(source)) != source:
+            replace_source(Path(record), without)
+        versions = json.loads(copier(folder, "check-update", "--output-format=json", record, advice=moved))
     current, latest, waits = (versions[name] for name in ("current_version", "latest_version", "update_available"))
     if latest.startswith(_NO_TAG):
         raise TemplateError(
@@ -128,6 +131,17 @@ def read_answers(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def replace_source(folder: Path, source: str) -> None:
+    """Write another `_src_path` into Copier's record.
+
+    Args:
+        folder: of the record.
+        source: the address of the template.
+    """
+    file = folder / ANSWERS
+    file.write_text(re.sub("^_src_path:.*$", lambda _: f"_src_path: {source}", file.read_text(), flags=re.MULTILINE))
+
+
 def copier(folder: Path, *arguments: str, advice: str = "Fix this, then run the same command again.") -> str:
     """Run Copier without questions, and return what it prints.
 
@@ -143,7 +157,7 @@ def copier(folder: Path, *arguments: str, advice: str = "Fix this, then run the 
     process = subprocess.run(
         [sys.executable, "-P", "-m", "copier", *arguments],  # -P: the service's modules are not Copier's
         cwd=folder,
-        env=environment_of_git(),
+        env=environment_of_git(str(read_answers(folder)["_src_path"])),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -172,7 +186,7 @@ def _released(folder: Path, source: str, current: str, latest: str) -> list[Rele
 
     with TemporaryDirectory(prefix="template-releases-") as clone:
         options = ("--quiet", "--depth=1", "--no-checkout")
-        git(folder, *_SHORTHANDS, "clone", *options, "--", source.removeprefix("git+"), clone)
+        git(folder, "clone", *options, "--", address_for_git(source).removeprefix("git+"), clone, url=source)
         text = git(Path(clone), "show", "HEAD:RELEASES.toml", may_fail=True)
     try:
         entries = tomllib.loads(text.decode()).get("release", [])

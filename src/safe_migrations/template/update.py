@@ -10,7 +10,8 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,8 +19,8 @@ from typing import Any
 
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import MigrationError, TemplateError
-from safe_migrations.history.git import git
-from safe_migrations.template.releases import ANSWERS, News, copier, read_answers
+from safe_migrations.history.git import address_for_git, git
+from safe_migrations.template.releases import ANSWERS, News, copier, read_answers, replace_source
 from safe_migrations.template.workspace import copy_back, paths, refuse_to_overwrite, temporary_repository
 
 _INSTALL = ["pdm", "update", "alembic-safe-migrations"]  # pdm install would keep the release of pdm.lock
@@ -78,7 +79,8 @@ def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = 
     before = read_answers(folder)
     with temporary_repository(folder) as temporary:
         options = [*(f"--data={each}" for each in data), *["--trust"] * trust]
-        copier(folder, "update", "--defaults", "--skip-answered", "--quiet", *options, os.fspath(temporary))
+        with _login_hidden(temporary, str(before["_src_path"])):
+            copier(folder, "update", "--defaults", "--skip-answered", "--quiet", *options, os.fspath(temporary))
         after = read_answers(temporary)
         _refuse_reset(before, after, data)
         kept = _keep_edited(temporary, folder, before)
@@ -164,6 +166,19 @@ def refuse_unfinished(folder: Path) -> None:
         )
 
 
+@contextmanager
+def _login_hidden(temporary: Path, source: str) -> Iterator[None]:
+    """Hide the login of the template's URL from Copier, which would pass it on to git in command lines."""
+    if (address := address_for_git(source)) == source:
+        yield
+        return
+    replace_source(temporary, address)
+    identity = ("-c", "user.name=template-update", "-c", "user.email=template-update")
+    git(temporary, *identity, "commit", "--quiet", "--all", "--message=The address without the login")
+    yield
+    replace_source(temporary, source)
+
+
 def _refuse_untrusted(news: News, trust: bool) -> None:
     reasons = [f"{release.version}: {release.trust}" for release in news.releases if release.trust]
     if reasons and not trust:
@@ -198,7 +213,7 @@ def _keep_edited(temporary: Path, folder: Path, answers: dict[str, Any]) -> list
     if not dropped:
         return []
     git(temporary, "checkout", "HEAD", "--", *dropped)
-    source = (f"--vcs-ref={answers['_commit']}", f"--data-file={folder / ANSWERS}", "--", answers["_src_path"])
+    source = (f"--vcs-ref={answers['_commit']}", f"--data-file={folder / ANSWERS}", "--", address_for_git(answers["_src_path"]))
     with TemporaryDirectory(prefix="template-update-") as original:
         copier(folder, "copy", "--defaults", "--skip-tasks", "--quiet", *source, original)
         unedited, _, _ = filecmp.cmpfiles(original, temporary, dropped, shallow=False)
