@@ -217,8 +217,7 @@ def load_env_files(folder: Path) -> None:
         folder: of the service, with its `alembic.ini`.
 
     Raises:
-        ConfigurationError: a file can't be read.
-        NotInstalledError: there is a file, but no python-dotenv.
+        ConfigurationError: a file can't be read, or there is a file, but no python-dotenv.
     """
     service = Service.read(folder / "alembic.ini")
     env_files.export(env_files.read_env_files(folder, service._prefixes))

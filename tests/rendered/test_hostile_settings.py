@@ -1,11 +1,14 @@
 """What a server, a role or a revision may have set, or may lack, does not end a migration or mislead it."""
 
+import asyncio
 import shlex
 from textwrap import dedent
 
 import pytest
 from sqlalchemy import URL
 
+from blocking_statement import wait_for
+from lock_holder import connect
 from safe_migrations.errors import BackfillError, RevisionError
 from support import NewRole, Service, ToHead, fetch
 
@@ -140,6 +143,7 @@ def test_a_backfill_is_not_complete_because_its_rows_are_hidden(prepared: Servic
         assert "BYPASSRLS" in process.stderr
 
 
+WAITING = "SELECT pid FROM pg_locks WHERE NOT granted AND relation IS NOT NULL"
 HOSTILE = "x'; touch FILE #\n\x1b[2JState: at head"
 
 
@@ -169,6 +173,29 @@ def test_a_column_of_a_database_writes_no_line_of_alembic_s_log(prepared: Servic
     process = prepared.run("alembic", "check")
     assert "Detected removed column" in process.stderr
     assert not [line for line in process.stderr.splitlines() if line.startswith(("\x1b", "State"))]
+
+
+def test_the_name_of_a_locked_table_can_not_look_like_a_session(at_head: Service, database: URL) -> None:
+    (statement,) = fetch(database, "SELECT format('CREATE TABLE %I ()', CAST(:name AS text))", name=HOSTILE)[0]
+    fetch(database, str(statement))
+    lock = f'LOCK TABLE "{HOSTILE}"'
+
+    async def wait() -> None:
+        holder, waiter = await connect(database, "holder"), await connect(database, "waiter")
+        await holder.execute(f"BEGIN; {lock}")
+        waiting = asyncio.create_task(waiter.execute(f"BEGIN; {lock}"))
+        try:
+            await asyncio.to_thread(wait_for, database, WAITING)
+            output = await asyncio.to_thread(at_head.succeed, "safe-migrations", "locks")
+        finally:
+            await holder.close()
+            await waiting
+            await waiter.close()
+        assert "waits for AccessExclusiveLock on " in output
+        assert "\x1b[2J" not in output
+        assert not [line for line in output.splitlines() if "State: at head" in line and "touch" not in line]
+
+    asyncio.run(wait())
 
 
 def test_settings_of_a_revision_end_with_it(prepared: Service) -> None:

@@ -30,6 +30,7 @@ from safe_migrations.postgres.connection import (
     sqlstate,
 )
 from safe_migrations.postgres.timeouts import duration_text
+from safe_migrations.printable import printable
 
 Result = TypeVar("Result")
 
@@ -151,7 +152,7 @@ class _Run:
                 self._free.set()
             else:
                 self._free.clear()
-                note = f"; waiting, because the standby {standby} is {duration_text(seconds)} behind"
+                note = f"; waiting, because the standby {printable(standby)} is {duration_text(seconds)} behind"
             self.progress.show(self._batches.rows, note)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._finished.wait(), WATCH)

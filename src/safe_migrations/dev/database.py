@@ -118,6 +118,9 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
         url: the URL, with its password.
         env_file: the .env; created if necessary, other variables are kept.
         variable: the variable's name.
+
+    Raises:
+        NotInstalledError: python-dotenv is not installed.
     """
     try:
         import dotenv  # here: db-down and db-shell do not need it

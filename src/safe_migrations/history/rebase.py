@@ -19,6 +19,7 @@ from safe_migrations.errors import HistoryError, MigrationError
 from safe_migrations.history.frozen import repositories
 from safe_migrations.history.numbering import HEAD, NUMBER, head_file
 from safe_migrations.postgres.connection import Database, connected, explain, run_async
+from safe_migrations.printable import printable
 
 AGAIN = "safe-migrations rebase"
 _INSTEAD = "Nothing was moved. Join the two heads instead:\nalembic merge -m 'merge heads' heads"
@@ -98,9 +99,9 @@ def refuse_applied(
         database = f"The database {each.name!r} at {each.host}"
         if current - known:
             raise HistoryError(
-                f"{database} is at revision {min(current - known)}, which this code does not have, and may have run "
-                "the revisions to move. Nothing was moved. Migrate the database with the code that has this revision, "
-                f"or configure another database, then run:\n{AGAIN}"
+                f"{database} is at revision {printable(min(current - known))}, which this code does not have, and may "
+                "have run the revisions to move. Nothing was moved. Migrate the database with the code that has this "
+                f"revision, or configure another database, then run:\n{AGAIN}"
             )
         if current & move.ids:
             raise HistoryError(

@@ -17,9 +17,17 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import BackupError, LockedError, MigrationError
-from safe_migrations.postgres.connection import CONNECT_TIMEOUT, Database, client_environment, connected
+from safe_migrations.postgres.connection import (
+    CONNECT_TIMEOUT,
+    Database,
+    client_environment,
+    connected,
+    reason,
+    sqlstate,
+)
 from safe_migrations.postgres.databases import create_database, drop_database
 from safe_migrations.postgres.programs import Tool, find_tools
+from safe_migrations.printable import printable
 
 LOCK_TIMEOUT = 30.0  # seconds; how long pg_dump waits for a table lock, and blocks the sessions behind it
 END_TIMEOUT = 5.0  # seconds, between SIGTERM and SIGKILL
@@ -188,14 +196,14 @@ async def _create(database: Database, file: Path, name: str) -> None:
     try:
         await create_database(database, name, template="template0")
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == "42P04":
+        if sqlstate(error) == "42P04":
             raise BackupError(
                 f"The database {name!r} already exists, and a backup is only restored into a new database. Name "
                 "another database, or drop that database first."
             ) from error
         raise BackupError(
-            f"{file} was not restored: the database {name!r} could not be created ({error.orig}). Fix this (the user "
-            "needs CREATEDB), then run the same command again."
+            f"{file} was not restored: the database {name!r} could not be created ({reason(error)}). Fix this (the "
+            "user needs CREATEDB), then run the same command again."
         ) from error
 
 
@@ -283,4 +291,4 @@ def _problem(program: str, status: int, errors: str) -> str | None:
     messages = re.findall(rf"^{program}: (?:error|detail: Error message from server): (.+)$", errors, re.MULTILINE)
     if not messages:
         messages = [f"ended by signal {-status}" if status < 0 else f"exit status {status}", *errors.splitlines()[-1:]]
-    return "; ".join(" ".join(line.split()) for line in messages[-2:])
+    return printable("; ".join(" ".join(line.split()) for line in messages[-2:]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from safe_migrations.command_line import JSON, YES, Commands, as_table, at_least, project_of, service_of
 from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.printable import printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -256,10 +257,6 @@ def _on_database(project: "Project", function: "Callable[[Connection], Result]")
 def _cells(rehearsed: "Rehearsed") -> tuple[str, ...]:
     locks = "; ".join(f"{table}: {modes[-1]}" for table, modes in rehearsed.locks.items())
     rows = "; ".join(f"{table}: {count:,}" for table, count in rehearsed.rows.items())
-    return (
-        rehearsed.revision,
-        f"{rehearsed.seconds:.2f} s",
-        locks or "-",
-        ", ".join(rehearsed.rewritten) or "-",
-        rows or "-",
-    )
+    rewritten = ", ".join(rehearsed.rewritten)
+    cells = (rehearsed.revision, f"{rehearsed.seconds:.2f} s", locks, rewritten, rows)
+    return tuple(printable(cell) or "-" for cell in cells)

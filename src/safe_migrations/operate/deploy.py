@@ -65,7 +65,8 @@ def deploy(
             command.upgrade(project.config, target)
         after = read_report(project)
     except MigrationError as error:
-        raise RefusedError(f"{error}\n{_way_back(project, before, backup_file)}", error.exit_status) from error
+        error.args = (f"{error}\n{_way_back(project, before, backup_file)}",)
+        raise
     except BaseException:  # an interrupt, or an error of Alembic's own: the command line shows it
         report(_way_back(project, before, backup_file))
         raise

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.catalog import Session, prepared_transactions, sessions
 from safe_migrations.postgres.sql import read_sql
+from safe_migrations.printable import printable
 from safe_migrations.prompt import confirm
 
 _SQL = read_sql(__package__, "sessions.sql")
@@ -33,7 +34,7 @@ class Node:
 
     def lines(self, depth: int = 0) -> Iterator[str]:
         """One line for each session, a waiting session below its blocking session."""
-        wait = f", waits for {self.lock}" if self.lock else ""
+        wait = f", waits for {printable(self.lock)}" if self.lock else ""  # it has the name of a table
         yield f"{'   ' * (depth - 1)}{'└─ ' if depth else ''}{self.session}{wait}"
         for node in self.waiting:
             yield from node.lines(depth + 1)
@@ -100,7 +101,7 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
         A sentence for the user.
 
     Raises:
-        MigrationError: there is no such session.
+        MigrationError: there is no such session, or it is a prepared transaction.
         NotConfirmedError: the user did not agree.
     """
     if pid == 0 and (prepared := prepared_transactions(connection)):
