@@ -404,18 +404,23 @@ class GitServer(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("login", "expected"), [("robot:{}%2F", "robot:{}/"), ("{}", "{}:")], ids=["password", "token"]
+    ("login", "expected"),
+    [("robot:{}%2F", "robot:{}/"), ("{}", "{}:"), ("robot", "robot:{}")],
+    ids=["password", "token", "store"],
 )
 def test_the_login_of_the_templates_url_stands_in_no_command_line(
     service: Service, later: Path, tmp_path: Path, login: str, expected: str
 ) -> None:
     secret, seen = uuid4().hex, list[str]()
     variables = {"folder": later.parent, "login": expected.format(secret), "secret": secret, "seen": seen}
-    handler = type("Handler", (GitServer,), variables)
+    handler, store = type("Handler", (GitServer,), variables), tmp_path / "store"
+    service.environment |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "credential.helper"}
+    service.environment |= {"GIT_CONFIG_VALUE_0": f"store --file={store}"}
     service.environment |= {"GIT_TRACE": str(tmp_path / "trace"), "COPIER_CACHE_DIR": str(tmp_path / "cache")}
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://{login.format(secret)}@127.0.0.1:{server.server_port}/{later.name}"
+        store.write_text(f"http://robot:{secret}@127.0.0.1:{server.server_port}\n")  # the URL wins over it
         address(service, url)
         edit_dropped(service)
         said = service.run(*CHECK, "--json").stdout

@@ -41,8 +41,8 @@ _SETTINGS = {
     "url.https://gitlab.com/.insteadOf": "gl:",
 }
 _LOGIN = re.compile(r"^((?:git\+)?)(https?://)([^/\s]+)@([^/\s]+)")
-# Prints the login, as gitcredentials(7) describes.
-_HELPER = """!f() { printf 'username=%s\\npassword=%s\\n' "$URL_USER" "$URL_PASSWORD"; }; f"""
+# Prints the password, as gitcredentials(7) describes.
+_HELPER = """!f() { printf 'password=%s\\n' "$URL_PASSWORD"; }; f"""
 INCOMPLETE = (
     "This clone is shallow or partial, so git does not know which revisions are new or released. Fetch the whole "
     "history (GitHub Actions: fetch-depth: 0 of actions/checkout; GitLab CI: GIT_DEPTH: 0):\n"
@@ -243,9 +243,10 @@ def environment_of_git(url: str = "") -> dict[str, str]:
     if login := _LOGIN.match(url):
         _, scheme, user_and_password, host = login.groups()
         user, _, password = user_and_password.partition(":")
-        kept |= {"URL_USER": unquote(user), "URL_PASSWORD": unquote(password)}
-        helper = f"credential.{scheme}{host}.helper"
-        settings += [(helper, ""), (helper, _HELPER)]  # the empty one removes all others
+        kept |= {"URL_PASSWORD": unquote(password)}
+        credential = f"credential.{scheme}{host}"
+        others = [(f"{credential}.helper", "")] if password else []  # removes the helpers of the user, which come first
+        settings += [(f"{credential}.username", unquote(user)), *others, (f"{credential}.helper", _HELPER)]
         # A clone that Copier has kept may have a URL with the login, which git would pass to its own programs.
         settings += [(f"url.{scheme}{host}/.insteadOf", f"{scheme}{user_and_password}@{host}/")]
     given = int(kept.get("GIT_CONFIG_COUNT") or 0)
