@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+SHOWN = 5  # tables in a cell
 NO_LOCKS = "No session is waiting for a lock or idle in transaction."
 
 
@@ -255,8 +256,13 @@ def _on_database(project: "Project", function: "Callable[[Connection], Result]")
 
 
 def _cells(rehearsed: "Rehearsed") -> tuple[str, ...]:
-    locks = "; ".join(f"{table}: {modes[-1]}" for table, modes in rehearsed.locks.items())
-    rows = "; ".join(f"{table}: {count:,}" for table, count in rehearsed.rows.items())
-    rewritten = ", ".join(rehearsed.rewritten)
+    locks = _few([f"{table}: {modes[-1]}" for table, modes in rehearsed.locks.items()])
+    rows = _few([f"{table}: {count:,}" for table, count in rehearsed.rows.items()])
+    rewritten = _few(rehearsed.rewritten)
     cells = (rehearsed.revision, f"{rehearsed.seconds:.2f} s", locks, rewritten, rows)
     return tuple(printable(cell) or "-" for cell in cells)
+
+
+def _few(values: list[str]) -> str:
+    more = len(values) - SHOWN
+    return "; ".join(values[:SHOWN] + [f"{more} more: --json"] * (more > 0))

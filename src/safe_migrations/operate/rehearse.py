@@ -12,7 +12,7 @@ from secrets import token_hex
 from tempfile import TemporaryDirectory
 
 from alembic.util import CommandError
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from safe_migrations.errors import BackupError, MigrationError, RevisionError
 from safe_migrations.operate.backup import backup, report_progress, restore
@@ -25,6 +25,8 @@ from safe_migrations.trace.recorder import tracing
 from safe_migrations.upgrade.project import Project
 
 log = logging.getLogger(__name__)
+
+_NO_WORKERS = text("SET max_parallel_workers_per_gather = 0")  # each worker would lock all partitions once more
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def _explained(project: Project, revision: str) -> Iterator[None]:
 
 
 def _rows(connection: Connection, names: set[str]) -> dict[str, int]:
+    connection.execute(_NO_WORKERS)
     tables = {name: find_table(connection, name) for name in sorted(names)}
     return {
         name: connection.scalar(select(func.count()).select_from(table)) or 0
