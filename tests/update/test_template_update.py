@@ -134,7 +134,7 @@ def test_without_pdm(service: Service) -> None:
     assert "pdm update alembic-safe-migrations && pdm run lint && pdm run typecheck && pdm run test\n" in process.stderr
 
 
-def test_check_for_people_and_machines(service: Service) -> None:
+def test_check_as_text_and_json(service: Service) -> None:
     process = service.run(*CHECK)
     assert process.returncode == 10
     assert process.stdout.startswith(f"The template has released {LATER}; this service has {NEXT}. What is new:\n")
@@ -154,7 +154,7 @@ def test_nothing_uncommitted_is_mixed_with_the_update(service: Service) -> None:
     assert "(own.txt)" in refusal(service)
 
 
-def test_what_somebody_writes_meanwhile_stays(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_during_the_update_stays(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def meanwhile(folder: Path, *arguments: str) -> str:
         said = copier(folder, *arguments)
         folder.joinpath("database.py").write_text("# of our own\n")
@@ -209,7 +209,7 @@ def test_a_file_that_git_ignores_is_not_overwritten(service: Service) -> None:
     assert later.read_bytes() == b"of our own\0\n"
 
 
-def test_an_answer_that_is_not_taken_any_more_is_asked_for(toy: Releases, later: Path, tmp_path: Path) -> None:
+def test_an_answer_that_is_no_longer_valid_is_asked_for(toy: Releases, later: Path, tmp_path: Path) -> None:
     service = toy.service(tmp_path / "orders", NEXT, template=later, postgres_version=15)
     edit_dropped(service)
     said = refusal(service)
@@ -441,7 +441,7 @@ MOVE = "sed -i.before 's#^_src_path:.*#_src_path: ADDRESS#' .copier-answers.yml"
 
 
 def address(service: Service, source: Path | str) -> None:
-    """Write where the template is, as a person does it where it has moved."""
+    """Write the new address of the template into the answers, by the command that the message names."""
     service.succeed("bash", "-euc", MOVE.replace("ADDRESS", str(source)))
     service.folder.joinpath(".copier-answers.yml.before").unlink()
     commit(service.folder)
@@ -502,12 +502,12 @@ def test_without_git(service: Service) -> None:
     assert service.fail(python, *CHECK[1:], path="/nowhere").startswith("git is not installed")
 
 
-def test_an_answer_that_nobody_asks_for(service: Service) -> None:
+def test_an_unknown_answer_is_refused(service: Service) -> None:
     assert "postgres_versoin" in refusal(service, "--data", "postgres_versoin=17")
 
 
-def test_what_is_not_merged_is_told_of(service: Service) -> None:
-    """By `copier update --conflict rej`, say; what git ignores is the service's own affair."""
+def test_what_is_not_merged_is_reported(service: Service) -> None:
+    """As after `copier update --conflict rej`; files that git ignores do not count."""
     service.folder.joinpath("config.py.rej").write_text("x")
     service.folder.joinpath(".gitignore").write_text("cache/\n")
     service.folder.joinpath("cache").mkdir()
