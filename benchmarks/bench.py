@@ -32,7 +32,7 @@ from blocking_statement import GATE
 from releases import VERSIONS, Releases, commit, git
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.postgres.connection import run_async
-from safe_migrations.postgres.databases import create_database
+from safe_migrations.postgres.creation import create_database
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.postgres.timeouts import load_timeouts
 from support import ROOT, TEMPLATE, Service, at, fetch, tables

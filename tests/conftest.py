@@ -23,7 +23,7 @@ from releases import Releases, environment_without_library, make_toy
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
 from safe_migrations.postgres.connection import run_async
-from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
 from support import ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, at, fetch, tables
 

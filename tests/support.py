@@ -20,7 +20,8 @@ import yaml
 from sqlalchemy import URL, Row, text
 
 from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.connection import Database, connected, run_async
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.database import Database
 from safe_migrations.service import Service as ServiceSettings
 from warm_python import run_warm
 

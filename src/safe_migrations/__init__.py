@@ -25,14 +25,14 @@ from safe_migrations.errors import (
 
 if TYPE_CHECKING:
     from safe_migrations.env import run_env
-    from safe_migrations.postgres.connection import parse_database_url
+    from safe_migrations.postgres.database import parse_database_url
     from safe_migrations.readiness import Readiness, check_readiness
     from safe_migrations.service import Service, load_env_files
 
 _MODULES = {
     "run_env": "env",
     "load_env_files": "service",
-    "parse_database_url": "postgres.connection",
+    "parse_database_url": "postgres.database",
     "Readiness": "readiness",
     "check_readiness": "readiness",
     "Service": "service",

@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from safe_migrations.postgres.connection import Database, explain
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.server_errors import explain
 from safe_migrations.revisions import AT_HEAD, UNKNOWN_REVISION, Revisions, compare, read_revisions
 from safe_migrations.service import Service
 

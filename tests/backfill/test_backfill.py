@@ -28,7 +28,8 @@ from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.errors import BackfillError, ConnectionFailedError, LockedError, MigrationError
 from safe_migrations.postgres import timeouts
 from safe_migrations.postgres.catalog import own_relations
-from safe_migrations.postgres.connection import client_environment, connected, run_async
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
 from support import NewRole, Render, at, fetch
 

@@ -15,7 +15,7 @@ import pytest
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError, NotInstalledError
 from safe_migrations.postgres.connection import run_async
-from safe_migrations.postgres.databases import create_database
+from safe_migrations.postgres.creation import create_database
 from safe_migrations.postgres.programs import find_programs
 from support import at, fetch
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from lock_effects import EVERYBODY, NOBODY, WRITERS, Bench, Effect, History
 from safe_migrations.lint.rules import RULES
 from safe_migrations.postgres.connection import run_async
-from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.upgrade.phases import up_to_contract
 from support import NewDatabase, at
 

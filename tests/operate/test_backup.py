@@ -20,8 +20,9 @@ from safe_migrations.errors import BackupError, ConnectionFailedError, LockedErr
 from safe_migrations.operate import backup as module
 from safe_migrations.operate.backup import backup, restore
 from safe_migrations.postgres import programs
-from safe_migrations.postgres.connection import client_environment, connected, run_async
-from safe_migrations.postgres.databases import create_database, database_exists, drop_database
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.creation import create_database, database_exists, drop_database
+from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs, find_tools
 from support import NewDatabase, NewRole, at, fetch, tables
 

@@ -15,9 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.dev.cluster import THROW_AWAY, Cluster, free_port
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, EmbeddedPostgresError
-from safe_migrations.postgres import connection
-from safe_migrations.postgres.connection import Database, client_environment, connected, run_async
+from safe_migrations.postgres import connection, server_errors
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.database import Database, client_environment
 from safe_migrations.postgres.programs import find_programs
+from safe_migrations.postgres.server_errors import reason
 from support import SETTINGS, NewRole, at, fetch
 
 DRIVERS = ["postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"]
@@ -63,7 +65,8 @@ def test_missing_socket(tmp_path: Path) -> None:
 
 
 def test_silent_server(server: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_TIMEOUT", 0.2)
+    for module in (connection, server_errors):
+        monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -252,8 +255,8 @@ def test_detail_and_hint_where_they_are_the_answer(database: URL, statement: str
     fetch(database, "INSERT INTO item VALUES ('hunter2')")
     with pytest.raises(DBAPIError) as failure:
         fetch(database, statement)
-    assert shown in connection.reason(failure.value)
-    assert hidden not in connection.reason(failure.value)
+    assert shown in reason(failure.value)
+    assert hidden not in reason(failure.value)
 
 
 def test_no_connection_is_left_open(database: URL) -> None:

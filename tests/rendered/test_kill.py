@@ -23,8 +23,9 @@ from blocking_statement import AT_THE_GATE, WAITING_FOR_THE_LOCK, open_gate, wai
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import INTERRUPTED as INTERRUPTED_MESSAGE
 from safe_migrations.errors import ConnectionFailedError
-from safe_migrations.postgres.connection import client_environment, run_async
-from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.creation import create_database, drop_database
+from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
 from support import Render, Service, ToHead, as_text, at, bare_environment, fetch
 

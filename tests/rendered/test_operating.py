@@ -17,7 +17,7 @@ from lock_holder import end, holding
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import BackupError, NotConfirmedError, RevisionError
 from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.postgres.databases import drop_database
+from safe_migrations.postgres.creation import drop_database
 from safe_migrations.postgres.programs import find_programs, find_tools
 from support import NewDatabase, NewRole, Render, Service, as_text, at, fetch, tables
 

@@ -9,7 +9,8 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError, RevisionError
-from safe_migrations.postgres.connection import client_environment, connected, run_async
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
 from support import Service, ToHead, at, fetch
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import NotConfirmedError, NotInstalledError, RevisionError
 from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.trace.phase_check import check_phases
 from safe_migrations.trace.recorder import Trace, tracing

@@ -25,7 +25,7 @@ from sqlalchemy.sql import visitors
 
 from safe_migrations.errors import BackfillError
 from safe_migrations.postgres.catalog import hides_rows
-from safe_migrations.postgres.connection import reason, sqlstate
+from safe_migrations.postgres.server_errors import reason, sqlstate
 from safe_migrations.postgres.sql import qualified
 
 SCHEMA = "safe_migrations"  # of the progress of backfills, apart from the service's own tables

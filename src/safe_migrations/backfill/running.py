@@ -19,11 +19,11 @@ from safe_migrations.backfill.progress import Progress
 from safe_migrations.backfill.queue import Batches
 from safe_migrations.backfill.replication import Lag, are_hidden
 from safe_migrations.errors import BackfillError, LockedError, MigrationError
-from safe_migrations.postgres.connection import (
+from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.server_errors import (
     INSUFFICIENT_PRIVILEGE,
     RETRIED,
-    Database,
-    connected,
     explain,
     is_disconnect,
     reason,

@@ -44,7 +44,7 @@ def db_down(arguments: argparse.Namespace) -> int:
 def db_shell(arguments: argparse.Namespace) -> int:
     """Open psql on the configured database."""
     from safe_migrations.dev.database import shell
-    from safe_migrations.postgres.connection import application_database
+    from safe_migrations.postgres.database import application_database
 
     service = service_of(arguments)
     shell(application_database(service) if service.env_prefix else project_of(arguments).database)

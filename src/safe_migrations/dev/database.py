@@ -13,14 +13,9 @@ from sqlalchemy import URL
 from safe_migrations.dev.cluster import Cluster
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import ConfigurationError, EmbeddedPostgresError, NotInstalledError
-from safe_migrations.postgres.connection import (
-    Database,
-    application_database,
-    client_environment,
-    parse_database_url,
-    run_async,
-)
-from safe_migrations.postgres.databases import create_database, database_exists
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.creation import create_database, database_exists
+from safe_migrations.postgres.database import Database, application_database, client_environment, parse_database_url
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.service import SECTION, Service
 

@@ -50,7 +50,7 @@ def rebase(arguments: argparse.Namespace) -> int:
 def _refuse_applied(arguments: argparse.Namespace, move: "Move") -> list[str]:
     """Read the databases of migrations and of the application, where they are configured."""
     from safe_migrations.history.rebase import refuse_applied
-    from safe_migrations.postgres.connection import application_database
+    from safe_migrations.postgres.database import application_database
 
     project = project_of(arguments)
     try:

@@ -18,7 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from safe_migrations.errors import HistoryError, MigrationError
 from safe_migrations.history.frozen import repositories
 from safe_migrations.history.numbering import HEAD, NUMBER, head_file
-from safe_migrations.postgres.connection import Database, connected, explain, run_async
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.server_errors import explain
 from safe_migrations.printable import printable
 
 AGAIN = "safe-migrations rebase"

@@ -17,16 +17,12 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import BackupError, LockedError, MigrationError
-from safe_migrations.postgres.connection import (
-    CONNECT_TIMEOUT,
-    Database,
-    client_environment,
-    connected,
-    reason,
-    sqlstate,
-)
-from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.creation import create_database, drop_database
+from safe_migrations.postgres.database import Database, client_environment
 from safe_migrations.postgres.programs import Tool, find_tools
+from safe_migrations.postgres.server_errors import reason, sqlstate
+from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT
 from safe_migrations.printable import printable
 
 LOCK_TIMEOUT = 30.0  # seconds; how long pg_dump waits for a table lock, and blocks the sessions behind it

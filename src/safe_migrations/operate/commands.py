@@ -243,7 +243,8 @@ def _on_database(project: "Project", function: "Callable[[Connection], Result]")
     """Call a function with a connection to the database, in AUTOCOMMIT."""
     from sqlalchemy.exc import DBAPIError
 
-    from safe_migrations.postgres.connection import connected, explain, run_async
+    from safe_migrations.postgres.connection import connected, run_async
+    from safe_migrations.postgres.server_errors import explain
 
     async def call() -> Result:
         async with connected(project.database, isolation_level="AUTOCOMMIT") as connection:

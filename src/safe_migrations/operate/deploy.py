@@ -13,7 +13,9 @@ from safe_migrations.backfill.definition import refuse_incomplete
 from safe_migrations.errors import BackupError, MigrationError, RefusedError
 from safe_migrations.operate.backup import backup
 from safe_migrations.operate.status import Report, read_report
-from safe_migrations.postgres.connection import Database, connected, explain, run_async
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.server_errors import explain
 from safe_migrations.upgrade.phases import CONTRACT, refuse_unacknowledged, up_to_contract
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH

@@ -18,6 +18,7 @@ DEFAULTS = {
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}  # seconds; PostgreSQL's own names
 LONGEST = 24 * 3600.0  # seconds
 LONGEST_PAUSE = 10.0  # seconds between two tries
+CONNECT_TIMEOUT = 10.0  # seconds
 REPORT = 10.0  # seconds between two reports of what takes long
 _RANDOM = random.SystemRandom()
 

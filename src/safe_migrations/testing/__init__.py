@@ -26,9 +26,10 @@ from sqlalchemy.schema import CreateSchema
 
 from safe_migrations import env_files
 from safe_migrations.dev.cluster import throw_away_cluster
-from safe_migrations.postgres.connection import Database as Connectable
-from safe_migrations.postgres.connection import connected, parse_database_url, run_async
-from safe_migrations.postgres.databases import create_database, drop_database
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.creation import create_database, drop_database
+from safe_migrations.postgres.database import Database as Connectable
+from safe_migrations.postgres.database import parse_database_url
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.service import Service
 from safe_migrations.upgrade.project import DATABASE_URL, Project, load_project

@@ -15,7 +15,8 @@ from alembic.util import to_list
 
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.history.frozen import new_revisions
-from safe_migrations.postgres.connection import client_environment, run_async
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.template.update import unsolved
 from safe_migrations.testing import Database

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from safe_migrations.backfill.definition import load_backfill, required_backfills
 from safe_migrations.backfill.running import Pace, run_backfill
 from safe_migrations.errors import RevisionError
-from safe_migrations.postgres.connection import Database
+from safe_migrations.postgres.database import Database
 from safe_migrations.trace.recorder import Trace
 from safe_migrations.upgrade.project import Project
 

@@ -11,7 +11,9 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import RevisionError
 from safe_migrations.history.frozen import new_revisions
-from safe_migrations.postgres.connection import Database, connected, reason
+from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.sql import ddl
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
 from safe_migrations.trace.recorder import MODES, Trace, tracing

@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Row, event, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.postgres.catalog import mask
-from safe_migrations.postgres.connection import Database, connected
+from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.statements import split
 

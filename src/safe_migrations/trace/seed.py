@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.postgres.connection import reason
+from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.sql import ddl, read_sql
 
 TRIES = 500  # combinations of values, for a constraint of several columns

@@ -27,7 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
 from safe_migrations.errors import ConnectionFailedError, LockedError, MigrationError, RevisionError
 from safe_migrations.postgres.catalog import Session, blockers
-from safe_migrations.postgres.connection import (
+from safe_migrations.postgres.connection import reset_settings
+from safe_migrations.postgres.server_errors import (
     DEADLOCK_DETECTED,
     DEPENDENT_OBJECTS,
     INSUFFICIENT_PRIVILEGE,
@@ -37,7 +38,6 @@ from safe_migrations.postgres.connection import (
     VIOLATIONS,
     is_disconnect,
     reason,
-    reset_settings,
     sqlstate,
 )
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text

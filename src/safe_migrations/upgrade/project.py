@@ -15,7 +15,7 @@ from alembic.util import coerce_resource_to_filename
 from sqlalchemy import URL
 
 from safe_migrations.errors import ConfigurationError
-from safe_migrations.postgres.connection import Database
+from safe_migrations.postgres.database import Database
 from safe_migrations.service import Service, find_config_files, refuse_hidden_library
 
 # In the attributes of Alembic's configuration: describe the project and run nothing; another database than its own.

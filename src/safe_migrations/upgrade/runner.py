@@ -21,7 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safe_migrations import ddl as _operations  # noqa: F401  # revision files use its operations
 from safe_migrations.errors import LockedError, MigrationError, RefusedError
 from safe_migrations.postgres.advisory_lock import acquire, advisory_lock, lock_key, release
-from safe_migrations.postgres.connection import Database, connected, explain, pooler_refused, run_async
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.server_errors import explain, pooler_refused
 from safe_migrations.postgres.timeouts import load_timeouts
 from safe_migrations.service import Service
 from safe_migrations.upgrade.data_loss import confirm_data_loss

@@ -21,7 +21,7 @@ from safe_migrations.backfill.definition import COMMAND, required_backfills
 from safe_migrations.ddl.indexes import CONCURRENT_OPERATIONS
 from safe_migrations.errors import RefusedError, RevisionError
 from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_relations
-from safe_migrations.postgres.connection import reason
+from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.statements import parts, pattern
 from safe_migrations.printable import printable
 from safe_migrations.service import Service

@@ -4,7 +4,8 @@ import asyncio
 
 from sqlalchemy import text
 
-from safe_migrations.postgres.connection import Database, connected
+from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.database import Database
 
 
 async def create_database(server: Database, name: str, template: str = "template1") -> None:

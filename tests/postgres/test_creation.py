@@ -8,7 +8,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.postgres.databases import create_database, database_exists, drop_database
+from safe_migrations.postgres.creation import create_database, database_exists, drop_database
 from support import at, fetch
 
 

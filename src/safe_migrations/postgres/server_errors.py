@@ -1,0 +1,140 @@
+"""Errors of PostgreSQL: their codes, what went wrong in a line, and the error to raise for each."""
+
+from collections.abc import Iterator
+
+from sqlalchemy.exc import DBAPIError
+
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, LockedError, MigrationError
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT
+from safe_migrations.printable import printable
+from safe_migrations.service import Service
+
+# PostgreSQL's error codes, see https://www.postgresql.org/docs/current/errcodes-appendix.html
+LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE = "55P03", "40P01", "40001"
+QUERY_CANCELED, INSUFFICIENT_PRIVILEGE, READ_ONLY = "57014", "42501", "25006"
+DEPENDENT_OBJECTS = "2BP01"
+VIOLATIONS = ("23502", "23503", "23505", "23514")  # NOT NULL, foreign key, unique, check
+RETRIED = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
+# Errors about the schema, the statement or the server, whose DETAIL and HINT hold no values of rows: dependent objects,
+# something not supported or not ready, an object in use, a missing file of the server, and all of class 42.
+_WITHOUT_VALUES = (DEPENDENT_OBJECTS, "0A000", "55000", "55006", "58P01")
+_REFUSALS = ("08", "28", "3D", "53", "57")  # classes of errors with which PostgreSQL refuses a connection
+
+
+def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> MigrationError:
+    """The error to raise for a connection or a statement that failed: what happened, and how to correct it.
+
+    Args:
+        error: what was raised.
+        database: where the connection went, or was to go; its password is not shown.
+    """
+    address, user, settings = database.host, database.url.username, database.service.settings
+    if isinstance(error, ConnectionError) and "SSL" in str(error):
+        return ConnectionFailedError(
+            f"PostgreSQL at {address} offers no TLS; turn TLS on there, or remove sslmode from {settings}."
+        )
+    if not isinstance(error, DBAPIError):
+        return ConnectionFailedError(
+            f"PostgreSQL does not answer at {address} ({_network_reason(error)}). Correct {settings}, or start "
+            "PostgreSQL; for development:\npdm run db-up"
+        )
+    if is_disconnect(error):
+        return ConnectionFailedError(
+            f"The connection to PostgreSQL at {address} was lost ({reason(error)}); what was not committed is rolled "
+            "back. When PostgreSQL answers, run the same command again."
+        )
+    match sqlstate(error):
+        case "28P01":
+            return ConnectionFailedError(
+                f"PostgreSQL at {address} refused the password of the user {user!r}; correct {settings}."
+            )
+        case "3D000":
+            return ConnectionFailedError(
+                f"PostgreSQL at {address} has no database {database.name!r}. Correct {settings}, or create the "
+                "database; for development:\npdm run db-up"
+            )
+        case "42501":
+            return MigrationError(
+                f"The user {user!r} may not do this ({reason(error)}); grant the user the missing privileges, or "
+                f"migrate as the owner ({database.service.migration_url})."
+            )
+        case "55P03":
+            return LockedError(
+                "A lock was not free within MIGRATION_LOCK_TIMEOUT. Wait until the blocking session ends, then run the "
+                "same command again. To see the blocking sessions:\nsafe-migrations locks"
+            )
+        case "08P01" | "26000" | "42P05":
+            return pooler_refused(database.service, reason(error))
+        case state:
+            kind = ConnectionFailedError if (state or "").startswith(_REFUSALS) else MigrationError
+            return kind(f"PostgreSQL at {address} refused this ({reason(error)}); correct the cause, or {settings}.")
+
+
+def pooler_refused(service: Service, why: str) -> ConfigurationError:
+    """The error for a connection through a pooler in transaction mode, which loses session locks and settings.
+
+    Args:
+        service: whose database it is.
+        why: how this was noticed.
+    """
+    return ConfigurationError(
+        f"The connection goes through a pooler ({why}), which loses the locks and settings of a session. Set "
+        f"{service.migration_url} to a URL that connects to PostgreSQL directly."
+    )
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code for an error, see https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+    Args:
+        error: what was raised; None is returned for what does not come from PostgreSQL.
+    """
+    return getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether the connection is gone.
+
+    Args:
+        error: what was raised.
+    """
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line without a full stop, and without values of rows.
+
+    PostgreSQL's DETAIL and HINT are part of it where they hold no values: which objects depend on a column, say.
+
+    Args:
+        error: what was raised.
+    """
+    if isinstance(error, DBAPIError):
+        cause = getattr(error.orig, "__cause__", None) or error.orig  # SQLAlchemy puts the class before the message
+        text = str(getattr(cause, "message", None) or cause).partition("\nDETAIL:")[0]
+        if more := "; ".join(_detail_and_hint(sqlstate(error) or "", cause)):
+            text = f"{text.rstrip('.')} ({more})"
+    elif isinstance(error, MigrationError | OSError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return printable(" ".join(text.split())).rstrip(".") or type(error).__name__
+
+
+def _detail_and_hint(state: str, cause: BaseException | None) -> Iterator[str]:
+    if state in _WITHOUT_VALUES or state.startswith("42"):
+        # The hint for dependent objects is to drop them too.
+        for part in ("detail",) if state == DEPENDENT_OBJECTS else ("detail", "hint"):
+            if text := getattr(cause, part, None):
+                yield "; ".join(str(text).rstrip(".").splitlines())
+
+
+def _network_reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
+    return getattr(error, "strerror", None) or str(error)
