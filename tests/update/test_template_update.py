@@ -1,6 +1,5 @@
 """`pdm run template-update` and `template-check`: no edit is lost, not even one that git does not know of."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -525,11 +524,17 @@ def test_a_service_may_have_any_module_at_its_root(service: Service) -> None:
     assert service.run(*CHECK).returncode == 10, "Copier has its own, and settings are not needed"
 
 
-def test_copiers_messages_are_recognised(service: Service, tmp_path: Path) -> None:
-    """They are found by parts of Copier's texts, which another version may change."""
-    source = Path(importlib.util.find_spec("copier").origin).parent  # type: ignore[union-attr, arg-type]
-    texts = "".join(path.read_text() for path in source.rglob("*.py"))
-    assert "git-tracked templates" in texts
+def test_a_release_without_its_tag_is_the_maintainers_to_mend(toy: Releases, tmp_path: Path) -> None:
+    """The meaning is found by a part of Copier's text."""
+    template = toy.with_later(tmp_path / "template.git", lambda _: None)
+    service = toy.service(tmp_path / "orders", NEXT, template=template)
+    git(template, "tag", "--delete", NEXT)
+    assert "pdm run tag-releases" in service.fail(*UPDATE, kind=TemplateError)
+    assert state(service) == ""
+
+
+def test_an_address_without_a_repository_is_named(service: Service, tmp_path: Path) -> None:
+    """The meaning is found by a part of Copier's text."""
     (tmp_path / "folder").mkdir()
     address(service, tmp_path / "folder")
     assert COPIER_ERRORS["git-tracked templates"] in service.fail(*CHECK, kind=TemplateError)
