@@ -193,9 +193,8 @@ class _Index:
         until, timer = time.monotonic() + wait, ReportTimer(1)
         waiting = dict(transactions_of_index(connection, self.name, self.table, readers=readers))
         while waiting:
-            left = until - time.monotonic()
-            if left <= 0:
-                blocking = sessions(connection, list(waiting.values()))
+            left, blocking = until - time.monotonic(), sessions(connection, list(waiting.values()))
+            if left <= 0 and blocking:  # a prepared transaction may just have ended
                 raise LockedError(
                     f"Transactions that use the table of the index {self.name} did not end within "
                     f"{duration_text(wait)} ({'; '.join(map(str, blocking))}). The index was not changed. Wait until "
@@ -203,7 +202,6 @@ class _Index:
                     f"{blocking[0].how_to_end}"
                 )
             if timer.is_due():
-                blocking = sessions(connection, list(waiting.values()))
                 log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)))
             connection.execute(_PAUSE)
             current = transactions_of_index(connection, self.name, self.table, readers=readers)
