@@ -57,6 +57,7 @@ def test_gitlab_runs_the_same(render: Render, layout: str) -> None:
 
 def test_compose_migrates_before_the_application_starts(render: Render) -> None:
     services = load(render(database_port=15555).folder / "compose.yaml")["services"]
+    assert services["migrate"]["init"] is services["app"]["init"] is True, "or SIGTERM is lost while Python starts"
     assert services["postgres"]["image"] == "postgres:18"
     assert services["postgres"]["ports"] == ["127.0.0.1:15555:5432"]
     assert services["postgres"]["healthcheck"]["test"][0] == "CMD-SHELL"
