@@ -99,8 +99,12 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
     run_async(look())
 
 
-def test_only_a_session_that_is_there_can_be_ended(filled: Service) -> None:
+def test_only_a_session_of_this_database_can_be_ended(filled: Service, new_database: NewDatabase) -> None:
     assert "no session with pid 1" in filled.fail(*SAFE, "locks", "--terminate", "1", "--yes")
+    other = new_database()
+    with holding(other, "SELECT 1") as pid:
+        assert f"pid {pid}" in filled.fail(*SAFE, "locks", "--terminate", str(pid), "--yes")
+        assert fetch(other, "SELECT 1 FROM pg_stat_activity WHERE pid = :pid", pid=pid)
 
 
 def test_backup_and_restore(filled: Service, database: URL, server: URL) -> None:

@@ -101,7 +101,7 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
         A sentence for the user.
 
     Raises:
-        MigrationError: there is no such session, or it is a prepared transaction.
+        MigrationError: there is no such session, it is of another database, or it is a prepared transaction.
         NotConfirmedError: the user did not agree.
     """
     if pid == 0 and (prepared := prepared_transactions(connection)):
@@ -109,6 +109,8 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
     matching = [session for session in sessions(connection, [pid]) if session.user is not None]  # `since` may be hidden
     if not matching or pid == connection.scalar(select(func.pg_backend_pid())):
         raise MigrationError(f"There is no session with pid {pid}. To list the sessions:\nsafe-migrations locks")
+    if not connection.scalar(_SQL["is_of_this_database"], {"pid": pid}):
+        raise MigrationError(f"{matching[0]} is of another database. Nothing was ended.")
     confirm(f"This ends {matching[0]}: its transaction is rolled back.", "End it", yes=yes, how="--yes")
     if not connection.scalar(select(func.pg_terminate_backend(pid))):
         raise MigrationError(f"The session with pid {pid} has already ended.")

@@ -16,3 +16,6 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
   OR pid IN (SELECT unnest(pg_blocking_pids(w.pid)) FROM pg_locks w WHERE NOT w.granted)
 )
 ORDER BY xact_start
+
+-- is_of_this_database --
+SELECT datname = current_database() FROM pg_stat_activity WHERE pid = :pid
