@@ -56,10 +56,10 @@ def read_preview(project: Project) -> list[Preview]:
         connection = cast(Connection, migration.connection)  # preview has no offline mode
         state = read_state(connection, project.script, migration.opts)
         if state.name != AT_HEAD:
-            found, following = explain_state(state, project.service)
+            meaning, following = explain_state(state, project.service)
             if state.name == BEHIND:
                 following = "The models are compared with a database at head. Run this first:\nalembic upgrade head"
-            raise RefusedError(f"{found} {following}", EXIT_STATUS[state.name])
+            raise RefusedError(f"{meaning} {following}", EXIT_STATUS[state.name])
         with quiet("alembic"):  # the preview shows every difference itself
             revisions, _ = plan(migration, find_operations(migration))
         previews.extend(map(_preview, revisions))

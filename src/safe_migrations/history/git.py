@@ -176,7 +176,7 @@ class Repository:
         Args:
             names: their paths from the repository's root.
         """
-        ids = git(self.root, "hash-object", "--stdin-paths", given=names)
+        ids = git(self.root, "hash-object", "--stdin-paths", standard_input=names)
         return dict(zip(names, ids.decode().split(), strict=True))
 
     def contents(self, ids: Collection[str]) -> dict[str, bytes]:
@@ -188,31 +188,31 @@ class Repository:
         Raises:
             HistoryError: one is missing, as in a partial clone.
         """
-        found = self._objects(ids)
-        if len(found) < len(ids):
+        objects = self._objects(ids)
+        if len(objects) < len(ids):
             raise HistoryError(INCOMPLETE)
-        return {id_: contents for id_, (_, contents) in found.items()}
+        return {id_: contents for id_, (_, contents) in objects.items()}
 
     def _files(self, commits: Collection[str]) -> list[dict[str, str]]:
         """The revision files of commits: the ids of their contents, by their paths from the repository's root."""
         trees = self._objects([f"{commit}:{prefix}" for commit in commits for prefix in self.prefixes])
-        found = []
+        files_of_commits = []
         for commit in commits:
             folders = [(prefix, trees.get(f"{commit}:{prefix}")) for prefix in self.prefixes]
             files = [(prefix, _entries(*tree)) for prefix, tree in folders if tree]
-            found.append({prefix + name: id_ for prefix, entries in files for name, id_ in entries.items()})
-        return found
+            files_of_commits.append({prefix + name: id_ for prefix, entries in files for name, id_ in entries.items()})
+        return files_of_commits
 
     def _objects(self, names: Collection[str]) -> dict[str, tuple[str, bytes]]:
         """Id and contents of the existing objects."""
-        found = {}
-        output = BytesIO(git(self.root, "cat-file", "--batch", given=names) if names else b"")
+        objects = {}
+        output = BytesIO(git(self.root, "cat-file", "--batch", standard_input=names) if names else b"")
         for name in names:
             *header, last = output.readline().split()  # ID TYPE SIZE, or NAME missing
             if last != b"missing":
-                found[name] = header[0].decode(), output.read(int(last))
+                objects[name] = header[0].decode(), output.read(int(last))
                 output.read(1)
-        return found
+        return objects
 
     def _words(self, *arguments: str) -> list[str]:
         """The words that git prints; none if git fails, for instance without a commit."""
@@ -249,10 +249,10 @@ def environment_of_git(url: str = "") -> dict[str, str]:
         settings += [(f"{credential}.username", unquote(user)), *others, (f"{credential}.helper", _HELPER)]
         # A clone that Copier has kept may have a URL with the login, which git would pass to its own programs.
         settings += [(f"url.{scheme}{host}/.insteadOf", f"{scheme}{user_and_password}@{host}/")]
-    given = int(kept.get("GIT_CONFIG_COUNT") or 0)
-    for number, (name, value) in enumerate(settings, given):
+    first = int(kept.get("GIT_CONFIG_COUNT") or 0)
+    for number, (name, value) in enumerate(settings, first):
         kept |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    return kept | {"GIT_CONFIG_COUNT": str(given + len(settings)), "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    return kept | {"GIT_CONFIG_COUNT": str(first + len(settings)), "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
 
 
 def address_for_git(url: str) -> str:
@@ -274,14 +274,14 @@ def without_login(text: str) -> str:
 
 
 def git(
-    folder: Path, *arguments: str, given: Iterable[str] | bytes = (), may_fail: bool = False, url: str = ""
+    folder: Path, *arguments: str, standard_input: Iterable[str] | bytes = (), may_fail: bool = False, url: str = ""
 ) -> bytes:
     """Run git, and return what it prints; git asks nothing, and fetches no objects.
 
     Args:
         folder: where.
         arguments: its command and options.
-        given: its standard input, or the lines of it.
+        standard_input: its standard input, or the lines of it.
         may_fail: whether to return the output also if git fails.
         url: as in `environment_of_git`.
 
@@ -289,11 +289,15 @@ def git(
         FileNotFoundError: git is not installed.
         HistoryError: git failed.
     """
+    if not isinstance(standard_input, bytes):
+        standard_input = b"".join(os.fsencode(f"{line}\n") for line in standard_input)
     process = subprocess.run(
         ["git", *arguments],  # noqa: S607
         cwd=folder,
         env=environment_of_git(url) | {"GIT_NO_LAZY_FETCH": "1"},
-        input=given if isinstance(given, bytes) else b"".join(os.fsencode(f"{line}\n") for line in given),
+        input=standard_input
+        if isinstance(standard_input, bytes)
+        else b"".join(os.fsencode(f"{line}\n") for line in standard_input),
         capture_output=True,
     )
     if process.returncode != 0 and not may_fail:

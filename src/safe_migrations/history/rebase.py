@@ -163,18 +163,18 @@ def set_head(script_directory: ScriptDirectory) -> str | None:
 
 def _published(script_directory: ScriptDirectory) -> dict[str, str]:
     """Where a revision is published, such as "origin/main", by its id."""
-    found: dict[str, str] = {}
+    places: dict[str, str] = {}
     for repository in repositories(script_directory):
         named = repository.named(script_directory.walk_revisions())
         ids = repository.contents_ids(named)
         refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # main wins
-        found |= {
+        places |= {
             script.revision: each.where
             for each in repository.at(refs)
             for name, script in named.items()
             if each.has(name, ids[name])
         }
-    return found
+    return places
 
 
 def _unpublished(heads: Sequence[str], published: Collection[str]) -> str:

@@ -167,7 +167,7 @@ def rehearse(arguments: argparse.Namespace) -> int:
     project = project_of(arguments)
     report = read_report(project)
     if report.state not in (FRESH, BEHIND, AT_HEAD, DRIFT):
-        raise RefusedError(f"{report.found} {report.next}", report.exit_status)
+        raise RefusedError(f"{report.meaning} {report.next}", report.exit_status)
     revisions = [str(each["revision"]) for each in report.pending]
     rehearsed: list[Rehearsed] = []
     try:

@@ -48,7 +48,7 @@ def deploy(
         return before
     report(f"State: {before.state}.")
     if before.state not in (FRESH, BEHIND):
-        raise RefusedError(f"{before.found} Nothing was changed. {before.next}", before.exit_status)
+        raise RefusedError(f"{before.meaning} Nothing was changed. {before.next}", before.exit_status)
     ready = _ready(project.script, before, contract=contract)
     if not ready:
         report(_waiting(before))
@@ -73,7 +73,7 @@ def deploy(
         report(_way_back(project, before, backup_file))
         raise
     if after.state == BEHIND:
-        report(f"Verified: {after.found}")
+        report(f"Verified: {after.meaning}")
         report(_waiting(after))
         return after
     report(f"Verified: {after.as_text()}")

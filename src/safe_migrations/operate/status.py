@@ -41,7 +41,7 @@ class Report:
             revisions are pending.
         invalid: indexes that a failed concurrent build has left.
         blockers: sessions that block another session, or are idle in transaction.
-        found: what the state means.
+        meaning: what the state means.
         next: what to do next.
     """
 
@@ -52,7 +52,7 @@ class Report:
     drift: tuple[str, ...] | None = None
     invalid: tuple[str, ...] = ()
     blockers: tuple[Session, ...] = ()
-    found: str = ""
+    meaning: str = ""
     next: str = ""
 
     @property
@@ -62,7 +62,7 @@ class Report:
 
     def as_json(self) -> str:
         """The report as JSON."""
-        keys = {name: value for name, value in asdict(self).items() if name != "found"}
+        keys = {name: value for name, value in asdict(self).items() if name != "meaning"}
         return json.dumps(keys, indent=2)
 
     def as_text(self) -> str:
@@ -78,7 +78,7 @@ class Report:
         )
         revisions = [f"current: {', '.join(self.current) or 'base'}", f"head: {', '.join(self.heads) or 'none'}"]
         details = [*revisions, *(line for title, values in lists for line in _lines(title, values))]
-        return "\n".join([f"{self.state}: {self.found}", *map(printable, details), f"next: {self.next}"])
+        return "\n".join([f"{self.state}: {self.meaning}", *map(printable, details), f"next: {self.next}"])
 
 
 def _lines(title: str, values: Sequence[object]) -> list[str]:
@@ -112,7 +112,7 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
     if connection is None:
         raise ConfigurationError("This command needs a database: omit --sql.")
     state = read_state(connection, project.script, migration_context.opts)
-    found, following = explain_state(state, project.service)
+    meaning, following = explain_state(state, project.service)
     report = Report(
         state=state.name,
         current=state.current,
@@ -120,7 +120,7 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         pending=tuple({"revision": each.revision, "phase": phase_of(each)} for each in state.pending),
         invalid=tuple(index.name for index in state.invalid),
         blockers=tuple(blocking_sessions(connection)),
-        found=found,
+        meaning=meaning,
         next=following,
     )
     if state.name in (AT_HEAD, UNTRACKED):
@@ -160,7 +160,7 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
     return replace(
         report,
         state=DRIFT,
-        found=f"{report.found[:-1]}, but the schema differs from the models.",
+        meaning=f"{report.meaning[:-1]}, but the schema differs from the models.",
         next="If the schema is right, correct models_db.py. If the models are right, write a revision:\n"
         "alembic revision --autogenerate -m 'what changes'",
     )

@@ -55,9 +55,9 @@ def parts(name: str) -> list[str]:
 
 def _mask(match: re.Match[str]) -> str:
     """As long as it was, so that places stay the same."""
-    found = match[0]
+    text = match[0]
     if match["name"]:
-        return found
-    if found.startswith(("--", "/*")):
-        return " " * len(found)
-    return f"{found[0]}{'.' * (len(found) - 2)}{found[-1]}"
+        return text
+    if text.startswith(("--", "/*")):
+        return " " * len(text)
+    return f"{text[0]}{'.' * (len(text) - 2)}{text[-1]}"

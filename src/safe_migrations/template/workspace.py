@@ -104,10 +104,10 @@ def _copy_conflicts(temporary: Path, folder: Path) -> None:
         return
     entries = [line.split("\t") for line in unmerged]
     for blob in {entry.split()[1] for entry, _ in entries}:
-        git(folder, "hash-object", "-w", "--stdin", given=git(temporary, "cat-file", "blob", blob))
+        git(folder, "hash-object", "-w", "--stdin", standard_input=git(temporary, "cat-file", "blob", blob))
     merged = {path: f"0 {'0' * len(entry.split()[1])}\t{path}" for entry, path in entries}
     root = Path(os.fsdecode(git(folder, "rev-parse", "--show-toplevel")).rstrip("\n"))
-    git(root, "update-index", "--index-info", given=[*merged.values(), *unmerged])
+    git(root, "update-index", "--index-info", standard_input=[*merged.values(), *unmerged])
 
 
 def paths(folder: Path, *arguments: str, may_fail: bool = False) -> list[str]:

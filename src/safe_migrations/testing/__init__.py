@@ -127,8 +127,8 @@ def no_configuration(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path
 def server(service: Service) -> Iterator[URL]:
     """A database of a server where this user may create databases."""
     variable = service.variable("TEST_DATABASE_URL")
-    if given := service.variables.get(variable):
-        yield parse_database_url(given, variable)
+    if url := service.variables.get(variable):
+        yield parse_database_url(url, variable)
     else:
         with throw_away_cluster(find_programs(service.postgres_version)) as cluster:
             yield cluster.url()

@@ -166,8 +166,8 @@ def _choose(
 def _values(of: Row[Any], conditions: list[str]) -> Iterator[ColumnElement[Any]]:
     if of.filled:
         yield literal_column(of.filled)
-    found = [match for each in [*conditions, of.condition or ""] for match in _LITERAL.finditer(each)]
-    literals = [value for match in found for value in ([match[1]] if match[1] else [match[0], match[0] + _N])]
+    matches = [match for each in [*conditions, of.condition or ""] for match in _LITERAL.finditer(each)]
+    literals = [value for match in matches for value in ([match[1]] if match[1] else [match[0], match[0] + _N])]
     for value in dict.fromkeys([*([of.label] if of.label else []), *_VALUES, *literals]):
         yield func.replace(value, _N, cast(_ROWS.c.n, String)).op("::")(literal_column(of.type))
     if not of.required:
@@ -179,7 +179,7 @@ def _holds(connection: Connection, values: dict[str, ColumnElement[Any]], condit
     rows = select(*(value.label(name) for name, value in values.items())).select_from(_ROWS).subquery()
     met = [func.bool_and(literal_column(condition)) for condition in conditions]
     try:
-        found = connection.execute(select(*met, *(func.count(each) for each in rows.c))).one()
+        counts = connection.execute(select(*met, *(func.count(each) for each in rows.c))).one()
     except DBAPIError:
         return False
-    return False not in found[: len(met)]  # what is NULL is met
+    return False not in counts[: len(met)]  # what is NULL is met

@@ -256,12 +256,12 @@ def _count(
     label = f"the table {name}"
     rows: Select[Any] = select(literal_column("1")).select_from(table)
     if column_name is not None:
-        found = connection.execute(_COLUMN, {"table": name, "column": column_name}).first()
-        if found is None:
+        existing = connection.execute(_COLUMN, {"table": name, "column": column_name}).first()
+        if existing is None:
             return None
         label = f"the column {name}.{column_name}"
-        rows = rows.where(column(found.attname).is_distinct_from(None))  # IS NOT NULL asks for each part of a row
-        if all(type_ is not None and _keeps_values(found.type, found.length, type_) for type_ in types):
+        rows = rows.where(column(existing.attname).is_distinct_from(None))  # IS NOT NULL asks for each part of a row
+        if all(type_ is not None and _keeps_values(existing.type, existing.length, type_) for type_ in types):
             return DataLoss(label, "")
     return DataLoss(label, _count_rows(connection, name, rows))
 
