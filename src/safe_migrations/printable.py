@@ -1,4 +1,4 @@
-"""Names and texts of others in messages: nothing in them may act on a terminal, or look like a line of ours."""
+"""Names and texts from elsewhere in messages: they must not act on a terminal, or look like a line of a command."""
 
 
 def printable(text: str) -> str:

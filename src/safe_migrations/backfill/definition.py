@@ -168,7 +168,7 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
     table = qualified(connection.dialect, backfill.table.schema, backfill.table.name)
     if hides_rows(connection, table):
         raise BackfillError(
-            f"Row security of the table {table} hides rows from this user, so nobody can tell whether the backfill "
+            f"Row security of the table {table} hides rows from this user, so it can't be known whether the backfill "
             f"{name} is complete; nothing was changed. Run it as a user with BYPASSRLS, or as the owner without FORCE "
             "ROW LEVEL SECURITY."
         )

@@ -54,7 +54,7 @@ class _ConcurrentOperation(MigrateOperation):
         self.options = options
 
     def of_copy(self) -> "_ConcurrentOperation":
-        """The same index of another table, with names that nobody else uses."""
+        """The same index of another table, with names that are not used yet."""
         name = uuid4().hex
         return _ConcurrentOperation(f"index_{name}", f"table_{name}", self.schema, **self.options)
 
@@ -185,7 +185,7 @@ class _Index:
         return bool(self.operations.get_context().as_sql)
 
     def wait_for_transactions(self, timeouts: Timeouts, *, readers: bool) -> None:
-        """Wait for those that the operation would wait for half-way, when nobody can undo it until they end."""
+        """Wait for transactions which the operation would wait for half-way, and which then prevent that it is undone."""
         if self.is_offline:
             return
         connection = self.operations.get_bind()

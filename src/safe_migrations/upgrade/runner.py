@@ -184,7 +184,7 @@ _COMMANDS: dict[str, str | None] = {
 
 
 def _unknown_command(function: Callable[..., Iterable[RevisionStep]]) -> str:
-    """What a function of somebody else does to the database; what is not known to read is guarded like an upgrade."""
+    """What a function that is not Alembic's does to the database; unless known to read only, it is guarded."""
     migration_context = context.get_context()
     connection = migration_context.connection
     callers = connection is None or connection.in_transaction()
