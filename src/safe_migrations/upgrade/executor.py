@@ -239,7 +239,7 @@ class Executor:
         step.migration_fn = run
 
     async def _watch(self, ended: asyncio.Event) -> None:
-        """Note the blocking sessions while they block, because later they can't be known; and report what takes long."""
+        """Note the blocking sessions while they block, because later they are unknown; report what takes long."""
         since, timer = time.monotonic(), ReportTimer(1)
         interval = regular = min(0.5, self._timeouts.lock_timeout / 2)
         while not await _within(ended, interval):
