@@ -7,9 +7,8 @@ from typing import Any
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
+from safe_migrations.postgres import server_errors, timeouts
 from safe_migrations.postgres.database import Database
-from safe_migrations.postgres.server_errors import explain
-from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT
 from safe_migrations.service import Service
 
 _DATABASE = (
@@ -32,10 +31,10 @@ def gone(name: str) -> ImportError:
 
 def _explain(error: OSError | DBAPIError, url: URL, env_prefix: str) -> str:
     service = Service(Path("alembic.ini"), env_prefix.lower(), env_prefix=env_prefix)
-    return str(explain(error, Database(url, service)))
+    return str(server_errors.explain(error, Database(url, service)))
 
 
-_NAMES = {"CONNECT_TIMEOUT": CONNECT_TIMEOUT, "explain": _explain}
+_NAMES = {"CONNECT_TIMEOUT": timeouts.CONNECT_TIMEOUT, "explain": _explain}
 
 
 def __getattr__(name: str) -> Any:

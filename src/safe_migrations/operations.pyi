@@ -112,7 +112,7 @@ class _Operations(Operations):
             name: the type's name.
             values: all new values, in their order.
             columns: the table and the column of each column that has this type, or an array of it; the table as
-                `schema.table` if it has a schema.
+                `schema.table` if it has a schema, and a name with a dot in double quotes.
             schema: the type's.
         """
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from subprocess import Popen
@@ -83,8 +83,10 @@ LOCKED = 'op.add_column("entry", sa.Column("locked", sa.Text()))'
 WAITS_FOR_SOMEBODY = """
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'virtualxid'
 """
-# A transaction for whose end each concurrent build, rebuild and drop of an index waits.
-SOMEBODY = "DELETE FROM entry WHERE id = 1"
+# A snapshot, for whose end each concurrent build and rebuild of an index waits half-way.
+SOMEBODY = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1"
+# A drop waits half-way for a transaction that has used the table since the drop has begun, here behind a VACUUM's lock.
+LIKE_VACUUM, LATER = "LOCK TABLE entry IN SHARE UPDATE EXCLUSIVE MODE", "DELETE FROM entry WHERE id = 1"
 LOCK_WAITS = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'entry'::regclass"
 NO_LOCK_WAITS = f"SELECT 1 WHERE NOT EXISTS ({LOCK_WAITS})"
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -271,8 +273,15 @@ def test_a_run_puts_right_what_a_kill_has_left_of_an_index(prepared: Service, da
     left: list[Any] = []
     for slug in ("create", "rebuild", "drop"):
         prepared.add_revision(slug, HISTORY[slug])
-        with session(database, SOMEBODY):
-            process = prepared.start(*UPGRADE)
+        with ExitStack() as sessions:
+            if slug == "drop":
+                with session(database, LIKE_VACUUM):
+                    process = prepared.start(*UPGRADE)
+                    wait_for(database, LOCK_WAITS)
+                    sessions.enter_context(session(database, LATER))
+            else:
+                sessions.enter_context(session(database, SOMEBODY))
+                process = prepared.start(*UPGRADE)
             wait_for(database, WAITS_FOR_SOMEBODY)
             kill(process)
             wait_for(database, OTHERS_THAN_SOMEBODY, count=0)
