@@ -26,6 +26,8 @@ from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
 from support import ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, at, fetch, tables
+from warm_client import ADDRESS
+from warm_python import warm_parent
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.
 SERVER_URL = "TEST_SERVER_URL"
@@ -62,12 +64,16 @@ def pytest_configure(config: pytest.Config) -> None:
         folder.joinpath("pdm").write_text(GUARDED_PDM.format(pdm=shlex.quote(pdm)))
         folder.joinpath("pdm").chmod(0o755)
         os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    if SERVER_URL in os.environ or config.option.collectonly:
+    if config.option.collectonly:
         return
     stack = ExitStack()
+    config.add_cleanup(stack.close)
+    if ADDRESS not in os.environ:
+        stack.enter_context(warm_parent())
+    if SERVER_URL in os.environ:
+        return
     cluster = stack.enter_context(throw_away_cluster(find_programs(18, exactly=True)))
     os.environ[SERVER_URL] = cluster.url().render_as_string(hide_password=False)
-    config.add_cleanup(stack.close)
 
 
 def pytest_report_header() -> str:

@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from subprocess import Popen
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import URL
 
 from blocking_statement import wait_for
-from support import as_text
+from support import Process, as_text
 
 WAITING_FOR_A_LOCK = """
     SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -23,7 +22,7 @@ def wait_for_a_try_that_fails(database: URL) -> None:
     wait_for(database, WAITING_FOR_A_LOCK, count=0)
 
 
-def end(process: "Popen[str]", status: int = 0) -> str:
+def end(process: Process, status: int = 0) -> str:
     """Wait for a command, and return what it said and logged."""
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == status, stderr

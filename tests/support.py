@@ -23,7 +23,7 @@ from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.service import Service as ServiceSettings
-from warm_python import run_warm
+from warm_python import WarmProcess, can_fork, run
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "template"
@@ -96,12 +96,14 @@ class Service:
         self, *command: str, folder: Path | None = None, path: str | None = None, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the service's folder, with the programs of this test environment or of another path."""
+        folder, environment = folder or self.folder, self._variables(path)
+        if options:
+            return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, **options)
+        return run(command, folder, environment)
+
+    def _variables(self, path: str | None = None) -> dict[str, str]:
         ours = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = bare_environment(**self.environment) | {"PATH": path or ours}
-        warm = None if path or options else run_warm(command, folder or self.folder, environment)
-        return warm or subprocess.run(
-            command, cwd=folder or self.folder, env=environment, capture_output=True, text=True, **options
-        )
+        return bare_environment(**self.environment) | {"PATH": path or ours}
 
     def succeed(self, *command: str, **options: Any) -> str:
         """Run a command that must end with 0, and return what it prints on standard output."""
@@ -120,10 +122,11 @@ class Service:
         assert lines, ended
         return "\n".join(lines)
 
-    def start(self, *command: str, **variables: str) -> "subprocess.Popen[str]":
+    def start(self, *command: str, **variables: str) -> "Process":
         """Start a command in the service's folder, in a session of its own, and go on; its output is kept in pipes."""
-        environment = bare_environment(**self.environment) | variables
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = self._variables() | variables
+        if can_fork(command, self.folder, environment):
+            return WarmProcess(command, self.folder, environment, session=True)
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -181,6 +184,7 @@ class Render(Protocol):
     def __call__(self, folder: Path | None = None, /, **answers: Any) -> Service: ...
 
 
+Process = subprocess.Popen[str] | WarmProcess
 NewDatabase = Callable[[], URL]
 NewRole = Callable[[str, str], str]
 ToHead = Callable[[], None]

@@ -1,14 +1,33 @@
-"""The interpreter whose forks are the programs of warm_python.py; it reads requests from standard input."""
+"""The interpreter whose forks are the programs of warm_python.py; it ends with its standard input."""
 
+import atexit
 import gc
 import importlib
 import json
 import os
 import pkgutil
 import runpy
+import select
 import signal
+import socket
+import struct
 import sys
+from importlib.metadata import entry_points
 from typing import Any
+
+status: int | str = "not known"  # with which a fork ends
+
+
+@atexit.register  # the first one, which runs last
+def leave() -> None:
+    """End without freeing each object, which would have to be copied."""
+    if isinstance(status, int):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+from plumbum import local  # noqa: E402
 
 # What the commands of a service import.
 for name in ("alembic.config", "pydantic_settings", "sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql.asyncpg"):
@@ -20,7 +39,18 @@ import safe_migrations  # noqa: E402
 for module in pkgutil.walk_packages(safe_migrations.__path__, "safe_migrations."):
     if not module.name.endswith("__main__") and ".testing" not in module.name:
         importlib.import_module(module.name)
+programs = {name: entry_points(group="console_scripts")[name].load() for name in sys.argv[3:]}
+sys.modules.pop("copier.__main__")  # which `python -m copier` runs
+python = sys.argv[2]
 gc.freeze()
+
+
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A request, and the files of standard output and error."""
+    text, files, _, _ = socket.recv_fds(connection, 65536, 2)
+    while not text.endswith(b"\n"):
+        text += connection.recv(65536)
+    return json.loads(text), files
 
 
 def become(request: dict[str, Any]) -> None:
@@ -28,26 +58,63 @@ def become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
+    local.env.clear()  # Copier's copy of the environment, made when it was imported
+    local.env.update(request["environment"])
+    local.cwd.chdir(request["folder"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    for number, path in enumerate(request["outputs"], start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    sys.executable = python
     sys.argv = request["arguments"]
-    sys.path[:0] = [request["path"]]
+    sys.path[:0] = request["path"]
 
 
+wakeup, write = os.pipe()
+os.set_blocking(write, False)
+signal.set_wakeup_fd(write)
+signal.signal(signal.SIGCHLD, lambda *_: None)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-for line in sys.stdin:
-    request = json.loads(line)
-    if (child := os.fork()) == 0:
-        break
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
-else:
-    sys.exit()
+listener = socket.socket(fileno=int(sys.argv[1]))
+clients: dict[int, socket.socket] = {}
+while True:
+    ready, _, _ = select.select([sys.stdin, listener, wakeup, *clients.values()], [], [])
+    if sys.stdin in ready:
+        sys.exit()
+    for child in [child for child, client in clients.items() if client in ready]:
+        os.kill(child, signal.SIGKILL)  # whoever has started it is gone
+    if wakeup in ready:
+        os.read(wakeup, 4096)
+    for child in list(clients):
+        ended, code = os.waitpid(child, os.WNOHANG)
+        if ended:
+            with clients.pop(child) as client:
+                client.send(struct.pack("i", os.waitstatus_to_exitcode(code)))
+    if listener in ready:
+        client, _ = listener.accept()
+        request, files = receive(client)
+        if (child := os.fork()) == 0:
+            break
+        clients[child] = client
+        for file in files:
+            os.close(file)
 
+signal.set_wakeup_fd(-1)
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+if request.get("session"):
+    os.setsid()
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+for number, file in enumerate(files, start=1):
+    os.dup2(file, number)
+    os.close(file)
+client.send(struct.pack("i", os.getpid()))
+client.close()
+listener.close()
+for each in clients.values():
+    each.close()
 become(request)
-if request["script"]:
-    sys.exit(importlib.import_module(request["module"]).main())
-runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+try:
+    if request["program"] in programs:
+        sys.exit(programs[request["program"]]())
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    status = 0
+except SystemExit as end:
+    status = end.code or 0
+    raise

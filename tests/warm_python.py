@@ -3,88 +3,131 @@
 Only the libraries are imported before the fork; the modules of a service, and its settings, are read by each process.
 """
 
-import atexit
-import json
 import os
+import select
+import shlex
+import shutil
+import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-# The console scripts that can be run, by their module; `python -m` runs these modules, and those of a service.
-SCRIPTS = {"alembic": "alembic.config", "safe-migrations": "safe_migrations.cli"}
-MODULES = ("alembic", "safe_migrations", "database")
+import warm_client
+from warm_client import ADDRESS
+
+# The console scripts that can be run; `python -m` runs these modules, and those of a service.
+SCRIPTS = ("alembic", "copier", "safe-migrations")
+MODULES = ("alembic", "copier", "safe_migrations", "database")
 
 _BINARIES = Path(sys.executable).parent
 
 
-class _Parent:
-    """The interpreter that forks, one process at a time."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._folder = TemporaryDirectory(prefix="warm_python")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", Path(__file__).with_name("warm_parent.py")],
+@contextmanager
+def warm_parent() -> Iterator[None]:
+    """The interpreter that forks."""
+    with TemporaryDirectory(prefix="warm_python") as folder, socket.socket(socket.AF_UNIX) as listener:
+        os.environ[ADDRESS] = os.path.join(folder, "socket")
+        listener.bind(os.environ[ADDRESS])
+        listener.listen(128)
+        python = Path(folder, "python")  # sys.executable of the forks
+        client = [sys.executable, "-IS", os.fspath(Path(warm_client.__file__)), os.environ[ADDRESS], sys.executable]
+        python.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
+        python.chmod(0o755)
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                Path(__file__).with_name("warm_parent.py"),
+                str(listener.fileno()),
+                python,
+                *SCRIPTS,
+            ],
             env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            pass_fds=[listener.fileno()],
             start_new_session=True,
         )
-        atexit.register(self.close)
+        yield
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
 
-    def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
-        outputs = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
-        module = SCRIPTS.get(command[0], "")
+
+class WarmProcess:
+    """A fork, as `subprocess.Popen` has it: its output is kept in pipes."""
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *, session: bool = False
+    ) -> None:
+        self.args = command
+        self.returncode: Any = None  # as Popen has it
+        module = command[0] not in SCRIPTS
         request = {
-            "module": module or command[2],
-            "script": bool(module),
-            "path": str(_BINARIES) if module else str(folder),
-            "arguments": [str(_BINARIES / command[0]), *command[1:]] if module else ["-m", *command[3:]],
+            "program": command[0],
+            "module": command[2] if module else None,
+            "path": [str(folder if module else _BINARIES)],
+            "arguments": ["-m", *command[3:]] if module else [str(_BINARIES / command[0]), *command[1:]],
             "folder": str(folder),
             "environment": dict(environment),
-            "outputs": [os.fspath(path) for path in outputs],
+            "session": session,
         }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        status = int(self._process.stdout.readline())
-        stdout, stderr = (path.read_text() for path in outputs)
-        return status, stdout, stderr
+        pipes = [os.pipe(), os.pipe()]
+        self.stdout, self.stderr = (os.fdopen(reading) for reading, _ in pipes)
+        self._connection = warm_client.ask(os.environ[ADDRESS], request, [writing for _, writing in pipes])
+        for _, writing in pipes:
+            os.close(writing)
+        self.pid = warm_client.answer(self._connection)
 
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._folder.cleanup()
+    def poll(self) -> Any:
+        """The exit status, if it has ended."""
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self.returncode = warm_client.answer(self._connection)
+            self._connection.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, when it has ended."""
+        if self.returncode is None and not select.select([self._connection], [], [], timeout)[0]:
+            self._connection.close()  # which ends it
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return int(self.poll())
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it prints from now on, when it has ended."""
+        with self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
+            printed = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            self.wait(timeout)
+            stdout, stderr = (each.result() for each in printed)
+        return stdout, stderr
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
-@cache
-def _parent() -> _Parent:
-    return _Parent()
-
-
-def _can_fork(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> bool:
+def can_fork(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> bool:
     """Whether the start of the interpreter has nothing to do with what the command does."""
     if any(name.startswith(("PYTHON", "LC_", "TZ")) for name in environment):
         return False
     if any(folder.glob("safe_migrations/*.py")) or folder.joinpath("safe_migrations.py").exists():
         return False  # a service of 1.x, whose package may come before the library
-    return command[0] in SCRIPTS or (command[:2] == ("python", "-m") and command[2] in MODULES)
+    if shutil.which(command[0], path=environment["PATH"]) != os.fspath(_BINARIES / Path(command[0]).name):
+        return False
+    return command[0] in SCRIPTS or (command[1:2] == ("-m",) and command[2] in MODULES)
 
 
-def run_warm(
-    command: tuple[str, ...], folder: Path, environment: Mapping[str, str]
-) -> subprocess.CompletedProcess[str] | None:
-    """Run a command of this environment in a fork; None if it takes a new interpreter."""
-    if not _can_fork(command, folder, environment) or not _parent().lock.acquire(blocking=False):
-        return None
-    try:
-        status, stdout, stderr = _parent().run(command, folder, environment)
-    finally:
-        _parent().lock.release()
-    return subprocess.CompletedProcess(command, status, stdout, stderr)
+def run(command: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command, in a fork where it is one of this environment."""
+    if not can_fork(command, folder, environment):
+        return subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+    process = WarmProcess(command, folder, environment)
+    stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(command, process.wait(), stdout, stderr)

@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 from safe_migrations.errors import BackfillError, ConfigurationError, ConnectionFailedError, NotConfirmedError
 from support import NewRole, as_text, bare_environment, fetch, tables
-from warm_python import run_warm
+from warm_python import run
 
 MODELS = {
     "models/base.py": "from sqlalchemy.orm import DeclarativeBase\n\n\nclass Base(DeclarativeBase):\n    pass\n",
@@ -103,10 +103,7 @@ class Project:
     def succeed(self, *command: str, status: int = 0, folder: Path | None = None) -> str:
         """Run a command that ends with a status and without a traceback; returns what it prints."""
         environment = bare_environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
-        folder = folder or self.folder
-        process = run_warm(command, folder, environment) or subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True
-        )
+        process = run(command, folder or self.folder, environment)
         printed = process.stdout + process.stderr
         assert (process.returncode, "Traceback" in printed) == (status, False), f"{command}: {printed}"
         return printed

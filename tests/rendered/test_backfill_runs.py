@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from random import Random
 from typing import Any
@@ -13,7 +12,7 @@ from sqlalchemy import URL
 
 from blocking_statement import wait_for
 from safe_migrations.errors import BackfillError
-from support import Service, fetch
+from support import Process, Service, fetch
 
 ROWS, BATCH = 10_000, 100
 BACKFILL = ("safe-migrations", "backfill")
@@ -57,7 +56,7 @@ def write(service: Service, text: str, name: str = "number") -> None:
     folder.joinpath(f"{name}.py").write_text(text)
 
 
-def end(process: "subprocess.Popen[str]", signal_number: int) -> str:
+def end(process: Process, signal_number: int) -> str:
     """End a process in its middle, and return what it has said."""
     os.killpg(process.pid, signal_number)
     _, said = process.communicate(timeout=60)

@@ -1,13 +1,11 @@
 """Many starters of `alembic upgrade head` at once, as when all replicas of a service start together."""
 
-from subprocess import Popen
-
 import pytest
 from sqlalchemy import URL
 
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from safe_migrations.errors import LockedError
-from support import Service, ToHead, fetch
+from support import Process, Service, ToHead, fetch
 
 STARTERS = 16, 8  # thoroughly, and by default
 ROWS = 100_000
@@ -31,11 +29,11 @@ HOLDERS = """
 """
 
 
-def start(service: Service, count: int = 1, *, target: str = "head", **variables: str) -> "list[Popen[str]]":
+def start(service: Service, count: int = 1, *, target: str = "head", **variables: str) -> list[Process]:
     return [service.start("alembic", "upgrade", target, **variables) for _ in range(count)]
 
 
-def end(process: "Popen[str]") -> str:
+def end(process: Process) -> str:
     """Wait for a starter that must end with 0, and return what it logged."""
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
-from subprocess import Popen
 from typing import Any
 from uuid import uuid4
 
@@ -27,7 +26,7 @@ from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
-from support import Render, Service, ToHead, as_text, at, bare_environment, fetch
+from support import Process, Render, Service, ToHead, as_text, at, bare_environment, fetch
 
 PROGRAMS = find_programs(18)
 
@@ -109,13 +108,13 @@ def session(database: URL, statements: str) -> Iterator[None]:
                 runner.run(connection.close())
 
 
-def kill(process: "Popen[str]") -> None:
+def kill(process: Process) -> None:
     """Kill a starter, as the kernel does when memory is short."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
-def interrupt(process: "Popen[str]") -> tuple[int, list[str]]:
+def interrupt(process: Process) -> tuple[int, list[str]]:
     """Press Ctrl-C, and return the exit status and what is said besides the log."""
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)

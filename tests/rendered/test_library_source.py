@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,6 +12,7 @@ from packaging.requirements import Requirement
 
 from releases import commit, git
 from support import Render, bare_environment
+from warm_python import run
 
 URL = "https://git.example.com/platform/template.git"
 
@@ -40,10 +40,8 @@ def addresses(repository: Path) -> dict[str, str]:
 
 def copy(source: str, folder: Path, repository: Path, *options: str, working: Path | None = None) -> str:
     """Copy a service from there, and return what Copier says."""
-    command = [sys.executable, "-m", "copier", "copy", "--defaults", "--data=service_name=orders", *options]
-    process = subprocess.run(
-        [*command, source, str(folder)], cwd=working, env=addresses(repository), capture_output=True, text=True
-    )
+    command = (sys.executable, "-m", "copier", "copy", "--defaults", "--data=service_name=orders", *options)
+    process = run((*command, source, str(folder)), working or repository.parent, addresses(repository))
     assert process.returncode == 0, process.stderr
     return process.stderr
 
@@ -143,8 +141,8 @@ def test_requirement_moves_with_an_update(repository: Path, tmp_path: Path, sour
     git(folder, "init", "--quiet")
     commit(folder)
     git(template, "tag", "2.1.0")
-    command = [sys.executable, "-m", "copier", "update", "--defaults", "--skip-answered", str(folder)]
-    process = subprocess.run(command, env=addresses(template), capture_output=True, text=True)
+    command = (sys.executable, "-m", "copier", "update", "--defaults", "--skip-answered", str(folder))
+    process = run(command, folder, addresses(template))
     assert process.returncode == 0, process.stderr
     assert requirement(folder) == before.replace("@2.0.0", "@2.1.0")
     assert ("@2.1.0" in requirement(folder)) is (source == "template")
@@ -186,14 +184,8 @@ def test_command_of_the_message_takes_it_from_elsewhere(
     said = copy("template", folder, repository, "--data=ci=gitlab", working=tmp_path)
     (line,) = re.findall(r"^ +copier (copy .*)$", said, re.MULTILINE)
     assert not added or f"--data {added}" in said
-    command = [
-        sys.executable,
-        "-m",
-        "copier",
-        *shlex.split(line.replace("URL", URL)),
-        *(["--data", added] * bool(added)),
-    ]
-    process = subprocess.run(command, cwd=folder, env=addresses(repository), capture_output=True, text=True)
+    options = [*shlex.split(line.replace("URL", URL)), *(["--data", added] * bool(added))]
+    process = run((sys.executable, "-m", "copier", *options), folder, addresses(repository))
     assert process.returncode == 0, process.stderr
     assert requirement(folder) == expected
     assert (folder / ".gitlab-ci.yml").exists(), "answers are kept"

@@ -396,7 +396,7 @@ def test_a_rehearsal_that_is_cancelled_leaves_no_copy(filled: Service, server: U
     filled.add_revision("slow", 'op.execute("SELECT pg_sleep(60)")')
     process = filled.start(*SAFE, "rehearse")
     wait_for(server, SLEEPING)
-    process.terminate()
+    process.send_signal(signal.SIGTERM)
     end(process, 130)
     assert fetch(server, DATABASES, pattern="%rehearsal%") == []
 
@@ -452,6 +452,6 @@ def test_a_rehearsal_that_is_cancelled_at_any_moment_leaves_no_copy(alone: tuple
         process = service.start(*SAFE, "rehearse")
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.3 + twentieth / 20)
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) in (-signal.SIGTERM, 130)
         assert fetch(server, DATABASES, pattern="%rehearsal%") == []

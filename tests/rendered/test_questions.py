@@ -13,6 +13,7 @@ import yaml
 from copier import run_copy, run_recopy
 
 from support import ROOT, TEMPLATE, Render, bare_environment
+from warm_python import run
 
 CONFIGURATION: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text())
 QUESTIONS = {name: question for name, question in CONFIGURATION.items() if not name.startswith("_")}
@@ -51,8 +52,8 @@ def test_invalid_answer_is_refused_and_nothing_is_written(
 
 
 def command_line(template: Path, destination: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "copier", "copy", "--defaults", *arguments, str(template), str(destination)]
-    return subprocess.run(command, env=bare_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    command = (sys.executable, "-m", "copier", "copy", "--defaults", *arguments, str(template), str(destination))
+    return run(command, template, bare_environment())
 
 
 def test_command_line_says_it_in_its_last_line(template: Path, tmp_path: Path) -> None:

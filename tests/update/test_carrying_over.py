@@ -7,14 +7,13 @@ import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 from sqlalchemy import URL
 
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, commit, git, path_to_pdm
-from support import MypyCache, Service, as_text, fetch
+from support import MypyCache, Process, Service, as_text, fetch
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
 BACKFILL = """
@@ -87,7 +86,7 @@ def carried(folders: tuple[Path, Path], tmp_path: Path, database: URL, without_l
     return carried
 
 
-def ended(process: "Popen[str]") -> str:
+def ended(process: Process) -> str:
     """What a process has said that ends well."""
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 0, said + errors
