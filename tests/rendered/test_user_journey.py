@@ -1,5 +1,6 @@
 """What a new user does, with nothing of the test environment: the documentation's commands, as they stand there."""
 
+import json
 import os
 import re
 import subprocess
@@ -21,21 +22,26 @@ test -z "$(git status --porcelain)"
 pdm run template-check
 """
 
-# What the tutorial has not; it has migrate-check, migrate-upgrade, migrate-downgrade and test.
-JOURNEY = """
+# What the tutorial has not; it has migrate-check, migrate-upgrade, migrate-downgrade and test. One PDM runs it all.
+SCRIPTS = [
+    "migrate-rehearse",
+    "migrate-deploy",
+    "migrate-backup before.dump",
+    "migrate-restore before.dump",
+    "migrate-history",
+    "migrate-sql",
+    "migrate-stamp head",
+    "migrate-current",
+    "lint",
+]
+JOURNEY = f"""
 sed -i.before 's/^    name: .*/&\\n    note: Mapped[str | None]/' models_db.py
+rm models_db.py.before
 pdm run migrate-revision "add a column"
 ls alembic/versions/*_0002_add_a_column.py
-pdm run migrate-rehearse
-pdm run migrate-deploy
-pdm run migrate-backup before.dump
-pdm run migrate-restore before.dump
-pdm run migrate-history
-pdm run migrate-sql
-pdm run migrate-stamp head
-pdm run migrate-current
-rm models_db.py.before
-pdm run lint
+sed -i.before 's/^.tool.pdm.scripts.$/&\\njourney = {{ composite = {json.dumps(SCRIPTS)} }}/' pyproject.toml
+pdm run journey
+mv pyproject.toml.before pyproject.toml
 """
 
 # What the Dockerfile does: the production dependencies alone migrate, and tell whether the database is ready.
@@ -52,7 +58,13 @@ pdm run python -m database
 cd ../my_service
 """
 
+# PDM takes half a minute for a first installation; it runs the update without uv. PDM_OVERRIDE is not for uv.
+INSTALL_FASTER = "cat ../locked.toml >> pyproject.toml && PDM_USE_UV=true pdm install"
+# The same dependencies are locked and installed once.
+INSTALL_THE_SAME = "cp -R ../my_service/.venv ../my_service/pdm.lock . && pdm install"
+
 TUTORIAL = "Now the tutorial."
+
 
 Run = Callable[[str], str]
 
@@ -85,20 +97,24 @@ def clone(tmp_path: Path) -> Path:
 def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
     """Run a script in an empty folder with a new Python environment, where the template's URL leads to the clone."""
     folder = tmp_path / "user"
-    subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
-    locked = tmp_path / "locked.txt"  # a dependency's next release must not break this test
-    packages = tomllib.loads((ROOT / "pdm.lock").read_text())["package"]
-    locked.write_text("".join(f"{each['name']}=={each['version']}\n" for each in packages))
+    python = folder / "environment" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
+    packages = tomllib.loads((ROOT / "pdm.lock").read_text())["package"]  # not a dependency's next release
+    locked = [f"{each['name']}=={each['version']}" for each in packages]
+    (folder / "locked.txt").write_text("\n".join(locked))
+    (folder / "locked.toml").write_text(f"\n[tool.uv]\nconstraint-dependencies = {json.dumps(locked)}\n")
     settings = folder / ".config" / "pdm" / "config.toml"
     settings.parent.mkdir(parents=True)
-    settings.write_text("[install]\ncache = true\n")  # three environments have the same packages
+    settings.write_text("check_update = false\n[install]\ncache = true\n")  # environments have the same packages
     cache = Path.home() / ".cache"
     variables = bare_environment(
-        PATH=os.pathsep.join([str(folder / "environment" / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
+        PATH=os.pathsep.join([str(python.parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         HOME=str(folder),
         PIP_CACHE_DIR=str(cache / "pip"),
         PDM_CACHE_DIR=str(cache / "pdm"),
-        PDM_OVERRIDE=str(locked),
+        PDM_OVERRIDE=str(folder / "locked.txt"),
+        UV_CACHE_DIR=str(cache / "uv"),
+        UV_SYSTEM_CERTS="true",
         MY_SERVICE_DB_PORT=str(free_port()),
         ORDERS_DB_PORT=str(free_port()),
         **IDENTITY,
@@ -106,6 +122,11 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
         GIT_CONFIG_KEY_0=f"url.{clone}.insteadOf",
         GIT_CONFIG_VALUE_0=URL,
     )
+    # What pip would take ten seconds to install: the commands find it there.
+    uv = Path(sys.executable).with_name("uv")
+    python.with_name("uv").symlink_to(uv)
+    tools = ["pip", "copier", "pdm[locked]"]
+    subprocess.run([uv, "pip", "install", "--quiet", f"--python={python}", *tools], env=variables, check=True)
 
     def run(script: str) -> str:
         command = ["bash", "-euo", "pipefail", "-c", f"trap 'pdm run db-down' EXIT\n{script}"]
@@ -118,12 +139,13 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
 
 def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(run: Run) -> None:
     new = new_service_of_readme().replace("copy -l", f"copy -l --vcs-ref {VERSIONS[0]}")
+    new = new.replace("pdm install", INSTALL_FASTER)
     update = f"git add --all && git commit --quiet --message new\n{section('README.md', 'Update a service')}{UPDATED}"
-    # The same dependencies are locked once.
     install = re.compile(r"(?<=\W)pdm install$", re.MULTILINE)
-    tutorial, times = install.subn("cp ../my_service/pdm.lock . && pdm install", commands("docs/tutorial.md"))
+    tutorial, times = install.subn(INSTALL_THE_SAME, commands("docs/tutorial.md"))
     assert times == 1
-    said = run(new + update + JOURNEY + IMAGE + f"pdm run db-down\ncd ..\necho {TUTORIAL}\n" + tutorial)
+    script = new + update + JOURNEY + IMAGE + f"pdm run db-down\ncd ..\necho {TUTORIAL}\n" + tutorial
+    said = run(script)
 
     updated, _, said = said.partition(f"Up to date: the newest release of the template is {NEXT}.")
     assert f"The template has released {NEXT}; this service has {VERSIONS[0]}." in updated
