@@ -91,7 +91,7 @@ def seconds_until_given_up(service: Service, database: URL) -> float:
     try:
         upgrade.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
-        upgrade.kill()
+        upgrade.send_signal(signal.SIGKILL)
         upgrade.communicate()
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -401,7 +401,5 @@ def test_a_server_that_stops_is_one_sentence_and_the_next_run_goes_on(render: Re
             assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
             assert fetch(database, INVALID) == []
     for file, sentence in zip(service.revisions()[-3:], sentences, strict=True):
-        assert sentence.startswith(f"The connection to PostgreSQL was lost while alembic/versions/{file} ran ("), (
-            sentence
-        )
-        assert sentence.endswith("When PostgreSQL answers, run the same command again.")
+        assert file in sentence
+        assert ("may be committed" in sentence) == ("autocommit_block" in (service.versions / file).read_text())

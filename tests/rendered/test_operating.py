@@ -19,7 +19,7 @@ from safe_migrations.errors import BackupError, NotConfirmedError, RevisionError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.creation import drop_database
 from safe_migrations.postgres.programs import find_programs, find_tools
-from support import NewDatabase, NewRole, Render, Service, as_text, at, fetch, tables
+from support import NewDatabase, NewRole, Process, Render, Service, as_text, at, fetch, tables
 
 SAFE = ("safe-migrations",)
 COLUMN = ('op.add_column("item", sa.Column("note", sa.Text()))', 'op.drop_column("item", "note")')
@@ -437,7 +437,7 @@ def test_a_rehearsal_that_is_cancelled_while_it_creates_or_drops_its_copy(alone:
     assert fetch(server, DATABASES, pattern="%rehearsal%") == []
 
 
-def interrupt_twice(process: "subprocess.Popen[str]") -> None:
+def interrupt_twice(process: Process) -> None:
     """Send SIGTERM, and Ctrl-C after it, to a process that may end, or may have to wait."""
     for number in (signal.SIGTERM, signal.SIGINT):
         process.send_signal(number)
