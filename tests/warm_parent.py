@@ -113,7 +113,10 @@ become(request)
 try:
     if request["program"] in programs:
         sys.exit(programs[request["program"]]())
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    if request["program"] == "-c":
+        exec(compile(request["what"], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
+    else:
+        runpy.run_module(request["what"], run_name="__main__", alter_sys=True)
     status = 0
 except SystemExit as end:
     status = end.code or 0

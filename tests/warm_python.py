@@ -21,8 +21,8 @@ import warm_client
 from warm_client import ADDRESS
 
 # The console scripts that can be run; `python -m` runs these modules, and those of a service.
-SCRIPTS = ("alembic", "copier", "safe-migrations")
-MODULES = ("alembic", "copier", "safe_migrations", "database")
+SCRIPTS = ("alembic", "copier", "pytest", "safe-migrations")
+MODULES = ("alembic", "copier", "database", "pytest", "safe_migrations")
 
 _BINARIES = Path(sys.executable).parent
 
@@ -66,12 +66,12 @@ class WarmProcess:
     ) -> None:
         self.args = command
         self.returncode: Any = None  # as Popen has it
-        module = command[0] not in SCRIPTS
+        script = command[0] in SCRIPTS
         request = {
-            "program": command[0],
-            "module": command[2] if module else None,
-            "path": [str(folder if module else _BINARIES)],
-            "arguments": ["-m", *command[3:]] if module else [str(_BINARIES / command[0]), *command[1:]],
+            "program": command[0] if script else command[1],
+            "what": "" if script else command[2],
+            "path": [str(_BINARIES if script else folder), *_more_path(environment)],
+            "arguments": [str(_BINARIES / command[0]), *command[1:]] if script else [command[1], *command[3:]],
             "folder": str(folder),
             "environment": dict(environment),
             "session": session,
@@ -113,13 +113,23 @@ class WarmProcess:
 
 def can_fork(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> bool:
     """Whether the start of the interpreter has nothing to do with what the command does."""
-    if any(name.startswith(("PYTHON", "LC_", "TZ")) for name in environment):
+    if any(name.startswith(("PYTHON", "LC_", "TZ")) and name != "PYTHONPATH" for name in environment):
         return False
-    if any(folder.glob("safe_migrations/*.py")) or folder.joinpath("safe_migrations.py").exists():
-        return False  # a service of 1.x, whose package may come before the library
-    if shutil.which(command[0], path=environment["PATH"]) != os.fspath(_BINARIES / Path(command[0]).name):
+    for path in (folder, *map(Path, _more_path(environment))):
+        if any(path.glob("safe_migrations/*.py")) or path.joinpath("safe_migrations.py").exists():
+            return False  # such as a service of 1.x, whose package may come before the library
+    program = Path(command[0]).name
+    if shutil.which(command[0], path=environment["PATH"]) != os.fspath(_BINARIES / program):
         return False
-    return command[0] in SCRIPTS or (command[1:2] == ("-m",) and command[2] in MODULES)
+    if program != "python":
+        return program in SCRIPTS
+    if command[1] == "-c":
+        return "sys.modules" not in command[2]  # which asks what a new interpreter has imported
+    return command[1] == "-m" and command[2] in MODULES
+
+
+def _more_path(environment: Mapping[str, str]) -> list[str]:
+    return [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
 
 
 def run(command: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
