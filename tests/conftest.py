@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from random import Random
 from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
@@ -117,6 +118,13 @@ def server() -> URL:
 def thorough(pytestconfig: pytest.Config) -> bool:
     """Whether to run all rounds, rather than a few."""
     return bool(pytestconfig.getoption("thorough"))
+
+
+@pytest.fixture
+def random(request: pytest.FixtureRequest) -> Random:
+    """The run's random numbers; a test that fails shows how to repeat them."""
+    request.node.add_report_section("setup", "random", f"to repeat it: {SEED}={os.environ[SEED]}")
+    return Random(os.environ[SEED])  # noqa: S311
 
 
 @pytest.fixture

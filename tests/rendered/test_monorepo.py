@@ -9,24 +9,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
+import warm_python
 from releases import LAST_OF_1, Releases, commit, git
 from support import ROOT, NewDatabase, Render, Service, as_text, bare_environment, bare_python, tables
 
 NAMES = ("orders", "payments")
-ALEMBIC, SAFE_MIGRATIONS = "../../.venv/bin/alembic", "../../.venv/bin/safe-migrations"
-COMMANDS = ((ALEMBIC, "upgrade", "head"), (SAFE_MIGRATIONS, "state"), (SAFE_MIGRATIONS, "state", "--quick"))
+ALEMBIC = "../../.venv/bin/alembic"
+UPGRADE = ("alembic", "upgrade", "head")
+COMMANDS = (UPGRADE, ("safe-migrations", "state"), ("safe-migrations", "state", "--quick"))
 
 
 @pytest.fixture
 def services(render: Render, new_database: NewDatabase, tmp_path: Path) -> dict[str, tuple[Service, URL]]:
-    """Two services below services/, and ../../.venv with the libraries of this test environment."""
+    """Two services below services/, both with this test environment."""
     root = tmp_path / "repository"
-    python = bare_python(root / ".venv")
-    for name, module in {"alembic": "alembic.config", "safe-migrations": "safe_migrations.cli"}.items():
-        program = python.with_name(name)
-        program.write_text(f"#!{python}\nfrom {module} import main\nmain()\n")
-        program.chmod(0o755)
-
     services = {}
     for name in NAMES:
         service = render(root / "services" / name, service_name=name, layout="monorepo")
@@ -43,6 +39,11 @@ def services(render: Render, new_database: NewDatabase, tmp_path: Path) -> dict[
 
 
 def test_each_migrates_its_own_database_from_its_folder(services: dict[str, tuple[Service, URL]]) -> None:
+    """By the programs of an environment at the root."""
+    python = bare_python(services["orders"][0].folder.parents[1] / ".venv")
+    program = python.with_name("alembic")
+    program.write_text(f"#!{python}\nfrom alembic.config import main\nmain()\n")
+    program.chmod(0o755)
     for name in NAMES:
         service, database = services[name]
         service.succeed(ALEMBIC, "upgrade", "head")
@@ -60,9 +61,9 @@ def test_the_database_of_another_service_is_not_mistaken_for_its_own(
     services: dict[str, tuple[Service, URL]],
 ) -> None:
     (orders, database), (payments, _) = services["orders"], services["payments"]
-    orders.succeed(ALEMBIC, "upgrade", "head")
+    orders.succeed(*UPGRADE)
     payments.configure(database)
-    process = payments.run(ALEMBIC, "upgrade", "head")
+    process = payments.run(*UPGRADE)
     assert process.returncode == 6
     assert "which this code does not have" in process.stderr
 
@@ -76,7 +77,7 @@ def test_no_services_package_is_imported(services: dict[str, tuple[Service, URL]
 def test_shared_login_at_the_root_and_pieces_of_each_service(services: dict[str, tuple[Service, URL]]) -> None:
     service, database = services["orders"]
     (service.folder / ".env").rename(service.folder.parents[1] / ".env")
-    service.succeed(ALEMBIC, "upgrade", "head")
+    service.succeed(*UPGRADE)
     assert "item" in tables(database)
 
 
@@ -89,8 +90,8 @@ def test_one_library_serves_an_older_service(services: dict[str, tuple[Service, 
     for service in (orders, payments):
         for command in COMMANDS:
             service.succeed(*command)
-        assert "State: at head" in service.succeed(SAFE_MIGRATIONS, "deploy")
-        service.succeed("../../.venv/bin/python", "-m", "database")
+        assert "State: at head" in service.succeed("safe-migrations", "deploy")
+        service.succeed("python", "-m", "database")
     assert "item" in tables(database)
 
 
@@ -100,7 +101,7 @@ def test_a_service_of_a_newer_template_says_that_the_library_has_to_move(
     (orders, database), (payments, of_payments) = services["orders"], services["payments"]
     ini = orders.folder / "alembic.ini"
     ini.write_text(ini.read_text().replace("[safe_migrations]\n", "[safe_migrations]\nof_next_year = yes\n"))
-    for command in (*COMMANDS, ("../../.venv/bin/python", "-m", "database")):
+    for command in (*COMMANDS, ("python", "-m", "database")):
         sentence = orders.fail(*command)
         assert "of_next_year" in sentence
         assert "pdm update alembic-safe-migrations" in sentence
@@ -118,7 +119,7 @@ def test_a_service_of_template_1_says_that_it_has_to_move(
     orders = releases.service(payments.folder.with_name("old_orders"), LAST_OF_1, layout="monorepo")
     own = new_database()
     orders.configure(own)
-    for command in (*COMMANDS, ("../../.venv/bin/python", "-m", "alembic", "upgrade", "head")):
+    for command in (*COMMANDS, ("python", "-m", "alembic", "upgrade", "head")):
         sentence = orders.fail(*command)
         assert "safe_migrations/__init__.py" in sentence
         assert "template-update" in sentence
@@ -142,8 +143,7 @@ def test_pytest_from_the_root(render: Render, server: URL, tmp_path: Path) -> No
     environment = bare_environment(ORDERS_TEST_DATABASE_URL=as_text(server), PAYMENTS_TEST_DATABASE_URL=as_text(server))
 
     def run(*arguments: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "pytest", *arguments]
-        process = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        process = warm_python.run((sys.executable, "-m", "pytest", *arguments), root, environment)
         return process.returncode, process.stdout
 
     status, output = run()
