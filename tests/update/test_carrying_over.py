@@ -7,13 +7,16 @@ import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import URL
 
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, commit, git, path_to_pdm
-from support import MypyCache, Process, Service, as_text, fetch
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.databases import create_database, drop_database
+from support import MypyCache, Process, Service, as_text, at, fetch
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
 BACKFILL = """
@@ -75,14 +78,28 @@ def update_itself(releases: Releases, folder: Path) -> None:
 
 
 @pytest.fixture
-def carried(folders: tuple[Path, Path], tmp_path: Path, database: URL, without_library: Path) -> Carried:
+def carried(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    server: URL,
+    database: URL,
+    without_library: Path,
+    heads: dict[str, str],
+) -> Carried:
     """A service of 1.x and its update, on the same database, which the old one has migrated."""
     old, new = (Service(tmp_path / folder.name, "ORDERS") for folder in folders)
     for service, folder in ((old, folders[0]), (new, folders[1])):
         shutil.copytree(folder, service.folder)
         service.configure(database)
     carried = Carried(old, new, alembic=str(without_library / "alembic"), python=str(without_library / "python"))
-    carried.old.succeed(carried.alembic, "upgrade", "head")
+    name, copy = str(database.database), heads.get(LAST_OF_1)
+    if copy:  # of what a worker's first test has migrated
+        run_async(drop_database(at(server), name))
+        run_async(create_database(at(server), name, template=copy))
+    else:
+        carried.old.succeed(carried.alembic, "upgrade", "head")
+        heads[LAST_OF_1] = f"head_{uuid4().hex}"
+        run_async(create_database(at(server), heads[LAST_OF_1], template=name))
     return carried
 
 
