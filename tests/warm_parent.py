@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -48,8 +49,8 @@ gc.freeze()
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """A request, and the files of standard output and error."""
     text, files, _, _ = socket.recv_fds(connection, 65536, 2)
-    while not text.endswith(b"\n"):
-        text += connection.recv(65536)
+    while not text.endswith(b"\n") and (more := connection.recv(65536)):
+        text += more
     return json.loads(text), files
 
 
@@ -85,7 +86,7 @@ while True:
     for child in list(clients):
         ended, code = os.waitpid(child, os.WNOHANG)
         if ended:
-            with clients.pop(child) as client:
+            with clients.pop(child) as client, suppress(BrokenPipeError):
                 client.send(struct.pack("i", os.waitstatus_to_exitcode(code)))
     if listener in ready:
         client, _ = listener.accept()
