@@ -52,6 +52,7 @@ def warm_parent() -> Iterator[None]:
             pass_fds=[listener.fileno()],
             start_new_session=True,
         )
+        listener.close()  # so that nobody waits for an interpreter that is gone
         yield
         assert process.stdin is not None
         process.stdin.close()
@@ -93,7 +94,6 @@ class WarmProcess:
     def wait(self, timeout: float | None = None) -> int:
         """The exit status, when it has ended."""
         if self.returncode is None and not select.select([self._connection], [], [], timeout)[0]:
-            self._connection.close()  # which ends it
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return int(self.poll())
 
@@ -101,7 +101,11 @@ class WarmProcess:
         """What it prints from now on, when it has ended."""
         with self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
             printed = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
-            self.wait(timeout)
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self._connection.close()  # which ends it, and what is read
+                raise
             stdout, stderr = (each.result() for each in printed)
         return stdout, stderr
 
