@@ -10,12 +10,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from safe_migrations.postgres.databases import create_database, drop_database
 from sqlalchemy import URL
 
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, commit, git, path_to_pdm
 from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.creation import create_database, drop_database
 from support import MypyCache, Process, Service, as_text, at, fetch
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
