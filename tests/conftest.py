@@ -1,5 +1,6 @@
 """One PostgreSQL for the whole run, and `render`: a service of given answers."""
 
+import asyncio
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from copier import run_copy
 from sqlalchemy import URL, make_url
@@ -23,10 +25,20 @@ from sqlalchemy import URL, make_url
 from releases import Releases, environment_without_library, make_toy
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
-from safe_migrations.postgres.connection import run_async
-from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
-from support import ROOT, MypyCache, NewDatabase, NewRole, Render, Service, ToHead, at, fetch, tables
+from support import (
+    ROOT,
+    Administrator,
+    MypyCache,
+    NewDatabase,
+    NewRole,
+    Render,
+    Service,
+    ToHead,
+    as_text,
+    fetch,
+    tables,
+)
 from warm_client import ADDRESS
 from warm_python import warm_parent
 
@@ -115,6 +127,15 @@ def server() -> URL:
 
 
 @pytest.fixture(scope="session")
+def administrator(server: URL) -> Iterator[Administrator]:
+    """For a worker's databases."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(as_text(server)))
+        yield Administrator(lambda statement: runner.run(connection.execute(statement)))
+        runner.run(connection.close())
+
+
+@pytest.fixture(scope="session")
 def thorough(pytestconfig: pytest.Config) -> bool:
     """Whether to run all rounds, rather than a few."""
     return bool(pytestconfig.getoption("thorough"))
@@ -128,18 +149,18 @@ def random(request: pytest.FixtureRequest) -> Random:
 
 
 @pytest.fixture
-def new_database(server: URL) -> Iterator[NewDatabase]:
+def new_database(server: URL, administrator: Administrator) -> Iterator[NewDatabase]:
     """Creates empty databases, which are dropped after the test."""
     names = []
 
     def create() -> URL:
         names.append(f"database_{uuid4().hex}")
-        run_async(create_database(at(server), names[-1]))
+        administrator.create(names[-1])
         return server.set(database=names[-1])
 
     yield create
     for name in names:
-        run_async(drop_database(at(server), name))
+        administrator.drop(name)
 
 
 @pytest.fixture
@@ -264,16 +285,16 @@ def service(render: Render, database: URL) -> Service:
 
 
 @pytest.fixture(scope="session")
-def heads(server: URL) -> Iterator[dict[str, str]]:
+def heads(administrator: Administrator) -> Iterator[dict[str, str]]:
     """The names of databases to be copied, by the revisions at whose head they are."""
     names: dict[str, str] = {}
     yield names
     for name in names.values():
-        run_async(drop_database(at(server), name))
+        administrator.drop(name)
 
 
 @pytest.fixture
-def to_head(service: Service, server: URL, database: URL, heads: dict[str, str]) -> ToHead:
+def to_head(service: Service, administrator: Administrator, database: URL, heads: dict[str, str]) -> ToHead:
     """Brings an empty database to head: `alembic upgrade head` for a worker's first test, then a copy, which is faster.
 
     For tests that begin there. What an upgrade does, or says, is seen where the command itself is run.
@@ -284,12 +305,12 @@ def to_head(service: Service, server: URL, database: URL, heads: dict[str, str])
         revisions = "".join(service.versions.joinpath(file).read_text() for file in service.revisions())
         assert tables(database) == set()
         if revisions in heads:
-            run_async(drop_database(at(server), name))
-            run_async(create_database(at(server), name, template=heads[revisions]))
+            administrator.drop(name)
+            administrator.create(name, heads[revisions])
         else:
             service.succeed("alembic", "upgrade", "head")
             copy = f"head_{uuid4().hex}"
-            run_async(create_database(at(server), copy, template=name))
+            administrator.create(copy, name)
             heads[revisions] = copy
 
     return to_head

@@ -178,6 +178,21 @@ class Service:
         return sorted(path.name for path in self.versions.glob("*.py"))
 
 
+class Administrator:
+    """Creates and drops databases, as often as tests need it: on one connection, and by a copy of files."""
+
+    def __init__(self, execute: Callable[[str], Any]) -> None:
+        self._execute = execute
+
+    def create(self, name: str, template: str = "template1") -> None:
+        """Create a database as a copy of another one."""
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+
+    def drop(self, name: str) -> None:
+        """Drop a database, also one in use."""
+        self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
 class Render(Protocol):
     """Render a service with these answers, and the defaults for the others."""
 

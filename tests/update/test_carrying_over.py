@@ -14,9 +14,7 @@ from sqlalchemy import URL
 
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, commit, git, path_to_pdm
-from safe_migrations.postgres.connection import run_async
-from safe_migrations.postgres.creation import create_database, drop_database
-from support import MypyCache, Process, Service, as_text, at, fetch
+from support import Administrator, MypyCache, Process, Service, as_text, fetch
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
 BACKFILL = """
@@ -81,7 +79,7 @@ def update_itself(releases: Releases, folder: Path) -> None:
 def carried(
     folders: tuple[Path, Path],
     tmp_path: Path,
-    server: URL,
+    administrator: Administrator,
     database: URL,
     without_library: Path,
     heads: dict[str, str],
@@ -94,12 +92,12 @@ def carried(
     carried = Carried(old, new, alembic=str(without_library / "alembic"), python=str(without_library / "python"))
     name, copy = str(database.database), heads.get(LAST_OF_1)
     if copy:  # of what a worker's first test has migrated
-        run_async(drop_database(at(server), name))
-        run_async(create_database(at(server), name, template=copy))
+        administrator.drop(name)
+        administrator.create(name, copy)
     else:
         carried.old.succeed(carried.alembic, "upgrade", "head")
         heads[LAST_OF_1] = f"head_{uuid4().hex}"
-        run_async(create_database(at(server), heads[LAST_OF_1], template=name))
+        administrator.create(heads[LAST_OF_1], name)
     return carried
 
 
