@@ -46,7 +46,7 @@ async def _current_revisions(service: Service) -> set[str]:
     address = service.address()
     arguments = address.connect_arguments(service.variable("DATABASE_URL"))
     try:
-        return await asyncio.wait_for(_fetch_revisions(service, arguments), TIMEOUT)
+        return await _fetch_revisions(service, arguments)
     except TimeoutError:
         reason = f"no answer within {TIMEOUT:g} s"
     except ConnectionRefusedError:
@@ -66,13 +66,18 @@ async def _fetch_revisions(service: Service, arguments: dict[str, Any]) -> set[s
         statement_cache_size=0,  # a pooler gives each transaction another session
         server_settings={"application_name": service.name},
     )
+    # Not wait_for(): asyncpg waits for the server even to roll back a cancelled query, and to close.
+    end = asyncio.get_running_loop().call_later(TIMEOUT, connection.terminate)
     try:
         async with connection.transaction(readonly=True):
             return {row["version_num"] for row in await connection.fetch(_query(service))}
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         return set()
+    except Exception as error:
+        raise TimeoutError if end.when() <= asyncio.get_running_loop().time() else error from None
     finally:
         await connection.close()
+        end.cancel()
 
 
 def _query(service: Service) -> str:

@@ -79,6 +79,19 @@ def test_a_server_process_that_stands_still_is_given_up(prepared: Service, datab
         os.kill(pid, signal.SIGCONT)
 
 
+def test_the_probe_gives_up_a_server_process_that_stands_still(at_head: Service, database: URL) -> None:
+    """Also while asyncpg waits for it to cancel the query, to roll back and to close."""
+    with holding(database, "LOCK TABLE alembic_version"):
+        process = at_head.start("safe-migrations", "state", "--quick")
+        (pid,) = wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            process.wait(timeout=30)
+            end(process, ConnectionFailedError.exit_status)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_a_timeout_of_the_revision_ends_no_statement_of_it(prepared: Service) -> None:
     """Wherever the setting's name stands."""
     prepared.environment["MIGRATION_STATEMENT_TIMEOUT"] = "1s"
