@@ -26,7 +26,11 @@ def register(commands: Commands) -> None:
     trust = ("--trust", {"action": "store_true", "help": "let the template run code here, which some releases need"})
     commands.add("template-check", check, "report whether the template has a newer release", JSON)
     commands.add(
-        "template-update", update_or_explain, "update to the template's newest release, and check the service", data, trust
+        "template-update",
+        update_or_explain,
+        "update to the template's newest release, and check the service",
+        data,
+        trust,
     )
 
 

@@ -20,7 +20,7 @@ _NO_TAG = "0.0.0.post"  # Copier's version of a commit without an earlier tag
 
 # Parts of Copier's messages that need an explanation.
 COPIER_ERRORS = {
-    "Unknown revision": "the template's repository lacks the tag of a release; its maintainers run pdm run tag-releases",
+    "Unknown revision": "the template's repository lacks the tag of a release; to create it: pdm run tag-releases",
     "git-tracked templates": "this address is not a git repository",
 }
 
@@ -194,6 +194,6 @@ def _released(folder: Path, source: str, current: str, latest: str) -> list[Rele
         return [Release(*(str(each.get(field.name, "")) for field in fields(Release))) for each in newer]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TemplateError(
-            f"RELEASES.toml of the template can't be read ({type(error).__name__}: {error}). Nothing was changed. Report "
-            "this to the maintainers of the template."
+            f"RELEASES.toml of the template can't be read ({type(error).__name__}: {error}). Nothing was changed. "
+            "Report this to the maintainers of the template."
         ) from error

@@ -1,8 +1,8 @@
 """Updating a service to the newest release of the template, without losing an edit.
 
 Copier alone overwrites files that git ignores, reverts uncommitted changes of other services in a monorepo, and deletes
-files that the template has dropped, even if they were edited. So Copier runs in a temporary repository with the committed
-files of this service only, and the changed files are copied back at the end.
+files that the template has dropped, even if they were edited. So Copier runs in a temporary repository with only the
+committed files of this service, and the changed files are copied back at the end.
 """
 
 import filecmp
@@ -94,7 +94,11 @@ def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = 
     return Update(
         files=tuple(sorted(set(changed))),
         new_answers=tuple(f"{name}: {after[name]}" for name in after if name not in before),
-        to_decide=(*unsolved(folder), *kept, *(f"{path}: git ignores this new file; to commit it, git add --force" for path in ignored)),
+        to_decide=(
+            *unsolved(folder),
+            *kept,
+            *(f"{path}: git ignores this new file; to commit it, git add --force" for path in ignored),
+        ),
     )
 
 
@@ -130,7 +134,7 @@ def check(folder: Path, *, install: bool) -> None:
     commands = [_INSTALL] * install + _CHECKS
     if not shutil.which("pdm"):
         raise MigrationError(
-            "The update is applied, but PDM, which runs the checks, is not installed. Install PDM, and run the checks:\n"
+            "The update is applied, but PDM, which runs the checks, is not installed. To install PDM and check:\n"
             f"python3 -m pip install 'pdm[locked]' && {_all_of(commands)}"
         )
     for command in commands:
@@ -161,8 +165,8 @@ def refuse_unfinished(folder: Path) -> None:
     changed = paths(folder, "status", "--porcelain", "--untracked-files=normal", "--no-renames", "--", ".")
     if changed:
         raise TemplateError(
-            f"There are uncommitted changes ({_listed(line[3:] for line in changed)}). Nothing was changed. Commit them, "
-            f"or stash them, and update:\ngit stash --include-untracked && {_AGAIN}"
+            f"There are uncommitted changes ({_listed(line[3:] for line in changed)}). Nothing was changed. Commit "
+            f"the changes, or stash them and update:\ngit stash --include-untracked && {_AGAIN}"
         )
 
 
@@ -183,8 +187,8 @@ def _refuse_untrusted(news: News, trust: bool) -> None:
     reasons = [f"{release.version}: {release.trust}" for release in news.releases if release.trust]
     if reasons and not trust:
         raise TemplateError(
-            f"This update runs code of the template in this service ({'; '.join(reasons)}). Nothing was changed. If you "
-            f"trust the template:\n{_AGAIN} --trust"
+            f"This update runs code of the template in this service ({'; '.join(reasons)}). Nothing was changed. If "
+            f"you trust the template:\n{_AGAIN} --trust"
         )
 
 
@@ -192,7 +196,9 @@ def _refuse_reset(before: dict[str, Any], after: dict[str, Any], data: Sequence[
     """Stop if Copier has silently replaced an answer that is no longer valid by the default."""
     chosen = {each.partition("=")[0] for each in data}
     if unknown := sorted(chosen - after.keys()):
-        raise TemplateError(f"The template has no question {', '.join(unknown)}. Nothing was changed. {ANSWERS} lists them.")
+        raise TemplateError(
+            f"The template has no question {', '.join(unknown)}. Nothing was changed. {ANSWERS} lists them."
+        )
     reset = [
         name
         for name in before
@@ -213,14 +219,21 @@ def _keep_edited(temporary: Path, folder: Path, answers: dict[str, Any]) -> list
     if not dropped:
         return []
     git(temporary, "checkout", "HEAD", "--", *dropped)
-    source = (f"--vcs-ref={answers['_commit']}", f"--data-file={folder / ANSWERS}", "--", address_for_git(answers["_src_path"]))
+    source = (
+        f"--vcs-ref={answers['_commit']}",
+        f"--data-file={folder / ANSWERS}",
+        "--",
+        address_for_git(answers["_src_path"]),
+    )
     with TemporaryDirectory(prefix="template-update-") as original:
         copier(folder, "copy", "--defaults", "--skip-tasks", "--quiet", *source, original)
         unedited, _, _ = filecmp.cmpfiles(original, temporary, dropped, shallow=False)
     for path in unedited:
         temporary.joinpath(path).unlink()
     edited = [path for path in dropped if path not in unedited]
-    return [f"{path}: the template has dropped this file, and you have edited it; git rm it, or keep it" for path in edited]
+    return [
+        f"{path}: the template has dropped this file, and you have edited it; git rm it, or keep it" for path in edited
+    ]
 
 
 def _keep_what_is_no_text(temporary: Path, folder: Path, changed: Iterable[str]) -> list[str]:

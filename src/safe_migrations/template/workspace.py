@@ -15,8 +15,8 @@ from safe_migrations.history.git import git
 def temporary_repository(folder: Path) -> Iterator[Path]:
     """The service's folder in a repository with the committed files of this service only.
 
-    It uses the objects of the service's repository (https://git-scm.com/docs/gitrepository-layout, objects/info/alternates). Two
-    worktrees could not be created at the same time.
+    It uses the objects of the service's repository, see objects/info/alternates of
+    https://git-scm.com/docs/gitrepository-layout. Two worktrees could not be created at the same time.
 
     Args:
         folder: of the service.
@@ -82,7 +82,8 @@ def copy_back(temporary: Path, folder: Path, changed: Sequence[str]) -> None:
         git(folder, "checkout", "HEAD", "--", *(path for path in changed if path in committed))
         if isinstance(error, OSError):
             raise TemplateError(
-                f"Writing the update failed ({error}). Nothing was changed. Fix this, then run:\npdm run template-update"
+                f"Writing the update failed ({error}). Nothing was changed. Fix this, then run:\n"
+                "pdm run template-update"
             ) from error
         raise
 
