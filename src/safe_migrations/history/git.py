@@ -295,9 +295,7 @@ def git(
         ["git", *arguments],  # noqa: S607
         cwd=folder,
         env=environment_of_git(url) | {"GIT_NO_LAZY_FETCH": "1"},
-        input=standard_input
-        if isinstance(standard_input, bytes)
-        else b"".join(os.fsencode(f"{line}\n") for line in standard_input),
+        input=standard_input,
         capture_output=True,
     )
     if process.returncode != 0 and not may_fail:
