@@ -154,7 +154,7 @@ def test_a_rehearsal_reports_what_each_revision_does(pending: Service, database:
     assert all(each["seconds"] > 0 for each in revisions)
     lines = pending.succeed(*SAFE, "rehearse").splitlines()
     assert re.split(r"  +", lines[0]) == ["revision", "time", "locks", "rewritten", "rows"]
-    assert re.match(r"0004_rewrite +\d+\.\d\d s +item: AccessExclusiveLock +item +item: 3$", lines[4])
+    assert re.match(r"\d{8}_0004_rewrite\.py +\d+\.\d\d s +item: AccessExclusiveLock +item +item: 3$", lines[4])
     assert fetch(server, DATABASES, pattern="%rehearsal%") == before
     assert fetch(database, "SELECT version_num FROM alembic_version") != [("0004_rewrite",)]
 

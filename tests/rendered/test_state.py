@@ -191,7 +191,10 @@ def test_pending_revisions_have_a_phase(at_head: Service) -> None:
     path = at_head.versions / "20300101_0003_two.py"
     path.write_text(path.read_text().replace("branch_labels = None", 'branch_labels = None\nphase = "contract"'))
     answer = json.loads(at_head.run(*STATE, "--json").stdout)
-    assert answer["pending"] == [{"revision": one, "phase": None}, {"revision": two, "phase": "contract"}]
+    assert [(each["revision"], each["phase"], one in each["file"]) for each in answer["pending"]] == [
+        (one, None, True),
+        (two, "contract", False),
+    ]
     assert answer["drift"] is None
 
 

@@ -177,7 +177,11 @@ def rehearse(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps([asdict(each) for each in rehearsed], indent=2))
         elif rehearsed:
-            print(as_table(("revision", "time", "locks", "rewritten", "rows"), [_cells(each) for each in rehearsed]))
+            print(
+                as_table(
+                    ("revision", "time", "locks", "rewritten", "rows"), [_cells(each, project) for each in rehearsed]
+                )
+            )
             print("time: without other sessions; locks: the strongest on each table; rows: of the locked tables")
         elif not revisions:
             print("No revision is pending; nothing to rehearse.")
@@ -256,11 +260,12 @@ def _on_database(project: "Project", function: "Callable[[Connection], Result]")
         raise explain(error, project.database) from error
 
 
-def _cells(rehearsed: "Rehearsed") -> tuple[str, ...]:
+def _cells(rehearsed: "Rehearsed", project: "Project") -> tuple[str, ...]:
+    file = Path(project.script.get_revision(rehearsed.revision).path).name
     locks = _few([f"{table}: {modes[-1]}" for table, modes in rehearsed.locks.items()])
     rows = _few([f"{table}: {count:,}" for table, count in rehearsed.rows.items()])
     rewritten = _few(rehearsed.rewritten)
-    cells = (rehearsed.revision, f"{rehearsed.seconds:.2f} s", locks, rewritten, rows)
+    cells = (file, f"{rehearsed.seconds:.2f} s", locks, rewritten, rows)
     return tuple(printable(cell) or "-" for cell in cells)
 
 

@@ -16,6 +16,7 @@ from safe_migrations.operate.status import Report, read_report
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import explain
+from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT, refuse_unacknowledged, up_to_contract
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
@@ -124,7 +125,7 @@ def waits_for_code(report: Report) -> bool:
 
 
 def _waiting(state: Report) -> str:
-    waiting = ", ".join(str(each["revision"]) for each in state.pending)
+    waiting = printable(", ".join(str(each["file"]) for each in state.pending))
     if not waits_for_code(state):
         return (
             "Do not deploy the new code yet: revisions it needs are queued behind a contract revision of the previous "
@@ -138,7 +139,7 @@ def _way_back(project: Project, before: Report, backup_file: Path | None) -> str
     lines: list[str] = []
     try:
         if read_report(project).current == before.current:
-            return "The database is still at the revision at which it was before."
+            return "The revision of the database did not change."
     except (Exception, SystemExit) as error:  # which must not hide why the deployment failed
         lines = [f"The revision of the database can't be read: {error}"]
     lines += [f"To revert:\nalembic downgrade {revision}" for revision in before.current or ("base",)]

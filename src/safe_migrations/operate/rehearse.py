@@ -99,33 +99,33 @@ async def _copy(database: Database, server: Database) -> AsyncIterator[Database]
 
 
 async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
+    file = os.path.relpath(project.script.get_revision(revision).path)
     async with connected(copy) as connection, tracing(connection, copy) as trace:
         begun = time.monotonic()
         progress = asyncio.create_task(
-            report_progress(lambda seconds: log.info("%s has been running for %s", revision, duration_text(seconds)))
+            report_progress(lambda seconds: log.info("%s has been running for %s", file, duration_text(seconds)))
         )
         try:
-            with _explained(project, revision):
+            with _explained(file):
                 await connection.run_sync(upgrade, project, revision)
         finally:
             progress.cancel()
         seconds = time.monotonic() - begun
     async with connected(copy, isolation_level="AUTOCOMMIT") as connection:
-        with _explained(project, revision):
+        with _explained(file):
             await connection.run_sync(verify, project, revision, trace)
         rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
     return Rehearsed(revision, round(seconds, 3), trace.locks, trace.rewritten, rows)
 
 
 @contextmanager
-def _explained(project: Project, revision: str) -> Iterator[None]:
+def _explained(file: str) -> Iterator[None]:
     """Say which revision failed, and what to do."""
     try:
         yield
     except CommandError:
         raise
     except Exception as error:
-        file = os.path.relpath(project.script.get_revision(revision).path)
         raise RevisionError(
             f"{file} failed on a copy of the database: {reason(error)}. The database itself was not changed. "
             "Correct the revision, then run this command again:\nsafe-migrations rehearse"

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from alembic.autogenerate import compare_metadata
@@ -36,7 +37,7 @@ class Report:
         state: its name.
         current: the revisions that the database is at.
         heads: the newest revisions of this code.
-        pending: the revisions to run, each with its phase where it declares one.
+        pending: the revisions to run, each with its file, and its phase where it declares one.
         drift: how the models differ from the database, in Alembic's words; None where that was not compared, because
             revisions are pending.
         invalid: indexes that a failed concurrent build has left.
@@ -68,7 +69,8 @@ class Report:
     def as_text(self) -> str:
         """The report as text."""
         pending = [
-            f"{each['revision']} ({each['phase']})" if each["phase"] else each["revision"] for each in self.pending
+            f"{each['revision']} ({each['file']})" + (f", {each['phase']}" if each["phase"] else "")
+            for each in self.pending
         ]
         lists = (
             ("pending", pending),
@@ -117,7 +119,9 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         state=state.name,
         current=state.current,
         heads=state.heads,
-        pending=tuple({"revision": each.revision, "phase": phase_of(each)} for each in state.pending),
+        pending=tuple(
+            {"revision": each.revision, "phase": phase_of(each), "file": Path(each.path).name} for each in state.pending
+        ),
         invalid=tuple(index.name for index in state.invalid),
         blockers=tuple(blocking_sessions(connection)),
         meaning=meaning,

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from safe_migrations.backfill.definition import load_backfill, required_backfills
 from safe_migrations.backfill.running import Pace, run_backfill
 from safe_migrations.errors import RevisionError
+from safe_migrations.logs import quiet
 from safe_migrations.postgres.database import Database
 from safe_migrations.trace.recorder import Trace
 from safe_migrations.upgrade.project import Project
@@ -57,7 +58,8 @@ def verify(connection: Connection, project: Project, revision: str, trace: Trace
     Raises:
         RevisionError: the revision ended its transaction itself, or is not recorded.
     """
-    recorded = MigrationContext.configure(connection, opts=project.version_options).get_current_heads()
+    with quiet("alembic"):
+        recorded = MigrationContext.configure(connection, opts=project.version_options).get_current_heads()
     if trace.ended_itself or revision not in recorded:
         raise RevisionError(
             "it ends its transaction itself (COMMIT, ROLLBACK, or commit() of the connection), so that a failure can't "
