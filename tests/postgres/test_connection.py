@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shutil import which
@@ -85,6 +86,27 @@ def test_run_async_inside_a_running_loop(server: URL) -> None:
 
     assert asyncio.run(application()) == [(1,)]
     assert run_async(application()) == [(1,)]
+
+
+def test_a_cancelled_caller_lets_the_coroutine_clean_up() -> None:
+    cleaned_up = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.5)
+            cleaned_up.append(True)
+
+    async def application() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        threading.Timer(0.1, task.cancel).start()  # as the handler of Ctrl-C, which interrupts the loop
+        run_async(work())
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(application())
+    assert cleaned_up == [True]
 
 
 def test_client_environment_is_what_psql_reads() -> None:

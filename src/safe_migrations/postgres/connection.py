@@ -47,6 +47,7 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
         tasks.extend(asyncio.all_tasks())
         return await coroutine
 
+    handled = 0
     with ThreadPoolExecutor(max_workers=1) as executor:
         future = executor.submit(asyncio.run, run())
         while True:
@@ -55,8 +56,9 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
             except TimeoutError:
                 if future.done():
                     raise
-            # Ctrl-C cancels the caller's task, which does not run meanwhile.
-            if caller is not None and caller.cancelling():
+            # Ctrl-C cancels the caller's task, which does not run meanwhile. Once: again would cut off what cleans up.
+            if tasks and caller is not None and caller.cancelling() > handled:
+                handled = caller.cancelling()
                 for task in tasks:
                     task.get_loop().call_soon_threadsafe(task.cancel)
 
