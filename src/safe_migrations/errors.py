@@ -4,7 +4,7 @@ INTERRUPTED = "Interrupted: what was not committed is rolled back. To continue, 
 
 
 class MigrationError(Exception):
-    """An error that a user can correct; the base class of all others.
+    """An error that a user can correct; the base class of all kinds.
 
     The message is shown as it is, without a traceback: it says what happened, what that means, and what to do next.
     It never contains a password.

@@ -66,7 +66,7 @@ class _Recorder(io.StringIO):
         self.transaction: int | None = None
 
     def watch(self, operations: Operations) -> None:
-        """Note the operation that the revision calls: the outermost one, if it calls others."""
+        """Note the operation that the revision calls: the outermost one, if it calls other operations."""
         invoke = operations.invoke
 
         def watched(operation: MigrateOperation) -> Any:

@@ -75,7 +75,7 @@ async def restore(server: Database, file: Path, name: str, *, owners: bool = Tru
     See https://www.postgresql.org/docs/current/app-pgrestore.html
 
     Args:
-        server: any database of the server, with a user who may create others.
+        server: any database of the server, with a user who may create databases.
         file: what `backup` has written.
         name: the new database's name, unquoted.
         owners: give everything its owner and privileges of the backup, whose roles must exist; else it is the user's.

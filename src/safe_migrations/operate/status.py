@@ -173,7 +173,7 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
 def _without_unknown_tables(
     migration_context: MigrationContext, known: frozenset[str], unknown: list[str]
 ) -> MigrationContext:
-    """A context that compares the tables of the models, and notes the names of all others, which take long to read."""
+    """A context that compares the tables of the models, and notes the names of all other tables, unread."""
     options = migration_context.opts
     if options.get("include_object") is not None:  # which expects the whole table
         return migration_context

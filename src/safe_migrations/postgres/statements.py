@@ -54,7 +54,7 @@ def parts(name: str) -> list[str]:
 
 
 def _mask(match: re.Match[str]) -> str:
-    """As long as it was, so that places stay the same."""
+    """A text of the same length, so that positions do not change."""
     text = match[0]
     if match["name"]:
         return text

@@ -47,7 +47,7 @@ class Timeouts:
         return {
             "lock_timeout": milliseconds(self.lock_timeout),
             "statement_timeout": milliseconds(self.statement_timeout),
-            # A role or a database may have others, which would end a migration, or release its lock.
+            # A role or a database may have other values, which would end a migration, or release its lock.
             "idle_in_transaction_session_timeout": "0ms",
             "idle_session_timeout": "0ms",
         }

@@ -273,7 +273,7 @@ async def _migrate(request: _Request, control: AsyncConnection, database: Databa
     if request.command == "upgrade" and before.name == AT_HEAD and not request.steps(before):
         log.info("The database is at head, revision %s; nothing to do.", before.revisions)
         return
-    # Without the lock, so that a user who thinks about the question does not block others.
+    # Without the lock, so that an unanswered question does not block other processes.
     confirmed = await control.run_sync(request.confirmed_plan) if request.command == "downgrade" else None
     if confirmed == []:
         log.info("The database is at revision %s; nothing to do.", before.revisions)

@@ -1,5 +1,6 @@
 """A step of an upgrade or a downgrade: the function of a revision file that it runs."""
 
+import os
 import sys
 from functools import wraps
 from importlib.util import module_from_spec, spec_from_file_location
@@ -28,7 +29,7 @@ def load(script: Script) -> ModuleType | None:
     try:
         specification.loader.exec_module(module)
     except SystemExit as error:
-        raise RevisionError(f"{script.path} ended the process (SystemExit: {error.code})") from error
+        raise _exited(script, error) from error
     return module
 
 
@@ -63,6 +64,10 @@ def refuse_exit(step: RevisionStep) -> None:
         try:
             function(**arguments)
         except SystemExit as error:
-            raise RevisionError(f"{step.revision.path} ended the process (SystemExit: {error.code})") from error
+            raise _exited(step.revision, error) from error
 
     step.migration_fn = run
+
+
+def _exited(script: Script, error: SystemExit) -> RevisionError:
+    return RevisionError(f"{os.path.relpath(script.path)} ended the process (SystemExit: {error.code})")
