@@ -80,6 +80,16 @@ def test_session_settings_are_there_without_a_transaction(server: URL) -> None:
     assert tuple(settings) == ("alembic", "1s")
 
 
+def test_the_system_notices_that_the_machine_of_the_server_is_gone(server: URL) -> None:
+    async def keepalive() -> int:
+        async with connected(at(server)) as migration:
+            driver_connection: Any = (await migration.get_raw_connection()).driver_connection
+            network_socket = driver_connection._transport.get_extra_info("socket")
+            return int(network_socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    assert asyncio.run(keepalive()) == 1
+
+
 def test_run_async_inside_a_running_loop(server: URL) -> None:
     async def application() -> Any:
         return fetch(server, "SELECT 1")

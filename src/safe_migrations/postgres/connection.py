@@ -126,7 +126,8 @@ async def _connect(engine: AsyncEngine, database: Database, wait: float) -> Asyn
 
 def _keep_alive(connection: Any) -> None:
     """Let the system notice that the server's machine is gone; asyncpg has no setting for its socket."""
-    network_socket = connection._transport.get_extra_info("socket")
+    transport = getattr(connection, "_transport", None)  # private: a release without it keeps the system's own limits
+    network_socket = transport and transport.get_extra_info("socket")
     if network_socket is not None and network_socket.family in (socket.AF_INET, socket.AF_INET6):
         network_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
