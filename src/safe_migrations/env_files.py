@@ -35,7 +35,8 @@ def read_env_files(folder: Path, prefixes: Collection[str]) -> dict[str, str]:
     """
     variables: dict[str, str] = {}
     nearest, *above = env_files(folder)
-    trusted = {os.geteuid(), 0, folder.stat().st_uid}
+    user = os.geteuid() if hasattr(os, "geteuid") else 0  # on Windows, every file is of user 0
+    trusted = {user, 0, folder.stat().st_uid}
     starts = tuple(f"{prefix}_".upper() for prefix in (*prefixes, "MIGRATION") if prefix)
     for file in reversed(above):
         if os.access(file, os.R_OK) and file.stat().st_uid in trusted:
