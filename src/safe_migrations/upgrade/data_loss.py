@@ -24,9 +24,11 @@ _KEEPS_ROWS = pattern(
         (
             r"(?:BEGIN|COMMIT|LOCK|RESET|GRANT|REVOKE|COMMENT ON|REINDEX|ANALYZE)\b",
             r"SET (?!(?:(?:LOCAL|SESSION) )?(?:search_path|SCHEMA|ROLE|SESSION AUTHORIZATION|AUTHORIZATION)\b)",
-            r"CREATE\b(?!(?: OR REPLACE)? RULE\b)(?!.*\bAS (?:WITH|DELETE|UPDATE|INSERT|EXECUTE)\b)",
-            r"INSERT INTO\b(?!.*\bDO UPDATE\b)",
-            r"ALTER (?:INDEX|SEQUENCE|VIEW|TYPE|FUNCTION) .* (?:RENAME|OWNED BY|ADD VALUE)\b",
+            r"CREATE\b(?!(?: OR REPLACE)? RULE\b)"
+            r"(?!.*(?:\bAS EXECUTE|\bDELETE FROM|\bINSERT INTO|\bMERGE INTO|(?<!\bON )\bUPDATE .*\bSET)\b)",
+            r"INSERT INTO\b(?!.*\b(?:DELETE FROM|UPDATE|MERGE INTO)\b)",
+            r"ALTER (?:INDEX|SEQUENCE|VIEW|TYPE|FUNCTION) (?:IF EXISTS )?<name>(?: ?\([^)]*\))? "
+            r"(?:RENAME|OWNED BY|ADD VALUE)\b",
             r"DROP (?:INDEX|TRIGGER|RULE|POLICY)\b",
             r"DROP (?:FUNCTION|PROCEDURE|TYPE|DOMAIN|SCHEMA|VIEW)\b(?!.*\bCASCADE$)",
         )
@@ -44,6 +46,7 @@ _CONVERTED = pattern(r"ALTER (?:COLUMN )?(<name>) (?:SET DATA )?TYPE (.*)")
 # After these, a name stands for other rows, or for more of them.
 _RENAMED = pattern(r"ALTER (?:TABLE|INDEX|SEQUENCE|VIEW) .* RENAME TO (<name>)$")
 _RENAMED_COLUMN = pattern(r"RENAME (?!TO |CONSTRAINT )(?:COLUMN )?<name> TO (<name>)$")
+_VIEW = pattern(r"CREATE (?:\w+ ){0,4}VIEW (?:IF NOT EXISTS )?(<name>)")
 _TAKEN_IN = pattern(r"ATTACH PARTITION (?:<name>)")
 _INHERITED = pattern(r"INHERIT (<name>)")
 _KEEPS_VALUES = pattern(
@@ -64,6 +67,11 @@ _WIDER = {
     "character varying": [*_INTEGERS, "boolean", "date", "uuid", "character varying", "text"],
 }
 _ALIASES = {"int": "integer", "varchar": "character varying", "decimal": "numeric", "float": "double precision"}
+_USES_ROWS = pattern(r"INSERT|UPDATE|DELETE|CREATE\b.* AS [( ]*(?:SELECT|VALUES|TABLE|WITH)\b")
+# After these, a statement that reads or writes rows may run code which the database does not have yet.
+_ADDS_CODE = pattern(
+    r"(?:CREATE|ALTER) (?:\w+ ){0,3}(?:FUNCTION|PROCEDURE|TRIGGER)\b|ALTER TABLE .*\bENABLE (?:\w+ )?(?:TRIGGER|RULE)\b"
+)
 _CALLED = pattern(rf"({NAME}) ?\(")
 _WRITTEN = pattern(r"(?:INSERT INTO|UPDATE|DELETE FROM) (?:ONLY )?(<name>)")
 _HAS_CODE = text("""
@@ -81,6 +89,7 @@ _HAS_TYPE_IN_USE = text("""
     SELECT EXISTS (
       SELECT FROM pg_type t JOIN pg_depend d ON d.refobjid IN (t.oid, t.typarray)
       WHERE t.typrelid = to_regclass(:table) AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'n'
+        AND d.classid <> 'pg_proc'::regclass
     )
 """)
 _COLUMN = text("""
@@ -149,13 +158,17 @@ def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> lis
     targets: dict[Target, set[str | None]] = {}  # with the types to which a column is converted, None if it is dropped
     created: set[Target] = set()
     moved: set[Target] = set()
+    adds_code = False
     for step in steps:
         statements = offline_statements(step.revision, "downgrade")
         if statements is None or not all(map(_is_known, statements)):
             return None
-        if any(_calls_code(connection, each) or _drops_a_type_in_use(connection, each) for each in statements):
+        if any(_calls_code(connection, each) or _changes_a_type_in_use(connection, each) for each in statements):
             return None
         for statement in statements:
+            if adds_code and _USES_ROWS.match(statement):
+                return None
+            adds_code |= bool(_ADDS_CODE.match(statement))
             created |= set(_created(statement))
             for target, type_ in _changed(statement):
                 if {(parts(table)[-1], column and parts(column)[-1]) for table, column in _with_table(target)} & moved:
@@ -181,16 +194,16 @@ def _is_known(statement: str) -> bool:
 
 def _calls_code(connection: Connection, statement: str) -> bool:
     """Whether a statement that reads or writes rows calls a function, a trigger or a rule of the database's own."""
-    if not re.match(r"INSERT|UPDATE|DELETE|CREATE\b.* AS SELECT\b", statement, re.IGNORECASE):
+    if not _USES_ROWS.match(statement):
         return False
     written = _WRITTEN.match(statement)
     names = [parts(match[1])[-1] for match in _CALLED.finditer(statement)]
     return bool(connection.scalar(_HAS_CODE, {"names": names, "table": written and written[1]}))
 
 
-def _drops_a_type_in_use(connection: Connection, statement: str) -> bool:
-    """Whether a statement drops, with a table, the columns of other tables that have its rows as their type."""
-    if not re.match(r"DROP TABLE\b.* CASCADE$", statement, re.IGNORECASE):
+def _changes_a_type_in_use(connection: Connection, statement: str) -> bool:
+    """Whether a statement drops a table or a column of it, and columns of other tables have its rows as their type."""
+    if not re.match(r"DROP TABLE\b.* CASCADE$|ALTER TABLE\b", statement, re.IGNORECASE):
         return False
     return any(connection.scalar(_HAS_TYPE_IN_USE, {"table": table}) for (table, _), _ in _changed(statement))
 
@@ -208,7 +221,7 @@ def _with_table(target: Target) -> set[Target]:
 
 def _moved(statement: str) -> Iterator[Target]:
     """The names, without a schema, that stand for other rows after a statement."""
-    if match := _RENAMED.match(statement):
+    if match := _RENAMED.match(statement) or _VIEW.match(statement):
         yield parts(match[1])[-1], None
     elif match := _ALTER.fullmatch(statement):
         for action in _actions(match[2]):

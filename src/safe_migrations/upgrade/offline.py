@@ -22,6 +22,18 @@ _CONFIGURATION: dict[str, Any] = {"url": "postgresql+asyncpg://", "dialect_opts"
 _OPTIONS = {"as_sql": True, "literal_binds": True}
 
 
+class _Statements(io.StringIO):
+    """Splits each text that Alembic writes by itself, because a comment at its end hides the semicolon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statements: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.statements.extend(plain for _, plain in split(text))
+        return len(text)
+
+
 def offline_context(output: TextIO) -> MigrationContext:
     """A context in which operations write their SQL.
 
@@ -41,7 +53,7 @@ def offline_statements(script: Script, function: str) -> list[str] | None:
     Returns:
         None if the revision does more than call operations, or needs a database: then nothing of it is run.
     """
-    output = io.StringIO()
+    output = _Statements()
     try:
         if not is_inert(script.module, Path(script.path), function):
             return None
@@ -50,7 +62,7 @@ def offline_statements(script: Script, function: str) -> list[str] | None:
             getattr(load(script), function, lambda: None)()
     except (Exception, SystemExit):  # whatever a revision expected of a database
         return None
-    return [plain for _, plain in split(output.getvalue())]
+    return output.statements
 
 
 def run_offline(options: dict[str, Any], settings: dict[str, str]) -> None:
