@@ -142,6 +142,35 @@ def test_a_rebuild_removes_what_earlier_ones_have_left(migrated: Service, databa
     assert fetch(database, "SELECT 'ix_item_stamp'::regclass::oid, pg_relation_filenode('ix_item_stamp')") != before
 
 
+LONG_NAME = f"ix_item_{'x' * 55}"
+PARTS = """
+    SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+    WHERE NOT x.indisvalid AND x.indrelid::regclass::text IN ('item', 'part', 'one')
+"""
+
+
+@pytest.mark.parametrize("name", ["ix_part", LONG_NAME])
+def test_a_rebuild_of_a_partition_or_with_a_long_name_goes_on(migrated: Service, database: URL, name: str) -> None:
+    """After a rebuild has left what it began, which is named after a partition, or by a shortened name."""
+    fetch(database, "CREATE TABLE part (id int) PARTITION BY RANGE (id)")
+    fetch(database, "CREATE TABLE one PARTITION OF part FOR VALUES FROM (0) TO (9)")
+    fetch(database, "INSERT INTO part VALUES (1), (1)")
+    fetch(database, "CREATE INDEX ix_part ON part (id)")
+    fetch(database, f"CREATE INDEX {LONG_NAME} ON item (created_at)")
+    migrated.add_revision("rebuild", f'op.rebuild_index_concurrently("{name}")')
+    migrated.environment |= SHORT
+    if name == "ix_part":
+        with holding(database, "SELECT FROM one"):
+            sentence = migrated.fail("alembic", "upgrade", "head", kind=LockedError)
+        assert "The index was not changed" in sentence
+        assert fetch(database, PARTS) == []
+    table, column, left = ("one", "id", "one_id_idx") if name == "ix_part" else ("item", "created_at", name[:57])
+    with pytest.raises(DBAPIError, match="could not create unique index"):
+        fetch(database, f"CREATE UNIQUE INDEX CONCURRENTLY {left}_ccnew ON {table} ({column})")
+    migrated.succeed("alembic", "upgrade", "head")
+    assert fetch(database, PARTS) == []
+
+
 def test_settings_are_the_build_s_own_and_restored(migrated: Service, database: URL) -> None:
     migrated.add_revision("seen", 'op.execute("CREATE TABLE seen (lock_timeout text, statement_timeout text)")')
     migrated.add_revision("stamp", f"{CREATE.replace(', unique=True', '')}\n{RECORD}")

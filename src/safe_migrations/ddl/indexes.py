@@ -36,7 +36,9 @@ _DEFINITION = """
 """
 _LEFT_BY_REBUILDS = """
     SELECT array_agg(other.indexrelid::regclass::text)
-    FROM pg_index this JOIN pg_index other USING (indrelid) JOIN pg_class c ON c.oid = other.indexrelid
+    FROM pg_index this JOIN pg_index other ON other.indrelid = this.indrelid
+      OR other.indrelid IN (SELECT relid FROM pg_partition_tree(this.indrelid))
+    JOIN pg_class c ON c.oid = other.indexrelid
     WHERE this.indexrelid = to_regclass(:name) AND NOT other.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
 """
 _HAS_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")

@@ -60,11 +60,14 @@ class InvalidIndex:
         name: with its schema, quoted where necessary.
         table: with its schema, quoted where necessary.
         bare_name: as in the catalog.
+        replaced: the names of the indexes that a rebuild was to replace by this one, or has replaced, and of the
+            partitioned indexes that these belong to.
     """
 
     name: str
     table: str
     bare_name: str
+    replaced: frozenset[str] = frozenset()
 
     @property
     def base_name(self) -> str:
@@ -122,7 +125,7 @@ def invalid_indexes(connection: Connection) -> list[InvalidIndex]:
         connection: to the database.
     """
     rows = connection.execute(_SQL["invalid_indexes"])
-    return [InvalidIndex(row.name, row.owner, row.relname) for row in rows]
+    return [InvalidIndex(row.name, row.owner, row.relname, frozenset(row.replaced)) for row in rows]
 
 
 def transactions_of_index(connection: Connection, name: str, table: str | None, *, readers: bool) -> Mapping[str, int]:

@@ -16,9 +16,16 @@ WHERE c.oid = to_regclass(:name)
 
 -- invalid_indexes --
 -- Not an index that a session is building now; nor that of a partitioned table, which is invalid until each partition
--- has its own.
-SELECT format('%I.%I', n.nspname, i.relname) AS name, x.indrelid::regclass::text AS owner, i.relname
+-- has its own. A rebuild's index has the name of the replaced one, shortened if the suffix would make it too long.
+SELECT format('%I.%I', n.nspname, i.relname) AS name, x.indrelid::regclass::text AS owner, i.relname,
+  ARRAY(
+    SELECT r.relname::text FROM pg_index y JOIN pg_class o ON o.oid = y.indexrelid
+    JOIN pg_class r ON r.oid = o.oid OR r.oid IN (SELECT relid FROM pg_partition_ancestors(o.oid))
+    WHERE y.indrelid = x.indrelid AND i.relname <> base
+      AND (o.relname = base OR (octet_length(i.relname) >= 60 AND starts_with(o.relname, base)))
+  ) AS replaced
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
+CROSS JOIN regexp_replace(i.relname, '_cc(new|old)[0-9]*$', '') AS base
 WHERE NOT x.indisvalid AND i.relkind = 'i' AND n.nspname !~ '^pg_(toast|temp)'
   AND NOT EXISTS (
     SELECT FROM pg_stat_progress_create_index p JOIN pg_locks l USING (pid)
@@ -31,8 +38,11 @@ ORDER BY 1
 SELECT virtualtransaction, coalesce(pid, 0) AS pid FROM pg_locks
 WHERE locktype = 'relation' AND granted AND pid IS DISTINCT FROM pg_backend_pid()
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND relation = coalesce(
-    to_regclass(CAST(:table AS text)), (SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass(:name))
+  AND relation IN (
+    SELECT unnest(used || ARRAY(SELECT relid::oid FROM pg_partition_tree(used)))
+    FROM CAST(coalesce(
+      to_regclass(CAST(:table AS text)), (SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass(:name))
+    ) AS oid) AS used
   )
   AND mode = ANY(CASE WHEN :readers
     THEN ARRAY['AccessShareLock', 'RowShareLock', 'RowExclusiveLock'] ELSE ARRAY['RowExclusiveLock'] END)

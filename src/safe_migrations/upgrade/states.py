@@ -86,7 +86,8 @@ class State:
         if not self.invalid:
             return self
         handled = {name for script in scripts for name in _concurrent_index_names(script)}
-        return replace(self, invalid=tuple(index for index in self.invalid if index.base_name not in handled))
+        left = (index for index in self.invalid if not handled & {index.base_name, *index.replaced})
+        return replace(self, invalid=tuple(left))
 
 
 def load_revisions(script_directory: ScriptDirectory) -> None:
