@@ -176,6 +176,24 @@ def test_tables_that_no_model_has_are_named_and_not_read(at_head: Service, datab
     assert (pipe.returncode, pipe.stderr) == (141, "")
 
 
+def test_drift_names_the_schema(at_head: Service, database: URL) -> None:
+    fetch(database, "CREATE SCHEMA tenant")
+    fetch(database, "CREATE TABLE tenant.item (LIKE item INCLUDING ALL)")
+    fetch(database, "ALTER TABLE tenant.item ALTER name TYPE varchar(9), ADD note text")
+    fetch(database, "CREATE INDEX ix_tenant ON tenant.item (name)")
+    env = at_head.folder / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("run_env(", "run_env(include_schemas=True, ", 1))
+    models = at_head.folder / "models_db.py"
+    copies = (f'Base.metadata.tables["item"].to_metadata(Base.metadata, schema="{name}")' for name in ("tenant", "new"))
+    models.write_text("\n".join([models.read_text(), *copies, ""]))
+    assert {
+        "add_table new.item",
+        "modify_type tenant.item.name: VARCHAR(length=9) in the database, Text() in the models",
+        "remove_column tenant.item.note",
+        "remove_index ix_tenant on tenant.item",
+    } <= set(json.loads(at_head.run(*STATE, "--json").stdout)["drift"])
+
+
 def test_include_object_sees_whole_tables(at_head: Service, database: URL) -> None:
     fetch(database, "CREATE TABLE archive (content text)")
     fetch(database, "CREATE TABLE legacy (removed bool)")

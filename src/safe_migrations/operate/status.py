@@ -201,10 +201,16 @@ def _describe(difference: Any) -> str:
         return "; ".join(_describe(change) for change in difference)
     operation, *details = difference
     if operation.startswith("modify_"):
-        _, table, column, _, before, after = details
-        return f"{operation} {table}.{column}: {before!r} in the database, {after!r} in the models"
+        schema, table, column, _, before, after = details
+        return f"{operation} {_qualified(schema, table)}.{column}: {before!r} in the database, {after!r} in the models"
     if operation.endswith("_column"):
-        return f"{operation} {details[1]}.{details[2].name}"
+        return f"{operation} {_qualified(*details[:2])}.{details[2].name}"
     subject = details[0]
     table = getattr(subject, "table", None)
-    return f"{operation} {subject.name}" + (f" on {table.name}" if table is not None else "")
+    if table is None:
+        return f"{operation} {getattr(subject, 'fullname', subject.name)}"
+    return f"{operation} {subject.name} on {table.fullname}"
+
+
+def _qualified(schema: str | None, table: str) -> str:
+    return f"{schema}.{table}" if schema else table
