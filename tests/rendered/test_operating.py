@@ -189,6 +189,16 @@ def test_a_rehearsal_locks_no_table(filled: Service) -> None:
     assert rehearsed["locks"] == {"item": ["AccessExclusiveLock"]}
 
 
+def test_a_copy_has_the_settings_of_the_database(filled: Service, database: URL) -> None:
+    fetch(database, "CREATE SCHEMA tenant")
+    fetch(database, "CREATE TABLE tenant.thing (at timestamp)")
+    fetch(database, f'ALTER DATABASE "{database.database}" SET search_path = public, tenant')
+    fetch(database, f'ALTER ROLE postgres IN DATABASE "{database.database}" SET timezone = UTC')
+    filled.add_revision("aware", 'op.execute("ALTER TABLE thing ALTER at TYPE timestamptz")')
+    (rehearsed,) = json.loads(filled.succeed(*SAFE, "rehearse", "--json"))
+    assert (list(rehearsed["locks"]), rehearsed["rewritten"]) == (["thing"], [])
+
+
 def test_a_rehearsal_runs_the_backfills_that_a_revision_needs(filled: Service, database: URL) -> None:
     filled.add_revision("note", *COLUMN, declarations='phase = "expand"')
     filled.add_revision(

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import BackupError, MigrationError, RevisionError
 from safe_migrations.operate.backup import backup, report_progress, restore
@@ -28,6 +29,15 @@ from safe_migrations.upgrade.project import Project
 
 log = logging.getLogger(__name__)
 
+_SETTINGS = text("""
+    SELECT split_part(setting, '=', 1) AS name, substr(setting, strpos(setting, '=') + 1) AS value
+    FROM pg_db_role_setting, unnest(setconfig) AS setting
+    WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+    ORDER BY setrole
+""")
+_SET = text("SELECT set_config(:name, :value, false)")
+_KEEP = text("SELECT format('ALTER DATABASE %I SET %I FROM CURRENT', current_database(), CAST(:name AS text))")
 _NO_WORKERS = text("SET max_parallel_workers_per_gather = 0")  # each worker would lock all partitions once more
 
 
@@ -93,9 +103,21 @@ async def _copy(database: Database, server: Database) -> AsyncIterator[Database]
                 f"The database could not be copied ({where} sets the server of the copy): {error}"
             ) from error
     try:
+        await _copy_settings(database, server.named(name))
         yield server.named(name)
     finally:
         await drop_database(server, name)
+
+
+async def _copy_settings(database: Database, copy: Database) -> None:
+    """Give the copy what ALTER DATABASE and ALTER ROLE … IN DATABASE set, such as search_path, which no dump has."""
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+        settings = (await connection.execute(_SETTINGS)).all()
+    async with connected(copy, isolation_level="AUTOCOMMIT") as connection:
+        for name, value in settings:
+            with suppress(DBAPIError):  # which only a superuser may set
+                await connection.execute(_SET, {"name": name, "value": value})
+                await connection.exec_driver_sql(await connection.scalar(_KEEP, {"name": name}))
 
 
 async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
