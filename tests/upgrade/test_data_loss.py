@@ -213,6 +213,13 @@ def others(item: URL) -> URL:
         ("op.execute('CREATE TABLE x AS (WITH gone AS (DELETE FROM item RETURNING 1) SELECT 1 FROM gone)')", UNTOLD),
         ("op.execute('CREATE TABLE x (i int REFERENCES y ON UPDATE SET NULL ON DELETE CASCADE)')", []),
         ("if not op.get_context().as_sql:\n    op.drop_table('item')", UNTOLD),
+        ("for head in op.get_context().get_current_heads():\n    op.drop_table('item')", UNTOLD),
+        ("context = op.get_context()\nif not context.opts['as' '_sql']:\n    op.drop_table('item')", UNTOLD),
+        ("with op.batch_alter_table('item') as batch:\n    if batch.impl.dialect.driver:\n        pass", UNTOLD),
+        (
+            "with op.get_context().autocommit_block():\n    op.drop_column('item', 'name')",
+            LOST,
+        ),
     ],
 )
 def test_what_a_name_a_type_or_a_function_hides(others: URL, tmp_path: Path, code: str, lost: list[str] | None) -> None:

@@ -13,7 +13,7 @@ _MODULES = {"alembic.op", "sqlalchemy", "sqlalchemy.sql", "sqlalchemy.types", "t
 _VALUES = (str, bytes, int, float, tuple, list, dict, set, frozenset, type(None), ClauseElement, MetaData, TypeEngine)
 # What makes a connection, or tells whether there is one, so that the SQL written offline would be other SQL.
 _NOT_HARMLESS = {"create_engine", "engine_from_config", "create_async_engine", "create_pool_from_url", "get_bind"}
-_NOT_HARMLESS |= {"as_sql", "bind", "connection", "run_async"}
+_NOT_HARMLESS |= {"as_sql", "bind", "connection", "run_async", "impl", "migration_context", "environment_context"}
 _BUILTINS = {"dict", "enumerate", "int", "len", "list", "range", "reversed", "set", "sorted", "str", "tuple", "zip"}
 _EXPRESSIONS = (
     *(ast.Constant, ast.Attribute, ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Dict, ast.Set),
@@ -58,6 +58,7 @@ class _Inspection:
         self.values = values
         self.functions = functions
         self.allowed: set[str] = set()
+        self.contexts: set[ast.expr] = set()  # which are only asked for an autocommit block
 
     def allows(self, function: ast.FunctionDef) -> bool:
         """Whether each node of a function, and of those that the function calls, is known to be harmless."""
@@ -75,6 +76,10 @@ class _Inspection:
                 return isinstance(root, ast.Name | ast.Constant | ast.JoinedStr)  # methods of a text, among others
             case ast.Attribute(attr=attribute) if attribute in _NOT_HARMLESS:
                 return False
+            case ast.Attribute(attr="autocommit_block", value=ast.Call(func=context)):
+                self.contexts.add(context)
+            case ast.Attribute(attr="get_context"):  # tells in which state and on which server the revision runs
+                return node in self.contexts
             case ast.Name(id=name) if name in self.functions and name not in local:
                 return name in self.allowed or self.allows(self.functions[name])
             case ast.Name(id=name):
