@@ -142,6 +142,21 @@ def test_a_rebuild_removes_what_earlier_ones_have_left(migrated: Service, databa
     assert fetch(database, "SELECT 'ix_item_stamp'::regclass::oid, pg_relation_filenode('ix_item_stamp')") != before
 
 
+def test_an_index_is_in_the_schema_of_its_table(migrated: Service, database: URL) -> None:
+    """And not where the search path has another index of this name."""
+    fetch(database, "CREATE SCHEMA tenant")
+    fetch(database, "CREATE TABLE tenant.thing (id int)")
+    fetch(database, "CREATE INDEX ix_item_stamp ON item (created_at)")
+    fetch(database, f'ALTER DATABASE "{database.database}" SET search_path = public, tenant')
+    migrated.add_revision("create", 'op.create_index_concurrently("ix_item_stamp", "thing", ["id"])')
+    migrated.succeed("alembic", "upgrade", "head")
+    found = "SELECT to_regclass('tenant.ix_item_stamp') IS NOT NULL, to_regclass('public.ix_item_stamp') IS NOT NULL"
+    assert tuple(fetch(database, found)[0]) == (True, True)
+    migrated.add_revision("drop", 'op.drop_index_concurrently("ix_item_stamp", "thing")')
+    migrated.succeed("alembic", "upgrade", "head")
+    assert tuple(fetch(database, found)[0]) == (False, True)
+
+
 LONG_NAME = f"ix_item_{'x' * 55}"
 PARTS = """
     SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid

@@ -30,6 +30,10 @@ _IS_VALID = """
     SELECT indisvalid FROM pg_index
     WHERE indexrelid = to_regclass(:name) AND indrelid = coalesce(to_regclass(CAST(:table AS text)), indrelid)
 """
+_OTHER_SCHEMA = """
+    SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE c.oid = to_regclass(CAST(:table AS text)) AND nspname <> current_schema()
+"""
 _DEFINITION = """
     SELECT indisunique::text || split_part(pg_get_indexdef(indexrelid), ' USING ', 2) FROM pg_index
     WHERE indexrelid = to_regclass(:name) AND indrelid = to_regclass(:table)
@@ -172,6 +176,8 @@ class _Index:
         self.operations = operations
         self.operation = operation
         self.schema = operation.schema
+        # An index is in the schema of its table, which need not be the first one of the search path.
+        self.schema = self.schema or self._fetch(_OTHER_SCHEMA)
 
     @property
     def name(self) -> str:
