@@ -77,6 +77,16 @@ def test_a_transaction_that_does_not_end_leaves_the_index_as_it_was(
     assert indexes(database) == ([] if operation == DROP else [("ix_item_stamp", True)]) + OWN
 
 
+def test_an_index_that_stays_when_its_revision_is_rolled_back_is_not_denied(migrated: Service, database: URL) -> None:
+    build = CREATE.replace(", unique=True", "")
+    migrated.add_revision("stamp", f'{build}\nop.drop_column("item", "missing")')
+    migrated.environment |= SHORT
+    with holding(database, "SELECT * FROM item"):
+        assert "except for its concurrent operations" in migrated.fail("alembic", "upgrade", "head", kind=LockedError)
+    assert "except for its concurrent operations" in migrated.fail("alembic", "upgrade", "head", kind=RevisionError)
+    assert indexes(database) == [("ix_item_stamp", True), *OWN]
+
+
 def test_what_a_build_has_to_leave_is_named(migrated: Service, database: URL) -> None:
     """The build waits for a snapshot, and its index can't be dropped because of a writer who came later."""
     migrated.add_revision("stamp", CREATE.replace(", unique=True", ""))

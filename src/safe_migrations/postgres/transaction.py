@@ -18,6 +18,7 @@ class RevisionTransaction:
     Attributes:
         timeouts: of the migration.
         is_suspended: whether an operation that can be repeated has left it, and will begin another one.
+        has_left: whether such an operation is complete, which a roll-back does not undo.
         was_ended: whether the revision itself had ended it before such an operation.
     """
 
@@ -29,7 +30,7 @@ class RevisionTransaction:
             timeouts: of the migration.
         """
         self.timeouts = timeouts
-        self.was_ended = False
+        self.is_suspended = self.has_left = self.was_ended = False
         connection.info[_KEY] = self
         self.note(connection)
 
@@ -60,6 +61,7 @@ class RevisionTransaction:
         """
         connection.execute(_SAVEPOINT)
         self._begun: Any = connection.scalar(_BEGUN)
+        self.has_left |= self.is_suspended
         self.is_suspended = False
 
     def suspend(self, connection: Connection) -> None:

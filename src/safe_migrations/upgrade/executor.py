@@ -298,7 +298,7 @@ class Executor:
 
     def _gave_up(self, error: Exception) -> LockedError:
         tries = f"tries: {self._tries}, each of at most {duration_text(self._timeouts.lock_timeout)}, "
-        undone = "Each try was rolled back."
+        undone = f"Each try was rolled back{self._not_undone()}."
         if self._transaction is not None and self._transaction.is_suspended:  # a concurrent build is one long try
             tries, undone = "", " ".join(getattr(error, "__notes__", ["What it had begun was undone."]))
         command = f"To end it{self._blocking[0].how_to_end}" if self._blocking else "To see it:\nsafe-migrations locks"
@@ -307,6 +307,10 @@ class Executor:
             f"{duration_text(self._timeouts.retry_window)}{self._blocked_by()}). {undone} {self._progress()} Wait "
             f"until the blocking transaction ends, or end it, then run the same command again. {command}"
         )
+
+    def _not_undone(self) -> str:
+        finished = self._transaction is not None and self._transaction.has_left
+        return ", except for its concurrent operations, which are complete" if finished else ""
 
     def _failure(self, error: Exception) -> MigrationError:
         step, what = self._remaining[0], reason(error)
@@ -326,7 +330,7 @@ class Executor:
         then = f"{what}. {self._progress()} {self._advice(error, what)}, then run the same command again."
         if self._running:
             then = " ".join([*getattr(error, "__notes__", ()), then])
-            return RevisionError(f"{_place(step, error)} failed and was rolled back: {then}")
+            return RevisionError(f"{_place(step, error)} failed and was rolled back{self._not_undone()}: {then}")
         return MigrationError(f"Reading Alembic's version table failed: {then}")
 
     def _after_a_lost_connection(self) -> str:
