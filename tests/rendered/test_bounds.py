@@ -17,6 +17,7 @@ from traffic import LONGEST_STALL, traffic
 
 UPGRADE = ("alembic", "upgrade", "head")
 PARTITIONS = 10
+WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 PARENT = """
 op.execute("CREATE TABLE gate ()")
 op.execute("CREATE TABLE entry (id bigint NOT NULL, word text) PARTITION BY LIST (id)")
@@ -83,7 +84,7 @@ def test_the_probe_gives_up_a_server_process_that_stands_still(at_head: Service,
     """Also while asyncpg waits for it to cancel the query, to roll back and to close."""
     with holding(database, "LOCK TABLE alembic_version"):
         process = at_head.start("safe-migrations", "state", "--quick")
-        (pid,) = wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted")
+        (pid,) = wait_for(database, WAITING)
         os.kill(pid, signal.SIGSTOP)
         try:
             begun = time.monotonic()
@@ -91,6 +92,23 @@ def test_the_probe_gives_up_a_server_process_that_stands_still(at_head: Service,
             assert time.monotonic() - begun < 30
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_process_that_stands_still_is_given_up_by_each_command(prepared: Service, database: URL) -> None:
+    """Each waits for a lock when its process is stopped, so that the server can't end the statement."""
+    prepared.environment |= {"MIGRATION_STATEMENT_TIMEOUT": "2s", "MIGRATION_LOCK_TIMEOUT": "1min"}
+    commands = (("alembic", "current"), ("safe-migrations", "state"), UPGRADE)
+    with holding(database, "LOCK TABLE alembic_version"):
+        processes = [prepared.start(*command) for command in commands]
+        pids = wait_for(database, WAITING, count=len(commands))
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for process in processes:
+                end(process, ConnectionFailedError.exit_status)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
 
 def test_a_timeout_of_the_revision_ends_no_statement_of_it(prepared: Service) -> None:

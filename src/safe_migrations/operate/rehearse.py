@@ -122,7 +122,7 @@ async def _copy_settings(database: Database, copy: Database) -> None:
 
 async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
     file = os.path.relpath(project.script.get_revision(revision).path)
-    async with connected(copy) as connection, tracing(connection, copy) as trace:
+    async with connected(copy, bounded=False) as connection, tracing(connection, copy) as trace:
         begun = time.monotonic()
         progress = asyncio.create_task(
             report_progress(lambda seconds: log.info("%s has been running for %s", file, duration_text(seconds)))

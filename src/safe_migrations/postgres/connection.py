@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -17,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError
 from safe_migrations.postgres.database import Database, split_url
 from safe_migrations.postgres.server_errors import explain, reason, sqlstate
-from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT, ReportTimer, duration_text
+from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT, MARGIN, ReportTimer, duration_text
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +66,22 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 @asynccontextmanager
-async def connected(database: Database, wait: float = 0, **options: Any) -> AsyncIterator[AsyncConnection]:
+async def connected(
+    database: Database, wait: float = 0, *, bounded: bool = True, **options: Any
+) -> AsyncIterator[AsyncConnection]:
     """A connection outside any pool, with the timeouts of migrations, closed at the end.
 
     Args:
         database: where to connect.
         wait: how long to wait for a server that is starting or has no free connection, in seconds.
+        bounded: whether a statement that the server should have ended by its timeout is given up; not for a connection
+            that runs revisions, whose statements may have other timeouts.
         options: execution options of the connection, such as `isolation_level`.
 
     Raises:
         ConfigurationError: a timeout can't be used, or the connection goes through a pooler.
-        ConnectionFailedError: PostgreSQL can't be reached, or refuses the user, the password or the database.
+        ConnectionFailedError: PostgreSQL can't be reached, refuses the user, the password or the database, or does not
+            answer any more.
     """
     # Set when the session starts, because a SET on the connection would begin a transaction that Alembic would take for
     # the caller's and never commit.
@@ -88,9 +95,15 @@ async def connected(database: Database, wait: float = 0, **options: Any) -> Asyn
         url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": settings, **arguments},
+        connect_args={
+            "timeout": CONNECT_TIMEOUT,
+            "command_timeout": database.timeouts.deadline if bounded else None,
+            "server_settings": settings,
+            **arguments,
+        },
         execution_options=options,
     )
+    event.listen(engine.sync_engine, "handle_error", _give_up)
     try:
         connection = await _connect(engine, database, wait)
     except (OSError, UnicodeError, DBAPIError) as error:
@@ -103,10 +116,20 @@ async def connected(database: Database, wait: float = 0, **options: Any) -> Asyn
         yield connection
     except TimeoutError as error:  # closing a connection whose server does not answer would wait for the server
         await connection.invalidate(error)
-        raise
+        raise ConnectionFailedError(
+            f"PostgreSQL at {database.host} does not answer any more: a statement had no end "
+            f"{duration_text(MARGIN)} after its timeout (MIGRATION_STATEMENT_TIMEOUT). What was not committed is "
+            "rolled back. When PostgreSQL answers, run the same command again."
+        ) from error
     finally:
         with suppress(DBAPIError):  # one that the server has ended can't even be rolled back
             await connection.close()
+
+
+def _give_up(context: ExceptionContext) -> None:
+    """Leave a connection that does not answer, or SQLAlchemy would wait for its rollback."""
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = True
 
 
 async def _connect(engine: AsyncEngine, database: Database, wait: float) -> AsyncConnection:

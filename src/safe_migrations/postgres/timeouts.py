@@ -19,6 +19,7 @@ UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}  # seconds; PostgreSQL
 LONGEST = 24 * 3600.0  # seconds
 LONGEST_PAUSE = 10.0  # seconds between two tries
 CONNECT_TIMEOUT = 10.0  # seconds
+MARGIN = 10.0  # seconds; how much later than its timeout the end of a statement may arrive
 REPORT = 10.0  # seconds between two reports of what takes long
 _RANDOM = random.SystemRandom()
 
@@ -38,6 +39,11 @@ class Timeouts:
     lock_timeout: float
     statement_timeout: float
     retry_window: float
+
+    @property
+    def deadline(self) -> float | None:
+        """After how many seconds a client gives up a statement that the server should have ended; None for never."""
+        return self.statement_timeout + MARGIN if self.statement_timeout else None
 
     def session_settings(self) -> dict[str, str]:
         """PostgreSQL's settings for a session that migrates.

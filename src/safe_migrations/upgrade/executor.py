@@ -47,7 +47,6 @@ from safe_migrations.upgrade.steps import refuse_exit, reload
 
 log = logging.getLogger(__name__)
 
-MARGIN = 10.0  # seconds; how much later than its timeout the end of a statement may arrive
 _SET_TRANSACTION = re.compile(r"\s*SET\s+(?:LOCAL\s+)?TRANSACTION", re.IGNORECASE)  # has to come before any query
 _CANCEL = text("SELECT pg_cancel_backend(:pid)")
 _LONGEST_WAIT = text("""
@@ -170,6 +169,7 @@ class Executor:
             "set_connection_execution_options": self._note_autocommit,
             "before_cursor_execute": self._note_statement,
             "after_cursor_execute": self._note_end_of_statement,
+            "commit": self._note_commit,
         }
         for name, listener in listeners.items():
             event.listen(connection, name, listener)
@@ -197,6 +197,9 @@ class Executor:
     def _note_end_of_statement(self, *_: Any) -> None:
         self._statement_begun = None
 
+    def _note_commit(self, _connection: Connection) -> None:
+        self._statement_begun = time.monotonic()
+
     def _steps(self, connection: Connection) -> Iterator[RevisionStep]:
         while self._remaining:
             step = self._remaining[0]
@@ -208,9 +211,10 @@ class Executor:
             elif self._applied:
                 connection.connection.run_async(reset_settings)
             self._observe(step, connection)
-            self._has_deadline = self._timeouts.statement_timeout > 0
+            self._has_deadline = True
             yield step
             # Alembic asks for the next step after it has committed this one.
+            self._statement_begun = None
             self._applied.append(_file(self._remaining.popleft()))
             self._begun, self._tries, self._left_transaction = time.monotonic(), 1, False
 
@@ -269,8 +273,8 @@ class Executor:
 
     def _give_up_silent_server(self) -> None:
         """Close a connection on which the server should have ended a statement by its timeout, and has not."""
-        begun = self._statement_begun
-        if self._has_deadline and begun and time.monotonic() - begun > self._timeouts.statement_timeout + MARGIN:
+        begun, deadline = self._statement_begun, self._timeouts.deadline
+        if self._has_deadline and begun and deadline and time.monotonic() - begun > deadline:
             self._driver_connection.terminate()
 
     async def _longest_wait_of_others(self) -> float:

@@ -284,7 +284,7 @@ async def _migrate(request: _Request, control: AsyncConnection, database: Databa
             log.info("Another process has already applied these revisions; nothing to do.")
             return
         # A second connection only now, so that a process that waits for the lock needs one alone.
-        async with connected(database, timeouts.lock_wait) as migration:
+        async with connected(database, timeouts.lock_wait, bounded=False) as migration:
             # The server finishes the statement of a killed client, maybe a COMMIT, after the client's other connection
             # has released its lock. So the connection that applies the revisions has a lock of its own.
             await migration.run_sync(acquire, request.lock_key("apply"), timeouts.lock_wait)
