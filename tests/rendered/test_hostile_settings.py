@@ -98,6 +98,16 @@ def test_a_file_that_exits_can_not_be_read(prepared: Service, status: int) -> No
     assert "_exits.py" in process.stderr
 
 
+def test_a_backfill_and_a_checked_revision_that_exit_are_errors(prepared: Service) -> None:
+    folder = prepared.folder / "alembic" / "backfills"
+    folder.mkdir(exist_ok=True)
+    folder.joinpath("exits.py").write_text("raise SystemExit(0)")
+    assert "exits.py" in prepared.fail("safe-migrations", "backfill", kind=BackfillError)
+    prepared.add_revision("exits", "raise SystemExit(0)")
+    process = prepared.run("safe-migrations", "lint")
+    assert (process.returncode, "_exits.py" in process.stdout) == (1, True)
+
+
 def test_a_function_that_nobody_knows_is_guarded(prepared: Service, database: URL) -> None:
     """Alembic's documented way to run revisions of one's own choice: it migrated what `alembic upgrade` refuses."""
     program = """

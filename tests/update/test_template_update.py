@@ -355,6 +355,7 @@ def test_no_secret_of_the_templates_url_is_shown(service: Service) -> None:
     assert "127.0.0.1" in said
     assert "_src_path" in said
     assert without_login("https://robot:a/b@host/t.git") == "https://host/t.git"
+    assert without_login("https://robot:a@b@host/t.git") == "https://host/t.git"
     assert (
         without_login("fatal: https://robot:hidden@host/t.git, ssh://git@host")
         == "fatal: https://host/t.git, ssh://host"

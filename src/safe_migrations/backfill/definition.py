@@ -115,7 +115,7 @@ def load_backfill(folder: Path, name: str) -> Backfill:
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BackfillError(
             f"{_place(path, error)} can't be used ({reason(error)}). Correct it, then run the same command again."
         ) from error
@@ -217,7 +217,7 @@ def _finished(connection: Connection, name: str) -> bool:
     return recorded and bool(connection.scalar(_FINISHED, {"name": name}))
 
 
-def _place(path: Path, error: Exception) -> str:
+def _place(path: Path, error: BaseException) -> str:
     """The file, with the line that failed where that is known."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     if isinstance(error, SyntaxError) and error.filename == str(path):

@@ -270,7 +270,7 @@ def without_login(text: str) -> str:
     Args:
         text: such as a message of git.
     """
-    return re.sub(r"(\w+://)" r"[^@\s]+@", r"\1", text)
+    return re.sub(r"(\w+://)(?:[^/\s]+|[^@\s]+)@", r"\1", text)
 
 
 def git(

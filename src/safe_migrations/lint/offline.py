@@ -44,7 +44,7 @@ def run_offline(script: Script, function: str) -> tuple[list[Statement], Problem
         with Operations.context(offline_context(recorder)) as operations, redirect_stdout(sys.stderr):
             recorder.watch(operations)
             getattr(script.module, function, lambda: None)()
-    except Exception as error:  # whatever the revision expected of a database
+    except (Exception, SystemExit) as error:  # whatever the revision expected of a database
         frames = traceback.walk_tb(error.__traceback__)
         line = [1, *(line for frame, line in frames if frame.f_code.co_filename == script.path)][-1]
         problem = Problem(line, f"{type(error).__name__}: {error}".splitlines()[0], _is_mistake(error))
@@ -105,7 +105,7 @@ class _Recorder(io.StringIO):
                 )
 
 
-def _is_mistake(error: Exception) -> bool:
+def _is_mistake(error: BaseException) -> bool:
     """Whether an error has another cause than the missing database, whose results are None."""
     if isinstance(error, AttributeError):
         return not isinstance(error.obj, MockConnection | None)

@@ -1,5 +1,6 @@
 """Which transaction a revision runs in, to notice that it has ended the one in which it began."""
 
+from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -9,7 +10,8 @@ from safe_migrations.postgres.timeouts import Timeouts
 
 _KEY = "safe_migrations_transaction"
 _BEGUN = text("SELECT transaction_timestamp()")
-_SAVEPOINT, _UNDO = text("SAVEPOINT safe_migrations"), text("ROLLBACK TO SAVEPOINT safe_migrations")
+_NAME = f"safe_migrations_{token_hex(8)}"  # which no revision can know
+_SAVEPOINT, _UNDO = text(f"SAVEPOINT {_NAME}"), text(f"ROLLBACK TO SAVEPOINT {_NAME}")
 
 
 class RevisionTransaction:
