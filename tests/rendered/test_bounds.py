@@ -11,8 +11,10 @@ from sqlalchemy import URL, column, select, table
 
 from blocking_statement import AT_THE_GATE, GATE, wait_for
 from lock_holder import connect, end, holding, read_one_after_the_other, said
+from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import ConnectionFailedError
-from support import NewRole, Service, ToHead, fetch
+from safe_migrations.postgres.programs import find_programs
+from support import NewRole, Render, Service, ToHead, fetch
 from traffic import LONGEST_STALL, traffic
 
 UPGRADE = ("alembic", "upgrade", "head")
@@ -64,51 +66,38 @@ def test_a_reader_waits_no_longer_for_many_locks_than_for_one(
     assert max(running.longest.values()) < LONGEST_STALL
 
 
-def test_a_server_process_that_stands_still_is_given_up(prepared: Service, database: URL) -> None:
-    """Its statement timeout does not end the statement, because nothing there runs."""
-    prepared.add_revision("gate", GATE)
-    prepared.environment["MIGRATION_STATEMENT_TIMEOUT"] = "2s"
-    process = prepared.start(*UPGRADE)
-    (pid,) = wait_for(database, AT_THE_GATE)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        begun = time.monotonic()
-        sentence = said(end(process, ConnectionFailedError.exit_status))
-        assert time.monotonic() - begun < 30
-        assert "_gate.py" in sentence
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-def test_the_probe_gives_up_a_server_process_that_stands_still(at_head: Service, database: URL) -> None:
-    """Also while asyncpg waits for it to cancel the query, to roll back and to close."""
-    with holding(database, "LOCK TABLE alembic_version"):
-        process = at_head.start("safe-migrations", "state", "--quick")
-        (pid,) = wait_for(database, WAITING)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            begun = time.monotonic()
-            end(process, ConnectionFailedError.exit_status)
-            assert time.monotonic() - begun < 30
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
-
-def test_a_server_process_that_stands_still_is_given_up_by_each_command(prepared: Service, database: URL) -> None:
-    """Each waits for a lock when its process is stopped, so that the server can't end the statement."""
-    prepared.environment |= {"MIGRATION_STATEMENT_TIMEOUT": "2s", "MIGRATION_LOCK_TIMEOUT": "1min"}
-    commands = (("alembic", "current"), ("safe-migrations", "state"), UPGRADE)
-    with holding(database, "LOCK TABLE alembic_version"):
-        processes = [prepared.start(*command) for command in commands]
-        pids = wait_for(database, WAITING, count=len(commands))
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            for process in processes:
-                end(process, ConnectionFailedError.exit_status)
-        finally:
+def test_a_server_process_that_stands_still_is_given_up(render: Render) -> None:
+    """No timeout of the server ends its statement. The server is this test's own: others could not drop a database."""
+    service = render()
+    service.environment |= {"MIGRATION_STATEMENT_TIMEOUT": "2s", "MIGRATION_LOCK_TIMEOUT": "1min"}
+    service.add_revision("tables", PARENT)
+    with throw_away_cluster(find_programs(18)) as cluster:
+        gated, locked = (cluster.url(name) for name in ("gated", "locked"))
+        for database in (gated, locked):
+            fetch(cluster.url(), f"CREATE DATABASE {database.database}")
+            service.configure(database)
+            service.succeed(*UPGRADE)
+        service.add_revision("gate", GATE)
+        commands = (
+            ("alembic", "current"),
+            ("safe-migrations", "state"),
+            ("safe-migrations", "state", "--quick"),
+            UPGRADE,
+        )
+        with holding(locked, "LOCK TABLE alembic_version"):
+            processes = [service.start(*command) for command in commands]
+            pids = wait_for(locked, WAITING, count=len(commands))
+            service.configure(gated)
+            processes.append(service.start(*UPGRADE))
+            pids += wait_for(gated, AT_THE_GATE)
             for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                sentences = [said(end(process, ConnectionFailedError.exit_status)) for process in processes]
+                assert "_gate.py" in sentences[-1]
+            finally:
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
 
 
 def test_a_timeout_of_the_revision_ends_no_statement_of_it(prepared: Service) -> None:
