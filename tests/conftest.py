@@ -95,8 +95,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores, because tests wait a good deal for servers and locks."""
-    return (os.cpu_count() or 1) + 2
+    """Three more than there are cores, because tests wait a good deal for servers and locks."""
+    return (os.cpu_count() or 1) + 3
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
