@@ -132,6 +132,24 @@ def test_restored_database_equals_the_original(database: URL, new_name: str, new
     assert rows(restored) == rows(database) != []
 
 
+def test_more_partitions_than_a_transaction_can_create(tmp_path: Path) -> None:
+    """As 5,000 are with PostgreSQL's own settings; each backup that can be made can be restored."""
+    with throw_away_cluster(find_programs(18, exactly=True)) as cluster:
+        for setting in ("max_locks_per_transaction = 10", "max_connections = 20"):
+            fetch(cluster.url(), f"ALTER SYSTEM SET {setting}")
+        port = cluster.url().port
+        cluster.stop()
+        cluster.start(port)
+        fetch(cluster.url(), "CREATE TABLE entry (id bigint, name text) PARTITION BY LIST (id)")
+        for first in range(0, 450, 50):
+            create = "EXECUTE format('CREATE TABLE entry_%s PARTITION OF entry FOR VALUES IN (%s)', number, number);"
+            fetch(cluster.url(), f"DO $$ BEGIN FOR number IN {first}..{first + 49} LOOP {create} END LOOP; END $$")
+        file = tmp_path / "backup.dump"
+        run_async(backup(at(cluster.url()), file))
+        run_async(restore(at(cluster.url()), file, "restored"))
+        assert len(tables(cluster.url("restored"))) == 451
+
+
 def test_relative_path(database: URL, new_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_async(backup(at(database), Path("-file")))
