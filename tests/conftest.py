@@ -8,12 +8,12 @@ import secrets
 import shlex
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from random import Random
-from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
 
@@ -47,6 +47,9 @@ SERVER_URL = "TEST_SERVER_URL"
 # Of what tests draw at random; a run with the same one draws the same.
 SEED = "TEST_SEED"
 
+# A file system in memory, and the bytes that a run needs there.
+MEMORY, ROOM = Path("/dev/shm"), 4 * 1024**3  # noqa: S108
+
 # A runner such as nohup may have told this process to ignore these, which is inherited by what the tests interrupt.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -71,8 +74,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL in the process that starts the workers, which read its URL from the environment."""
     config.addinivalue_line("markers", "thorough(reason): runs with --thorough only; what covers it by default")
     os.environ.setdefault(SEED, secrets.token_hex(4))
+    use_memory()
     if "PYTEST_XDIST_WORKER" not in os.environ and (pdm := shutil.which("pdm")):
-        folder = Path(mkdtemp(prefix="guarded_pdm"))
+        folder = Path(tempfile.mkdtemp(prefix="guarded_pdm"))
         config.add_cleanup(lambda: shutil.rmtree(folder))
         folder.joinpath("pdm").write_text(GUARDED_PDM.format(pdm=shlex.quote(pdm)))
         folder.joinpath("pdm").chmod(0o755)
@@ -89,14 +93,24 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[SERVER_URL] = cluster.url().render_as_string(hide_password=False)
 
 
+def use_memory() -> None:
+    """Put temporary files into memory, where there is room for them: most of them exist for a second."""
+    if "TMPDIR" in os.environ or not MEMORY.is_dir():
+        return
+    memory = os.statvfs(MEMORY)
+    if memory.f_bavail * memory.f_frsize >= ROOM and not memory.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
 def pytest_report_header() -> str:
     """How to repeat what is drawn at random."""
     return f"to repeat this run's random tests: {SEED}={os.environ[SEED]}"
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three more than there are cores, because tests wait a good deal for servers and locks."""
-    return (os.cpu_count() or 1) + 3
+    """Two more than there are cores, because tests wait a good deal for servers and locks."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
