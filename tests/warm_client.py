@@ -16,7 +16,8 @@ def ask(address: str, request: Mapping[str, object], files: list[int]) -> socket
     connection.connect(address)
     text = f"{json.dumps(request)}\n".encode()
     sent = socket.send_fds(connection, [text], files)
-    connection.sendall(text[sent:])
+    if rest := text[sent:]:  # a fork that has ended already would make an empty one an error
+        connection.sendall(rest)
     return connection
 
 
