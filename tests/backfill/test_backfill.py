@@ -568,7 +568,7 @@ def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
     assert result.rows == 100
     assert rows(primary, done) == [(100,)]
     assert re.search(
-        r"rows/s.*; waits, because the standby walreceiver is [\d.]+ s behind$", capsys.readouterr().err, re.M
+        r"rows/s.*; waiting, because the standby walreceiver is [\d.]+ s behind$", capsys.readouterr().err, re.M
     )
 
     fetch(primary, "CREATE ROLE somebody LOGIN PASSWORD 'secret'")
