@@ -19,6 +19,15 @@ from traffic import LONGEST_STALL, traffic
 
 UPGRADE = ("alembic", "upgrade", "head")
 PARTITIONS = 10
+AT_COMMIT = """
+op.execute("CREATE TABLE slow (id int)")
+op.execute("CREATE FUNCTION wait_there() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$")
+op.execute("CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED "
+    "FOR EACH ROW EXECUTE FUNCTION wait_there()")
+op.execute("INSERT INTO slow VALUES (1)")
+"""
+COMMITTING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COMMIT%' AND wait_event = 'PgSleep'"
 WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 PARENT = """
 op.execute("CREATE TABLE gate ()")
@@ -72,12 +81,13 @@ def test_a_server_process_that_stands_still_is_given_up(render: Render) -> None:
     service.environment |= {"MIGRATION_STATEMENT_TIMEOUT": "2s", "MIGRATION_LOCK_TIMEOUT": "1min"}
     service.add_revision("tables", PARENT)
     with throw_away_cluster(find_programs(18)) as cluster:
-        gated, locked = (cluster.url(name) for name in ("gated", "locked"))
-        for database in (gated, locked):
+        gated, locked, committing = (cluster.url(name) for name in ("gated", "locked", "committing"))
+        for database in (gated, committing, locked):
             fetch(cluster.url(), f"CREATE DATABASE {database.database}")
             service.configure(database)
             service.succeed(*UPGRADE)
         service.add_revision("gate", GATE)
+        service.add_revision("commit", AT_COMMIT)
         commands = (
             ("alembic", "current"),
             ("safe-migrations", "state"),
@@ -90,11 +100,15 @@ def test_a_server_process_that_stands_still_is_given_up(render: Render) -> None:
             service.configure(gated)
             processes.append(service.start(*UPGRADE))
             pids += wait_for(gated, AT_THE_GATE)
+            fetch(committing, "INSERT INTO gate DEFAULT VALUES")
+            service.configure(committing)
+            processes.append(service.start(*UPGRADE))
+            pids += wait_for(committing, COMMITTING)
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
             try:
                 sentences = [said(end(process, ConnectionFailedError.exit_status)) for process in processes]
-                assert "_gate.py" in sentences[-1]
+                assert ["_gate.py" in sentences[-2], "_commit.py" in sentences[-1]] == [True, True]
             finally:
                 for pid in pids:
                     os.kill(pid, signal.SIGCONT)

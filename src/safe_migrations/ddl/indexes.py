@@ -201,15 +201,16 @@ class _Index:
         until, timer = time.monotonic() + wait, ReportTimer(1)
         waiting = dict(transactions_of_index(connection, self.name, self.table, readers=readers))
         while waiting:
-            left, blocking = until - time.monotonic(), sessions(connection, list(waiting.values()))
-            if left <= 0 and blocking:  # a prepared transaction may just have ended
-                raise LockedError(
-                    f"Transactions that use the table of the index {self.name} did not end within "
-                    f"{duration_text(wait)} ({'; '.join(map(str, blocking))}). The index was not changed. Wait until "
-                    "these transactions end, or end them, then run the same command again. To end the first"
-                    f"{blocking[0].how_to_end}"
-                )
-            if timer.is_due():
+            left = until - time.monotonic()
+            if timer.is_due() or left <= 0:
+                blocking = sessions(connection, list(waiting.values()))
+                if left <= 0 and blocking:  # a prepared transaction may just have ended
+                    raise LockedError(
+                        f"Transactions that use the table of the index {self.name} did not end within "
+                        f"{duration_text(wait)} ({'; '.join(map(str, blocking))}). The index was not changed. Wait "
+                        "until these transactions end, or end them, then run the same command again. To end the first"
+                        f"{blocking[0].how_to_end}"
+                    )
                 log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)))
             connection.execute(_PAUSE)
             current = transactions_of_index(connection, self.name, self.table, readers=readers)

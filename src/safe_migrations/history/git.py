@@ -281,7 +281,7 @@ def git(
     Args:
         folder: where.
         arguments: its command and options.
-        standard_input: its standard input, or the lines of it.
+        standard_input: the standard input of git, as bytes or as lines.
         may_fail: whether to return the output also if git fails.
         url: as in `environment_of_git`.
 

@@ -110,7 +110,9 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
     if not matching or pid == connection.scalar(select(func.pg_backend_pid())):
         raise MigrationError(f"There is no session with pid {pid}. To list the sessions:\nsafe-migrations locks")
     if not connection.scalar(_SQL["is_of_this_database"], {"pid": pid}):
-        raise MigrationError(f"{matching[0]} is of another database. Nothing was ended.")
+        raise MigrationError(
+            f"{matching[0]} is of another database. Nothing was ended. Run this command for that database."
+        )
     confirm(f"This ends {matching[0]}: its transaction is rolled back.", "End it", yes=yes, how="--yes")
     if not connection.scalar(select(func.pg_terminate_backend(pid))):
         raise MigrationError(f"The session with pid {pid} has already ended.")

@@ -26,7 +26,7 @@ class Database:
     """A database, and how its address is configured.
 
     Attributes:
-        url: where to connect, for asyncpg; what asyncpg takes in a connection string only stands in its query.
+        url: where to connect, for asyncpg; its query has the parameters that only a connection string can have.
         service: whose database it is.
     """
 

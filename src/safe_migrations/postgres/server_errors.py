@@ -107,7 +107,7 @@ def is_disconnect(error: BaseException) -> bool:
 def reason(error: BaseException) -> str:
     """What went wrong, in one line without a full stop, and without values of rows.
 
-    PostgreSQL's DETAIL and HINT are part of it where they hold no values: which objects depend on a column, say.
+    The text includes PostgreSQL's DETAIL and HINT where these hold no values, such as the names of dependent objects.
 
     Args:
         error: what was raised.

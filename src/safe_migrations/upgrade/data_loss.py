@@ -202,7 +202,7 @@ def _calls_code(connection: Connection, statement: str) -> bool:
 
 
 def _changes_a_type_in_use(connection: Connection, statement: str) -> bool:
-    """Whether a statement drops a table or a column of it, and columns of other tables have its rows as their type."""
+    """Whether a statement changes a table whose row type is the type of columns of other tables."""
     if not re.match(r"DROP TABLE\b.* CASCADE$|ALTER TABLE\b", statement, re.IGNORECASE):
         return False
     return any(connection.scalar(_HAS_TYPE_IN_USE, {"table": table}) for (table, _), _ in _changed(statement))

@@ -111,6 +111,7 @@ class Executor:
         self._is_noted = True  # whether that is not to be noted before the next statement
         self._driver_connection: Any = None  # asyncpg's
         self._statement_begun: float | None = None
+        self._in_function = False  # whether the revision's own code runs
         self._has_deadline = False  # whether the server is to end each statement by its timeout
         self._ended_for_others = False  # whether the try was ended because another session waited for it
         self._begun = 0.0  # its first try
@@ -198,7 +199,8 @@ class Executor:
         self._statement_begun = None
 
     def _note_commit(self, _connection: Connection) -> None:
-        self._statement_begun = time.monotonic()
+        if not self._in_function:  # after a commit of its own, a revision may do something else than a statement
+            self._statement_begun = time.monotonic()
 
     def _steps(self, connection: Connection) -> Iterator[RevisionStep]:
         while self._remaining:
@@ -226,7 +228,7 @@ class Executor:
         @wraps(function)  # Alembic logs its name
         def run(**arguments: Any) -> None:
             RevisionTransaction.forget(connection)
-            self._transaction, self._is_noted = None, False
+            self._transaction, self._is_noted, self._in_function = None, False, True
             try:
                 function(**arguments)
                 if (transaction := self._transaction) is not None:
@@ -238,7 +240,7 @@ class Executor:
                         self._left_transaction |= not transaction.has_failed(connection)
                 raise
             finally:
-                self._is_noted = True
+                self._is_noted, self._in_function = True, False
 
         step.migration_fn = run
 
@@ -318,7 +320,7 @@ class Executor:
 
     def _failure(self, error: Exception) -> MigrationError:
         step, what = self._remaining[0], reason(error)
-        if isinstance(error, LockedError):
+        if isinstance(error, LockedError) and not self._left_transaction:
             return LockedError(f"{_file(step)} did not get its locks. {self._progress()} {error}")
         if is_disconnect(error):
             return ConnectionFailedError(
