@@ -83,7 +83,10 @@ def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
         revisions: their ids.
         files: the file of each revision of this code.
     """
-    shown = (f"{each} ({files[each].name})" if each in files else printable(each) for each in sorted(revisions))
+    shown = (
+        f"{revision} ({files[revision].name})" if revision in files else printable(revision)
+        for revision in sorted(revisions)
+    )
     return ", ".join(shown) or "base"
 
 

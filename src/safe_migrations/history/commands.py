@@ -59,5 +59,5 @@ def _refuse_applied(arguments: argparse.Namespace, move: "Move") -> list[str]:
             databases.append(application_database(project.service))
     except ConfigurationError as error:
         return [f"Warning: no database was checked for these revisions: {error}"]
-    different = {each.url: each for each in databases}
+    different = {database.url: database for database in databases}
     return refuse_applied(project.script, move, list(different.values()), project.version_options)

@@ -73,13 +73,13 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
         named = repository.named(scripts)
         ids = repository.contents_ids(named)
         published = [*repository.of_main(), *repository.at(repository.tags)]
-        frozen = [(each, each.files.items() - ids.items()) for each in published]
+        frozen = [(version, version.files.items() - ids.items()) for version in published]
         sources = repository.contents({id_ for _, differing in frozen for _, id_ in differing})
         codes = {id_: _Code(source) for id_, source in sources.items()}
         ours = {script.revision: script for script in scripts}
-        for each, differing in frozen:
+        for version, differing in frozen:
             theirs = {name: (codes[id_], named.get(name)) for name, id_ in sorted(differing)}
-            for edited in _compare(each, theirs, ours, repository.root):
+            for edited in _compare(version, theirs, ours, repository.root):
                 edits.setdefault(edited.path, edited)
     return list(edits.values())
 

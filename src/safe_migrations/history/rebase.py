@@ -91,23 +91,23 @@ def refuse_applied(
         HistoryError: a database is at one of the revisions, or at one that this code does not have.
     """
     silent, known = [], {script.revision for script in script_directory.walk_revisions()}
-    for each in databases:
+    for database in databases:
         try:
-            current = set(run_async(_current(each, version_options)))
+            current = set(run_async(_current(database, version_options)))
         except (DBAPIError, MigrationError) as error:
-            why = explain(error, each) if isinstance(error, DBAPIError) else error
+            why = explain(error, database) if isinstance(error, DBAPIError) else error
             silent.append(f"Warning: reading the revision of a database failed: {why}")
             continue
-        database = f"The database {each.name!r} at {each.host}"
+        name = f"The database {database.name!r} at {database.host}"
         if current - known:
             raise HistoryError(
-                f"{database} is at revision {printable(min(current - known))}, which this code does not have, and may "
+                f"{name} is at revision {printable(min(current - known))}, which this code does not have, and may "
                 "have run the revisions to move. Nothing was moved. Migrate the database with the code that has this "
                 f"revision, or configure another database, then run:\n{AGAIN}"
             )
         if current & move.ids:
             raise HistoryError(
-                f"{database} is at revision {min(current & move.ids)}, one of the revisions to move. {_INSTEAD}\n"
+                f"{name} is at revision {min(current & move.ids)}, one of the revisions to move. {_INSTEAD}\n"
                 f"For a development database, whose data may be lost:\nalembic downgrade {move.ancestor} && {AGAIN}"
             )
     return silent
@@ -169,10 +169,10 @@ def _published(script_directory: ScriptDirectory) -> dict[str, str]:
         ids = repository.contents_ids(named)
         refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # main wins
         places |= {
-            script.revision: each.where
-            for each in repository.at(refs)
+            script.revision: version.where
+            for version in repository.at(refs)
             for name, script in named.items()
-            if each.has(name, ids[name])
+            if version.has(name, ids[name])
         }
     return places
 
@@ -192,7 +192,11 @@ def _branch(script_directory: ScriptDirectory, head: str, published: Mapping[str
     """The revisions that lead to this head only, oldest first."""
     (script,) = script_directory.get_revisions(head)
     branch: list[Script] = []
-    needed = {each for other in script_directory.walk_revisions() for each in to_tuple(other.dependencies, default=())}
+    needed = {
+        dependency
+        for other in script_directory.walk_revisions()
+        for dependency in to_tuple(other.dependencies, default=())
+    }
     while not script.is_branch_point:
         if where := published.get(script.revision):
             problem = f"is already on {where}, and may be applied"
@@ -217,7 +221,9 @@ async def _current(database: Database, version_options: Mapping[str, Any]) -> tu
 
 def _numbered(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
     """The paths of the moved files, before and after: numbered after the files that are not moved."""
-    unmoved = [Path(each.path).name for each in script_directory.walk_revisions() if each.revision not in move.ids]
+    unmoved = [
+        Path(script.path).name for script in script_directory.walk_revisions() if script.revision not in move.ids
+    ]
     last = max((int(number[1]) for name in unmoved if (number := NUMBER.match(name))), default=0)
     paths = [Path(script.path) for script in move.scripts]
     return [

@@ -168,18 +168,19 @@ def rehearse(arguments: argparse.Namespace) -> int:
     report = read_report(project)
     if report.state not in (FRESH, BEHIND, AT_HEAD, DRIFT):
         raise RefusedError(f"{report.meaning} {report.next}", report.exit_status)
-    revisions = [str(each["revision"]) for each in report.pending]
+    revisions = [str(revision["revision"]) for revision in report.pending]
     rehearsed: list[Rehearsed] = []
     try:
         if revisions:
             run_async(rehearsal.rehearse(project, revisions, rehearsed))
     finally:
         if arguments.json:
-            print(json.dumps([asdict(each) for each in rehearsed], indent=2))
+            print(json.dumps([asdict(result) for result in rehearsed], indent=2))
         elif rehearsed:
             print(
                 as_table(
-                    ("revision", "time", "locks", "rewritten", "rows"), [_cells(each, project) for each in rehearsed]
+                    ("revision", "time", "locks", "rewritten", "rows"),
+                    [_cells(result, project) for result in rehearsed],
                 )
             )
             print("time: without other sessions; locks: the strongest on each table; rows: of the locked tables")
@@ -223,7 +224,7 @@ def run_backfills(arguments: argparse.Namespace) -> int:
                 print(done[-1], flush=True)
     finally:
         if arguments.json:
-            print(json.dumps([asdict(each) for each in done], indent=2))
+            print(json.dumps([asdict(result) for result in done], indent=2))
     if not names and not arguments.json:
         print("There is no backfill in alembic/backfills.")
     return 0

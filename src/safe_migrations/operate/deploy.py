@@ -85,7 +85,7 @@ def deploy(
 
 def _ready(script: ScriptDirectory, before: Report, *, contract: bool) -> list[Script]:
     """The revisions to run now: all of them where the database is empty, because no code depends on it."""
-    pending = list(script.get_revisions([str(each["revision"]) for each in before.pending]))
+    pending = list(script.get_revisions([str(revision["revision"]) for revision in before.pending]))
     return pending if before.state == FRESH else up_to_contract(pending, contract=contract)
 
 
@@ -111,8 +111,8 @@ def _back_up(database: Database, file: Path, *, contract: bool) -> None:
 
 def _last(ready: list[Script]) -> list[str]:
     """The revisions that no other revision follows."""
-    followed = {revision for each in ready for revision in to_tuple(each.down_revision, default=())}
-    return [each.revision for each in ready if each.revision not in followed]
+    followed = {below for script in ready for below in to_tuple(script.down_revision, default=())}
+    return [script.revision for script in ready if script.revision not in followed]
 
 
 def waits_for_code(report: Report) -> bool:
@@ -121,11 +121,11 @@ def waits_for_code(report: Report) -> bool:
     Args:
         report: the database's state.
     """
-    return report.state == BEHIND and all(each["phase"] == CONTRACT for each in report.pending)
+    return report.state == BEHIND and all(revision["phase"] == CONTRACT for revision in report.pending)
 
 
 def _waiting(state: Report) -> str:
-    waiting = printable(", ".join(str(each["file"]) for each in state.pending))
+    waiting = printable(", ".join(str(revision["file"]) for revision in state.pending))
     if not waits_for_code(state):
         return (
             "Do not deploy the new code yet: revisions it needs are queued behind a contract revision of the previous "

@@ -80,13 +80,13 @@ def lock_trees(connection: Connection) -> list[Node]:
 
     def node(pid: int) -> Node:
         shown.add(pid)
-        below = [node(each) for each in followers[pid] if each not in shown]
+        below = [node(follower) for follower in followers[pid] if follower not in shown]
         return Node(known[pid], locks.get(pid), tuple(below))
 
     # In a deadlock every session waits: the tree begins with any of them.
     roots = sorted({*followers}, key=lambda pid: pid in locks)
     trees = [node(pid) for pid in roots if pid not in shown]
-    return trees + [Node(each, None, ()) for each in blocking_sessions(connection) if each.pid not in shown]
+    return trees + [Node(session, None, ()) for session in blocking_sessions(connection) if session.pid not in shown]
 
 
 def terminate(connection: Connection, pid: int, *, yes: bool) -> str:

@@ -69,8 +69,8 @@ class Report:
     def as_text(self) -> str:
         """The report as text."""
         pending = [
-            f"{each['revision']} ({each['file']})" + (f", {each['phase']}" if each["phase"] else "")
-            for each in self.pending
+            f"{revision['revision']} ({revision['file']})" + (f", {revision['phase']}" if revision["phase"] else "")
+            for revision in self.pending
         ]
         lists = (
             ("pending", pending),
@@ -120,7 +120,8 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         current=state.current,
         heads=state.heads,
         pending=tuple(
-            {"revision": each.revision, "phase": phase_of(each), "file": Path(each.path).name} for each in state.pending
+            {"revision": script.revision, "phase": phase_of(script), "file": Path(script.path).name}
+            for script in state.pending
         ),
         invalid=tuple(index.name for index in state.invalid),
         blockers=tuple(blocking_sessions(connection)),
@@ -139,7 +140,7 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
     metadata = migration_context.opts["target_metadata"]
     if metadata is None:  # without models there is nothing to compare
         return report
-    tables = [key for each in ([metadata] if isinstance(metadata, MetaData) else metadata) for key in each.tables]
+    tables = [key for models in ([metadata] if isinstance(metadata, MetaData) else metadata) for key in models.tables]
     if len(tables) > MANY_TABLES:
         log.info("Comparing %d tables of the models with the database.", len(tables))
     unknown: list[str] = []
@@ -149,7 +150,10 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
     drift = [*map(_describe, differences), *(f"remove_table {name}" for name in sorted(unknown))]
     # An index of REINDEX CONCURRENTLY is reported as invalid, or disappears when the build ends.
     report = replace(
-        report, drift=tuple(each for each in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", each))
+        report,
+        drift=tuple(
+            difference for difference in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", difference)
+        ),
     )
     if report.state == UNTRACKED:
         head = ", ".join(report.heads) or "head"

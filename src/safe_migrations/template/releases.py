@@ -190,8 +190,8 @@ def _released(folder: Path, source: str, current: str, latest: str) -> list[Rele
         text = git(Path(clone), "show", "HEAD:RELEASES.toml", may_fail=True)
     try:
         entries = tomllib.loads(text.decode()).get("release", [])
-        newer = [each for each in entries if Version(current) < Version(each["version"]) <= Version(latest)]
-        return [Release(*(str(each.get(field.name, "")) for field in fields(Release))) for each in newer]
+        newer = [entry for entry in entries if Version(current) < Version(entry["version"]) <= Version(latest)]
+        return [Release(*(str(entry.get(field.name, "")) for field in fields(Release))) for entry in newer]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TemplateError(
             f"RELEASES.toml of the template can't be read ({type(error).__name__}: {error}). Nothing was changed. "

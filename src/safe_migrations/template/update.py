@@ -47,7 +47,7 @@ class Update:
     def as_text(self) -> str:
         """The result as text."""
         files = f"Changed files:{_as_list(self.files)}"
-        return "\n".join([files, *(f"New question with its default answer: {each}" for each in self.new_answers)])
+        return "\n".join([files, *(f"New question with its default answer: {answer}" for answer in self.new_answers)])
 
     def refuse_undecided(self) -> None:
         """Stop if there is something to decide.
@@ -78,7 +78,7 @@ def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = 
     _refuse_untrusted(news, trust)
     before = read_answers(folder)
     with temporary_repository(folder) as temporary:
-        options = [*(f"--data={each}" for each in data), *["--trust"] * trust]
+        options = [*(f"--data={answer}" for answer in data), *["--trust"] * trust]
         with _login_hidden(temporary, str(before["_src_path"])):
             copier(folder, "update", "--defaults", "--skip-answered", "--quiet", *options, os.fspath(temporary))
         after = read_answers(temporary)
@@ -194,7 +194,7 @@ def _refuse_untrusted(news: News, trust: bool) -> None:
 
 def _refuse_reset(before: dict[str, Any], after: dict[str, Any], data: Sequence[str]) -> None:
     """Stop if Copier has silently replaced an answer that is no longer valid by the default."""
-    chosen = {each.partition("=")[0] for each in data}
+    chosen = {answer.partition("=")[0] for answer in data}
     if unknown := sorted(chosen - after.keys()):
         raise TemplateError(
             f"The template has no question {', '.join(unknown)}. Nothing was changed. {ANSWERS} lists them."
@@ -253,7 +253,7 @@ def _is_text(file: Path) -> bool:
 
 
 def _as_list(sentences: Iterable[str]) -> str:
-    return "".join(f"\n  {each}" for each in sentences)
+    return "".join(f"\n  {sentence}" for sentence in sentences)
 
 
 def _all_of(commands: Iterable[Sequence[str]]) -> str:

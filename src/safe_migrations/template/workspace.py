@@ -45,17 +45,17 @@ def refuse_to_overwrite(folder: Path, changed: Iterable[str]) -> None:
         TemplateError: a file, or a file or link in the place of its folder, is not committed.
     """
     files = paths(folder, "ls-files", "-v")  # lower case: assume-unchanged; S: skip-worktree
-    overlooked = {each[2:] for each in files if each[0].islower() or each[0] == "S"}
-    committed = {each[2:] for each in files} - overlooked
+    overlooked = {line[2:] for line in files if line[0].islower() or line[0] == "S"}
+    committed = {line[2:] for line in files} - overlooked
     for path in changed:
         above = [str(parent) for parent in Path(path).parents[:-1]]
-        for each in [path, *above]:
-            file = folder / each
-            exists = os.path.lexists(file) if each == path else file.is_symlink() or file.is_file()
-            if exists and each not in committed:
+        for parent in [path, *above]:
+            file = folder / parent
+            exists = os.path.lexists(file) if parent == path else file.is_symlink() or file.is_file()
+            if exists and parent not in committed:
                 raise TemplateError(
-                    f"The template changes {path}, and {each} here is not committed, because git ignores or skips it. "
-                    "Nothing was changed. Move your file away, then run:\npdm run template-update"
+                    f"The template changes {path}, and {parent} here is not committed, because git ignores or skips "
+                    "it. Nothing was changed. Move your file away, then run:\npdm run template-update"
                 )
 
 

@@ -61,7 +61,7 @@ class _Table:
 
     @property
     def clause(self) -> TableClause:
-        return table(self.row.name, *(column(each.name) for each in self.columns.values()), schema=self.row.schema)
+        return table(self.row.name, *(column(item.name) for item in self.columns.values()), schema=self.row.schema)
 
 
 def seed(connection: Connection, version_table: str) -> list[str]:
@@ -76,10 +76,10 @@ def seed(connection: Connection, version_table: str) -> list[str]:
     """
     tables = _read(connection, version_table)
     return [
-        f"The table {each.row.label} remains empty: {problem}."
-        for each in _parents_first(tables)
-        if connection.scalar(select(literal_column("1")).select_from(each.clause).limit(1)) is None
-        and (problem := _fill(connection, each, tables))
+        f"The table {seeded.row.label} remains empty: {problem}."
+        for seeded in _parents_first(tables)
+        if connection.scalar(select(literal_column("1")).select_from(seeded.clause).limit(1)) is None
+        and (problem := _fill(connection, seeded, tables))
     ]
 
 
@@ -96,7 +96,7 @@ def _read(connection: Connection, version_table: str) -> dict[int, _Table]:
 
 def _parents_first(tables: dict[int, _Table]) -> Iterator[_Table]:
     """The tables, each after those that it refers to; in a circle, some table comes first."""
-    waits_for = {oid: {key.parent for key in each.foreign_keys} - {oid} for oid, each in tables.items()}
+    waits_for = {oid: {key.parent for key in seeded.foreign_keys} - {oid} for oid, seeded in tables.items()}
     pending = set(tables)
     while pending:
         ready = {oid for oid in pending if not waits_for[oid] & pending} or {min(pending)}
@@ -107,7 +107,7 @@ def _parents_first(tables: dict[int, _Table]) -> Iterator[_Table]:
 def _fill(connection: Connection, filled: _Table, tables: dict[int, _Table]) -> str | None:
     """Insert the rows, or return why this is impossible."""
     values, source = _references(filled, tables)
-    own = {number: each for number, each in filled.columns.items() if number not in values and not each.computed}
+    own = {number: item for number, item in filled.columns.items() if number not in values and not item.computed}
     try:
         values |= _choose(connection, own, filled.checks)
         names = [filled.columns[number].name for number in values]
@@ -144,14 +144,14 @@ def _choose(
     """An expression for each column that the constraints allow."""
     checks = [check for check in checks if check.numbers and columns.keys() >= set(check.numbers)]
     options: dict[int, list[ColumnElement[Any]]] = {}
-    for number, each in columns.items():
+    for number, item in columns.items():
         on_it = [check for check in checks if number in check.numbers]
         alone = [check.condition for check in on_it if len(check.numbers) == 1]
-        values = _values(each, [check.condition for check in on_it])
-        allowed = (value for value in values if _holds(connection, {each.name: value}, alone))
+        values = _values(item, [check.condition for check in on_it])
+        allowed = (value for value in values if _holds(connection, {item.name: value}, alone))
         options[number] = list(islice(allowed, None if len(alone) < len(on_it) else 1))
         if not options[number]:
-            raise _NoValueError(f"no value is known for the column {each.name} ({each.type})")
+            raise _NoValueError(f"no value is known for the column {item.name} ({item.type})")
     for check in checks:
         for combination in islice(product(*(options[number] for number in check.numbers)), TRIES):
             named = zip((columns[number].name for number in check.numbers), combination, strict=True)
@@ -166,7 +166,7 @@ def _choose(
 def _values(of: Row[Any], conditions: list[str]) -> Iterator[ColumnElement[Any]]:
     if of.filled:
         yield literal_column(of.filled)
-    matches = [match for each in [*conditions, of.condition or ""] for match in _LITERAL.finditer(each)]
+    matches = [match for condition in [*conditions, of.condition or ""] for match in _LITERAL.finditer(condition)]
     literals = [value for match in matches for value in ([match[1]] if match[1] else [match[0], match[0] + _N])]
     for value in dict.fromkeys([*([of.label] if of.label else []), *_VALUES, *literals]):
         yield func.replace(value, _N, cast(_ROWS.c.n, String)).op("::")(literal_column(of.type))
@@ -179,7 +179,7 @@ def _holds(connection: Connection, values: dict[str, ColumnElement[Any]], condit
     rows = select(*(value.label(name) for name, value in values.items())).select_from(_ROWS).subquery()
     met = [func.bool_and(literal_column(condition)) for condition in conditions]
     try:
-        counts = connection.execute(select(*met, *(func.count(each) for each in rows.c))).one()
+        counts = connection.execute(select(*met, *(func.count(value) for value in rows.c))).one()
     except DBAPIError:
         return False
     return False not in counts[: len(met)]  # what is NULL is met

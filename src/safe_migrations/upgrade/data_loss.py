@@ -163,7 +163,10 @@ def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> lis
         statements = offline_statements(step.revision, "downgrade")
         if statements is None or not all(map(_is_known, statements)):
             return None
-        if any(_calls_code(connection, each) or _changes_a_type_in_use(connection, each) for each in statements):
+        if any(
+            _calls_code(connection, statement) or _changes_a_type_in_use(connection, statement)
+            for statement in statements
+        ):
             return None
         for statement in statements:
             if adds_code and _USES_ROWS.match(statement):

@@ -111,7 +111,7 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
         if isinstance(error, SyntaxError):
             frames.append((error.filename or "", error.lineno))
         folders = version_folders(script_directory)
-        inside = [(file, line) for file, line in frames if any(Path(file).is_relative_to(each) for each in folders)]
+        inside = [(file, line) for file, line in frames if any(Path(file).is_relative_to(folder) for folder in folders)]
         files = [f"{os.path.relpath(file)}:{line}" for file, line in inside]
         if isinstance(error, KeyError) and not files:
             raise _missing(folders, str(error.args[0])) from error
