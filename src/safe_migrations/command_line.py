@@ -47,9 +47,6 @@ class Commands:
 def config_of(arguments: argparse.Namespace) -> "Config":
     """Alembic's configuration.
 
-    Args:
-        arguments: of the command line.
-
     Raises:
         ConfigurationError: there is no such file.
     """
@@ -61,9 +58,6 @@ def config_of(arguments: argparse.Namespace) -> "Config":
 def project_of(arguments: argparse.Namespace) -> "Project":
     """The project, as its `env.py` describes it.
 
-    Args:
-        arguments: of the command line.
-
     Raises:
         ConfigurationError: there is no `alembic.ini`, or `env.py` does not call `run_env`.
     """
@@ -74,9 +68,6 @@ def project_of(arguments: argparse.Namespace) -> "Project":
 
 def service_of(arguments: argparse.Namespace) -> "Service":
     """The service, as `alembic.ini` describes it, for commands that need no `env.py`.
-
-    Args:
-        arguments: of the command line.
 
     Raises:
         ConfigurationError: there is no `alembic.ini`, or it has a value that can't be used.

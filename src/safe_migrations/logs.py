@@ -9,11 +9,7 @@ from safe_migrations.printable import printable
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Let a logger, and those below it, log warnings only; afterwards, restore its level.
-
-    Args:
-        name: the logger's.
-    """
+    """Let a logger, and those below it, log warnings only; afterwards, restore its level."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(max(level, logging.WARNING))

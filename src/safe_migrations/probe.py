@@ -20,9 +20,6 @@ TIMEOUT = 10.0  # seconds
 def run(service: Service) -> int:
     """Print one sentence on the database's revision.
 
-    Args:
-        service: whose database it is.
-
     Returns:
         The exit status.
     """

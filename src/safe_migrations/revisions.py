@@ -40,21 +40,13 @@ class Comparison:
 
 
 def assigned(text: str, name: str) -> tuple[str, ...]:
-    """The strings that a revision file assigns to a name, such as `revision`, `down_revision` or `depends_on`.
-
-    Args:
-        text: the file's.
-        name: of the variable.
-    """
+    """The strings that a revision file assigns to a name, such as `revision`, `down_revision` or `depends_on`."""
     value = re.search(rf"""^{name}\b[^=]*=\s*(\([^)]*\)|\[[^\]]*\]|"[^"]*"|'[^']*')""", text, re.MULTILINE)
     return tuple(re.findall(r"""["']([^"']+)["']""", value[1])) if value else ()
 
 
 def read_revisions(folders: Iterable[Path]) -> Revisions:
     """The revisions in folders, without running their files.
-
-    Args:
-        folders: where the revision files are.
 
     Raises:
         ConfigurationError: there is none, or a file can't be read.

@@ -202,11 +202,7 @@ class Service:
         return [Path(folder) for folder in folders]
 
     def of_deprecated_prefix(self, env_prefix: str) -> "Service":
-        """The same service with the prefix that an `env.py` of template 1.x names, if `alembic.ini` names none.
-
-        Args:
-            env_prefix: prefix of the service's environment variables.
-        """
+        """The same service with the prefix that an `env.py` of template 1.x names, if `alembic.ini` names none."""
         return self if self.env_prefix else replace(self, env_prefix=env_prefix, platform_prefix=env_prefix)
 
 
@@ -247,9 +243,6 @@ def find_config_files(files: Sequence[str] = ()) -> tuple[Path, Path | None]:
 
 def refuse_hidden_library(folder: Path) -> None:
     """Refuse a service with the package of template 1.x, which its own code would import instead of this library.
-
-    Args:
-        folder: of the service.
 
     Raises:
         ConfigurationError: names the file.

@@ -8,11 +8,7 @@ from safe_migrations.command_line import JSON, Commands, project_of
 
 
 def register(commands: Commands) -> None:
-    """Register the command of this room.
-
-    Args:
-        commands: of the command line.
-    """
+    """Register the command of this room."""
     commands.add("preview", preview, "show the revisions that autogenerate would write, and their SQL", JSON)
 
 

@@ -22,12 +22,7 @@ from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
 
 
 def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -> None:
-    """Replace Alembic's one directive by a directive for each planned revision, or by none if nothing differs.
-
-    Args:
-        migration: the running command's.
-        directives: Alembic's.
-    """
+    """Replace Alembic's one directive by a directive for each planned revision, or by none if nothing differs."""
     if not _writes_files(migration) or len(directives) != 1:  # none: the project's own directives have dropped it
         return
     (original,) = directives

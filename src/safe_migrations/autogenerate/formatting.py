@@ -16,9 +16,6 @@ from safe_migrations.revisions import assigned
 def finish(path: str) -> None:
     """Record a new revision file in HEAD, and format it.
 
-    Args:
-        path: the new revision file.
-
     Raises:
         CommandError: ruff is not installed, or can't read the file, which is kept.
     """

@@ -33,11 +33,7 @@ def setup(plugin: "Plugin") -> None:
 
 
 def write_plan(own: Directives | None) -> Directives:
-    """`process_revision_directives`: replace Alembic's revision by revisions that are safe to run.
-
-    Args:
-        own: the project's, which is called first.
-    """
+    """`process_revision_directives`: replace Alembic's revision by revisions that are safe to run."""
 
     def process(migration: "MigrationContext", revision: Any, directives: "list[MigrationScript]") -> None:
         from safe_migrations.autogenerate.directives import write_plan
@@ -50,11 +46,7 @@ def write_plan(own: Directives | None) -> Directives:
 
 
 def include_name(own: IncludeName | None) -> IncludeName:
-    """`include_name`: with `include_schemas`, autogenerate ignores the schema of the backfills' progress.
-
-    Args:
-        own: the project's, which can exclude more.
-    """
+    """`include_name`: with `include_schemas`, autogenerate ignores the schema of the backfills' progress."""
 
     def include(name: str | None, kind: str, parents: Any) -> bool:
         return (kind, name) != ("schema", PROGRESS_SCHEMA) and (own is None or own(name, kind, parents))

@@ -43,9 +43,6 @@ class Preview:
 def read_preview(project: Project) -> list[Preview]:
     """Compare the models with the service's database; nothing is changed and no file is written.
 
-    Args:
-        project: the service's.
-
     Raises:
         ConnectionFailedError: the database can't be reached.
         RefusedError: it is not at head.

@@ -11,12 +11,7 @@ BY_HAND = 'phase = "expand"  # or "contract", if it runs when the new code runs 
 
 
 def declarations(config: "Config", revision: str) -> str:
-    """The lines of a new revision file that declare its phase, its backfills and its danger; for script.py.mako.
-
-    Args:
-        config: Alembic's.
-        revision: the new revision's id.
-    """
+    """The lines of a new revision file that declare its phase, its backfills and its danger; for script.py.mako."""
     text: str = config.attributes.get(DECLARATIONS, {}).get(revision, BY_HAND)
     return text
 

@@ -76,11 +76,7 @@ class Backfill:
 
 
 def required_backfills(script: Script) -> tuple[str, ...]:
-    """The backfills that have to be complete before a revision runs, as its `requires_backfill` names them.
-
-    Args:
-        script: the revision.
-    """
+    """The backfills that have to be complete before a revision runs, as its `requires_backfill` names them."""
     names: str | Iterable[str] = getattr(script.module, "requires_backfill", None) or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
@@ -155,11 +151,6 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
 
     With `where`, the rows decide, so rows that were written after the end count. Without it, the recorded progress
     decides, or that the table is empty.
-
-    Args:
-        connection: to the database.
-        backfill: its definition.
-        name: its name.
 
     Raises:
         BackfillError: row security may hide rows.

@@ -29,12 +29,7 @@ class Progress:
     _timer: ReportTimer = field(default_factory=ReportTimer)
 
     def show(self, rows: int, note: str = "") -> None:
-        """Show the progress: at once on a terminal, elsewhere if the next line is due.
-
-        Args:
-            rows: that are done.
-            note: what the backfill is waiting for.
-        """
+        """Show the progress: at once on a terminal, elsewhere if the next line is due."""
         line = self.line(rows, time.monotonic() - self._begun) + note
         if self.stream.isatty():
             width = shutil.get_terminal_size().columns - 1
@@ -43,12 +38,7 @@ class Progress:
             print(line, file=self.stream, flush=True)
 
     def line(self, rows: int, seconds: float) -> str:
-        """The progress in one line.
-
-        Args:
-            rows: that are done.
-            seconds: since this run began.
-        """
+        """The progress in one line."""
         rate = (rows - self.first) / seconds
         total = max(self.total, rows)
         if not self.total:

@@ -50,9 +50,6 @@ class Batches:
     def begin(self, connection: Connection) -> int:
         """Record that the backfill has begun; several processes may do so at once.
 
-        Args:
-            connection: to the database.
-
         Returns:
             About how many rows it has, including those that are done; 0 if counting them took too long.
 
@@ -75,9 +72,6 @@ class Batches:
 
     def step(self, connection: Connection) -> Step:
         """Do a batch; if there is none to claim, plan the next ones.
-
-        Args:
-            connection: a worker's.
 
         Raises:
             BackfillError: the values leave rows that match, or rows still match after some passes.

@@ -14,11 +14,7 @@ _SLOWEST = text("""
 
 
 def are_hidden(connection: Connection) -> bool:
-    """Whether there are standbys that this user may not see.
-
-    Args:
-        connection: to the primary.
-    """
+    """Whether there are standbys that this user may not see."""
     return bool(connection.scalar(_HIDDEN))
 
 
@@ -33,11 +29,7 @@ class Lag:
         self._written, self._noted = -1, 0.0
 
     def measure(self, connection: Connection) -> tuple[str, float]:
-        """The name of the slowest standby, and its lag in seconds; 0 without lag.
-
-        Args:
-            connection: to the primary.
-        """
+        """The name of the slowest standby, and its lag in seconds; 0 without lag."""
         slowest = connection.execute(_SLOWEST).first()
         if slowest is None:
             return "", 0.0

@@ -6,11 +6,7 @@ from safe_migrations.command_line import Commands, project_of, service_of
 
 
 def register(commands: Commands) -> None:
-    """Register the commands of this room.
-
-    Args:
-        commands: of the command line.
-    """
+    """Register the commands of this room."""
     commands.add("db-up", db_up, "start the embedded development PostgreSQL and create the database")
     commands.add("db-down", db_down, "stop the embedded development PostgreSQL and keep its data")
     commands.add("db-shell", db_shell, "open psql on the configured database")

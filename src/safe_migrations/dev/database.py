@@ -25,9 +25,6 @@ FOLDER = ".postgres"  # git ignores it
 def development_cluster(service: Service) -> Cluster:
     """The service's embedded cluster, running or not.
 
-    Args:
-        service: whose database it is.
-
     Raises:
         EmbeddedPostgresError: PostgreSQL of the version that wrote the data is not installed.
         NotInstalledError: there are no programs.
@@ -48,10 +45,6 @@ def development_cluster(service: Service) -> Cluster:
 
 def up(cluster: Cluster, service: Service) -> URL:
     """Start the cluster and create the database, if necessary.
-
-    Args:
-        cluster: the service's embedded cluster.
-        service: whose database it is.
 
     Returns:
         The database's URL, with its password.
@@ -75,10 +68,6 @@ def up(cluster: Cluster, service: Service) -> URL:
 
 def configure(service: Service, url: URL) -> Iterator[str]:
     """Configure the service for its development database, unless another database is configured.
-
-    Args:
-        service: whose database it is.
-        url: of the development database.
 
     Yields:
         Lines for the user: the changes, and the next command.
@@ -128,9 +117,6 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
 
 def shell(database: Database) -> NoReturn:
     """Replace this process by psql, connected to a database.
-
-    Args:
-        database: where to connect.
 
     Raises:
         NotInstalledError: psql is not installed.

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
-    """Register the command of this room.
-
-    Args:
-        commands: of the command line.
-    """
+    """Register the command of this room."""
     branch = (
         "revision",
         {"nargs": "?", "help": "the head to move; by default, the one that is not on the main branch"},

@@ -39,9 +39,6 @@ def new_revisions(script_directory: ScriptDirectory) -> list[Script]:
     On the main branch itself: the revisions that it did not have before this commit. All revisions, without a main
     branch, a commit, a repository or git.
 
-    Args:
-        script_directory: this code's revisions.
-
     Raises:
         HistoryError: the clone is shallow, or git refuses to read it.
     """
@@ -60,9 +57,6 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
 
     Docstring, comments, formatting and the file's name may change. An `acknowledged` may be added. A
     squash, which replaces the whole history, is no edit.
-
-    Args:
-        script_directory: this code's revisions.
 
     Raises:
         HistoryError: the clone is shallow, or git refuses to read it.
@@ -87,9 +81,6 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
 def repositories(script_directory: ScriptDirectory) -> list[Repository]:
     """The git repositories of the revision files, usually one.
 
-    Args:
-        script_directory: this code's revisions.
-
     Raises:
         HistoryError: git refuses to read one.
     """
@@ -101,9 +92,6 @@ def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | N
     """What is wrong with the file HEAD, and how to correct it; None if it is correct, or not used.
 
     Two branches that each add a revision both change its line: git reports the conflict.
-
-    Args:
-        script_directory: this code's revisions.
     """
     file, heads = head_file(script_directory), sorted(script_directory.get_heads())
     kept = file.exists() or any(hook.get("type") == HOOK for hook in script_directory.hooks)

@@ -96,9 +96,6 @@ class Repository:
     def around(cls, folders: Iterable[Path]) -> "list[Repository]":
         """The repositories that contain folders; none where git is not installed.
 
-        Args:
-            folders: of the revision files.
-
         Raises:
             HistoryError: git refuses to read one.
         """
@@ -124,11 +121,7 @@ class Repository:
         return cls(root, tuple(prefixes), shallow, main, tags)
 
     def named(self, scripts: Iterable[Script]) -> dict[str, Script]:
-        """The revisions whose files are in this repository, by the files' paths from its root.
-
-        Args:
-            scripts: this code's revisions.
-        """
+        """The revisions whose files are in this repository, by the files' paths from its root."""
         folders = {self.root.resolve() / prefix: prefix for prefix in self.prefixes}
         paths = [(script, Path(script.path)) for script in scripts]
         return {
@@ -162,28 +155,17 @@ class Repository:
         return published
 
     def at(self, refs: Collection[str]) -> list[Published]:
-        """The revision files of branches and tags.
-
-        Args:
-            refs: their full names.
-        """
+        """The revision files of branches and tags."""
         ours = self._words("for-each-ref", "--merged=HEAD", "--format=%(refname)", "refs/tags")
         return [Published(_shown(ref), files, ref in ours) for ref, files in zip(refs, self._files(refs), strict=True)]
 
     def contents_ids(self, names: Collection[str]) -> dict[str, str]:
-        """The ids that the contents of files have in git, by the files' names.
-
-        Args:
-            names: their paths from the repository's root.
-        """
+        """The ids that the contents of files have in git, by the files' names."""
         ids = git(self.root, "hash-object", "--stdin-paths", standard_input=names)
         return dict(zip(names, ids.decode().split(), strict=True))
 
     def contents(self, ids: Collection[str]) -> dict[str, bytes]:
         """Contents by their ids.
-
-        Args:
-            ids: of files.
 
         Raises:
             HistoryError: one is missing, as in a partial clone.
@@ -256,11 +238,7 @@ def environment_of_git(url: str = "") -> dict[str, str]:
 
 
 def address_for_git(url: str) -> str:
-    """A URL for a command line, without the user and the password of HTTP: `environment_of_git` passes these to git.
-
-    Args:
-        url: of a repository.
-    """
+    """A URL for a command line, without the user and the password of HTTP: `environment_of_git` passes these to git."""
     return _LOGIN.sub(r"\1\2\4", url)
 
 

@@ -48,11 +48,7 @@ def next_number(script: ScriptDirectory) -> int:
 
 
 def head_file(script_directory: ScriptDirectory) -> Path:
-    """The file HEAD beside the newest revision; it may not exist.
-
-    Args:
-        script_directory: this code's revisions.
-    """
+    """The file HEAD beside the newest revision; it may not exist."""
     newest = script_directory.get_revisions("heads")
     folders = [Path(script.path).parent for script in newest if script] or version_folders(script_directory)
     return folders[0] / HEAD
@@ -62,9 +58,6 @@ def keep_head(path: str) -> None:
     """Write the new revision into the file HEAD, so that two branches conflict in git.
 
     As django-linear-migrations does, see https://github.com/adamchainz/django-linear-migrations
-
-    Args:
-        path: the new revision file.
     """
     file = Path(path)
     revision = re.search(r"""^revision(?:: str)? *= *["'](.+)["']""", file.read_text(), re.MULTILINE)

@@ -116,10 +116,6 @@ def refuse_applied(
 def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
     """Rewrite the first file's `down_revision`, renumber the files, and write HEAD: all or nothing.
 
-    Args:
-        script_directory: this code's revisions.
-        move: what to move.
-
     Returns:
         The path of each file, before and after.
 
@@ -150,11 +146,7 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
 
 
 def set_head(script_directory: ScriptDirectory) -> str | None:
-    """Write the one head into the file HEAD; returns it, or None where there is no revision.
-
-    Args:
-        script_directory: this code's revisions.
-    """
+    """Write the one head into the file HEAD; returns it, or None where there is no revision."""
     head = script_directory.get_current_head()
     if head is not None:
         head_file(script_directory).write_text(f"{head}\n")

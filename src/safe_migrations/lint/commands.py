@@ -8,11 +8,7 @@ from safe_migrations.command_line import JSON, Commands, config_of, service_of
 
 
 def register(commands: Commands) -> None:
-    """Register the command of this room.
-
-    Args:
-        commands: of the command line.
-    """
+    """Register the command of this room."""
     of_revisions = (
         "range",
         {"nargs": "?", "help": "A:B, or one revision; by default those that are not on the main branch"},

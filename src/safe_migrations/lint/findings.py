@@ -36,12 +36,7 @@ class Finding:
 
 
 def as_text(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
-    """The place, the reason and the safe code of each finding, and a summary.
-
-    Args:
-        findings: in the order of the output.
-        revisions: the files that were read.
-    """
+    """The place, the reason and the safe code of each finding, and a summary."""
     parts = []
     for finding in findings:
         place = f"{os.path.relpath(finding.path)}:{finding.line}"

@@ -27,11 +27,7 @@ NO_LOCKS = "No session is waiting for a lock or idle in transaction."
 
 
 def register(commands: Commands) -> None:
-    """Register the commands of this room.
-
-    Args:
-        commands: of the command line.
-    """
+    """Register the commands of this room."""
     file = ("file", {"type": Path, "help": "the backup to restore"})
     optional_file = ("file", {"type": Path, "nargs": "?", "help": "default: DATABASE_TIME.dump in this folder"})
     quick = (

@@ -116,11 +116,7 @@ def _last(ready: list[Script]) -> list[str]:
 
 
 def waits_for_code(report: Report) -> bool:
-    """Whether only contract revisions are pending, so that the new code can be deployed.
-
-    Args:
-        report: the database's state.
-    """
+    """Whether only contract revisions are pending, so that the new code can be deployed."""
     return report.state == BEHIND and all(revision["phase"] == CONTRACT for revision in report.pending)
 
 

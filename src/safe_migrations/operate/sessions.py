@@ -41,31 +41,20 @@ class Node:
 
 
 def waits(connection: Connection) -> list[tuple[int, int, str | None]]:
-    """The waiting sessions of the server: pid of the waiting session, pid of the blocking session, and the lock.
-
-    Args:
-        connection: to the server.
-    """
+    """The waiting sessions of the server: pid of the waiting session, pid of the blocking session, and the lock."""
     return [(row.pid, row.blocker, row.lock) for row in connection.execute(_SQL["waits"])]
 
 
 def blocking_sessions(connection: Connection) -> list[Session]:
     """The sessions of this database that block another session, are idle in transaction, or hold an advisory lock;
     and its prepared transactions, which keep their locks.
-
-    Args:
-        connection: to the database.
     """
     running = sessions(connection, [pid for pid in connection.scalars(_SQL["blocking"]) if pid])
     return running + prepared_transactions(connection)
 
 
 def lock_trees(connection: Connection) -> list[Node]:
-    """The blocking sessions of the server, each with the sessions that wait for it; then `blocking_sessions`.
-
-    Args:
-        connection: to the server.
-    """
+    """The blocking sessions of the server, each with the sessions that wait for it; then `blocking_sessions`."""
     locks: dict[int, str | None] = {}
     blockers: defaultdict[int, list[int]] = defaultdict(list)
     for waiting, blocker, lock in waits(connection):

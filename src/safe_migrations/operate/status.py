@@ -92,9 +92,6 @@ def _lines(title: str, values: Sequence[object]) -> list[str]:
 def read_report(project: Project) -> Report:
     """Read the state of the service's database through env.py, as every Alembic command does; nothing is changed.
 
-    Args:
-        project: the service's.
-
     Raises:
         ConnectionFailedError: the database can't be reached.
     """

@@ -91,10 +91,6 @@ def acquire(
 def release(connection: Connection, key: int) -> bool:
     """Release an advisory lock of the session.
 
-    Args:
-        connection: whose session took it.
-        key: the lock's.
-
     Returns:
         Whether the session still held it.
     """

@@ -119,11 +119,7 @@ def hides_rows(connection: Connection, name: str) -> bool:
 
 
 def invalid_indexes(connection: Connection) -> list[InvalidIndex]:
-    """The invalid indexes that failed concurrent builds and rebuilds have left.
-
-    Args:
-        connection: to the database.
-    """
+    """The invalid indexes that failed concurrent builds and rebuilds have left."""
     rows = connection.execute(_SQL["invalid_indexes"])
     return [InvalidIndex(row.name, row.owner, row.relname, frozenset(row.replaced)) for row in rows]
 
@@ -152,12 +148,7 @@ def blockers(connection: Connection, pid: int) -> list[Session]:
 
 
 def advisory_lock_holders(connection: Connection, key: int) -> list[Session]:
-    """The other sessions that hold an advisory lock of this database.
-
-    Args:
-        connection: to the database.
-        key: the lock's.
-    """
+    """The other sessions that hold an advisory lock of this database."""
     return sessions(connection, connection.scalars(_SQL["advisory_lock_holders"], {"key": key}).all())
 
 
@@ -184,9 +175,6 @@ def prepared_transactions(connection: Connection) -> list[Session]:
     """The prepared transactions of this database, which keep their locks without a session.
 
     See https://www.postgresql.org/docs/current/view-pg-prepared-xacts.html
-
-    Args:
-        connection: to the database.
     """
     rows = connection.execute(_SQL["prepared_transactions"])
     return [Session(0, row.owner, None, None, row.age, row.command, row.since, None) for row in rows]

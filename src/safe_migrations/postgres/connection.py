@@ -163,9 +163,6 @@ async def set_session_settings(connection: Any) -> None:
 
     Transactions may take as long as their statements may. The server notices that its client has died while it works
     for it; see https://www.postgresql.org/docs/current/runtime-config-connection.html
-
-    Args:
-        connection: of asyncpg.
     """
     if connection.get_server_version().major >= 17:
         await connection.execute("SET transaction_timeout = 0")
@@ -174,10 +171,6 @@ async def set_session_settings(connection: Any) -> None:
 
 
 async def reset_settings(connection: Any) -> None:
-    """Undo what a revision has set for its session; what was set when the session started comes back.
-
-    Args:
-        connection: of asyncpg.
-    """
+    """Undo what a revision has set for its session; what was set when the session started comes back."""
     await connection.execute("RESET ALL")
     await set_session_settings(connection)

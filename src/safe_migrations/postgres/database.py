@@ -90,9 +90,6 @@ class Database:
 def application_database(service: Service) -> Database:
     """Where the application connects, by the service's variables.
 
-    Args:
-        service: whose database it is.
-
     Raises:
         ConfigurationError: it is not configured, or not a URL of PostgreSQL.
     """
@@ -138,11 +135,7 @@ def _checked(url: URL, query: dict[str, list[str]], variable: str) -> URL:
 
 
 def split_url(url: URL) -> tuple[URL, dict[str, Any]]:
-    """The URL for SQLAlchemy's dialect, and the rest as an argument for asyncpg.
-
-    Args:
-        url: the database's URL, for asyncpg.
-    """
+    """The URL for SQLAlchemy's dialect, and the rest as an argument for asyncpg."""
     rest = dsn(dict(url.query))
     return url.difference_update_query(DSN_PARAMETERS), {"dsn": rest} if rest else {}
 

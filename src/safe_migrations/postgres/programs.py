@@ -28,10 +28,6 @@ class Tool(NamedTuple):
 def find_programs(version: int, *, exactly: bool = False) -> Path:
     """The folder with PostgreSQL's programs: this major version's if installed, else the embedded wheel's.
 
-    Args:
-        version: PostgreSQL's major version.
-        exactly: accept no other version.
-
     Raises:
         NotInstalledError: there are none.
     """

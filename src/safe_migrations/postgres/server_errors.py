@@ -72,12 +72,7 @@ def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> M
 
 
 def pooler_refused(service: Service, why: str) -> ConfigurationError:
-    """The error for a connection through a pooler in transaction mode, which loses session locks and settings.
-
-    Args:
-        service: whose database it is.
-        why: how this was noticed.
-    """
+    """The error for a connection through a pooler in transaction mode, which loses session locks and settings."""
     return ConfigurationError(
         f"The connection goes through a pooler ({why}), which loses the locks and settings of a session. Set "
         f"{service.migration_url} to a URL that connects to PostgreSQL directly."
@@ -94,11 +89,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def is_disconnect(error: BaseException) -> bool:
-    """Whether the connection is gone.
-
-    Args:
-        error: what was raised.
-    """
+    """Whether the connection is gone."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated
     return isinstance(error, ConnectionError | TimeoutError)
@@ -108,9 +99,6 @@ def reason(error: BaseException) -> str:
     """What went wrong, in one line without a full stop, and without values of rows.
 
     The text includes PostgreSQL's DETAIL and HINT where these hold no values, such as the names of dependent objects.
-
-    Args:
-        error: what was raised.
     """
     if isinstance(error, DBAPIError):
         cause = getattr(error.orig, "__cause__", None) or error.orig  # SQLAlchemy puts the class before the message

@@ -29,11 +29,6 @@ def ddl(statement: str, **names: str) -> DDL:
 
 
 def read_sql(package: str, name: str) -> dict[str, TextClause]:
-    """The statements of a .sql file, each below a line such as `-- claim --`, and comments.
-
-    Args:
-        package: with the file.
-        name: of the file.
-    """
+    """The statements of a .sql file, each below a line such as `-- claim --`, and comments."""
     _, *parts = _NAME.split(files(package).joinpath(name).read_text(encoding="utf-8"))
     return {part: text(statement.strip()) for part, statement in zip(parts[::2], parts[1::2], strict=True)}

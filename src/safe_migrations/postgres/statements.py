@@ -19,20 +19,12 @@ _OPAQUE = re.compile(
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """A pattern for statements on one line, in which `<name>` stands for a name, and `<names>` for several, in a group.
-
-    Args:
-        text: a regular expression.
-    """
+    """A pattern for statements on one line; `<name>` stands for a name, and `<names>` for several, in a group."""
     return re.compile(text.replace("<names>", _NAMES).replace("<name>", NAME), re.IGNORECASE)
 
 
 def split(text: str) -> Iterator[tuple[str, str]]:
-    """The statements of a text, each as it stands, and on one line without comments and contents of literals.
-
-    Args:
-        text: SQL.
-    """
+    """The statements of a text, each as it stands, and on one line without comments and contents of literals."""
     masked = _OPAQUE.sub(_mask, text)
     without_names = _OPAQUE.sub(lambda match: "." * len(match[0]), text)
     start = 0
@@ -44,11 +36,7 @@ def split(text: str) -> Iterator[tuple[str, str]]:
 
 
 def parts(name: str) -> list[str]:
-    """The parts of a qualified name, as PostgreSQL keeps them.
-
-    Args:
-        name: as SQL has it.
-    """
+    """The parts of a qualified name, as PostgreSQL keeps them."""
     quoted = re.findall(_PART, name)
     return [part[1:-1].replace('""', '"') if part.startswith('"') else part.lower() for part in quoted]
 

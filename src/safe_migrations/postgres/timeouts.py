@@ -64,11 +64,7 @@ class Timeouts:
         return {name: settings[name] for name in ("lock_timeout", "statement_timeout")}
 
     def pause(self, tries: int) -> float:
-        """How long to pause before the next try, in seconds: exponential back-off with jitter.
-
-        Args:
-            tries: how many have failed.
-        """
+        """How long to pause before the next try, in seconds: exponential back-off with jitter."""
         return min(self.lock_timeout * 2.0 ** min(tries, 10), LONGEST_PAUSE) * _RANDOM.uniform(0.5, 1)
 
 
@@ -108,20 +104,12 @@ def load_timeouts(environment: Mapping[str, str] = os.environ) -> Timeouts:
 
 
 def milliseconds(seconds: float) -> str:
-    """A duration as PostgreSQL takes it for a setting.
-
-    Args:
-        seconds: the duration.
-    """
+    """A duration as PostgreSQL takes it for a setting."""
     return f"{round(seconds * 1000)}ms"
 
 
 def duration_text(seconds: float) -> str:
-    """A duration for messages, such as `1.5 s` or `12 min`.
-
-    Args:
-        seconds: the duration.
-    """
+    """A duration for messages, such as `1.5 s` or `12 min`."""
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

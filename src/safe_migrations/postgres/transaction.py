@@ -38,49 +38,29 @@ class RevisionTransaction:
 
     @classmethod
     def of(cls, connection: Connection) -> "RevisionTransaction | None":
-        """What was noted on a connection.
-
-        Args:
-            connection: which runs the revision.
-        """
+        """What was noted on a connection."""
         noted: RevisionTransaction | None = connection.info.get(_KEY)
         return noted
 
     @staticmethod
     def forget(connection: Connection) -> None:
-        """Note that no transaction of a revision is known on a connection.
-
-        Args:
-            connection: which runs the next revision.
-        """
+        """Note that no transaction of a revision is known on a connection."""
         connection.info.pop(_KEY, None)
 
     def note(self, connection: Connection) -> None:
-        """Note the transaction that the connection is in now.
-
-        Args:
-            connection: which runs the revision.
-        """
+        """Note the transaction that the connection is in now."""
         connection.execute(_SAVEPOINT)
         self._begun: Any = connection.scalar(_BEGUN)
         self.has_left |= self.is_suspended
         self.is_suspended = False
 
     def suspend(self, connection: Connection) -> None:
-        """Leave the transaction for an operation that can be repeated.
-
-        Args:
-            connection: which runs the revision.
-        """
+        """Leave the transaction for an operation that can be repeated."""
         self.was_ended |= not self.is_current(connection)
         self.is_suspended = True
 
     def is_current(self, connection: Connection) -> bool:
-        """Whether the connection is still in the noted transaction, which must not have failed.
-
-        Args:
-            connection: which runs the revision.
-        """
+        """Whether the connection is still in the noted transaction, which must not have failed."""
         return bool(connection.scalar(_BEGUN) == self._begun)
 
     def has_failed(self, connection: Connection) -> bool:

@@ -17,11 +17,7 @@ INTERRUPTED = "Interrupted. The update is applied completely or not at all. To s
 
 
 def register(commands: Commands) -> None:
-    """Register the commands of this room.
-
-    Args:
-        commands: of the command line.
-    """
+    """Register the commands of this room."""
     data = ("--data", {"action": "append", "default": [], "metavar": "NAME=VALUE", "help": "change an answer"})
     trust = ("--trust", {"action": "store_true", "help": "let the template run code here, which some releases need"})
     commands.add("template-check", check, "report whether the template has a newer release", JSON)

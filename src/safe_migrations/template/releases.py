@@ -78,9 +78,6 @@ class News:
 def read_news(folder: Path) -> News:
     """Read the news from the template's repository.
 
-    Args:
-        folder: of the service.
-
     Raises:
         TemplateError: the repository can't be read, or has no release.
     """
@@ -110,9 +107,6 @@ def read_news(folder: Path) -> News:
 def read_answers(folder: Path) -> dict[str, Any]:
     """Copier's record of a service: the answers, `_src_path` and `_commit`.
 
-    Args:
-        folder: of the service.
-
     Raises:
         NotInstalledError: Copier is not installed.
         TemplateError: the file is missing or can't be read.
@@ -132,23 +126,13 @@ def read_answers(folder: Path) -> dict[str, Any]:
 
 
 def replace_source(folder: Path, source: str) -> None:
-    """Write another `_src_path` into Copier's record.
-
-    Args:
-        folder: of the record.
-        source: the address of the template.
-    """
+    """Write another `_src_path` into Copier's record."""
     file = folder / ANSWERS
     file.write_text(re.sub("^_src_path:.*$", lambda _: f"_src_path: {source}", file.read_text(), flags=re.MULTILINE))
 
 
 def copier(folder: Path, *arguments: str, advice: str = "Fix this, then run the same command again.") -> str:
     """Run Copier without questions, and return what it prints.
-
-    Args:
-        folder: of the service.
-        arguments: its command and options.
-        advice: what to do if Copier fails.
 
     Raises:
         NotInstalledError: Copier is not installed.

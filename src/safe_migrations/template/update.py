@@ -103,11 +103,7 @@ def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = 
 
 
 def unsolved(folder: Path) -> list[str]:
-    """The unsolved conflicts of an update, as sentences.
-
-    Args:
-        folder: of the service.
-    """
+    """The unsolved conflicts of an update, as sentences."""
     unmerged = paths(folder, "diff", "--name-only", "--relative", "--diff-filter=U", "--", ".", may_fail=True)
     both = ("--files-with-matches", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> ")
     text_files = ("--no-index", "--exclude-standard", "-I")  # also outside a repository
@@ -148,9 +144,6 @@ def check(folder: Path, *, install: bool) -> None:
 
 def refuse_unfinished(folder: Path) -> None:
     """Stop unless everything is committed, and no conflict of an earlier update is left.
-
-    Args:
-        folder: of the service.
 
     Raises:
         TemplateError: something is not committed or not solved, or there is no repository.

@@ -17,9 +17,6 @@ def temporary_repository(folder: Path) -> Iterator[Path]:
 
     It uses the objects of the service's repository, see objects/info/alternates of
     https://git-scm.com/docs/gitrepository-layout. Two worktrees could not be created at the same time.
-
-    Args:
-        folder: of the service.
     """
     options = ("--show-object-format", "--show-prefix", "--path-format=absolute", "--git-path", "objects", "HEAD")
     format_, prefix, objects, commit = os.fsdecode(git(folder, "rev-parse", *options)).splitlines()

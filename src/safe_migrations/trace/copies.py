@@ -20,11 +20,6 @@ from safe_migrations.upgrade.project import Project
 async def complete_backfills(project: Project, script: Script, database: Database) -> None:
     """Run the backfills that a revision requires.
 
-    Args:
-        project: the service's.
-        script: the revision.
-        database: the copy.
-
     Raises:
         BackfillError: a backfill failed, or its values are not written yet.
     """

@@ -254,12 +254,7 @@ def _control(connection: Connection, statement: str) -> None:
 
 @asynccontextmanager
 async def tracing(connection: AsyncConnection, database: Database) -> AsyncIterator[Trace]:
-    """Record what the connection does: after each statement, and by sampling.
-
-    Args:
-        connection: runs a revision.
-        database: for the sampling connection.
-    """
+    """Record what the connection does: after each statement, and by sampling."""
     pid = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
     await connection.rollback()
     async with connected(database, isolation_level="AUTOCOMMIT") as sampler:

@@ -35,11 +35,7 @@ class _Statements(io.StringIO):
 
 
 def offline_context(output: TextIO) -> MigrationContext:
-    """A context in which operations write their SQL.
-
-    Args:
-        output: gets the SQL.
-    """
+    """A context in which operations write their SQL."""
     return MigrationContext.configure(**_CONFIGURATION, opts={**_OPTIONS, "output_buffer": output})
 
 

@@ -21,9 +21,6 @@ _UNACKNOWLEDGED = re.compile(r"""^#\s*acknowledged\s*=\s*(["'])(.*?)\1\s*(#.*)?$
 def phase_of(script: Script) -> str | None:
     """What a revision declares: `expand`, `contract`, or nothing.
 
-    Args:
-        script: the revision.
-
     Raises:
         RevisionError: it declares something else.
     """
@@ -66,9 +63,6 @@ def unacknowledged(script: Script) -> tuple[int, str] | None:
 
 def refuse_unacknowledged(scripts: Iterable[Script]) -> None:
     """Refuse revisions whose danger is not acknowledged.
-
-    Args:
-        scripts: revisions that are about to run.
 
     Raises:
         NotConfirmedError: names the file and the line; nothing was changed.

@@ -81,9 +81,6 @@ def alembic_config(files: Sequence[str] = ()) -> Config:
 def service_of(config: Config) -> Service:
     """What `alembic.ini` says of the service.
 
-    Args:
-        config: Alembic's configuration.
-
     Raises:
         ConfigurationError: the file can't be read, or has a value that can't be used.
     """
@@ -93,9 +90,6 @@ def service_of(config: Config) -> Service:
 
 def load_project(config: Config) -> Project:
     """Let `env.py` describe the project, without running anything; no database is needed.
-
-    Args:
-        config: Alembic's configuration.
 
     Raises:
         ConfigurationError: `env.py` does not call `run_env`.
@@ -117,19 +111,11 @@ def load_project(config: Config) -> Project:
 
 
 def version_folders(script_directory: ScriptDirectory) -> list[Path]:
-    """The folders of the revision files; Alembic's own `versions` knows a single one.
-
-    Args:
-        script_directory: this code's revisions.
-    """
+    """The folders of the revision files; Alembic's own `versions` knows a single one."""
     locations = script_directory.version_locations or [os.path.join(script_directory.dir, "versions")]
     return [Path(coerce_resource_to_filename(location)).absolute() for location in locations]
 
 
 def command_line(config: Config) -> Namespace | None:
-    """The arguments of the command `alembic`; None for a call from Python, which may have arguments of `-x` alone.
-
-    Args:
-        config: Alembic's configuration.
-    """
+    """The arguments of the command `alembic`; None for a call from Python, which may have arguments of `-x` alone."""
     return config.cmd_opts if hasattr(config.cmd_opts, "cmd") else None

@@ -78,11 +78,7 @@ class State:
         return INVALID_OBJECTS if self.invalid else name
 
     def excusing(self, scripts: Sequence[Script]) -> "State":
-        """The same state without the invalid indexes that these revisions build, rebuild or drop.
-
-        Args:
-            scripts: revisions that are about to run.
-        """
+        """The same state without the invalid indexes that these revisions build, rebuild or drop."""
         if not self.invalid:
             return self
         handled = {name for script in scripts for name in _concurrent_index_names(script)}
@@ -92,9 +88,6 @@ class State:
 
 def load_revisions(script_directory: ScriptDirectory) -> None:
     """Import the revision files.
-
-    Args:
-        script_directory: the history.
 
     Raises:
         CommandError: they don't fit together.
@@ -189,23 +182,13 @@ def refuse_unsafe(state: State, service: Service) -> None:
 
 
 def refusal(state: State, service: Service) -> RefusedError:
-    """The error for a state that does not allow a command.
-
-    Args:
-        state: the database's.
-        service: whose database it is.
-    """
+    """The error for a state that does not allow a command."""
     meaning, following = explain_state(state, service)
     return RefusedError(f"{meaning} Nothing was changed. {following}", EXIT_STATUS[state.name])
 
 
 def explain_state(state: State, service: Service) -> tuple[str, str]:
-    """What the state means, and what to do next, with each command on a line of its own.
-
-    Args:
-        state: the database's.
-        service: whose database it is.
-    """
+    """What the state means, and what to do next, with each command on a line of its own."""
     url = service.settings
     name, database = state.name, repr(state.database)
     if name == revisions.SEVERAL_HEADS:

@@ -16,9 +16,6 @@ from safe_migrations.errors import RevisionError
 def load(script: Script) -> ModuleType | None:
     """A module of a revision's file as in a new process, beside the one that Alembic has loaded.
 
-    Args:
-        script: the revision.
-
     Raises:
         RevisionError: the file ends the process.
     """
@@ -52,11 +49,7 @@ def reload(step: RevisionStep, folder: str) -> None:
 
 
 def refuse_exit(step: RevisionStep) -> None:
-    """Let a revision that ends the process fail, whatever exit status it asks for.
-
-    Args:
-        step: about to be run.
-    """
+    """Let a revision that ends the process fail, whatever exit status it asks for."""
     function = step.migration_fn
 
     @wraps(function)  # Alembic logs its name
