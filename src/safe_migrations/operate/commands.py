@@ -28,65 +28,55 @@ NO_LOCKS = "No session is waiting for a lock or idle in transaction."
 
 def register(commands: Commands) -> None:
     """Register the commands of this room."""
-    file = ("file", {"type": Path, "help": "the backup to restore"})
-    optional_file = ("file", {"type": Path, "nargs": "?", "help": "default: DATABASE_TIME.dump in this folder"})
-    quick = (
-        "--quick",
-        {"action": "store_true", "help": "print only whether the database is at head, in a tenth of a second"},
-    )
+    _register_state(commands)
     pid = (
         "--terminate",
         {"type": int, "metavar": "PID", "help": "end the session with this pid, after a confirmation"},
     )
-    no_backup = ("--without-backup", {"action": "store_true", "help": "make no backup"})
-    contract = (
-        "--contract",
-        {"action": "store_true", "help": "run contract revisions as well: the new code runs everywhere"},
-    )
-    name = (
-        "name",
-        {"nargs": "?", "help": "name of the backfill's file; by default, all incomplete backfills in order"},
-    )
-    pace = (
-        (
-            "--workers",
-            {"type": at_least(1, int), "default": 1, "help": "number of batches to run at the same time (default: 1)"},
-        ),
-        (
-            "--nice-ratio",
-            {
-                "type": at_least(0, float),
-                "default": 1.0,
-                "help": "pause after each batch, as a multiple of its duration (default: 1)",
-            },
-        ),
-        (
-            "--max-lag",
-            {
-                "type": at_least(0, float),
-                "default": 10.0,
-                "help": "pause while the replication lag is above this number of seconds (default: 10)",
-            },
-        ),
-    )
-    parser = commands.add("state", state, "show the state of the database, and what to do next")
-    json_or_quick = parser.add_mutually_exclusive_group()
-    for option, settings in (JSON, quick):
-        json_or_quick.add_argument(option, **settings)
     commands.add("locks", show_locks, "show which session blocks which, as a tree", JSON, pid, YES)
-    commands.add(
-        "backup", make_backup, "write a verified backup of the database, readable by its owner only", optional_file
-    )
+    file = ("file", {"type": Path, "nargs": "?", "help": "default: DATABASE_TIME.dump in this folder"})
+    commands.add("backup", make_backup, "write a verified backup of the database, readable by its owner only", file)
+    file = ("file", {"type": Path, "help": "the backup to restore"})
     commands.add("restore", restore_backup, "restore a backup into a new database", file)
     commands.add("rehearse", rehearse, "run the pending revisions on a copy of the database", JSON)
+    _register_deploy(commands)
+    _register_backfill(commands)
+
+
+def _register_state(commands: Commands) -> None:
+    parser = commands.add("state", state, "show the state of the database, and what to do next")
+    quick = "print only whether the database is at head, in a tenth of a second"
+    json_or_quick = parser.add_mutually_exclusive_group()
+    for option, settings in (JSON, ("--quick", {"action": "store_true", "help": quick})):
+        json_or_quick.add_argument(option, **settings)
+
+
+def _register_deploy(commands: Commands) -> None:
+    contract = "run contract revisions as well: the new code runs everywhere"
     commands.add(
         "deploy",
         deploy,
         "check the state, back up, upgrade up to the first contract revision, verify",
-        contract,
-        no_backup,
+        ("--contract", {"action": "store_true", "help": contract}),
+        ("--without-backup", {"action": "store_true", "help": "make no backup"}),
     )
-    commands.add("backfill", run_backfills, "run a backfill of alembic/backfills, or all of them", name, *pace, JSON)
+
+
+def _register_backfill(commands: Commands) -> None:
+    name = "name of the backfill's file; by default, all incomplete backfills in order"
+    workers = "number of batches to run at the same time (default: 1)"
+    nice_ratio = "pause after each batch, as a multiple of its duration (default: 1)"
+    max_lag = "pause while the replication lag is above this number of seconds (default: 10)"
+    commands.add(
+        "backfill",
+        run_backfills,
+        "run a backfill of alembic/backfills, or all of them",
+        ("name", {"nargs": "?", "help": name}),
+        ("--workers", {"type": at_least(1, int), "default": 1, "help": workers}),
+        ("--nice-ratio", {"type": at_least(0, float), "default": 1.0, "help": nice_ratio}),
+        ("--max-lag", {"type": at_least(0, float), "default": 10.0, "help": max_lag}),
+        JSON,
+    )
 
 
 def state(arguments: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> M
         error: what was raised.
         database: where the connection went, or was to go; its password is not shown.
     """
-    address, user, settings = database.host, database.url.username, database.service.settings
+    address, settings = database.host, database.service.settings
     if isinstance(error, ConnectionError) and "SSL" in str(error):
         return ConnectionFailedError(
             f"PostgreSQL at {address} offers no TLS; turn TLS on there, or remove sslmode from {settings}."
@@ -44,6 +44,11 @@ def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> M
             f"The connection to PostgreSQL at {address} was lost ({reason(error)}); what was not committed is rolled "
             "back. When PostgreSQL answers, run the same command again."
         )
+    return _explain_refusal(error, database)
+
+
+def _explain_refusal(error: DBAPIError, database: Database) -> MigrationError:
+    address, user, settings = database.host, database.url.username, database.service.settings
     match sqlstate(error):
         case "28P01":
             return ConnectionFailedError(
