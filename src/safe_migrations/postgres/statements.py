@@ -7,15 +7,21 @@ _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 NAME = rf"(?:{_PART}(?:\.{_PART})?)"
 _NAMES = rf"({NAME}(?: ?, ?{NAME})*)"
 
+_COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*)|<nested>)*\*/"  # which PostgreSQL nests; no one nests more than twice
+_COMMENT = _COMMENT.replace("<nested>", _COMMENT.replace("<nested>", _COMMENT.replace("|<nested>", "")))
 # Literals, programs between dollars, and comments; a quoted name is kept.
 _OPAQUE = re.compile(
-    r"""
+    rf"""
     (?P<name>"(?:[^"]|"")*")
     | \bE'(?:\\.|''|[^'\\])*' | '(?:''|[^'])*' | (?<![\w$])\$(?P<tag>\w*)\$.*?\$(?P=tag)\$
-    | --[^\n\r]* | /\*.*?\*/
+    | --[^\n\r]* | {_COMMENT}
     """,
     re.DOTALL | re.IGNORECASE | re.VERBOSE,
 )
+# What decides whether a semicolon ends a statement, as in psql: one in parentheses does not, nor one in the body of a
+# function between BEGIN ATOMIC and END.
+_ENDS = re.compile(r"[;()]|\b(?:BEGIN|CASE|END)\b", re.IGNORECASE)
+_FUNCTION = re.compile(r"[\s.]*CREATE[\s.]+(?:OR[\s.]+REPLACE[\s.]+)?(?:FUNCTION|PROCEDURE)\b", re.IGNORECASE)
 
 
 def pattern(text: str) -> re.Pattern[str]:
@@ -26,13 +32,34 @@ def pattern(text: str) -> re.Pattern[str]:
 def split(text: str) -> Iterator[tuple[str, str]]:
     """The statements of a text, each as it stands, and on one line without comments and contents of literals."""
     masked = _OPAQUE.sub(_mask, text)
-    without_names = _OPAQUE.sub(lambda match: "." * len(match[0]), text)
     start = 0
-    for end in [*(match.start() for match in re.finditer(";", without_names)), len(text)]:
+    for end in [*_semicolons(_OPAQUE.sub(lambda match: "." * len(match[0]), text)), len(text)]:
         plain = " ".join(masked[start:end].split())
         if plain:
             yield text[start:end].strip(), plain
         start = end + 1
+
+
+def _semicolons(text: str) -> Iterator[int]:
+    """Where the semicolons are that end a statement, in a text without names, literals and comments."""
+    start = parentheses = blocks = 0
+    for match in _ENDS.finditer(text):
+        match match[0].upper():
+            case "(":
+                parentheses += 1
+            case ")":
+                parentheses = max(parentheses - 1, 0)
+            case _ if parentheses:
+                continue
+            case "BEGIN":
+                blocks += bool(_FUNCTION.match(text, start))
+            case "CASE":
+                blocks += blocks > 0
+            case "END":
+                blocks = max(blocks - 1, 0)
+            case ";" if not blocks:
+                yield match.start()
+                start = match.end()
 
 
 def parts(name: str) -> list[str]:
