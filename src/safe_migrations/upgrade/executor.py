@@ -40,6 +40,7 @@ from safe_migrations.postgres.server_errors import (
     reason,
     sqlstate,
 )
+from safe_migrations.postgres.several_statements import several_statements
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text
 from safe_migrations.postgres.transaction import RevisionTransaction
 from safe_migrations.service import Service
@@ -48,6 +49,10 @@ from safe_migrations.upgrade.steps import refuse_exit, reload
 log = logging.getLogger(__name__)
 
 _SET_TRANSACTION = re.compile(r"\s*SET\s+(?:LOCAL\s+)?TRANSACTION", re.IGNORECASE)  # has to come before any query
+_ENDED = (
+    "%s has ended its transaction itself (COMMIT, ROLLBACK, or commit() of the connection): its changes and the new "
+    "revision are not committed together"
+)
 _CANCEL = text("SELECT pg_cancel_backend(:pid)")
 _LONGEST_WAIT = text("""
     SELECT extract(epoch FROM max(clock_timestamp() - waitstart))::float8 FROM pg_locks
@@ -62,7 +67,7 @@ def run_migrations(**options: Any) -> None:
         options: what `context.configure` takes.
     """
     context.configure(**options)
-    with context.begin_transaction():
+    with several_statements(options["connection"]), context.begin_transaction():
         context.run_migrations()
 
 
@@ -231,8 +236,10 @@ class Executor:
             self._transaction, self._is_noted, self._in_function = None, False, True
             try:
                 function(**arguments)
-                if (transaction := self._transaction) is not None:
-                    self._left_transaction |= not transaction.is_current(connection)
+                if (transaction := self._transaction) is not None and not transaction.is_current(connection):
+                    if not self._left_transaction:
+                        log.warning(_ENDED, _file(step))
+                    self._left_transaction = True
             except Exception as error:
                 if (transaction := self._transaction) is not None:
                     self._left_transaction |= transaction.was_ended
