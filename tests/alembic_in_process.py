@@ -25,7 +25,7 @@ from support import Service, as_text, at, fetch
 _OF_THE_SERVICE = ("config", "models_db")  # its own modules
 _EXAMPLE = re.compile(r"\n\nclass Item\(Base\):.*", re.DOTALL)
 _ASKED = re.compile(r"(\S+\.py):(\d+): the danger of this revision is not acknowledged")
-_NEEDED = re.compile(r"safe-migrations backfill (\w+)")
+_NEEDED = re.compile(r"safe-migrations backfill '?(\w+)")
 
 _SCHEMA = """
     SELECT attrelid::regclass::text AS table, attname::text AS name,

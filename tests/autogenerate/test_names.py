@@ -1,0 +1,94 @@
+"""Names that the naming convention makes longer than PostgreSQL allows: 63 bytes."""
+
+import pytest
+from alembic import command
+from sqlalchemy import URL
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import conv
+
+from alembic_in_process import Inside, schema
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.sql import LONGEST_NAME, short_name
+from support import Render, fetch
+
+TABLES = {
+    "association_container_registries_groups": "registry_identification_number_secondary",
+    "заказы_покупателей_за_месяц": "дополнительный_номер",  # less than 63 characters, but more bytes
+}
+
+
+def model(table: str, *columns: str) -> str:
+    lines = ['sa.Column("id", sa.BigInteger, primary_key=True)', *columns]
+    return f'sa.Table("{table}", Base.metadata, {", ".join(lines)})\n'
+
+
+def wide(table: str, column: str, *indexed: str) -> str:
+    """A table with each kind of index and constraint, whose names begin alike."""
+    return model(
+        table,
+        f'sa.Column("{column}_a", sa.Text, unique=True)',
+        f'sa.Column("{column}_b", sa.Text, unique=True, index=True)',
+        f'sa.Column("{column}_c", sa.Text, nullable=False)',
+        f'sa.Column("{column}_d", sa.ForeignKey("{table}.id"))',
+        "sa.Index({})".format(
+            ", ".join(map(repr, [f"{column[0]}{60 * 'x'}", *(f"{column}_{each}" for each in indexed)]))
+        ),
+        f'''sa.CheckConstraint("\\"{column}_a\\" <> ''", name="{column}_not_empty")''',
+    )
+
+
+def value(backfill: str) -> str:
+    (column,) = (column for table, column in TABLES.items() if backfill.startswith(table))
+    return repr({f"{column}_c": "x"})
+
+
+def test_long_names_of_a_convention(render: Render, database: URL) -> None:
+    """Wherever a name is formed, it is the one that PostgreSQL stores, so that each command converges."""
+    inside = Inside(render(), database)
+    inside.write_models("".join(map(model, TABLES)))
+    start = inside.autogenerate("the first tables")[-1]
+    inside.alembic(command.upgrade, "head")
+    for table in TABLES:
+        fetch(database, f'INSERT INTO "{table}" (id) SELECT generate_series(1, 9)')
+    before = schema(database)
+    for indexed in (["b"], ["b", "a"]):  # the second replaces the first, under the same name
+        inside.write_models("".join(wide(*names, *indexed) for names in TABLES.items()))
+        written = inside.autogenerate(f"columns with long names, {len(indexed)} of them in an index")
+        inside.upgrade("head", value)
+        inside.alembic(command.check)
+        assert inside.lint(written) == []
+    at_head = schema(database)
+    inside.alembic(command.downgrade, start.revision, x=["yes"])
+    assert schema(database) == before
+    inside.upgrade("head", str)
+    assert schema(database) == at_head
+    assert not fetch(database, "SELECT FROM pg_index WHERE NOT indisvalid")
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "ж" * 32])
+def test_a_name_that_the_models_spell_out_and_postgresql_would_cut_off(
+    render: Render, database: URL, name: str
+) -> None:
+    inside = Inside(render(), database)
+    for text in (
+        model(name),
+        model("short", f'sa.Column("{name}", sa.Text)'),
+        model("short", f'sa.Column("a", sa.Text), sa.Index("{name}", "a")'),
+        model("short", f'sa.Column("a", sa.Text), sa.UniqueConstraint("a", name="{name}")'),
+    ):
+        inside.write_models(text)
+        with pytest.raises(MigrationError, match=name):
+            inside.autogenerate("long names")
+
+
+@pytest.mark.parametrize("name", ["x" * 63, "x" * 64, "x" * 200])
+def test_short_names_are_those_of_sqlalchemy(name: str) -> None:
+    preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
+    assert short_name(name) == preparer.truncate_and_render_index_name(conv(name))
+
+
+@pytest.mark.parametrize("name", ["ж" * 31, "ж" * 32, "xж" * 30, "жx" * 60])
+def test_short_names_are_counted_in_bytes(name: str) -> None:
+    assert (short_name(name) == name) == (len(name.encode()) <= LONGEST_NAME)
+    assert len(short_name(name).encode()) <= LONGEST_NAME
+    assert len({short_name(f"{name}{number}") for number in range(5)}) == 5
