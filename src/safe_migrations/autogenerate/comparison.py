@@ -5,7 +5,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import Column, Connection, ForeignKeyConstraint, Table
 from sqlalchemy.types import NullType
 
 from safe_migrations.autogenerate.new_backfill import NewBackfill
@@ -60,8 +60,9 @@ class Comparison:
             more := {
                 other
                 for table, operation in self.created.items()
-                for other in (table, *referred(operation.to_table()))
-                if related & {table, *referred(operation.to_table())} and other in self.created
+                for pair in ({table, *map(referred, foreign_keys(operation))},)
+                for other in pair
+                if related & pair and other in self.created
             }
             - related
         ):
@@ -102,15 +103,21 @@ def _in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
     dropped = {table_of(drop): drop for drop in flat if isinstance(drop, ops.DropTableOp)}
     before: dict[str, set[str]] = {name: set() for name in sorted(dropped)}
     for name, operation in dropped.items():
-        for other in referred(operation.to_table()) & dropped.keys() - {name}:
+        for other in set(map(referred, foreign_keys(operation))) & dropped.keys() - {name}:
             before[other].add(name)
-    try:
-        names = list(TopologicalSorter(before).static_order())
-    except CycleError:
-        names = list(before)
     columns = sorted((drop for drop in flat if isinstance(drop, ops.DropColumnOp)), key=lambda drop: drop.column_name)
     rest = [operation for operation in flat if not isinstance(operation, ops.DropTableOp | ops.DropColumnOp)]
-    return [*rest, *columns, *(dropped[name] for name in names)]
+    return [*rest, *columns, *(dropped[name] for name in _without_cycles(before))]
+
+
+def _without_cycles(before: dict[str, set[str]]) -> list[str]:
+    """The names in order; in a cycle, one of them comes before its predecessor."""
+    while True:
+        try:
+            return list(TopologicalSorter(before).static_order())
+        except CycleError as error:
+            predecessor, name, *_ = error.args[1]
+            before[name].discard(predecessor)
 
 
 def _flat(operations: Iterable[MigrateOperation]) -> Iterator[MigrateOperation]:
@@ -146,8 +153,15 @@ def shape(operation: Any) -> set[tuple[str, str | None]]:
     return {(column.name, type_text(column)) for column in operation.to_table().columns}
 
 
-def referred(table: Table) -> set[str]:
-    return {key.target_fullname.rpartition(".")[0] for key in table.foreign_keys}
+def foreign_keys(operation: ops.CreateTableOp | ops.DropTableOp) -> list[ForeignKeyConstraint]:
+    items = operation.columns if isinstance(operation, ops.CreateTableOp) else operation.to_table().constraints
+    keys = [item for item in items if isinstance(item, ForeignKeyConstraint)]
+    return sorted(keys, key=lambda key: (key.column_keys, referred(key)))
+
+
+def referred(key: ForeignKeyConstraint) -> str:
+    """The table that a foreign key references."""
+    return key.referred_table.fullname
 
 
 def alter(operation: Any, **changes: Any) -> ops.AlterColumnOp:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from alembic.util import DispatchPriority, PriorityDispatchResult
 
 if TYPE_CHECKING:  # Alembic imports this module while it is being imported itself
-    from alembic.operations.ops import MigrationScript
+    from alembic.autogenerate.api import AutogenContext
+    from alembic.operations.ops import MigrationScript, UpgradeOps
     from alembic.runtime.migration import MigrationContext
     from alembic.runtime.plugins import Plugin
 
@@ -23,11 +24,12 @@ Directives = Callable[["MigrationContext", Any, "list[MigrationScript]"], None]
 
 
 def setup(plugin: "Plugin") -> None:
-    """Register the comparison of enums; Alembic calls it.
+    """Register what prepares the models, and the comparison of enums; Alembic calls it.
 
     Args:
         plugin: made by Alembic, with the name of the entry point.
     """
+    plugin.add_autogenerate_comparator(_prepare_models, "autogenerate", priority=DispatchPriority.FIRST)
     plugin.add_autogenerate_comparator(_compare_enums, "autogenerate", "enums", priority=DispatchPriority.LAST)
     plugin.add_autogenerate_comparator(_compare_default, "column", "server_default", priority=DispatchPriority.FIRST)
 
@@ -52,6 +54,13 @@ def include_name(own: IncludeName | None) -> IncludeName:
         return (kind, name) != ("schema", PROGRESS_SCHEMA) and (own is None or own(name, kind, parents))
 
     return include
+
+
+def _prepare_models(context: "AutogenContext", _upgrade_ops: "UpgradeOps") -> PriorityDispatchResult:
+    from safe_migrations.autogenerate.models import prepare
+
+    prepare(context)
+    return PriorityDispatchResult.CONTINUE
 
 
 def _compare_enums(*arguments: Any) -> PriorityDispatchResult:

@@ -23,7 +23,6 @@ from safe_migrations.postgres.sql import ddl, qualified
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, load_timeouts, milliseconds
 from safe_migrations.postgres.transaction import RevisionTransaction
 
-LONGEST_NAME = 63  # characters, in PostgreSQL
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
 
 _IS_VALID = """

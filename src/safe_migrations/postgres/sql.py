@@ -1,10 +1,13 @@
 """The text of SQL statements: quoted names, statements without parameters, and the .sql files of this library."""
 
 import re
+from hashlib import md5
 from importlib.resources import files
 
 from sqlalchemy import DDL, Dialect, TextClause, text
+from sqlalchemy.sql.elements import conv
 
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts off what follows
 _NAME = re.compile(r"^-- (\w+) --\n(?:-- .*\n)*", re.MULTILINE)
 
 
@@ -13,9 +16,38 @@ def qualified(dialect: Dialect, *names: str | None) -> str:
 
     Args:
         dialect: knows the reserved words.
-        names: the parts, such as a schema and a table; None for a missing part.
+        names: the parts, such as a schema and a table; None for a missing part. A name of the naming convention
+            (`op.f`) gets the form that SQLAlchemy gives it, shortened by a hash if it is too long.
     """
-    return ".".join(dialect.identifier_preparer.quote(name) for name in names if name)
+    preparer = dialect.identifier_preparer
+    return ".".join(
+        preparer.truncate_and_render_index_name(name) if isinstance(name, conv) else preparer.quote(name)
+        for name in names
+        if name
+    )
+
+
+def short_name(name: str) -> str:
+    """A name, shortened by a hash if PostgreSQL would cut it off: as SQLAlchemy does, but counted in bytes.
+
+    Args:
+        name: of an index, a constraint or the like.
+    """
+    encoded = name.encode()
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    digest = md5(encoded, usedforsecurity=False).hexdigest()
+    return f"{stored_name(name, LONGEST_NAME - 8)}_{digest[-4:]}"
+
+
+def stored_name(name: str, length: int = LONGEST_NAME) -> str:
+    """A name as PostgreSQL stores it: what is too long is cut off.
+
+    Args:
+        name: in a statement.
+        length: in bytes.
+    """
+    return name.encode()[:length].decode(errors="ignore")
 
 
 def ddl(statement: str, **names: str) -> DDL:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from safe_migrations.postgres.sql import stored_name
+
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 NAME = rf"(?:{_PART}(?:\.{_PART})?)"
 _NAMES = rf"({NAME}(?: ?, ?{NAME})*)"
@@ -65,7 +67,8 @@ def _semicolons(text: str) -> Iterator[int]:
 def parts(name: str) -> list[str]:
     """The parts of a qualified name, as PostgreSQL keeps them."""
     quoted = re.findall(_PART, name)
-    return [part[1:-1].replace('""', '"') if part.startswith('"') else part.lower() for part in quoted]
+    names = (part[1:-1].replace('""', '"') if part.startswith('"') else part.lower() for part in quoted)
+    return list(map(stored_name, names))
 
 
 def _mask(match: re.Match[str]) -> str:

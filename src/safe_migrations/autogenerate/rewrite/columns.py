@@ -16,8 +16,7 @@ from safe_migrations.autogenerate.rewrite.dispatch import METADATA_ONLY, rewrite
 from safe_migrations.autogenerate.rewrite.types import change_type
 from safe_migrations.ddl.column_changes import default_text, is_identity, is_volatile, writes_rows
 from safe_migrations.ddl.constraints import ValidateConstraintOp
-from safe_migrations.ddl.indexes import LONGEST_NAME
-from safe_migrations.postgres.sql import qualified
+from safe_migrations.postgres.sql import qualified, short_name
 from safe_migrations.upgrade.phases import CONTRACT
 
 _LITERALS = (str, int, float)  # whose repr() is valid in a file
@@ -90,7 +89,7 @@ def _backfill(
 
 def _set_not_null(comparison: Comparison, operation: Any, column: Column[Any], backfill: NewBackfill | None) -> Changes:
     table, name = table_of(operation), column.name
-    check = conv(f"ck_{operation.table_name}_{name}_not_null"[:LONGEST_NAME])
+    check = conv(short_name(f"ck_{operation.table_name}_{name}_not_null"))
     quoted = qualified(comparison.connection.dialect, name).replace(":", r"\:")
     create = ops.CreateCheckConstraintOp(
         check, operation.table_name, f"{quoted} IS NOT NULL", schema=operation.schema, postgresql_not_valid=True

@@ -11,8 +11,8 @@ from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
-from safe_migrations.ddl.indexes import LONGEST_NAME, CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
-from safe_migrations.postgres.sql import qualified
+from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+from safe_migrations.postgres.sql import qualified, short_name
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 
@@ -41,8 +41,8 @@ def create_index(operation: ops.CreateIndexOp, comparison: Comparison) -> Change
 def _replace_index(comparison: Comparison, new: ops.CreateIndexOp, old: ops.CreateIndexOp) -> Changes:
     """Under another name first, so that one of the two indexes always exists."""
     table, name = table_of(new), str(new.index_name)
-    temporary = conv(f"{name[: LONGEST_NAME - 4]}_new")
-    previous = conv(f"{name[: LONGEST_NAME - 4]}_old")
+    temporary = conv(short_name(f"{name}_new"))
+    previous = conv(short_name(f"{name}_old"))
     build_phase = comparison.phase_of_building(new, new.to_index().columns)
     yield Change(
         Stage.INDEXES,
@@ -258,7 +258,7 @@ def _remove(index: ops.CreateIndexOp, name: str | None = None) -> DropIndexConcu
 def _unique(new: Any, old: Any | None) -> tuple[MigrateOperation, ...]:
     """Operations that make a unique constraint, and drop the one that it replaces."""
     name = str(new.constraint_name)
-    index_name = name if old is None else f"{name[: LONGEST_NAME - 4]}_new"
+    index_name = name if old is None else short_name(f"{name}_new")
     options = {key: value for key, value in new.kw.items() if key.startswith("postgresql_") and value}
     index = ops.CreateIndexOp(index_name, new.table_name, new.columns, schema=new.schema, unique=True, **options)
     deferring = {"deferrable": new.kw.get("deferrable"), "initially": new.kw.get("initially")}

@@ -1,12 +1,16 @@
 """The safe form of tables that are created and dropped."""
 
+from collections.abc import Callable
+from copy import copy
+
 from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint
 
-from safe_migrations.autogenerate.comparison import Comparison, referred, shape, table_of
+from safe_migrations.autogenerate.comparison import Comparison, foreign_keys, referred, shape, table_of
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
+from safe_migrations.postgres.sql import short_name
 from safe_migrations.upgrade.phases import CONTRACT
 
 
@@ -14,22 +18,24 @@ from safe_migrations.upgrade.phases import CONTRACT
 def create_table(operation: ops.CreateTableOp, comparison: Comparison) -> Changes:
     """Create a table with its indexes, together with the new tables that it references."""
     name = table_of(operation)
-    later = [item for item in operation.columns if isinstance(item, ForeignKeyConstraint) and item.use_alter]
-    operation.columns = [item for item in operation.columns if not any(item is constraint for constraint in later)]
-    for constraint in later:  # of tables that reference each other: added when both exist
-        create = ops.CreateForeignKeyOp.from_constraint(constraint)
-        create.kw.pop("use_alter", None)
-        yield from rewrite(create, comparison)
+    order = list(comparison.created)
+    not_yet = set(order[order.index(name) + 1 :])
+    late = [  # of tables that refer to each other: added when both exist
+        _create(key)
+        for table in order
+        for key in foreign_keys(comparison.created[table])
+        if key.use_alter and name in (pair := {table, referred(key)}) and not pair & not_yet
+    ]
     indexes = [index for index in comparison.of(ops.CreateIndexOp) if table_of(index) == name]
     comment = "A new table: no code uses it yet, so its locks block nothing."
-    if existing := referred(operation.to_table()) - comparison.created.keys():
+    if existing := set(map(referred, foreign_keys(operation))) - comparison.created.keys():
         comment += f" The foreign key briefly blocks writes to {', '.join(sorted(existing))}."
     change = Change(
         Stage.TABLES,
         comparison.related(name),
         f"create {name}",
-        (Comment(comment), operation, *indexes),
-        (operation.reverse(),),
+        (Comment(comment), _without(operation, lambda key: key.use_alter), *indexes, *late),
+        (*(create.reverse() for create in reversed(late)), operation.reverse()),
     )
     alike = [table for table, dropped in comparison.dropped.items() if shape(dropped) == shape(operation)]
     yield _ask_whether_renamed(change, alike[0], operation) if len(alike) == 1 else change
@@ -40,15 +46,45 @@ def drop_table(operation: ops.DropTableOp, comparison: Comparison) -> Changes:
     """Drop a table when no code uses it any more."""
     name = table_of(operation)
     indexes = [index.reverse() for index in comparison.of(ops.DropIndexOp) if table_of(index) == name]
+    order = list(comparison.dropped)
+    earlier, later = order[: order.index(name)], order[order.index(name) + 1 :]
+    of_later = [key for table in later for key in foreign_keys(comparison.dropped[table]) if referred(key) == name]
     yield Change(
         Stage.DROP_TABLES,
         name,
         f"drop {name}",
-        (Comment("Drops the table and its rows, which no code uses any more."), operation),
-        (Comment("Restores the table without its rows."), operation.reverse(), *indexes),
+        (
+            Comment("Drops the table and its rows, which no code uses any more."),
+            *map(ops.DropConstraintOp.from_constraint, of_later),
+            operation,
+        ),
+        (
+            Comment("Restores the table without its rows."),
+            _without(operation.reverse(), lambda key: referred(key) in earlier),
+            *indexes,
+            *map(_create, of_later),
+        ),
         CONTRACT,
         danger=f"the table {name} and its rows are lost",
     )
+
+
+def _create(key: ForeignKeyConstraint) -> ops.CreateForeignKeyOp:
+    """A foreign key of two tables that hold no rows yet, so that nothing is scanned."""
+    create = ops.CreateForeignKeyOp.from_constraint(key)
+    create.kw.pop("use_alter", None)
+    if create.constraint_name is None:  # as PostgreSQL would name it
+        create.constraint_name = short_name("_".join((create.source_table, *create.local_cols, "fkey")))
+    return create
+
+
+def _without(create: ops.CreateTableOp, leave_out: Callable[[ForeignKeyConstraint], bool]) -> ops.CreateTableOp:
+    """The same without some of its foreign keys."""
+    create = copy(create)
+    create.columns = [
+        item for item in create.columns if not (isinstance(item, ForeignKeyConstraint) and leave_out(item))
+    ]
+    return create
 
 
 def _ask_whether_renamed(change: Change, old: str, operation: ops.CreateTableOp) -> Change:

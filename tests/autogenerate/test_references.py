@@ -1,0 +1,57 @@
+"""Tables that refer to each other, which autogenerate creates and drops in one change."""
+
+import pytest
+from alembic import command
+from sqlalchemy import URL
+
+from alembic_in_process import Inside, schema
+from safe_migrations.upgrade.phases import CONTRACT, phase_of
+from support import Render, tables
+
+KEPT = 'sa.Table("kept", Base.metadata, sa.Column("id", sa.BigInteger, primary_key=True))\n'
+
+
+def model(name: str, *columns: str, schema: str | None = None) -> str:
+    lines = ['sa.Column("id", sa.BigInteger, primary_key=True)', *columns]
+    return f'sa.Table("{name}", Base.metadata, {", ".join(lines)}, schema={schema!r})\n'
+
+
+def reference(target: str, name: str = "") -> str:
+    return f'sa.Column("{name or target.split(".")[-1]}_id", sa.ForeignKey("{target}.id"))'
+
+
+CYCLES = "".join(
+    (
+        model("left_one", reference("right_one")) + model("right_one", reference("left_one"), reference("kept")),
+        model("c", reference("b")) + model("b", reference("a"), reference("b", "own")) + model("a", reference("c")),
+        model("d", reference("b")),  # in no cycle itself
+    )
+)
+
+
+@pytest.mark.filterwarnings("error:Cannot correctly sort")
+def test_tables_in_a_cycle(render: Render, database: URL) -> None:
+    inside = Inside(render(), database)
+    inside.write_models(KEPT)
+    (start,) = inside.autogenerate("the first table")
+    inside.alembic(command.upgrade, "head")
+    inside.write_models(KEPT + CYCLES)
+    created = inside.autogenerate("add tables that refer to each other")
+    assert inside.lint(created) == []
+    for _ in range(2):
+        inside.alembic(command.upgrade, "head")
+        inside.alembic(command.check)
+        complete = schema(database)
+        inside.alembic(command.downgrade, start.revision)
+        assert tables(database) == {"kept", "alembic_version"}
+    inside.alembic(command.upgrade, "head")
+
+    inside.write_models(KEPT)
+    dropped = inside.autogenerate("remove these tables")
+    assert {phase_of(script) for script in dropped} == {CONTRACT}
+    for _ in range(2):
+        inside.upgrade("head", str)
+        inside.alembic(command.check)
+        assert tables(database) == {"kept", "alembic_version"}
+        inside.alembic(command.downgrade, created[-1].revision)
+        assert schema(database) == complete
