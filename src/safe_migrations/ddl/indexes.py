@@ -16,12 +16,12 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
 from sqlalchemy import text
 
+from safe_migrations.ddl.outside_transaction import longest_wait, outside_transaction, set_for_session
 from safe_migrations.ddl.registration import register
-from safe_migrations.errors import ConfigurationError, LockedError, RevisionError
+from safe_migrations.errors import LockedError, RevisionError
 from safe_migrations.postgres.catalog import sessions, transactions_of_index
 from safe_migrations.postgres.sql import ddl, qualified
-from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, load_timeouts, milliseconds
-from safe_migrations.postgres.transaction import RevisionTransaction
+from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, milliseconds
 
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
 
@@ -44,8 +44,6 @@ _LEFT_BY_REBUILDS = """
     JOIN pg_class c ON c.oid = other.indexrelid
     WHERE this.indexrelid = to_regclass(:name) AND NOT other.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
 """
-_HAS_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
-_GET = text("SELECT current_setting(:name)")
 _PAUSE = text("SELECT pg_sleep(0.2)")  # on the server, so that what runs beside this connection goes on
 
 log = logging.getLogger(__name__)
@@ -96,7 +94,7 @@ class CreateIndexConcurrentlyOp(_ConcurrentOperation):
 
     def run(self, operations: Operations) -> None:
         """Build the index."""
-        with _no_transaction(operations) as timeouts:
+        with outside_transaction(operations) as timeouts:
             index = _Index(operations, self)
             if index.is_valid():
                 index.check_definition()
@@ -132,7 +130,7 @@ class DropIndexConcurrentlyOp(_ConcurrentOperation):
 
     def run(self, operations: Operations) -> None:
         """Drop the index."""
-        with _no_transaction(operations) as timeouts:
+        with outside_transaction(operations) as timeouts:
             index = _Index(operations, self)
             index.wait_for_transactions(timeouts, readers=True)
             with index.undone(timeouts):
@@ -159,7 +157,7 @@ class RebuildIndexConcurrentlyOp(_ConcurrentOperation):
 
     def run(self, operations: Operations) -> None:
         """Rebuild the index."""
-        with _no_transaction(operations) as timeouts:
+        with outside_transaction(operations) as timeouts:
             index = _Index(operations, self)
             index.wait_for_transactions(timeouts, readers=True)
             index.drop_left_by_rebuilds()
@@ -196,7 +194,7 @@ class _Index:
         if self.is_offline:
             return
         connection = self.operations.get_bind()
-        wait = _wait(timeouts)
+        wait = longest_wait(timeouts)
         until, timer = time.monotonic() + wait, ReportTimer(1)
         waiting = dict(transactions_of_index(connection, self.name, self.table, readers=readers))
         while waiting:
@@ -222,7 +220,7 @@ class _Index:
             yield
         except Exception as error:
             with suppress(Exception):  # the connection may be gone
-                _set(self.operations, {"lock_timeout": milliseconds(timeouts.lock_timeout)})
+                set_for_session(self.operations, {"lock_timeout": milliseconds(timeouts.lock_timeout)})
                 with suppress(Exception):
                     undo()
                 if left := [*([self.name] if self.is_valid() is False else []), *self.left_by_rebuilds()]:
@@ -287,48 +285,3 @@ class _Index:
             return None
         names = {"name": self.name, "table": self.table}
         return self.operations.get_bind().scalar(text(query), {key: names[key] for key in names if f":{key}" in query})
-
-
-@contextmanager
-def _no_transaction(operations: Operations) -> Iterator[Timeouts]:
-    """Leave the revision's transaction, which must have changed nothing, and set timeouts for the build."""
-    context = operations.get_context()
-    if context.opts.get("transaction_of_caller"):
-        raise ConfigurationError(
-            "A concurrent index can't be built in the caller's transaction. Give Alembic a connection that is not in a "
-            "transaction."
-        )
-    if not context.as_sql and operations.get_bind().scalar(_HAS_WRITTEN):
-        raise RevisionError(
-            "A concurrent index must come first in its revision, best alone, because changes before it could not be "
-            "rolled back; move it to a revision of its own."
-        )
-    transaction = None if context.as_sql else RevisionTransaction.of(operations.get_bind())
-    timeouts = transaction.timeouts if transaction else load_timeouts()
-    settings = {"lock_timeout": milliseconds(_wait(timeouts)), "statement_timeout": "0ms"}
-    if transaction:
-        transaction.suspend(operations.get_bind())
-    with context.autocommit_block():
-        before = {name: timeouts.session_settings()[name] for name in settings}
-        if not context.as_sql:
-            before = {name: operations.get_bind().scalar(_GET, {"name": name}) for name in settings}
-        _set(operations, settings)
-        try:
-            yield timeouts
-        except BaseException:
-            with suppress(Exception):
-                _set(operations, before)
-            raise
-        _set(operations, before)
-    if transaction:
-        transaction.note(operations.get_bind())
-
-
-def _wait(timeouts: Timeouts) -> float:
-    """How long an operation waits: it blocks neither reads nor writes, so as long as all tries together."""
-    return timeouts.retry_window or timeouts.lock_timeout
-
-
-def _set(operations: Operations, settings: dict[str, str]) -> None:
-    for name, value in settings.items():
-        operations.execute(ddl("SET %(name)s = '%(value)s'", name=name, value=value))
