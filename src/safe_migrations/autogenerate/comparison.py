@@ -10,6 +10,8 @@ from sqlalchemy.types import NullType
 
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.ddl.column_changes import DIALECT, keeps_rows
+from safe_migrations.ddl.partitions import is_partitioned
+from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 
@@ -88,6 +90,11 @@ class Comparison:
         """The phase that builds an index: expand, because the new code may need it, unless a type changes before."""
         converted = any((table_of(operation), column.name) in self.converted for column in columns)
         return CONTRACT if converted else EXPAND
+
+    def is_partitioned(self, operation: MigrateOperation) -> bool:
+        """Whether the table of an operation is partitioned."""
+        name, schema = names_of(operation)
+        return is_partitioned(self.connection, qualified(self.connection.dialect, schema, name))
 
     def model(self, operation: ops.AlterColumnOp) -> Table:
         """The model's table."""

@@ -16,11 +16,13 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
 from sqlalchemy import text
 
-from safe_migrations.ddl.outside_transaction import longest_wait, outside_transaction, set_for_session
+from safe_migrations.ddl.outside_transaction import longest_wait, outside_transaction, run_briefly, set_for_session
+from safe_migrations.ddl.partitions import CreateIndexOnly, Partition, is_partitioned, partitions_without_index
 from safe_migrations.ddl.registration import register
 from safe_migrations.errors import LockedError, RevisionError
 from safe_migrations.postgres.catalog import sessions, transactions_of_index
 from safe_migrations.postgres.sql import ddl, qualified
+from safe_migrations.postgres.statements import parts
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, milliseconds
 
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
@@ -61,6 +63,10 @@ class _ConcurrentOperation(MigrateOperation):
         name = uuid4().hex
         return _ConcurrentOperation(f"index_{name}", f"table_{name}", self.schema, **self.options)
 
+    def of_partition(self, partition: Partition) -> "_ConcurrentOperation":
+        """The part of the index for one partition."""
+        return _ConcurrentOperation(partition.index, partition.name, partition.schema, **self.options)
+
 
 @register
 class CreateIndexConcurrentlyOp(_ConcurrentOperation):
@@ -95,16 +101,7 @@ class CreateIndexConcurrentlyOp(_ConcurrentOperation):
     def run(self, operations: Operations) -> None:
         """Build the index."""
         with outside_transaction(operations) as timeouts:
-            index = _Index(operations, self)
-            if index.is_valid():
-                index.check_definition()
-                return
-            index.wait_for_transactions(timeouts, readers=index.is_valid() is False)
-            with index.undone(timeouts, index.drop):
-                if index.is_valid() is False:
-                    index.drop()
-                index.create()
-                index.check_valid()
+            _Index(operations, self).build(timeouts)
 
 
 @register
@@ -132,6 +129,9 @@ class DropIndexConcurrentlyOp(_ConcurrentOperation):
         """Drop the index."""
         with outside_transaction(operations) as timeouts:
             index = _Index(operations, self)
+            if index.is_partitioned(index.name):
+                run_briefly(operations, timeouts, ddl("DROP INDEX %(name)s", name=index.name))
+                return
             index.wait_for_transactions(timeouts, readers=True)
             with index.undone(timeouts):
                 index.drop()
@@ -236,15 +236,52 @@ class _Index:
         if not self.is_offline and not self.is_valid():
             raise RevisionError(f"The index {self.name} is invalid after it was built; run the same command again.")
 
-    def create(self, *, concurrently: bool = True) -> None:
-        create = CreateIndexOp(
+    def is_partitioned(self, name: str | None) -> bool:
+        return not self.is_offline and is_partitioned(self.operations.get_bind(), name or "")
+
+    def build(self, timeouts: Timeouts, whole: str | None = None) -> None:
+        """Build the index, unless it is valid; that of a partitioned table for one partition after the other.
+
+        Args:
+            timeouts: of the migration.
+            whole: the name of the index that this one is a part of.
+        """
+        if self.is_valid():
+            self.check_definition()
+            return
+        if self.is_partitioned(self.table):
+            self._build_by_partitions(timeouts, whole)
+            return
+        self.wait_for_transactions(timeouts, readers=self.is_valid() is False)
+        with self.undone(timeouts, self.drop):
+            if self.is_valid() is False:
+                self.drop()
+            self.operations.invoke(self._create(concurrently=True))
+            self.check_valid()
+
+    def _build_by_partitions(self, timeouts: Timeouts, whole: str | None) -> None:
+        names = self.table or "", self.name, whole or parts(self.name)[-1]
+        partitions_without_index(self.operations.get_bind(), *names)  # which refuses foreign tables
+        if self.is_valid() is None:
+            only = CreateIndexOnly(self._create().to_index(self.operations.migration_context))
+            run_briefly(self.operations, timeouts, only)
+        else:
+            self.check_definition()
+        for partition in partitions_without_index(self.operations.get_bind(), *names):
+            index = _Index(self.operations, self.operation.of_partition(partition))
+            index.build(timeouts, whole=names[-1])
+            attach = ddl("ALTER INDEX %(name)s ATTACH PARTITION %(part)s", name=self.name, part=index.name)
+            run_briefly(self.operations, timeouts, attach)
+        self.check_valid()
+
+    def _create(self, *, concurrently: bool = False) -> CreateIndexOp:
+        return CreateIndexOp(
             self.operation.index_name,
             self.operation.table_name or "",
             schema=self.schema,
             postgresql_concurrently=concurrently,
             **self.operation.options,
         )
-        self.operations.invoke(create)
 
     def drop(self) -> None:
         if self.is_offline or self.is_valid() is not None:
@@ -270,7 +307,7 @@ class _Index:
         try:
             names = {"copy": copy.table or "", "table": self.table or ""}
             self.operations.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s)", **names))
-            copy.create(concurrently=False)
+            self.operations.invoke(copy._create())
             expected = copy._fetch(_DEFINITION)
         finally:
             self.operations.execute(text("ROLLBACK"))

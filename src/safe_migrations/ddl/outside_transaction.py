@@ -1,18 +1,26 @@
 """What operations share that leave the transaction of their revision."""
 
+import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from alembic.operations import Operations
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import ExecutableDDLElement
 
 from safe_migrations.errors import ConfigurationError, RevisionError
+from safe_migrations.postgres.server_errors import QUERY_CANCELED, RETRIED, sqlstate
 from safe_migrations.postgres.sql import ddl
-from safe_migrations.postgres.timeouts import Timeouts, load_timeouts, milliseconds
+from safe_migrations.postgres.timeouts import Timeouts, duration_text, load_timeouts, milliseconds
 from safe_migrations.postgres.transaction import RevisionTransaction
 
 _HAS_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
 _GET = text("SELECT current_setting(:name)")
+_PAUSE = text("SELECT pg_sleep(:seconds)")  # on the server, so that what runs beside this connection goes on
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -53,6 +61,26 @@ def outside_transaction(operations: Operations) -> Iterator[Timeouts]:
 def longest_wait(timeouts: Timeouts) -> float:
     """How long an operation waits: it blocks neither reads nor writes, so as long as all tries together."""
     return timeouts.retry_window or timeouts.lock_timeout
+
+
+def run_briefly(operations: Operations, timeouts: Timeouts, statement: ExecutableDDLElement) -> None:
+    """Run a statement that blocks other sessions: with the short timeout, and as many tries as a revision has."""
+    connection, tries, until = operations.get_bind(), 0, time.monotonic() + timeouts.retry_window
+    transaction = RevisionTransaction.of(connection)
+    set_for_session(operations, {"lock_timeout": milliseconds(timeouts.lock_timeout)})
+    while True:
+        try:
+            with transaction.blocking() if transaction else nullcontext():
+                operations.execute(statement)
+            break
+        except DBAPIError as error:
+            if sqlstate(error) not in (*RETRIED, QUERY_CANCELED) or time.monotonic() > until:
+                raise
+        tries += 1
+        pause = timeouts.pause(tries)
+        log.warning("Did not get a lock (try %d); next try in %s", tries, duration_text(pause))
+        connection.execute(_PAUSE, {"seconds": pause})
+    set_for_session(operations, {"lock_timeout": milliseconds(longest_wait(timeouts))})
 
 
 def set_for_session(operations: Operations, settings: dict[str, str]) -> None:

@@ -1,5 +1,7 @@
 """Which transaction a revision runs in, to notice that it has ended the one in which it began."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from secrets import token_hex
 from typing import Any
 
@@ -20,6 +22,7 @@ class RevisionTransaction:
     Attributes:
         timeouts: of the migration.
         is_suspended: whether an operation that can be repeated has left it, and will begin another one.
+        is_blocking: whether that operation runs a statement that blocks other sessions, which must not wait long.
         has_left: whether such an operation is complete, which a roll-back does not undo.
         was_ended: whether the revision itself had ended it before such an operation.
     """
@@ -32,7 +35,7 @@ class RevisionTransaction:
             timeouts: of the migration.
         """
         self.timeouts = timeouts
-        self.is_suspended = self.has_left = self.was_ended = False
+        self.is_suspended = self.is_blocking = self.has_left = self.was_ended = False
         connection.info[_KEY] = self
         self.note(connection)
 
@@ -58,6 +61,15 @@ class RevisionTransaction:
         """Leave the transaction for an operation that can be repeated."""
         self.was_ended |= not self.is_current(connection)
         self.is_suspended = True
+
+    @contextmanager
+    def blocking(self) -> Iterator[None]:
+        """Note that the operation blocks other sessions."""
+        self.is_blocking = True
+        try:
+            yield
+        finally:
+            self.is_blocking = False
 
     def is_current(self, connection: Connection) -> bool:
         """Whether the connection is still in the noted transaction, which must not have failed."""

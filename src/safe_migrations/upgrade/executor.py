@@ -268,7 +268,8 @@ class Executor:
             # A try that waits for a lock ends soon, and is reported then; a concurrent build waits longer.
             ends_soon = bool(blocking) and seconds < self._timeouts.lock_timeout + 1
             # A concurrent build blocks neither reads nor writes, so that a VACUUM may wait for it.
-            builds = self._transaction is not None and self._transaction.is_suspended
+            transaction = self._transaction
+            builds = transaction is not None and transaction.is_suspended and not transaction.is_blocking
             if blocking and not builds:
                 left = self._timeouts.lock_timeout - await self._longest_wait_of_others()
                 interval = min(regular, max(left, 0.05))

@@ -5,7 +5,7 @@ import os
 import shlex
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 from safe_migrations import revisions
 from safe_migrations.backfill.definition import COMMAND, required_backfills
 from safe_migrations.ddl.indexes import CONCURRENT_OPERATIONS
+from safe_migrations.ddl.partitions import partition_indexes
 from safe_migrations.errors import RefusedError, RevisionError
 from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_relations
 from safe_migrations.postgres.server_errors import reason
@@ -82,8 +83,14 @@ class State:
         if not self.invalid:
             return self
         handled = {name for script in scripts for name in _concurrent_index_names(script)}
-        left = (index for index in self.invalid if not handled & {index.base_name, *index.replaced})
-        return replace(self, invalid=tuple(left))
+        return replace(self, invalid=tuple(index for index in self.invalid if not handled & _names(index, handled)))
+
+
+def _names(index: InvalidIndex, handled: Iterable[str]) -> set[str]:
+    """The names by which a revision may handle an index: its own, and that of the partitioned index that it is for."""
+    partition = parts(index.table)[-1]
+    whole = {name for name in handled if index.base_name in partition_indexes(partition, name)}
+    return {index.base_name, *index.replaced, *whole}
 
 
 def load_revisions(script_directory: ScriptDirectory) -> None:

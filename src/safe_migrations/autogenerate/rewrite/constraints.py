@@ -108,6 +108,11 @@ def drop_index(operation: ops.DropIndexOp, comparison: Comparison) -> Changes:
 def create_unique(operation: ops.CreateUniqueConstraintOp, comparison: Comparison) -> Changes:
     """Build the index first, then make it a constraint."""
     old = comparison.replaced.get(name_of(operation))
+    if comparison.is_partitioned(operation):
+        danger = f"builds an index of each partition of {table_of(operation)}, which blocks writes until it is complete"
+        phase = comparison.phase_of_building(operation, operation.to_constraint().columns)
+        yield _at_once(Stage.UNIQUE, operation, old, phase, "disallowed-unique-constraint", danger)
+        return
     yield Change(
         Stage.UNIQUE,
         table_of(operation),
@@ -133,6 +138,14 @@ def create_constraint(
     columns, referent = [], names_of(operation)[0]
     if isinstance(operation, ops.CreateForeignKeyOp):
         columns, referent = operation.local_cols, operation.referent_table
+    if (
+        comparison.is_partitioned(operation)
+        and columns
+        and (comparison.connection.dialect.server_version_info or ()) < (18,)
+    ):
+        danger = f"scans {table} while writes to {table} and {referent} wait"
+        yield _at_once(Stage.NOT_VALID, operation, old, CONTRACT, "adding-foreign-key-constraint", danger)
+        return
     new = table in comparison.created or (
         bool(columns) and all((table, column) in comparison.added for column in columns)
     )
@@ -146,6 +159,23 @@ def create_constraint(
         old=() if old is None else (old,),
         comment="" if new else " Contract, because the running code may write rows that violate it.",
         phase=EXPAND if new and old is None else CONTRACT,
+    )
+
+
+def _at_once(stage: Stage, operation: Any, old: Any, phase: str, rule: str, danger: str) -> Change:
+    """A constraint of a partitioned table, which PostgreSQL can't add in steps that do not block writes."""
+    return Change(
+        stage,
+        table_of(operation),
+        str(operation.constraint_name),
+        (
+            Comment(f"safe: {rule} because PostgreSQL has no other form for partitioned tables"),
+            *filter(None, (old, operation)),
+        ),
+        (operation.reverse(), *((old.reverse(),) if old is not None else ())),
+        phase,
+        alone=True,
+        danger=danger,
     )
 
 
@@ -216,7 +246,7 @@ def drop_constraint(operation: ops.DropConstraintOp, comparison: Comparison) -> 
         table_of(operation),
         f"drop {operation.constraint_name}",
         (Comment(f"Metadata only. {reason}"), operation),
-        _unique(create, None) if unique else (create,),
+        _unique(create, None) if unique and not comparison.is_partitioned(operation) else (create,),
         phase,
         alone=unique,
         danger=_without_unique(create.columns, operation.constraint_name) if unique and expand else None,

@@ -1,0 +1,113 @@
+"""What indexes of partitioned tables need, because PostgreSQL can't build or drop them concurrently as a whole.
+
+See https://www.postgresql.org/docs/current/ddl-partitioning.html#DDL-PARTITIONING-DECLARATIVE-MAINTENANCE
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex
+
+from safe_migrations.errors import RevisionError
+from safe_migrations.postgres.sql import short_name
+
+_IS_PARTITIONED = text("SELECT relkind IN ('p', 'I') FROM pg_class WHERE oid = to_regclass(:name)")
+_FOREIGN = text("""
+    SELECT array_agg(relid::regclass::text ORDER BY relid::regclass::text)
+    FROM pg_partition_tree(to_regclass(:table)) JOIN pg_class c ON c.oid = relid WHERE relkind = 'f'
+""")
+_PARTITIONS = text("""
+    SELECT n.nspname AS schema, c.relname AS name, own.relname AS own, coalesce(own.indisvalid, false) AS is_valid,
+      ARRAY(
+        SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+        WHERE x.indrelid = c.oid AND i.relispartition
+      ) AS taken
+    FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN LATERAL (
+      SELECT i.relname, x.indisvalid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+      JOIN pg_inherits hi ON hi.inhrelid = i.oid AND hi.inhparent = to_regclass(:index) WHERE x.indrelid = c.oid
+    ) AS own ON true
+    WHERE h.inhparent = to_regclass(:table) AND NOT h.inhdetachpending
+    ORDER BY 1, 2
+""")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of a table, with its part of an index of the table.
+
+    Attributes:
+        schema: the partition's.
+        name: the partition's.
+        index: the name of its part of the index, which is in its schema.
+    """
+
+    schema: str
+    name: str
+    index: str
+
+
+def is_partitioned(connection: Connection, name: str) -> bool:
+    """Whether a table or an index is partitioned.
+
+    Args:
+        connection: to the database.
+        name: as SQL has it.
+    """
+    return bool(connection.scalar(_IS_PARTITIONED, {"name": name}))
+
+
+def partitions_without_index(connection: Connection, table: str, index: str, whole: str) -> list[Partition]:
+    """The partitions for which a partitioned index has no valid part yet.
+
+    Args:
+        connection: to the database.
+        table: the partitioned table, as SQL has it.
+        index: the partitioned index, as SQL has it.
+        whole: the name of the index of the whole tree, which names its parts.
+
+    Raises:
+        RevisionError: a partition is a foreign table, so that the index can't become valid.
+    """
+    if foreign := connection.scalar(_FOREIGN, {"table": table}):
+        raise RevisionError(
+            f"The index {index} can't be built concurrently, because partitions of {table} are foreign tables: "
+            f"{', '.join(foreign)}. Build it in a maintenance window with op.create_index, which leaves these out."
+        )
+    rows = connection.execute(_PARTITIONS, {"table": table, "index": index}).all()
+    return [
+        Partition(
+            row.schema,
+            row.name,
+            row.own or next(name for name in partition_indexes(row.name, whole) if name not in row.taken),
+        )
+        for row in rows
+        if not row.is_valid
+    ]
+
+
+def partition_indexes(partition: str, index: str) -> Iterator[str]:
+    """The names for the part of an index; the first one that no part of another index has is taken.
+
+    Args:
+        partition: the name of the partition.
+        index: the name of the index.
+    """
+    yield short_name(f"{partition}_{index}")
+    yield from (short_name(f"{partition}_{index}_{number}") for number in range(2, 10))
+
+
+class CreateIndexOnly(CreateIndex):
+    """CREATE INDEX … ON ONLY: of a partitioned table, without its partitions."""
+
+    inherit_cache = False
+
+
+@compiles(CreateIndexOnly)
+def _compile(create: CreateIndexOnly, compiler: Any, **options: Any) -> str:
+    statement: str = compiler.visit_create_index(create, **options)
+    before_table = f"{compiler.preparer.format_index(create.element)} ON "
+    return statement.replace(before_table, f"{before_table}ONLY ", 1)
