@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import json
 import os
 import secrets
@@ -121,6 +122,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for mark in item.iter_markers("thorough"):
                 if reason := covered_by_default(mark):
                     item.add_marker(pytest.mark.skip(reason=f"{reason}: pdm run test-all"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what is imported by now, and run it less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def pytest_sessionfinish() -> None:
+    """Spare it all the rest: the process ends."""
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -33,7 +33,7 @@ from plumbum import local  # noqa: E402
 # What the commands of a service import.
 for name in ("alembic.config", "pydantic_settings", "sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql.asyncpg"):
     importlib.import_module(name)
-for name in ("asyncpg", "mako.template", "yaml", "alembic.ddl.postgresql", "alembic.autogenerate.api"):
+for name in ("logging.config", "mako.template", "yaml", "alembic.ddl.postgresql", "alembic.autogenerate.api"):
     importlib.import_module(name)
 import safe_migrations  # noqa: E402
 
@@ -44,6 +44,7 @@ programs = {name: entry_points(group="console_scripts")[name].load() for name in
 sys.modules.pop("copier.__main__")  # which `python -m copier` runs
 python = sys.argv[2]
 gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -13,7 +15,7 @@ import pytest
 
 from releases import IDENTITY, NEXT, VERSIONS, clone_with_releases
 from safe_migrations.dev.cluster import free_port
-from support import ROOT, bare_environment
+from support import ROOT, MypyCache, bare_environment
 
 URL = "https://git.example.com/platform/copier-postgres-service.git"
 
@@ -22,16 +24,12 @@ test -z "$(git status --porcelain)"
 pdm run template-check
 """
 
-# What the tutorial has not; it has migrate-check, migrate-upgrade, migrate-downgrade and test. One PDM runs it all.
+# What the tutorial has not, and needs the library's programs. One PDM runs it all.
 SCRIPTS = [
     "migrate-rehearse",
     "migrate-deploy",
     "migrate-backup before.dump",
     "migrate-restore before.dump",
-    "migrate-history",
-    "migrate-sql",
-    "migrate-stamp head",
-    "migrate-current",
     "lint",
 ]
 JOURNEY = f"""
@@ -49,7 +47,7 @@ IMAGE = """
 mkdir ../image
 cp -R .env *.py *.ini *.toml *.lock alembic ../image
 cd ../image
-pdm install --prod
+PDM_USE_UV=true pdm install --prod
 test -z "$(pdm list --csv | grep --extended-regexp 'copier|embedded|mypy|pytest|ruff|squawk')"
 pdm run alembic upgrade head
 pdm run safe-migrations deploy
@@ -61,9 +59,7 @@ cd ../my_service
 # PDM takes half a minute for a first installation; it runs the update without uv. PDM_OVERRIDE is not for uv.
 INSTALL_FASTER = "cat ../locked.toml >> pyproject.toml && PDM_USE_UV=true pdm install"
 # The same dependencies are locked and installed once.
-INSTALL_THE_SAME = "cp -R ../my_service/.venv ../my_service/pdm.lock . && pdm install"
-
-TUTORIAL = "Now the tutorial."
+INSTALL_THE_SAME = "cp -pR ../my_service/.venv ../my_service/pdm.lock . && pdm install"
 
 
 Run = Callable[[str], str]
@@ -95,7 +91,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
-    """Run a script in an empty folder with a new Python environment, where the template's URL leads to the clone."""
+    """Run scripts in one folder with a new Python environment, where the template's URL leads to the clone."""
     folder = tmp_path / "user"
     python = folder / "environment" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
@@ -129,37 +125,38 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
     subprocess.run([uv, "pip", "install", "--quiet", f"--python={python}", *tools], env=variables, check=True)
 
     def run(script: str) -> str:
-        command = ["bash", "-euo", "pipefail", "-c", f"trap 'pdm run db-down' EXIT\n{script}"]
+        command = ["bash", "-euo", "pipefail", "-c", script]
         process = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
         assert process.returncode == 0, process.stdout[-5000:] + process.stderr[-5000:]
         return process.stdout
 
     yield run
+    for file in folder.glob("**/postmaster.pid"):
+        os.kill(int(file.read_text().split()[0]), signal.SIGINT)  # a fast shutdown
 
 
-def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(run: Run) -> None:
+def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(run: Run, mypy_cache: MypyCache) -> None:
     new = new_service_of_readme().replace("copy -l", f"copy -l --vcs-ref {VERSIONS[0]}")
-    new = new.replace("pdm install", INSTALL_FASTER)
-    update = f"git add --all && git commit --quiet --message new\n{section('README.md', 'Update a service')}{UPDATED}"
-    install = re.compile(r"(?<=\W)pdm install$", re.MULTILINE)
-    tutorial, times = install.subn(INSTALL_THE_SAME, commands("docs/tutorial.md"))
-    assert times == 1
-    script = new + update + JOURNEY + IMAGE + f"pdm run db-down\ncd ..\necho {TUTORIAL}\n" + tutorial
-    said = run(script)
-
-    updated, _, said = said.partition(f"Up to date: the newest release of the template is {NEXT}.")
+    run(new.replace("pdm install", INSTALL_FASTER) + "git add --all && git commit --quiet --message new")
+    with mypy_cache() as cache:
+        update = section("README.md", "Update a service")
+        updated = run(f"cd my_service\nexport MYPY_CACHE_DIR={shlex.quote(cache)}\n{update}{UPDATED}")
     assert f"The template has released {NEXT}; this service has {VERSIONS[0]}." in updated
     assert "$ pdm install\n" in updated, "a dependency is new since then"
     assert re.search(r" \d+ passed(?s:.)+Everything passes", updated)
-    said, _, tutorial = said.partition(f"{TUTORIAL}\n")
+    assert f"Up to date: the newest release of the template is {NEXT}." in updated
+
+    said = run(f"cd my_service\n{JOURNEY}{IMAGE}pdm run db-down")
     assert said.count("The database is at head") == 2, "of the image, both probes"
-    assert "ADD COLUMN note" in said
-    assert re.search(r"\(head\), add a column", said)
     assert "All checks passed!" in said
 
-    assert "op.add_column" in tutorial
-    assert "No new upgrade operations detected." in tutorial
-    assert " passed" in tutorial
+    install = re.compile(r"(?<=\W)pdm install$", re.MULTILINE)
+    tutorial, times = install.subn(INSTALL_THE_SAME, commands("docs/tutorial.md"))
+    assert times == 1
+    said = run(tutorial)
+    assert "op.add_column" in said
+    assert "No new upgrade operations detected." in said
+    assert " passed" in said
 
 
 @pytest.mark.thorough("test_monorepo has two services in an environment that is there already")
