@@ -19,7 +19,7 @@ from safe_migrations.lint.findings import Finding
 from safe_migrations.lint.offline import run_offline
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules import CHECKS, RULES
-from safe_migrations.lint.rules.squawk import run_squawk
+from safe_migrations.lint.squawk import run_squawk
 from safe_migrations.lint.statements import ANY, Types, types_after
 
 _SAFE = re.compile(r"#\s*safe:\s*(?P<rule>[\w-]*)(?P<reason>\s+because\s+\S.*)?")

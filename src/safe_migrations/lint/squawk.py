@@ -1,0 +1,161 @@
+"""One run of squawk, a linter of SQL, over all revisions: as a parser, it finds what a regular expression can't."""
+
+import json
+import re
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from alembic.operations.ops import AlterColumnOp
+
+from safe_migrations.ddl.column_changes import keeps_rows
+from safe_migrations.env_files import environment_of_programs
+from safe_migrations.errors import NotInstalledError, RevisionError
+from safe_migrations.lint.findings import Finding
+from safe_migrations.lint.registry import RULES, Rule
+from safe_migrations.lint.revision import Revision
+from safe_migrations.lint.rules.squawk import SWITCHED_OFF, SYNTAX
+from safe_migrations.lint.statements import Statement
+
+# squawk's name for `rewriting-column`.
+REWRITING = "adding-field-with-default"
+# Functions of PostgreSQL that are not volatile and usual in defaults.
+STEADY = {
+    "array",
+    "coalesce",
+    "concat",
+    "current_setting",
+    "date",
+    "date_trunc",
+    "extract",
+    "json_build_array",
+    "json_build_object",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "left",
+    "length",
+    "lower",
+    "make_interval",
+    "md5",
+    "now",
+    "nullif",
+    "numeric",
+    "right",
+    "round",
+    "statement_timestamp",
+    "timezone",
+    "to_char",
+    "to_timestamp",
+    "transaction_timestamp",
+    "upper",
+    "varchar",
+}
+
+# One cause, one finding: each of the exact rules replaces the general one.
+_GENERAL = "constraint-missing-not-valid"
+_EXACT = {"adding-foreign-key-constraint", "adding-serial-primary-key-field", "disallowed-unique-constraint"}
+
+
+def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator[Finding]:
+    """What squawk finds in the upgrades of revisions, at their lines; an unknown rule is reported in squawk's words.
+
+    Args:
+        revisions: those to read.
+        postgres_version: the major version of PostgreSQL that they are for.
+
+    Raises:
+        NotInstalledError: squawk is not installed.
+        RevisionError: squawk fails.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # An empty file, so that the user's .squawk.toml does not change the findings.
+        folder.joinpath(".squawk.toml").touch()
+        files = {str(folder / f"{number}.sql"): revision for number, revision in enumerate(revisions)}
+        for file, revision in files.items():
+            Path(file).write_text("".join(map(_as_sql, revision.upgrade)), encoding="utf-8")
+        reports = _call(folder, list(files), postgres_version) if files else []
+    for file, revision in files.items():
+        lines = "".join(map(_as_sql, revision.upgrade)).split("\n")
+        ends = list(accumulate(_as_sql(statement).count("\n") for statement in revision.upgrade))
+        own = [report for report in reports if report["file"] == file]
+        here = [(revision.upgrade[bisect_right(ends, report["line"])], report) for report in own]
+        first = {(id(statement), report["rule_name"]): (statement, report) for statement, report in reversed(here)}
+        exact = {id(statement) for statement, report in here if report["rule_name"] in _EXACT}
+        for statement, report in first.values():
+            match report["rule_name"]:
+                case name if name == _GENERAL and id(statement) in exact:
+                    continue
+                case "changing-column-type" if _keeps_rows(statement):
+                    continue
+                case name if name == REWRITING and _has_steady_default(statement):
+                    continue
+            what = _quote(report, lines[report["line"]]) if report["rule_name"] == SYNTAX else ""
+            yield Finding(revision.path, statement.line, _rule_of(report), what)
+
+
+def _as_sql(statement: Statement) -> str:
+    """On lines of its own, with the semicolon on another one, because the last line may end with a comment."""
+    return statement.sql.replace("squawk-ignore", "squawk ignore") + "\n;\n"
+
+
+def _rule_of(report: dict[str, Any]) -> Rule:
+    name = "rewriting-column" if report["rule_name"] == REWRITING else report["rule_name"]
+    return RULES.get(name) or Rule(name, report["message"], report["help"] or "see https://squawkhq.com/docs/rules")
+
+
+def _quote(report: dict[str, Any], line: str) -> str:
+    """squawk's message, and the SQL that it is about."""
+    rest = line[report["column"] :].strip()
+    return f"{report['message']} at {rest[:40]!r}" if rest.strip(";") else f"{report['message']} at the end"
+
+
+def _keeps_rows(statement: Statement) -> bool:
+    """Whether a column's new type rewrites no row, as far as the revision names the old type."""
+    operation = statement.operation
+    return (
+        isinstance(operation, AlterColumnOp)
+        and operation.existing_type is not None
+        and operation.modify_type is not None
+        and "postgresql_using" not in operation.kw
+        and keeps_rows(operation.existing_type, operation.modify_type)
+    )
+
+
+def _has_steady_default(statement: Statement) -> bool:
+    """Whether a column's default is the same for all rows: squawk takes every expression for volatile."""
+    _, _, default = statement.plain.lower().partition(" default ")
+    functions = set(re.findall(r"(\w+)\s*\(", default))
+    return bool(default) and " generated " not in statement.plain.lower() and functions <= STEADY
+
+
+def _call(folder: Path, files: list[str], postgres_version: int) -> list[dict[str, Any]]:
+    # Beside this Python first: .venv/bin/safe-migrations may run without its folder on PATH.
+    squawk = shutil.which("squawk", path=sysconfig.get_path("scripts")) or shutil.which("squawk")
+    if squawk is None:
+        raise NotInstalledError("squawk, which reads the SQL of the revisions,", "lint")
+    process = subprocess.run(
+        [
+            squawk,
+            "--reporter=json",
+            f"--pg-version={postgres_version}",
+            f"--config={folder / '.squawk.toml'}",
+            f"--exclude={','.join(SWITCHED_OFF)}",
+            "--no-error-on-unmatched-pattern",
+            *files,
+        ],
+        cwd=folder,
+        env=environment_of_programs(),
+        capture_output=True,
+        text=True,
+    )
+    if process.returncode not in (0, 1) or not process.stdout:
+        raise RevisionError(f"squawk can't read the SQL of the revisions: {process.stderr.strip()}")
+    reports: list[dict[str, Any]] = json.loads(process.stdout)
+    return reports
