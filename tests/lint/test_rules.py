@@ -279,17 +279,17 @@ CASES = [
     ),
     case(
         "row-by-row",
-        "ids = [3]\n[op.execute(sa.delete(ITEM).where(ITEM.c.id == each)) for each in ids]  «",
+        "ids = range(3)\n[op.execute(sa.delete(ITEM).where(ITEM.c.id == each)) for each in ids]  «",
         "op.bulk_insert(ITEM, [{'id': each} for each in range(3)])",
     ),
     case(
         "row-by-row",
-        "ids = [3]\nset(change() for each in ids)  «",
+        "ids = range(3)\nset(change() for each in ids)  «",
         "op.bulk_insert(ITEM, [dict(id=each) for each in range(3)])",
     ),
     case(
         "row-by-row",
-        "ids = [3]\n_ = {each: change() for each in ids}  «",
+        "ids = range(3)\n_ = {each: change() for each in ids}  «",
         "for table in TABLES:\n    op.execute(sa.delete(ITEM).where(ITEM.c.sku == table))",
     ),
     case(

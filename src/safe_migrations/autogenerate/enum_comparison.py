@@ -272,10 +272,7 @@ def _add(name: str, wanted: _Wanted, operations: list[MigrateOperation], added: 
         operations,
         [],
         f"Adds {_listed(added)} to the enum {name} without locking a table; later revisions can use it.",
-        (
-            f"The enum keeps {_listed(added)}, which the next upgrade does not add again.",
-            "safe: empty-downgrade because PostgreSQL can't remove a value of an enum",
-        ),
+        (f"PostgreSQL can't remove a value of an enum: it keeps {_listed(added)}, which the next upgrade finds.",),
     )
 
 

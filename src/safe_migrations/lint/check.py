@@ -124,6 +124,8 @@ def _unacknowledged(revision: Revision, findings: Iterable[Finding]) -> Iterator
         used |= lines
         if not lines and not (finding.rule.by_acknowledged and revision.acknowledged):
             yield finding
+    if revision.is_empty("downgrade"):  # until release 2.0, it had to be acknowledged below an added value of an enum
+        used |= {line for line in safe if safe[line]["rule"] == "empty-downgrade"}
     for line in safe.keys() - used:
         yield Finding(revision.path, line, RULES["unused-acknowledgement"], safe[line][0])
 

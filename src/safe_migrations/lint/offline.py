@@ -3,12 +3,13 @@
 import io
 import sys
 import traceback
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from alembic.operations import MigrateOperation, Operations
-from alembic.operations.ops import ExecuteSQLOp
+from alembic.operations import BatchOperations, MigrateOperation, Operations
+from alembic.operations.ops import BulkInsertOp, ExecuteSQLOp
 from alembic.script import Script
 from sqlalchemy import ClauseElement
 from sqlalchemy.engine.mock import MockConnection
@@ -47,7 +48,7 @@ def run_offline(script: Script, function: str) -> tuple[list[Statement], Problem
     except (Exception, SystemExit) as error:  # whatever the revision expected of a database
         frames = traceback.walk_tb(error.__traceback__)
         line = [1, *(line for frame, line in frames if frame.f_code.co_filename == script.path)][-1]
-        problem = Problem(line, f"{type(error).__name__}: {error}".splitlines()[0], _is_mistake(error))
+        problem = Problem(line, f"{type(error).__name__}: {error}".splitlines()[0], _is_mistake(error, recorder.failed))
         recorder.record_failed(line)
     recorder.write("COMMIT")
     return recorder.statements, problem
@@ -81,7 +82,17 @@ class _Recorder(io.StringIO):
             finally:
                 self.operation = None
 
+        in_batches = operations.batch_alter_table
+
+        @contextmanager
+        def watched_batch(*arguments: Any, **options: Any) -> Iterator[BatchOperations]:
+            with in_batches(*arguments, **options) as batch:
+                if "always" not in (*arguments[2:3], options.get("recreate")):  # no copy: each at its own line
+                    batch.invoke = watched  # type: ignore[method-assign]
+                yield batch
+
         operations.invoke = watched  # type: ignore[method-assign]
+        operations.batch_alter_table = watched_batch  # type: ignore[method-assign]
 
     def write(self, text: str) -> int:
         stack = traceback.walk_stack(None)
@@ -105,8 +116,10 @@ class _Recorder(io.StringIO):
                 )
 
 
-def _is_mistake(error: BaseException) -> bool:
+def _is_mistake(error: BaseException, failed: MigrateOperation | None) -> bool:
     """Whether an error has another cause than the missing database, whose results are None."""
+    if isinstance(error, CompileError):  # values of rows can be parameters with a database; names can't
+        return not isinstance(failed, ExecuteSQLOp | BulkInsertOp | None)
     if isinstance(error, AttributeError):
         return not isinstance(error.obj, MockConnection | None)
     return isinstance(error, NameError | TypeError) and "NoneType" not in str(error)

@@ -4,6 +4,7 @@ import ast
 import io
 import tokenize
 from collections.abc import Callable, Iterator
+from enum import EnumType
 from functools import cached_property, reduce
 from itertools import takewhile
 from pathlib import Path
@@ -112,9 +113,18 @@ class Revision:
 
     def is_listed(self, node: ast.expr) -> bool:
         """Whether a loop iterates over values that the file itself lists."""
-        if isinstance(node, ast.Name):
-            return isinstance(self.value(node.id), tuple | list | set | dict)
-        return isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict)
+        match node:
+            case ast.Name(id=name):
+                values = self._assigned(name)
+                listed = isinstance(self.value(name), tuple | list | set | dict | EnumType)
+                return listed or (bool(values) and all(map(self.is_listed, values)))
+            case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items) | ast.Dict(values=items):
+                return bool(items)
+            case ast.Call(func=ast.Attribute(value=listed, attr="items" | "keys" | "values"), args=[]):
+                return self.is_listed(listed)
+            case ast.Call(func=ast.Name(id="enumerate" | "list" | "reversed" | "sorted" | "zip"), args=[*parts]):
+                return all(map(self.is_listed, parts))
+        return False
 
     def _is_text(self, node: ast.expr) -> bool:
         match node:
@@ -131,12 +141,16 @@ class Revision:
         return False
 
     def _is_local_text(self, name: str) -> bool:
-        return any(
-            isinstance(node.value, ast.Constant | ast.JoinedStr)
+        return any(isinstance(value, ast.Constant | ast.JoinedStr) for value in self._assigned(name))
+
+    def _assigned(self, name: str) -> list[ast.expr]:
+        """What the file assigns to a name."""
+        return [
+            node.value
             for node in ast.walk(self.tree)
             if isinstance(node, ast.Assign)
             and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
-        )
+        ]
 
 
 def _calls(tree: ast.AST) -> list[ast.expr]:

@@ -21,7 +21,15 @@ from safe_migrations.lint.findings import Finding
 from safe_migrations.lint.registry import RULES, Rule
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules.squawk import SWITCHED_OFF, SYNTAX
-from safe_migrations.lint.statements import Statement
+from safe_migrations.lint.statements import (
+    ADD_COLUMN,
+    RENAME_COLUMN,
+    Statement,
+    altered,
+    bare,
+    locked_tables,
+    table_of_dropped_index,
+)
 
 # squawk's name for `rewriting-column`.
 REWRITING = "adding-field-with-default"
@@ -96,6 +104,10 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
                     continue
                 case name if name == REWRITING and _has_steady_default(statement):
                     continue
+                case "require-concurrent-index-deletion" if _is_locked_anyway(statement, revision):
+                    continue
+                case "renaming-column" if _renames_added_column(statement, revision):
+                    continue
             what = _quote(report, lines[report["line"]]) if report["rule_name"] == SYNTAX else ""
             yield Finding(revision.path, statement.line, _rule_of(report), what)
 
@@ -133,6 +145,20 @@ def _has_steady_default(statement: Statement) -> bool:
     _, _, default = statement.plain.lower().partition(" default ")
     functions = set(re.findall(r"(\w+)\s*\(", default))
     return bool(default) and " generated " not in statement.plain.lower() and functions <= STEADY
+
+
+def _is_locked_anyway(statement: Statement, revision: Revision) -> bool:
+    """Whether no code uses the table of a dropped index yet, or its transaction takes the same lock in any case."""
+    together = (other for other in revision.upgrade if other.transaction == statement.transaction)
+    return table_of_dropped_index(statement) in locked_tables(together)
+
+
+def _renames_added_column(statement: Statement, revision: Revision) -> bool:
+    """Whether the revision itself has added the column, so that no code uses its old name."""
+    actions = list(altered(revision.upgrade, set()))
+    added = {(table, bare(name)) for _, table, action in actions for name in ADD_COLUMN.findall(action)}
+    renamed = [(table, RENAME_COLUMN.match(action)) for other, table, action in actions if other is statement]
+    return any(match and (table, bare(match[1])) in added for table, match in renamed)
 
 
 def _call(folder: Path, files: list[str], postgres_version: int) -> list[dict[str, Any]]:

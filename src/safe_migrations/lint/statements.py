@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation
@@ -18,9 +19,16 @@ ANY = "*"  # among types: a program, or code that needs a database, may have cre
 
 CREATE_TABLE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 CREATED = pattern(r"CREATE (?:\w+ ){0,2}(?:TABLE|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(<name>)")
+DROP_TABLE = pattern(r"DROP TABLE (?:IF EXISTS )?<names>")
 CREATE_TYPE = pattern(r"CREATE (?:TYPE|DOMAIN) (<name>)")
 ALTER_TABLE = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
 DROP_COLUMN = pattern(r"\bDROP (?!(?:CONSTRAINT|DEFAULT|NOT|IDENTITY|EXPRESSION)\b)(?:COLUMN )?(?:IF EXISTS )?(<name>)")
+_SCHEMA = pattern(r"(?:CREATE (?!(?:(?:GLOBAL|LOCAL) )?TEMP(?:ORARY)?\b)|ALTER |DROP |COMMENT |TRUNCATE )")
+ADD_COLUMN = pattern(
+    r"\bADD (?!(?:CONSTRAINT|CHECK|UNIQUE|PRIMARY|FOREIGN|EXCLUDE|GENERATED|VALUE)\b)"
+    r"(?:COLUMN )?(?:IF NOT EXISTS )?(<name>)"
+)
+RENAME_COLUMN = pattern(r"RENAME (?!CONSTRAINT\b)(?:COLUMN )?(<name>) TO\b")
 DATA = pattern(r"\b(?:INSERT INTO|UPDATE(?: ONLY)?|DELETE FROM(?: ONLY)?|MERGE INTO|COPY) (<name>)")
 READ = pattern(r"\b(?:FROM|JOIN) (<name>)(?![\w$.]| ?\()")
 
@@ -31,6 +39,7 @@ _ALLOWING_WRITES = pattern(
     r"(?:VALIDATE CONSTRAINT|ATTACH PARTITION|DETACH PARTITION .*CONCURRENTLY|CLUSTER ON|SET \(|RESET \(|"
     r"ALTER (?:COLUMN )?<name> SET STATISTICS)"
 )
+_WEAKER = pattern(rf"(?:^{_ALLOWING_WRITES.pattern}|\bFOREIGN KEY\b|\b(?:DIS|EN)ABLE TRIGGER\b)")
 _BLOCKING = pattern(
     r"(?:CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY\b)(?:.*? )?ON (?:ONLY )?|DROP TABLE (?:IF EXISTS )?|"
     r"LOCK (?:TABLE )?(?:ONLY )?|TRUNCATE (?:TABLE )?(?:ONLY )?|REINDEX TABLE |CLUSTER |"
@@ -76,8 +85,8 @@ class Statement:
 
     @property
     def is_schema(self) -> bool:
-        """Whether it changes the schema."""
-        return self.plain.upper().startswith(("CREATE ", "ALTER ", "DROP ", "COMMENT ", "TRUNCATE "))
+        """Whether it changes the schema; a temporary table is none of it."""
+        return bool(_SCHEMA.match(self.plain))
 
     @property
     def data(self) -> str:
@@ -119,19 +128,33 @@ def blocked_tables(statement: Statement) -> list[set[str]]:
         return [] if _ALLOWING_WRITES.match(match[2]) else [{bare(match[1]), *map(bare, _REFERENCES.findall(match[2]))}]
     if match := _BLOCKING.match(statement.plain):
         return [{name} for name in names_in(match[1])]
+    table = table_of_dropped_index(statement)
+    return [{table}] if table and " CONCURRENTLY " not in statement.plain else []
+
+
+def table_of_dropped_index(statement: Statement) -> str | None:
+    """The table of the index that an operation drops; None if the operation does not name the table."""
     operation = statement.operation
-    if isinstance(operation, DropIndexOp) and operation.table_name and " CONCURRENTLY " not in statement.plain:
-        return [{operation.table_name}]
-    return []
+    if not isinstance(operation, DropIndexOp) or operation.table_name is None:
+        return None
+    return ".".join(filter(None, (operation.schema, operation.table_name))).removeprefix("public.")
 
 
 def touched_tables(statement: Statement) -> set[str]:
     """The tables that a statement changes, and the tables that it connects with them by a foreign key."""
-    if match := ALTER_TABLE.match(statement.plain) or CREATE_TABLE.match(statement.plain):
+    if (match := ALTER_TABLE.match(statement.plain) or CREATE_TABLE.match(statement.plain)) and statement.is_schema:
         return {bare(match[1]), *map(bare, _REFERENCES.findall(statement.plain))}
     if match := _ONLINE.match(statement.plain):
         return {bare(match[1])}
     return set().union(*blocked_tables(statement), map(bare, DATA.findall(statement.data)))
+
+
+def locked_tables(statements: Iterable[Statement]) -> set[str]:
+    """The tables that statements create, drop, or lock by ACCESS EXCLUSIVE as ALTER TABLE does."""
+    texts = [statement.plain for statement in statements]
+    whole = (match for text in texts if (match := DROP_TABLE.match(text) or CREATED.match(text)))
+    parts = (match for text in texts if (match := ALTER_TABLE.match(text)) and not _WEAKER.search(match[2]))
+    return set().union(*(names_in(match[1]) for match in chain(whole, parts)))
 
 
 def losses(statement: Statement, created: set[str]) -> Iterator[str]:

@@ -4,11 +4,14 @@ import ast
 import re
 from collections.abc import Iterator
 from itertools import chain
+from math import inf
 
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.statements import (
     ALTER_TABLE,
+    DROP_TABLE,
+    Statement,
     altered,
     bare,
     blocked_tables,
@@ -16,6 +19,10 @@ from safe_migrations.lint.statements import (
     names_in,
 )
 from safe_migrations.postgres.statements import pattern
+from safe_migrations.postgres.timeouts import UNITS
+
+# The longest lock timeout that is usual, and this library's own limit of a statement, in seconds.
+_LONGEST = {"lock_timeout": 10.0, "statement_timeout": 900.0}
 
 
 @rule(
@@ -158,10 +165,13 @@ def do_block(revision: Revision) -> Iterator[Place]:
     instead="one revision for each table; a foreign key and the table that it references may share one",
 )
 def several_tables(revision: Revision) -> Iterator[Place]:
+    """Tables that the revision creates or drops are no finding: no code uses them."""
     held: dict[int, list[set[str]]] = {}
     reported: set[int] = set()
+    dropped = (match for statement in revision.upgrade if (match := DROP_TABLE.match(statement.plain)))
+    unused = revision.created.union(*(names_in(match[1]) for match in dropped))
     for statement in revision.upgrade:
-        groups = [group - revision.created for group in blocked_tables(statement)]
+        groups = [group - unused for group in blocked_tables(statement)]
         if not any(groups) or statement.transaction is None or statement.transaction in reported:
             continue
         together = held.setdefault(statement.transaction, [])
@@ -185,17 +195,24 @@ def index_if_not_exists(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "changed-timeout",
-    why="the setting lasts for the following revisions too, and removes the limit on how long running code waits",
-    instead="nothing here; set MIGRATION_LOCK_TIMEOUT and MIGRATION_STATEMENT_TIMEOUT in the environment",
+    why="running code waits behind a migration that waits for a lock, or holds one, for as long as the setting allows",
+    instead="""\
+op.execute("SET LOCAL lock_timeout = '5s'")  # at most 10s, and at most 15min for statement_timeout; or nothing here:
+# MIGRATION_LOCK_TIMEOUT and MIGRATION_STATEMENT_TIMEOUT in the environment are for all revisions""",
 )
 def changed_timeout(revision: Revision) -> Iterator[Place]:
-    timeout = r"((?:lock|statement|transaction|idle_in_transaction_session)_timeout)"
-    changed = pattern(rf"\b(?:RE)?SET (?:LOCAL |SESSION )?{timeout}\b")
-    called = pattern(rf"\bset_config\(\s*'{timeout}'")
+    """A limit as usual is no finding, nor one that ends, as RESET does."""
+    changed = pattern(r"\bSET (?:LOCAL |SESSION )?((?:lock|statement)_timeout)\b(?! ?(?:TO|=) ?DEFAULT\b)")
+    called = pattern(r"\bset_config\(\s*'((?:lock|statement)_timeout)'")
     for statement in chain(revision.upgrade, revision.downgrade):
         match = changed.search(statement.plain) or called.search(statement.sql)
-        if match and not statement.is_own:
-            yield statement.line, match[1].lower()
+        if match is None or statement.is_own:
+            continue
+        name = match[1].lower()
+        # Outside a transaction no lock is held for long: CONCURRENTLY may take its time.
+        outside = statement.transaction is None and name == "statement_timeout"
+        if not outside and _seconds(statement, name) > _LONGEST[name]:
+            yield statement.line, name
 
 
 @rule(
@@ -225,3 +242,10 @@ def concurrently_after_changes(revision: Revision) -> Iterator[Place]:
         if " CONCURRENTLY " in statement.plain.upper() and changed:
             yield statement.line, ""
         changed |= statement.transaction is not None and statement.plain.upper() != "BEGIN"
+
+
+def _seconds(statement: Statement, name: str) -> float:
+    """How long a statement lets a timeout be: for ever, if the value is 0 or can't be read."""
+    value = re.search(rf"{name}'?\s*(?:=|TO|,)\s*'?(\d+)\s*([a-z]*)\s*(?:'|;|,|$)", statement.sql, re.IGNORECASE)
+    unit = UNITS.get(value[2] or "ms") if value else None
+    return int(value[1]) * unit if value and unit and int(value[1]) else inf

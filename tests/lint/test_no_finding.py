@@ -1,0 +1,201 @@
+"""What looks dangerous and is harmless: no finding, beside a form that is one; and the lines of findings."""
+
+from pathlib import Path
+
+import pytest
+
+from revision_files import Versions, written
+
+ADD_VALUE = "# why\nop.execute(\"ALTER TYPE used ADD VALUE 'bad'\")"
+CREATE, DROP, DROP_INDEX = "op.create_table('new')", "op.drop_table('box')", "op.drop_index('ix', '{}')"
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Versions:
+    """A history of one revision."""
+    return Versions(tmp_path)
+
+
+def names(versions: Versions, revision: str = "0002") -> list[str]:
+    """The rules that find something."""
+    return [name for _, name in versions.found(revision)]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (f"{DROP_INDEX.format('box')}\n{DROP}", []),
+        (f"{DROP}\n{DROP_INDEX.format('item')}", ["require-concurrent-index-deletion"]),
+        (f"{CREATE}\nop.create_index('ix', 'new', ['a'])\n{DROP_INDEX.format('new')}", []),
+        (f"{DROP_INDEX.format('item')}\nop.drop_column('item', 'a')", []),
+        (f"{DROP_INDEX.format('item')}\nop.add_column('item', sa.Column('a', sa.Text()))", []),
+        (f"{DROP_INDEX.format('item')}\nop.validate_constraint('c', 'item')", ["require-concurrent-index-deletion"]),
+        ("op.drop_index('ix', 'item', schema='s')\nop.drop_column('item', 'a', schema='s')", []),
+        (
+            "op.drop_index('ix', 'item', schema='s')\nop.drop_column('item', 'a')",
+            ["require-concurrent-index-deletion", "several-tables"],
+        ),
+        ("# why\nop.execute('DROP INDEX ix')\nop.drop_column('item', 'a')", ["require-concurrent-index-deletion"]),
+        ("op.drop_column('item', 'a')\nop.drop_table('box')\nop.drop_table('shop')", []),
+        ("op.add_column('item', sa.Column('b', sa.Text()))\nop.alter_column('item', 'b', new_column_name='a')", []),
+    ],
+)
+def test_lock_that_the_revision_takes_anyway(versions: Versions, body: str, found: list[str]) -> None:
+    versions.add("0002", written(body, acknowledged=""))
+    assert [name for name in names(versions) if name != "unrelated-changes"] == found
+
+
+def test_column_that_is_renamed_is_not_the_added_one(versions: Versions) -> None:
+    body = "op.add_column('{}', sa.Column('b', sa.Text()))\nop.alter_column('item', 'a', new_column_name='c')"
+    for table in ("item", "box"):
+        versions.add("0002", written(body.format(table)))
+        assert "renaming-column" in names(versions)
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ("add_depends_on_workflow_run_id", []),
+        ("drop-unused-columns", []),
+        ("add_price", []),
+        ("price", ["meaningless-message"]),
+        ("__price__", ["meaningless-message"]),
+        ("update_models", ["meaningless-message"]),
+        ("empty-message", ["meaningless-message"]),
+        ("添加价格", []),
+    ],
+)
+def test_words_of_a_message(versions: Versions, message: str, found: list[str]) -> None:
+    versions.add("0002", written("", message=message))
+    assert names(versions) == found
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("SET LOCAL lock_timeout = '5s'", []),
+        ("SET lock_timeout TO 4000", []),
+        ("SET lock_timeout = '11s'", ["changed-timeout"]),
+        ("SET SESSION lock_timeout = '2min'", ["changed-timeout"]),
+        ("SET LOCAL lock_timeout = 0", ["changed-timeout"]),
+        ("SET LOCAL lock_timeout = '0s'", ["changed-timeout"]),
+        ("SET lock_timeout = DEFAULT", []),
+        ("RESET statement_timeout", []),
+        ("SET statement_timeout = 120000", []),
+        ("SET statement_timeout = '3h'", ["changed-timeout"]),
+        ("SET statement_timeout = '1 fortnight'", ["changed-timeout"]),
+        ("SELECT set_config('lock_timeout', '5s', true)", []),
+        ("SELECT set_config('lock_timeout', current_user, true)", ["changed-timeout"]),
+        ("SET idle_in_transaction_session_timeout = '5min'", []),
+    ],
+)
+def test_limits_of_waiting(versions: Versions, statement: str, found: list[str]) -> None:
+    versions.add("0002", written(f'# why\nop.execute("{statement}")'))
+    assert names(versions) == found
+
+
+def test_builds_may_take_their_time_outside_a_transaction(versions: Versions) -> None:
+    body = "with op.get_context().autocommit_block():\n    # why\n    op.execute(\"SET {} = '3h'\")"
+    versions.add("0002", written(body.format("statement_timeout")))
+    assert names(versions) == []
+    versions.add("0002", written(body.format("lock_timeout")))
+    assert names(versions) == ["changed-timeout"]
+
+
+@pytest.mark.parametrize(
+    ("up", "back", "found"),
+    [
+        (ADD_VALUE, "pass", []),
+        ("op.add_enum_value('used', 'bad')", "pass", []),
+        ("op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))", "pass", []),
+        ("op.validate_constraint('c', 'item')", "pass", []),
+        ("op.bulk_insert(ITEM, [{'id': 3}])", "pass", ["empty-downgrade"]),
+        (f"{ADD_VALUE}\n{CREATE}", "pass", ["empty-downgrade"]),
+        ("op.drop_constraint('c', 'item')", "pass", ["empty-downgrade"]),
+        (CREATE, "raise RuntimeError('the rows are gone')", []),
+        (CREATE, "raise RuntimeError", ["empty-downgrade"]),
+        ("op.get_bind().scalar(sa.select(1))", "pass", ["needs-database"]),
+        ("op.get_bind().scalar(sa.select(1))\n" + CREATE, "pass", ["empty-downgrade", "needs-database"]),
+        ("op.get_bind().scalars(sa.select(1)); op.execute('DROP VIEW v') # why", "pass", ["empty-downgrade"]),
+        # Until release 2.0, it had to be acknowledged.
+        (ADD_VALUE, "# safe: empty-downgrade because PostgreSQL can't remove a value of an enum\npass", []),
+    ],
+)
+def test_what_needs_no_downgrade(versions: Versions, up: str, back: str, found: list[str]) -> None:
+    versions.add("0002", written(up, back))
+    assert set(found) <= set(names(versions)) <= {*found, "needs-database"}
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("op.execute(\"INSERT INTO box VALUES (1, 'a')\")  # why", []),
+        ("op.bulk_insert(ITEM, [{'id': 3}])", []),
+        ("op.execute('INSERT INTO box SELECT id FROM item')  # why", ["schema-and-data"]),
+        ("op.execute('INSERT INTO box VALUES ((SELECT max(id) FROM item))')  # why", ["schema-and-data"]),
+        ("op.execute('UPDATE box SET id = 1 WHERE id = 2')  # why", ["schema-and-data"]),
+    ],
+)
+def test_rows_that_the_file_lists(versions: Versions, body: str, found: list[str]) -> None:
+    versions.add("0002", written(f"op.add_column('item', sa.Column('a', sa.Text()))\n{body}"))
+    assert [name for name in names(versions) if name != "unrelated-changes"] == found
+    body = body.replace("box", "item")
+    versions.add("0002", written(f"op.execute('CREATE TEMP TABLE t AS SELECT 1')  # why\n{body}"))
+    assert names(versions) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ("{'a': 1}.items()", []),
+        ("enumerate(sorted(TABLES))", []),
+        ("rows", []),
+        ("zip(TABLES, rows)", []),
+        ("[]", ["row-by-row"]),
+        ("zip(TABLES, range(3))", ["row-by-row"]),
+        ("SQL", ["row-by-row"]),
+    ],
+)
+def test_loop_over_what_the_file_lists(versions: Versions, values: str, found: list[str]) -> None:
+    body = f"rows = [1, 2]\nfor each in {values}:\n    op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))"
+    versions.add("0002", written(body))
+    assert names(versions) == found
+
+
+# The lines of findings
+
+
+def test_operations_of_a_batch_are_found_at_their_own_lines(versions: Versions) -> None:
+    lines = [
+        "with op.batch_alter_table('item') as batch:",
+        "    batch.create_index('ix', ['sku'])",
+        "    batch.alter_column(",
+        "        'sku', existing_type=sa.String(3), type_=sa.Text()",
+        "    )",
+        "    batch.create_index('iy', ['sku'])",
+        "    batch.alter_column('id', existing_type=sa.Integer(), type_=sa.BigInteger())",
+        "    batch.drop_column('a')",
+    ]
+    versions.add("0002", written("\n".join(lines)))
+    created = "require-concurrent-index-creation"
+    found = [(28, created), (32, created), (33, "changing-column-type"), (34, "unacknowledged")]
+    assert versions.found("0002") == found
+
+
+def test_batch_that_copies_the_table_needs_a_database(versions: Versions) -> None:
+    body = "with op.batch_alter_table('item', recreate='always') as batch:\n    batch.drop_column('a')"
+    versions.add("0002", written(body))
+    assert names(versions) == ["needs-database"]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "op.drop_constraint(None, 'item', type_='unique')",
+        "op.drop_constraint(None, 'item', type_='foreignkey')",
+        "with op.batch_alter_table('item') as batch:\n        batch.drop_constraint(None, type_='check')",
+    ],
+)
+def test_constraint_without_a_name_is_a_mistake(versions: Versions, mistake: str) -> None:
+    versions.add("0002", written("", f"pass\n{mistake}".replace("        ", "    ")))
+    assert names(versions) == ["python-error"]
