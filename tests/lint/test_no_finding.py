@@ -1,6 +1,8 @@
 """What looks dangerous and is harmless: no finding, beside a form that is one; and the lines of findings."""
 
+import subprocess
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -8,6 +10,18 @@ from revision_files import Versions, written
 
 ADD_VALUE = "# why\nop.execute(\"ALTER TYPE used ADD VALUE 'bad'\")"
 CREATE, DROP, DROP_INDEX = "op.create_table('new')", "op.drop_table('box')", "op.drop_index('ix', '{}')"
+# Of another project, without a phase and without this library.
+OTHER = """revision = "{revision}"
+down_revision = {down}
+from alembic import op
+import sqlalchemy as sa
+
+def upgrade():
+{upgrade}
+
+def downgrade():
+    op.execute("SELECT 1")
+"""
 
 
 @pytest.fixture
@@ -199,3 +213,54 @@ def test_batch_that_copies_the_table_needs_a_database(versions: Versions) -> Non
 def test_constraint_without_a_name_is_a_mistake(versions: Versions, mistake: str) -> None:
     versions.add("0002", written("", f"pass\n{mistake}".replace("        ", "    ")))
     assert names(versions) == ["python-error"]
+
+
+# The rules of style
+
+
+def git(folder: Path, *arguments: str) -> None:
+    """Run git, as somebody."""
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder), *arguments]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def of_others(upgrade: str = "op.execute('SELECT 1')") -> str:
+    """A revision file of another project, without its ids."""
+    return OTHER.replace("{upgrade}", indent(upgrade, "    "))
+
+
+STYLE = ["meaningless-message", "missing-phase", "raw-sql-without-reason", "raw-sql-without-reason"]
+
+
+def test_style_begins_with_the_first_revision_of_this_library(versions: Versions) -> None:
+    versions.add("0001", of_others())
+    versions.add("0002", of_others("op.drop_column('item', 'a')"))
+    assert names(versions, "base:head") == ["unacknowledged"]
+    versions.add("0003", written(""))
+    versions.add("0004", of_others())
+    assert names(versions, ":0003") == ["unacknowledged"]
+    assert sorted(names(versions, "0003:")) == STYLE
+
+
+def test_style_of_branches(versions: Versions) -> None:
+    for revision in ("0001", "0002", "0003"):
+        versions.add(revision, of_others())
+    versions.add("0004", of_others()).write_text(of_others().replace("{revision}", "0004").replace("{down}", "'0001'"))
+    versions.add("0005", written("").replace("{down}", '"0002"'))
+    versions.path("0003").write_text(of_others().replace("{revision}", "0003").replace("{down}", "'0005'"))
+    versions.folder.joinpath("versions", "HEAD").unlink()
+    assert names(versions, "0004") == names(versions, "0002") == []
+    assert sorted(names(versions, "0003")) == STYLE
+
+
+def test_new_revisions_are_judged_in_full(versions: Versions) -> None:
+    versions.add("0001", of_others())
+    git(versions.folder, "init", "--initial-branch=main")
+    git(versions.folder, "add", "--all")
+    git(versions.folder, "commit", "--message=all")
+    assert names(versions, "base:head") == []  # git does not know what was there before
+    git(versions.folder, "commit", "--allow-empty", "--message=next")
+    assert names(versions, "base:head") == []
+    git(versions.folder, "switch", "--create=work")
+    versions.add("0002", of_others())
+    assert [finding.path.stem for finding in versions.lint("base:head")] == ["0002"] * len(STYLE)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial, reduce
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
@@ -21,12 +21,15 @@ from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules import CHECKS, RULES
 from safe_migrations.lint.squawk import run_squawk
 from safe_migrations.lint.statements import ANY, Types, types_after
+from safe_migrations.lint.style import revisions_with_style
 
 _SAFE = re.compile(r"#\s*safe:\s*(?P<rule>[\w-]*)(?P<reason>\s+because\s+\S.*)?")
 
 
 def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_version: int) -> list[Finding]:
     """The findings in revisions, and in the history as a whole.
+
+    The rules of style do not apply to revisions that are older than the project's use of this library.
 
     Args:
         script_directory: the history.
@@ -42,10 +45,14 @@ def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_
     findings: dict[Path, list[Finding]] = {revision.path: [*_in_revision(revision)] for revision in revisions}
     for finding in run_squawk(revisions, postgres_version):
         findings[finding.path].append(finding)
-    remaining = (
-        sorted(_unacknowledged(revision, _merged(findings[revision.path])), key=_place) for revision in revisions
-    )
-    return [*_in_history(script_directory), *chain.from_iterable(remaining)]
+    with_style = cache(partial(revisions_with_style, script_directory))
+    remaining = [
+        finding
+        for revision in revisions
+        for finding in sorted(_unacknowledged(revision, _merged(findings[revision.path])), key=_place)
+        if not finding.rule.is_style or revision.script.revision in with_style()
+    ]
+    return [*_in_history(script_directory), *remaining]
 
 
 def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[Script]:

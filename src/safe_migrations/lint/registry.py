@@ -21,21 +21,25 @@ class Rule:
         why: which lock the statement takes, and what it does to data and running code.
         instead: the safe code; prose only where there is no code.
         by_acknowledged: whether the revision's `acknowledged = "…"` acknowledges findings of this rule too.
+        is_style: whether the rule is about how a revision is written, not about what it does to data and running code.
     """
 
     name: str
     why: str
     instead: str
     by_acknowledged: bool = False
+    is_style: bool = False
 
 
 RULES: dict[str, Rule] = {}
 CHECKS: dict[str, Check] = {}
 
 
-def rule(name: str, *, why: str, instead: str, by_acknowledged: bool = False) -> Callable[[Check], Check]:
+def rule(
+    name: str, *, why: str, instead: str, by_acknowledged: bool = False, is_style: bool = False
+) -> Callable[[Check], Check]:
     """Register a rule, and, as a decorator, the function that checks it; the arguments are those of `Rule`."""
-    RULES[name] = Rule(name, why, instead, by_acknowledged)
+    RULES[name] = Rule(name, why, instead, by_acknowledged, is_style)
 
     def register(check: Check) -> Check:
         CHECKS[name] = check

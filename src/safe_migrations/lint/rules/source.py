@@ -47,6 +47,7 @@ def schema_and_data(revision: Revision) -> Iterator[Place]:
     "unrelated-changes",
     why="if one change fails or is reverted, so is the other, and one message can't describe both",
     instead="one revision for each change: pdm run alembic revision -m …",
+    is_style=True,
 )
 def unrelated_changes(revision: Revision) -> Iterator[Place]:
     """The first revision creates a whole schema."""
@@ -70,6 +71,7 @@ def unrelated_changes(revision: Revision) -> Iterator[Place]:
     instead="""\
 # Raw SQL: Alembic has no operation for extensions.
 op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")""",
+    is_style=True,
 )
 def raw_sql_without_reason(revision: Revision) -> Iterator[Place]:
     for node in revision.texts_executed():
@@ -102,6 +104,7 @@ def empty_downgrade(revision: Revision) -> Iterator[Place]:
     "meaningless-message",
     why="the history and deploy show this message, and it does not say what the revision does",
     instead='pdm run migrate-revision "add the stock number to items"  # or, by hand, the first line of the docstring',
+    is_style=True,
 )
 def meaningless_message(revision: Revision) -> Iterator[Place]:
     message = revision.script.doc.splitlines()[0].lower() if revision.script.doc else ""

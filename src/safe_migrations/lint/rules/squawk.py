@@ -52,6 +52,7 @@ rule(
     "ban-char-field",
     why="char(n) pads values with spaces, which count in some comparisons and are ignored in others",
     instead='sa.Column("sku", sa.Text(), nullable=False)',
+    is_style=True,
 )
 rule(
     "ban-create-domain-with-constraint",
@@ -109,6 +110,7 @@ rule(
     "prefer-timestamp-tz",
     why="timestamp drops the time zone: the same value is a different moment for a client in another zone",
     instead='sa.Column("sold_at", sa.DateTime(timezone=True))',
+    is_style=True,
 )
 rule(
     "renaming-column",

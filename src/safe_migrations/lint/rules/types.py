@@ -15,6 +15,7 @@ from safe_migrations.postgres.statements import pattern
     "json-type",
     why="json has no equality operator: DISTINCT, GROUP BY and UNION fail on the column",
     instead='sa.Column("payload", postgresql.JSONB())',
+    is_style=True,
 )
 def json_type(revision: Revision) -> Iterator[Place]:
     # "data JSON" in a list of columns, or "TYPE JSON"; not "CAST(data AS JSON)"
