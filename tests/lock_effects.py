@@ -76,7 +76,9 @@ async def run(url):
 
 
 if context.is_offline_mode():
-    run_migrations(url="postgresql://", as_sql=True)
+    context.configure(url="postgresql://", as_sql=True)
+    with context.begin_transaction():
+        context.run_migrations()
 else:
     run_async(run(context.config.attributes["url"]))
 """

@@ -60,14 +60,15 @@ _LONGEST_WAIT = text("""
 """)
 
 
-def run_migrations(**options: Any) -> None:
+def run_migrations(connection: Connection, **options: Any) -> None:
     """Let Alembic run the command.
 
     Args:
+        connection: which runs it.
         options: what `context.configure` takes.
     """
-    context.configure(**options)
-    with several_statements(options["connection"]), context.begin_transaction():
+    context.configure(connection=connection, **options)
+    with several_statements(connection), context.begin_transaction():
         context.run_migrations()
 
 
