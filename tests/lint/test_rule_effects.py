@@ -788,6 +788,17 @@ def test_missing_type(empty: Bench, history: History) -> None:
     assert empty.schema() == once
 
 
+def test_unseen_statement(bench: Bench, history: History) -> None:
+    """The rows of a query say what is dropped; no text of the revision names the table.
+
+    A name in the revision is seen.
+    """
+    query = "SELECT 'DROP TABLE ' || relname FROM pg_class WHERE relname = 'orders'"
+    history.add("a", f'for row in op.get_bind().exec_driver_sql("{query}").all():\n    op.execute(row[0])')
+    history.upgrade()
+    assert bench.run("SELECT to_regclass('orders') IS NULL") == [(True,)]
+
+
 def test_python_error(empty: Bench, history: History) -> None:
     """With a database it fails as well (AttributeError).
 

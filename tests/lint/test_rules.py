@@ -583,6 +583,13 @@ CASES = [
         "op.get_bind().execute(sa.select(1)).scalar_one()  «",
         "op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))",
     ),
+    case(
+        "unseen-statement",
+        "# safe: needs-database because it is shown\n# safe: row-by-row because it is shown\n"
+        "for row in op.get_bind().execute(sa.select(1)):\n"
+        "    # why\n    op.execute(row.statement)  «",
+        "",
+    ),
     case("python-error", "op.add_colum('item', sa.Column('a', sa.Text()))  «", "op.get_context()"),
     case(
         "ban-drop-database",

@@ -40,8 +40,9 @@ def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_
         NotInstalledError: squawk is not installed.
         HistoryError: git can't read the repository.
     """
-    types_before = _types(script_directory)
-    revisions = [Revision(script, partial(types_before, script.revision)) for script in scripts]
+    revisions: list[Revision] = []
+    types_before = _types(script_directory, revisions)
+    revisions += (Revision(script, partial(types_before, script.revision)) for script in scripts)
     findings: dict[Path, list[Finding]] = {revision.path: [*_in_revision(revision)] for revision in revisions}
     for finding in run_squawk(revisions, postgres_version):
         findings[finding.path].append(finding)
@@ -82,8 +83,7 @@ def _in_revision(revision: Revision) -> Iterator[Finding]:
     for name, check in CHECKS.items():
         yield from (Finding(revision.path, line, RULES[name], what) for line, what in check(revision))
     for problem in revision.problems:
-        name = "python-error" if problem.is_mistake else "needs-database"
-        yield Finding(revision.path, problem.line, RULES[name], problem.reason)
+        yield Finding(revision.path, problem.line, RULES[problem.rule], problem.reason)
 
 
 def _in_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
@@ -94,17 +94,18 @@ def _in_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
         yield Finding(edited.path, edited.line, rule, what, edited.difference.rstrip())
 
 
-def _types(script_directory: ScriptDirectory) -> Callable[[str], Types]:
-    """A function that returns the types that exist before a revision; its first call reads the history."""
+def _types(script_directory: ScriptDirectory, revisions: Iterable[Revision]) -> Callable[[str], Types]:
+    """A function that returns the types that exist before a revision; its first call reads the rest of the history."""
 
     @cache
     def by_revision() -> dict[str, Types]:
         types: Types = {}
         before = {}
+        runs = {revision.script.revision: (revision.upgrade, revision.upgrade_problems) for revision in revisions}
         for script in reversed(list(script_directory.walk_revisions())):
             before[script.revision] = types
-            statements, problem = run_offline(script, "upgrade")
-            types = reduce(types_after, statements, types | ({ANY: ""} if problem else {}))
+            statements, problems = runs.get(script.revision) or run_offline(script, "upgrade")
+            types = reduce(types_after, statements, types | ({ANY: ""} if problems else {}))
         return before
 
     return lambda revision: by_revision()[revision]

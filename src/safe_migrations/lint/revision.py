@@ -35,17 +35,26 @@ class Revision:
         self.tree = ast.parse(self.text)
         tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
         self.comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
-        self.upgrade, problem = run_offline(script, "upgrade")
-        self.downgrade, problem_back = run_offline(script, "downgrade")
+        self.upgrade, self.upgrade_problems = run_offline(script, "upgrade")
+        self.downgrade, problems = run_offline(script, "downgrade")
         # A downgrade that only raises counts as empty, which is a finding of its own.
-        problems = (problem, None if self.is_empty("downgrade") else problem_back)
-        self.problems = [problem for problem in problems if problem is not None]
+        self.problems = [*self.upgrade_problems, *([] if self.is_empty("downgrade") else problems)]
 
     @cached_property
     def created(self) -> set[str]:
         """The tables and materialized views that its upgrade creates, which no code uses yet."""
-        matches = (CREATED.match(statement.plain) for statement in self.upgrade)
-        return {bare(match[1]) for match in matches if match}
+        matches = ((statement.branch, CREATED.match(statement.plain)) for statement in self.upgrade)
+        return {bare(match[1]) for branch, match in matches if match and self._only_in(branch, bare(match[1]))}
+
+    def _only_in(self, branch: tuple[int, ...], table: str) -> bool:
+        """Whether a table that a branch creates is used there only: outside, it may have been there before."""
+        users = (statement for statement in self.upgrade if table.rpartition(".")[2] in statement.sql)
+        return not branch or all(statement.branch[: len(branch)] == branch for statement in users)
+
+    def is_new(self, statement: Statement) -> bool:
+        """Whether a statement does not create a table that may have been there before."""
+        match = CREATED.match(statement.plain)
+        return match is None or bare(match[1]) in self.created
 
     @cached_property
     def asked(self) -> tuple[int, str] | None:

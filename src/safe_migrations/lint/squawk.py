@@ -87,11 +87,11 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
         folder.joinpath(".squawk.toml").touch()
         files = {str(folder / f"{number}.sql"): revision for number, revision in enumerate(revisions)}
         for file, revision in files.items():
-            Path(file).write_text("".join(map(_as_sql, revision.upgrade)), encoding="utf-8")
+            Path(file).write_text("".join(_texts(revision)), encoding="utf-8")
         reports = _call(folder, list(files), postgres_version) if files else []
     for file, revision in files.items():
-        lines = "".join(map(_as_sql, revision.upgrade)).split("\n")
-        ends = list(accumulate(_as_sql(statement).count("\n") for statement in revision.upgrade))
+        lines = "".join(_texts(revision)).split("\n")
+        ends = list(accumulate(text.count("\n") for text in _texts(revision)))
         own = [report for report in reports if report["file"] == file]
         here = [(revision.upgrade[bisect_right(ends, report["line"])], report) for report in own]
         first = {(id(statement), report["rule_name"]): (statement, report) for statement, report in reversed(here)}
@@ -112,9 +112,13 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
             yield Finding(revision.path, statement.line, _rule_of(report), what)
 
 
-def _as_sql(statement: Statement) -> str:
-    """On lines of its own, with the semicolon on another one, because the last line may end with a comment."""
-    return statement.sql.replace("squawk-ignore", "squawk ignore") + "\n;\n"
+def _texts(revision: Revision) -> list[str]:
+    """The statements, with the semicolon on a line of its own, because the last line may end with a comment.
+
+    squawk takes a table that it sees created for a new one.
+    """
+    texts = (statement.sql if revision.is_new(statement) else "" for statement in revision.upgrade)
+    return [text.replace("squawk-ignore", "squawk ignore") + "\n;\n" for text in texts]
 
 
 def _rule_of(report: dict[str, Any]) -> Rule:

@@ -60,6 +60,7 @@ class Statement:
         line: of the revision's file, from 1; 0 for the transaction around it.
         operation: what the revision called; None for SQL that it executes without an operation.
         transaction: the number of its transaction in the revision; None outside.
+        branch: the branches that it is in, of those that only a database would let the revision take.
     """
 
     sql: str
@@ -67,6 +68,7 @@ class Statement:
     line: int
     operation: MigrateOperation | None
     transaction: int | None
+    branch: tuple[int, ...] = ()
 
     @property
     def is_own(self) -> bool:

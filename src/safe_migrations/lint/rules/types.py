@@ -66,7 +66,7 @@ def duplicate_type(revision: Revision) -> Iterator[Place]:
     created = [(statement, match[1]) for statement in revision.upgrade if (match := CREATE_TYPE.match(statement.plain))]
     left = _left_types(revision) if created else set()
     for statement, name in created:
-        if bare(name) in revision.types_at(statement):
+        if bare(name) in revision.types_at(statement) and not statement.branch:
             yield statement.line, bare(name)
         elif bare(name) in left:
             yield statement.line, f"downgrade() leaves {bare(name)}"
