@@ -145,7 +145,7 @@ def test_what_needs_no_downgrade(versions: Versions, up: str, back: str, found: 
     [
         ("op.execute(\"INSERT INTO box VALUES (1, 'a')\")  # why", []),
         ("op.bulk_insert(ITEM, [{'id': 3}])", []),
-        ("op.execute('INSERT INTO box SELECT id FROM item')  # why", ["schema-and-data"]),
+        ("op.execute('INSERT INTO box SELECT id FROM item')  # why", ["schema-and-data", "unbounded-change"]),
         ("op.execute('INSERT INTO box VALUES ((SELECT max(id) FROM item))')  # why", ["schema-and-data"]),
         ("op.execute('UPDATE box SET id = 1 WHERE id = 2')  # why", ["schema-and-data"]),
     ],
@@ -155,7 +155,7 @@ def test_rows_that_the_file_lists(versions: Versions, body: str, found: list[str
     assert [name for name in names(versions) if name != "unrelated-changes"] == found
     body = body.replace("box", "item")
     versions.add("0002", written(f"op.execute('CREATE TEMP TABLE t AS SELECT 1')  # why\n{body}"))
-    assert names(versions) == []
+    assert names(versions) == [name for name in found if name != "schema-and-data"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from safe_migrations.lint.rules import RULES
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.upgrade.phases import up_to_contract
-from support import NewDatabase, at
+from support import NewDatabase, NewRole, at
 
 ACCESS_EXCLUSIVE = "AccessExclusiveLock"
 SHARE_UPDATE_EXCLUSIVE = "ShareUpdateExclusiveLock"  # goes together with reading and writing
@@ -786,6 +786,67 @@ def test_missing_type(empty: Bench, history: History) -> None:
     history.downgrade("a")
     history.upgrade()
     assert empty.schema() == once
+
+
+def test_unbounded_change(bench: Bench) -> None:
+    """Another writer waits for each of the rows until the commit; rows that a list does not name are free."""
+    one = "UPDATE item SET price = 2 WHERE id = 100"
+    with bench.open("UPDATE item SET price = 3 WHERE sku IS NOT NULL"):
+        assert bench.stops(one)
+    with bench.open("UPDATE item SET price = 3 WHERE id IN (1, 2)"):
+        assert not bench.stops(one)
+
+
+def test_disabled_trigger(bench: Bench) -> None:
+    """Writers wait until the commit, and a row that violates a foreign key is accepted."""
+    bench.run("ALTER TABLE orders ADD FOREIGN KEY (item_id) REFERENCES item")
+    wrong = "INSERT INTO orders (item_id) VALUES (7000)"
+    assert bench.effect("ALTER TABLE orders DISABLE TRIGGER ALL", table="orders") == SHORT_LOCK_OF_WRITERS
+    assert bench.session().error(wrong) == "ForeignKeyViolationError"
+    assert bench.session().error("ALTER TABLE orders DISABLE TRIGGER ALL", wrong) is None
+
+
+def test_restricted_access(bench: Bench, new_role: NewRole) -> None:
+    """With row-level security and no policy, the running code sees no row; with a policy, it sees the rows again."""
+    role = new_role("LOGIN", "secret")
+    bench.run(f'GRANT SELECT ON item TO "{role}"', f'GRANT USAGE ON SCHEMA public TO "{role}"')
+    secure, code = (
+        "ALTER TABLE item ENABLE ROW LEVEL SECURITY",
+        (f'SET LOCAL ROLE "{role}"', "SELECT count(*) FROM item"),
+    )
+    for before, seen in (((), 100), ((secure,), 0), (("CREATE POLICY p ON item USING (true)", secure), 100)):
+        session = bench.session()
+        assert session.run(*before, *code) == [(seen,)]
+        session.rollback()
+    bench.run(f'DROP OWNED BY "{role}"')
+
+
+def test_uncommitted_enum_value(bench: Bench) -> None:
+    """The default that names the new value is refused in its transaction (55P04); after the commit it is accepted."""
+    bench.run("CREATE TYPE mood AS ENUM ('good')", "ALTER TABLE item ADD COLUMN mood mood")
+    add, use = "ALTER TYPE mood ADD VALUE 'best'", "ALTER TABLE item ALTER mood SET DEFAULT 'best'"
+    assert bench.session().error(add, use) == "UnsafeNewEnumValueUsageError"
+    bench.run(add)
+    assert bench.session().error(use) is None
+
+
+def test_domain_scan(bench: Bench) -> None:
+    """SHARE on each table with a column of the domain while all rows are read: writers wait.
+
+    A CHECK of the column that is not valid reads no row.
+    """
+    bench.run("CREATE DOMAIN d AS text", "ALTER TABLE item ALTER sku TYPE d")
+    assert bench.effect("ALTER DOMAIN d SET NOT NULL") == Effect("ShareLock", frozenset({WRITERS}), scans=True)
+    assert bench.effect("ALTER TABLE item ADD CONSTRAINT c CHECK (sku IS NOT NULL) NOT VALID") == SHORT_LOCK
+
+
+def test_unknown_command(bench: Bench) -> None:
+    """A rule instead of a DELETE: the rows of the running code remain, without an error.
+
+    Of a command that the page on commands and locks has, its effect is known (test_locks_page).
+    """
+    with bench.open("CREATE RULE keep AS ON DELETE TO item DO INSTEAD NOTHING") as session:
+        assert session.run("DELETE FROM item WHERE id = 1", "SELECT count(*) FROM item") == [(100,)]
 
 
 def test_unseen_statement(bench: Bench, history: History) -> None:

@@ -245,7 +245,7 @@ CASES = [
     case(
         "update-without-where",
         "# why\nop.execute('WITH gone AS (DELETE FROM item RETURNING *) SELECT id FROM gone WHERE id > 3')  «",
-        "# why\nop.execute('DELETE FROM item WHERE id IN (SELECT id FROM box)')",
+        "# why\nop.execute('DELETE FROM item WHERE id IN (SELECT id FROM box LIMIT 9)')",
     ),
     case(
         "update-without-where",
@@ -262,9 +262,39 @@ CASES = [
         for unsafe, safe in [
             ("'DELETE FROM item WHERE 1=1'", "'DELETE FROM item WHERE 1 = 1 AND id = 3'"),
             ("'DELETE FROM item WHERE (true)'", "'DELETE FROM item WHERE (true) AND id = 3'"),
-            ("'DELETE FROM item WHERE id = id RETURNING id'", "'DELETE FROM item WHERE id = id_of_box'"),
+            ("'DELETE FROM item WHERE id = id RETURNING id'", "'DELETE FROM item WHERE id = id_of_box AND id = 3'"),
             ("sa.delete(ITEM).where(sa.true())", "sa.delete(ITEM).where(ITEM.c.id == 3, sa.true())"),
             ("sa.delete(ITEM).where(sa.text('1 = 1'))", "sa.delete(ITEM).where(ITEM.c.sku == '')"),
+        ]
+    ),
+    *(
+        case("unbounded-change", f'op.execute("{unsafe}")  # why  «', f'op.execute("{safe}")  # why')
+        for unsafe, safe in [
+            ("UPDATE item SET sku = '' WHERE sku IS NULL", "UPDATE item SET sku = '' WHERE id = 3 AND sku IS NULL"),
+            ("DELETE FROM item WHERE id > 5", "DELETE FROM item WHERE id > 5 AND id <= 9"),
+            ("DELETE FROM item WHERE id NOT IN (1, 2)", "DELETE FROM item WHERE id IN (1, 2) AND sku <> ''"),
+            ("DELETE FROM item WHERE id = 3 OR sku IS NULL", "DELETE FROM item WHERE (id = 3 OR id = 4) AND ok"),
+            ("DELETE FROM item WHERE 1 = 1 AND sku IS NULL", "DELETE FROM item WHERE sku = CAST('b' AS text)"),
+            (
+                "UPDATE item SET sku = (SELECT sku FROM box WHERE id = 3) WHERE sku IS NULL",
+                "UPDATE item SET sku = '' WHERE id IN (SELECT id FROM item WHERE sku IS NULL LIMIT 9)",
+            ),
+            (
+                "UPDATE item SET sku = box.sku FROM box WHERE item.box_id = box.id",
+                "UPDATE item SET sku = box.sku FROM box WHERE item.box_id = box.id AND box.id = ANY(ARRAY[1, 2])",
+            ),
+            (
+                "WITH gone AS (DELETE FROM item WHERE sku IS NULL RETURNING id) SELECT id FROM gone LIMIT 3",
+                "SELECT id FROM item WHERE sku IS NULL FOR UPDATE",
+            ),
+            (
+                "INSERT INTO item (sku) SELECT sku FROM box",
+                "INSERT INTO item (sku) SELECT 'a' WHERE NOT EXISTS (SELECT 1 FROM item WHERE sku = 'a')",
+            ),
+            (
+                "MERGE INTO item USING box ON item.id = box.id WHEN MATCHED THEN UPDATE SET sku = 'x'",
+                "MERGE INTO item USING (VALUES (1)) AS v (id) ON item.id = v.id WHEN MATCHED THEN UPDATE SET sku = 'x'",
+            ),
         ]
     ),
     case(
@@ -351,6 +381,69 @@ CASES = [
         "op.add_column('item', sa.Column('a', sa.Text()))\nop.create_index_concurrently('ix', 'item', ['sku'])  «",
         "op.create_index_concurrently('ix', 'item', ['sku'])\nop.create_index_concurrently('ix2', 'item', ['id'])",
     ),
+    # what commands do beyond locks
+    *(
+        case("disabled-trigger", f"op.execute('{unsafe}')  # why  «", f"op.execute('{safe}')  # why")
+        for unsafe, safe in [
+            ("ALTER TABLE item DISABLE TRIGGER ALL", "ALTER TABLE item ENABLE TRIGGER ALL"),
+            ("ALTER TABLE ONLY item DISABLE RULE r", "ALTER TABLE item ENABLE ALWAYS TRIGGER t"),
+            ("ALTER TABLE item ENABLE REPLICA TRIGGER t", "ALTER TABLE item ALTER CONSTRAINT c DEFERRABLE"),
+            ("SET LOCAL session_replication_role = replica", "SET CONSTRAINTS ALL DEFERRED"),
+        ]
+    ),
+    *(
+        case("restricted-access", f"op.execute('{unsafe}')  # why  «", f"op.execute('{safe}')  # why")
+        for unsafe, safe in [
+            ("ALTER TABLE item ENABLE ROW LEVEL SECURITY", "ALTER TABLE item DISABLE ROW LEVEL SECURITY"),
+            ("ALTER TABLE item FORCE ROW LEVEL SECURITY", "ALTER TABLE item NO FORCE ROW LEVEL SECURITY"),
+            ("DROP POLICY IF EXISTS p ON item", "CREATE POLICY p ON item USING (true)"),
+            ("CREATE POLICY p ON item AS RESTRICTIVE USING (id > 3)", "GRANT SELECT ON item TO PUBLIC"),
+            ("REVOKE ALL ON item FROM app", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        ]
+    ),
+    case(
+        "restricted-access",
+        "# why\nop.execute('ALTER TABLE item OWNER TO app')  «",
+        "op.create_table('new', sa.Column('id', sa.Text()))\n"
+        "# why\nop.execute('ALTER TABLE new ENABLE ROW LEVEL SECURITY')",
+    ),
+    case(
+        "uncommitted-enum-value",
+        "op.add_enum_value('mood', 'best')\nop.alter_column('item', 'mood', server_default='best')  «",
+        "op.add_enum_value('mood', 'best')\nop.alter_column('item', 'mood', server_default='good')",
+    ),
+    case(
+        "uncommitted-enum-value",
+        "# why\nop.execute(\"ALTER TYPE mood ADD VALUE IF NOT EXISTS 'best' AFTER 'good'\")\n"
+        "# why\nop.execute(\"ALTER TABLE item ALTER mood SET DEFAULT 'best'::mood\")  «",
+        "with op.get_context().autocommit_block():\n    # why\n"
+        "    op.execute(\"ALTER TYPE mood ADD VALUE 'best'\")\n"
+        "# why\nop.execute(\"ALTER TABLE item ALTER mood SET DEFAULT 'best'\")",
+    ),
+    case(
+        "domain-scan",
+        "# why\nop.execute('ALTER DOMAIN sku SET NOT NULL')  «",
+        "# why\nop.execute('ALTER DOMAIN sku DROP NOT NULL')",
+    ),
+    case(
+        "constraint-missing-not-valid",
+        "# why\nop.execute('ALTER TABLE item ADD COLUMN a int CHECK (a > 0)')  «",
+        "# why\nop.execute('ALTER TABLE item ADD CONSTRAINT c CHECK (a > 0) NOT VALID')",
+    ),
+    *(
+        case("unknown-command", f"op.execute('{unsafe}')  # why  «", f"op.execute('{safe}')  # why")
+        for unsafe, safe in [
+            ("CREATE EVENT TRIGGER x ON ddl_command_start EXECUTE FUNCTION f()", "CREATE SCHEMA x"),
+            ("ALTER TABLE item ADD COLUMN a int, OF item_type", "ALTER TABLE item ADD a int, DROP CONSTRAINT c"),
+            ("ALTER TABLE item DROP CONSTRAINT c CASCADE", "ALTER TABLE item REPLICA IDENTITY FULL"),
+            ("CREATE CAST (text AS int) WITH INOUT AS IMPLICIT", "CREATE EXTENSION pg_trgm"),
+            ("CREATE RULE r AS ON DELETE TO item DO INSTEAD NOTHING", "CREATE VIEW v AS SELECT id FROM item"),
+            ("ALTER SYSTEM SET work_mem = 3", "COMMENT ON COLUMN item.id IS NULL"),
+            ("CALL work()", "SELECT setval(3, 4)"),
+            ("SELECT own(3)", "SELECT lower(sku) FROM item"),
+            ("COPY item FROM STDIN", "ANALYZE item"),
+        ]
+    ),
     # what the running code needs, and what is lost
     Case(
         "unacknowledged",
@@ -392,6 +485,9 @@ CASES = [
             ("op.create_check_constraint('c', 'item', 'sku IS NOT NULL', postgresql_not_valid=True)", {}),
             ("op.drop_enum('mood')", {}),
             ("op.execute('DROP VIEW v')  # why", {}),
+            ("op.execute('DROP TRIGGER t ON item')  # why", {}),
+            ("op.execute('ALTER FUNCTION f(int) RENAME TO g')  # why", {}),
+            ("op.execute('ALTER TABLE item ALTER id SET GENERATED ALWAYS')  # why", {}),
             ("op.execute('ALTER TABLE item SET SCHEMA other')  # why", {}),
             ("op.execute(\"ALTER TYPE mood RENAME VALUE 'bad' TO 'worse'\")  # why", {}),
         ]

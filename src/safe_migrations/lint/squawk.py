@@ -102,6 +102,12 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
                     continue
                 case "changing-column-type" if _keeps_rows(statement):
                     continue
+                case "ban-alter-domain-with-add-constraint" if statement.plain.upper().endswith(" NOT VALID"):
+                    continue
+                case name if name == _GENERAL and statement.plain.upper().endswith(" NOT ENFORCED"):
+                    continue
+                case name if name == REWRITING and statement.plain.upper().endswith(" VIRTUAL"):
+                    continue
                 case name if name == REWRITING and _has_steady_default(statement):
                     continue
                 case "require-concurrent-index-deletion" if _is_locked_anyway(statement, revision):

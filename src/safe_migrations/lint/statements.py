@@ -49,6 +49,15 @@ _ONLINE = pattern(r"(?:CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:.*? )?ON (?:ONLY
 _EMPTIES = pattern(r"(?:DROP TABLE|TRUNCATE(?: TABLE)?) (?:IF EXISTS )?(?:ONLY )?<names>")
 _DROPS_MORE = pattern(r"(?:DROP (?:SCHEMA|TYPE|DOMAIN|EXTENSION)\b.* CASCADE$|DROP (?:OWNED|DATABASE)\b.*)")
 
+# Conditions, without the contents of literals.
+_VALUE = r"(?:-?\d|'|\$|:\w|%\(|ARRAY\b|CAST\b|NULL\b|ANY *(?:= 0|:))"
+_CONSTANT = re.compile(rf"(?<![<>!=])= *{_VALUE}|\bBETWEEN\b|\b(?:IN|EXISTS) *= 0", re.IGNORECASE)
+_ABOVE, _BELOW = re.compile(rf">=? *{_VALUE}"), re.compile(rf"<=? *{_VALUE}")
+_LIMIT = re.compile(r"\b(?:LIMIT (?!ALL\b)|FETCH (?:FIRST|NEXT)\b)", re.IGNORECASE)
+_SAME = re.compile(r"(?<![\w.'])(\d+|'\.*') ?= ?\1(?![\w'])")  # such as 1 = 1
+_LIST, _NOT = (re.compile(rf"\b{word}\s*$", re.IGNORECASE) for word in ("(?:IN|ANY)", "NOT(?: IN| EXISTS)?"))
+_SUBQUERY = re.compile(r"\s*(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -109,11 +118,25 @@ def names_in(names: str) -> set[str]:
 
 
 def levels(plain: str) -> Iterator[str]:
-    """The text in each pair of parentheses, and at last outside, without nested parentheses."""
+    """The text in each pair of parentheses, and at last outside; `= 0` stands for nested ones that select few rows."""
     while inner := re.search(r"\(([^()]*)\)", plain):
         yield inner[1]
-        plain = f"{plain[: inner.start()]} {plain[inner.end() :]}"
+        before = plain[: inner.start()]
+        listed = _LIST.search(before) and not _SUBQUERY.match(inner[1])
+        bounded = not _NOT.search(before) and (listed or is_bounded(inner[1]))
+        plain = f"{before} {'= 0' if bounded else ''} {plain[inner.end() :]}"
     yield plain
+
+
+def is_bounded(condition: str) -> bool:
+    """Whether a condition, or a query, selects rows by constants or by a limit, so that they may be few."""
+    if _LIMIT.search(condition):
+        return True
+    _, where, tail = condition.rpartition(" WHERE ")
+    if not where and _SUBQUERY.match(condition):
+        return condition.lstrip().upper().startswith("VALUES")
+    alternatives = re.split(r" OR ", _SAME.sub("", tail), flags=re.IGNORECASE)
+    return all(_CONSTANT.search(part) or (_ABOVE.search(part) and _BELOW.search(part)) for part in alternatives)
 
 
 def altered(statements: Iterable[Statement], created: set[str]) -> Iterator[tuple[Statement, str, str]]:

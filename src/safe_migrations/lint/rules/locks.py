@@ -11,10 +11,12 @@ from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.statements import (
     ALTER_TABLE,
     DROP_TABLE,
+    READ,
     Statement,
     altered,
     bare,
     blocked_tables,
+    is_bounded,
     levels,
     names_in,
 )
@@ -44,6 +46,22 @@ def rewriting_column(revision: Revision) -> Iterator[Place]:
 
 
 @rule(
+    "constraint-missing-not-valid",
+    why="checks every row while blocking writes, and for a check constraint reads too",
+    instead="""\
+op.create_check_constraint(op.f("ck_item_price"), "item", "price > 0", postgresql_not_valid=True)
+# in a second revision
+op.validate_constraint("ck_item_price", "item")""",
+)
+def column_with_check(revision: Revision) -> Iterator[Place]:
+    """A check of a column that is added; squawk finds one that is added by itself."""
+    column = pattern(r"ADD (?:COLUMN )?(?:IF NOT EXISTS )?(?!CONSTRAINT\b)<name> .*\bCHECK ?\(")
+    for statement, table, action in altered(revision.upgrade, revision.created):
+        if column.match(action):
+            yield statement.line, table
+
+
+@rule(
     "table-rewrite",
     why="rewrites every row and index while holding ACCESS EXCLUSIVE, blocking reads and writes",
     instead="""\
@@ -64,8 +82,12 @@ def table_rewrite(revision: Revision) -> Iterator[Place]:
         match = whole.match(statement.plain)
         if match and bare(match[1] or "") not in revision.created:
             yield statement.line, bare(match[1] or "")
+    moved = pattern(r"ALTER (?:INDEX|MATERIALIZED VIEW) (?:IF EXISTS )?(<name>) .*\bSET (?:TABLESPACE|ACCESS METHOD)\b")
+    for statement in revision.upgrade:
+        if (match := moved.match(statement.plain)) and bare(match[1]) not in revision.created:
+            yield statement.line, bare(match[1])
     for statement, table, action in altered(revision.upgrade, revision.created):
-        if re.search(r"\bSET (?:(?:UN)?LOGGED|TABLESPACE|ACCESS METHOD)\b", action, re.IGNORECASE):
+        if re.search(r"\bSET (?:(?:UN)?LOGGED|TABLESPACE|ACCESS METHOD|EXPRESSION)\b", action, re.IGNORECASE):
             yield statement.line, table
 
 
@@ -83,7 +105,10 @@ op.execute("ALTER TABLE item ATTACH PARTITION item_2020 FOR VALUES FROM (0) TO (
 )
 def attaching_partition(revision: Revision) -> Iterator[Place]:
     attached, empty_or_checked = pattern(r"ATTACH PARTITION (<name>)"), set(revision.created)
+    made = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?<name> PARTITION OF (<name>)")
     for statement in revision.upgrade:
+        if (match := made.match(statement.plain)) and bare(match[1]) not in revision.created:
+            yield statement.line, f"the default partition of {bare(match[1])}"
         match = ALTER_TABLE.match(statement.plain)
         if match and match[2].upper().startswith("VALIDATE CONSTRAINT "):
             empty_or_checked.add(bare(match[1]))
@@ -112,14 +137,26 @@ def explicit_lock(revision: Revision) -> Iterator[Place]:
     instead="a backfill in batches: safe-migrations backfill NAME; or a WHERE clause that matches few rows",
 )
 def update_without_where(revision: Revision) -> Iterator[Place]:
-    verb = pattern(r"\b(?:UPDATE (?:ONLY )?(?=.* SET )|DELETE FROM (?:ONLY )?)(<name>)")
-    true = r"(?:TRUE|(?P<side>[\w.']+) ?= ?(?P=side))"  # another way to write "every row"
-    where, in_parentheses = pattern(rf"\bWHERE (?! ?{true} *(?:RETURNING\b|$))"), pattern(rf"\( ?({true}) ?\)")
     for statement in chain(revision.upgrade, revision.downgrade):
-        for level in levels(in_parentheses.sub(r"\1", statement.data)):
-            match = verb.search(level)
-            if match and bare(match[1]) not in revision.created and not where.search(level, match.end()):
-                yield statement.line, bare(match[1])
+        for table, condition in _changes(statement):
+            if table not in revision.created and not condition:
+                yield statement.line, table
+
+
+@rule(
+    "unbounded-change",
+    why="no constant, list or LIMIT selects the rows, so it may change all of them: locks them until the commit, "
+    "bloats the table, and replicas lag",
+    instead="""\
+# a backfill in batches: safe-migrations backfill NAME; or, for a few rows, their keys
+op.execute(sa.update(item).where(item.c.id.in_([3, 4])).values(sku=""))""",
+)
+def unbounded_change(revision: Revision) -> Iterator[Place]:
+    for statement in revision.upgrade:
+        copies = _copies(statement, revision.created)
+        for table, condition in chain(_changes(statement), copies):
+            if table not in revision.created and condition and not is_bounded(condition):
+                yield statement.line, table
 
 
 @rule(
@@ -249,3 +286,27 @@ def _seconds(statement: Statement, name: str) -> float:
     value = re.search(rf"{name}'?\s*(?:=|TO|,)\s*'?(\d+)\s*([a-z]*)\s*(?:'|;|,|$)", statement.sql, re.IGNORECASE)
     unit = UNITS.get(value[2] or "ms") if value else None
     return int(value[1]) * unit if value and unit and int(value[1]) else inf
+
+
+def _changes(statement: Statement) -> Iterator[tuple[str, str]]:
+    """The tables whose rows an UPDATE or a DELETE changes, each with its condition; without one for every row."""
+    verb = pattern(r"\b(?:UPDATE (?:ONLY )?(?=.* SET )|DELETE FROM (?:ONLY )?)(<name>)")
+    true = r"(?:TRUE|(?P<side>[\w.']+) ?= ?(?P=side))"  # another way to write "every row"
+    where, in_parentheses = (
+        pattern(rf"\bWHERE (?! ?{true} *(?:RETURNING\b|$))(?P<condition>.*)"),
+        pattern(rf"\( ?({true}) ?\)"),
+    )
+    for level in levels(in_parentheses.sub(r"\1", statement.data)):
+        if match := verb.search(level):
+            condition = where.search(level, match.end())
+            yield bare(match[1]), condition["condition"] if condition else ""
+
+
+def _copies(statement: Statement, created: set[str]) -> Iterator[tuple[str, str]]:
+    """The tables that a statement writes from other tables' rows, each with what selects these rows."""
+    inserted = pattern(r"\bINSERT INTO (<name>).*( SELECT .* FROM (<name>).*)")
+    merged = pattern(r"\bMERGE INTO (?:ONLY )?(<name>).* USING (.*?) WHEN ")
+    read = set(map(bare, READ.findall(statement.data))) - created  # tables, not functions
+    for level in levels(statement.data):
+        if ((match := inserted.search(level)) and bare(match[3]) in read) or (match := merged.search(level)):
+            yield bare(match[1]), match[2]

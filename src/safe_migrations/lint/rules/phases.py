@@ -13,15 +13,17 @@ from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 _NEEDED = {
     "DROP COLUMN": DROP_COLUMN,
     "RENAME": pattern(r"RENAME (?!CONSTRAINT\b)"),
-    "SET NOT NULL": pattern(r"\bSET NOT NULL\b"),
+    "SET NOT NULL": pattern(r"\bSET NOT NULL\b|\bADD (?:CONSTRAINT <name> )?NOT NULL <name>"),
+    "SET GENERATED ALWAYS": pattern(r"\bSET GENERATED ALWAYS\b"),
     "CHECK of NOT NULL": pattern(r"\bCHECK \(+<name> IS NOT NULL\)"),
     "DROP DEFAULT": pattern(r"\bDROP (?:DEFAULT|IDENTITY|EXPRESSION)\b"),
     "SET SCHEMA": pattern(r"\bSET SCHEMA\b"),
 }
 _GONE = pattern(
-    r"(DROP (?:TABLE|(?:MATERIALIZED )?VIEW|FUNCTION|PROCEDURE|SEQUENCE|SCHEMA|DOMAIN|TYPE)|TRUNCATE(?: TABLE)?|"
-    r"ALTER (?:TYPE|(?:MATERIALIZED )?VIEW|SEQUENCE|FUNCTION)(?= <name> (?:RENAME|SET SCHEMA)))"
-    r" (?:IF EXISTS )?(?:ONLY )?<names>"
+    r"(DROP (?:TABLE|(?:MATERIALIZED )?VIEW|FUNCTION|PROCEDURE|SEQUENCE|SCHEMA|DOMAIN|TYPE|TRIGGER)|"
+    r"TRUNCATE(?: TABLE)?|"
+    r"ALTER (?:TYPE|(?:MATERIALIZED )?VIEW|SEQUENCE|SCHEMA|FUNCTION|PROCEDURE)"
+    r"(?= <name>(?: ?\(.*\))? (?:RENAME|SET SCHEMA))) (?:IF EXISTS )?(?:ONLY )?<names>"
 )
 
 

@@ -87,14 +87,6 @@ op.alter_column("item", "sku", existing_type=sa.String(20), type_=sa.Text())""",
     by_acknowledged=True,
 )
 rule(
-    "constraint-missing-not-valid",
-    why="checks every row while blocking writes, and for a check constraint reads too",
-    instead="""\
-op.create_check_constraint(op.f("ck_item_price"), "item", "price > 0", postgresql_not_valid=True)
-# in a second revision
-op.validate_constraint("ck_item_price", "item")""",
-)
-rule(
     "disallowed-unique-constraint",
     why="builds the index of the constraint while holding ACCESS EXCLUSIVE, blocking reads and writes",
     instead="""\
