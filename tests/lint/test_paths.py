@@ -144,6 +144,21 @@ CASES = {
             op.execute("DELETE FROM item WHERE id = %d" % row.id)  « unseen-statement
             op.execute("DELETE FROM " + row.name)  « unseen-statement update-without-where
     """,
+    "parameters of the driver": """
+        connection = op.get_bind()
+        connection.execute("UPDATE item SET sku = %s WHERE id IN %s", ("a", (3,)))
+        connection.exec_driver_sql("UPDATE item SET sku = '%%' || %(a)s", {"a": 1})  « update-without-where
+        import time
+
+        if connection.scalar(sa.select(1)):  « needs-database
+            time.sleep(60)
+    """,
+    "expressions of what a query returns": """
+        item = sa.Table("item", sa.MetaData(), autoload_with=op.get_bind())  « needs-database
+        query = sa.select(item.c.id).where(item.c.id.in_(sa.select(item.c.id)))
+        for row in op.get_bind().execute(query):  « unseen-statement
+            op.get_bind().execute(sa.delete(ITEM).where(ITEM.c.id == row.id))
+    """,
     "a name that a query returns": """
         for key in INSPECTOR.get_foreign_keys("item"):  « needs-database
             op.drop_constraint(key["name"], "item", type_="foreignkey")

@@ -1,5 +1,6 @@
 """What stands for the connection where no database is: statements are recorded, and their results are unknown."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -7,11 +8,17 @@ from sqlalchemy import Dialect
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import SQLAlchemyError
 
-from safe_migrations.lint.unknown import Unknown, is_unknown
+from safe_migrations.lint.unknown import Unknown
 
 _CONNECTIONS = {"begin", "begin_nested", "connection", "sync_connection", "get_bind"}
 _HARMLESS = {"commit", "rollback", "close", "flush", "in_nested_transaction", "info"}
 _RESULTS = {"scalar", "scalars"}
+
+
+def _without_places(text: str) -> str:
+    """A text of the driver's, with PostgreSQL's own parameters."""
+    listed = re.sub(r"\bIN %(?:s|\(\w+\)s)", "IN ($1)", text, flags=re.IGNORECASE)
+    return re.sub(r"%(?:s|\(\w+\)s)", "$1", listed).replace("%%", "%")
 
 
 class Recorder(Protocol):
@@ -40,20 +47,20 @@ class Connection(MockConnection):
         super().__init__(dialect, write)
         self._recorder = recorder
 
-    def execute(self, obj: Any, parameters: Any = None, execution_options: Any = None, **_options: Any) -> Any:
+    def execute(self, obj: Any, *parameters: Any, **_options: Any) -> Any:
         """Record a statement; the result is unknown."""
-        if is_unknown(obj) and isinstance(obj, Unknown):
+        if isinstance(obj, Unknown):
             self._recorder.unseen("a statement made of the result of a query")
             return self.result()
         try:
-            self._execute_impl(obj)
+            self._execute_impl(_without_places(obj) if isinstance(obj, str) and parameters else obj)
         except SQLAlchemyError as error:
             self._recorder.write_without_values(obj, f"{type(error).__name__}: {error}".splitlines()[0])
         return self.result()
 
-    def exec_driver_sql(self, statement: str, *_parameters: Any, **_options: Any) -> Any:
+    def exec_driver_sql(self, statement: str, *parameters: Any, **_options: Any) -> Any:
         """Record a text of the driver's."""
-        return self.execute(statement.replace(":", r"\:"))
+        return self.execute(statement.replace(":", r"\:"), *parameters)
 
     def run_sync(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a function with the connection."""

@@ -5,11 +5,13 @@ import enum
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from types import ModuleType, TracebackType
 from typing import Any
 
 from alembic import context
 from sqlalchemy import ClauseElement, MetaData
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
 from safe_migrations.lint.connection import Connection
@@ -83,10 +85,14 @@ class Run:
                 return self.connection  # a session
             if _reads_the_schema(function, options):
                 return self.connection.result(f"the connection: {_name(function)}")
+        if _name(function) == "sleep":
+            return Unknown()
         if self._is_called(function, root, unknown):
             if root in _DESCRIBING:  # which take what is unknown in these places for a name
                 arguments = tuple(MARKER if isinstance(value, Unknown) else value for value in arguments)
-            return function(*arguments, **options)
+            with suppress(SQLAlchemyError) if root == "sqlalchemy" and unknown else nullcontext():
+                return function(*arguments, **options)
+            return Unknown()  # an expression that is unknown
         if not (root in sys.stdlib_module_names and _name(function) not in _ACTING and unknown):
             self.unseen(f"{_name(function)}() is not called")
         return Unknown()
@@ -100,7 +106,7 @@ class Run:
             return True
         if root in _DESCRIBING:
             return name not in _CONNECTING
-        if unknown or name == "sleep":
+        if unknown:
             return False
         if not self._guesses or name in _READING:
             return True

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec
 from itertools import takewhile
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import sqlalchemy as sa
@@ -158,7 +158,7 @@ class _Recorder(io.StringIO):
         line = [1, *(line for frame, line in frames if frame.f_code.co_filename == self.path)][-1]
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         operation, self.failed_operation = self.failed_operation, None
-        if _is_mistake(error, operation) and not (self.run.guessing and isinstance(error, TypeError)):
+        if _is_mistake(error, operation) and not (self.run.guessing and _may_come_from_an_answer(error)):
             self.problems.append(Problem(line, MISTAKE, reason))
         elif self._record_failed(operation, line) or not calls:
             self._needs(line, reason)
@@ -210,6 +210,11 @@ def _matters(name: str, value: object) -> bool:
 
 def _root(frame: Any) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _may_come_from_an_answer(error: BaseException) -> bool:
+    """Whether an error may have its cause in an answer that lint has made up for the database."""
+    return isinstance(error, TypeError) or not isinstance(getattr(error, "obj", None), ModuleType | None)
 
 
 def _is_mistake(error: BaseException, failed: MigrateOperation | None) -> bool:

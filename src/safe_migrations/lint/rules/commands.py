@@ -37,7 +37,9 @@ _COMMAND = pattern(
     r"NOTIFY |LISTEN |UNLISTEN |DECLARE |FETCH |MOVE |CLOSE |DEALLOCATE |EXPLAIN (?!.*ANALYZE)"
 )
 # Functions that a SELECT may call on its own: they change no table.
-_FUNCTION = pattern(r"SELECT (?!(?:pg_catalog\.)?(?:setval|set_config|nextval|pg_|to_reg))(<name>) ?\((?!.* FROM )")
+_FUNCTION = pattern(
+    r"SELECT (?!(?:pg_catalog\.)?(?:setval|set_config|nextval|version|current_|pg_|to_reg))(<name>) ?\((?!.* FROM )"
+)
 
 
 @rule(
