@@ -421,6 +421,14 @@ CASES = [
         "# why\nop.execute(\"ALTER TABLE item ALTER mood SET DEFAULT 'best'\")",
     ),
     case(
+        "uncommitted-enum-value",
+        "# why\nop.execute(\"ALTER TYPE mood ADD VALUE 'it''s'\")\n"
+        'op.execute(sa.update(ITEM).where(ITEM.c.id == 3).values(sku="it\'s"))  « schema-and-data',
+        "op.create_enum('state', ['a'])\n# why\nop.execute(\"ALTER TYPE state ADD VALUE 'b'\")\n"
+        "op.add_column('item', sa.Column('s', sa.Enum('a', 'b', name='state'), server_default='b'))",
+        downgrade="op.drop_column('item', 'b')\nop.drop_enum('state')",
+    ),
+    case(
         "domain-scan",
         "# why\nop.execute('ALTER DOMAIN sku SET NOT NULL')  «",
         "# why\nop.execute('ALTER DOMAIN sku DROP NOT NULL')",

@@ -52,6 +52,9 @@ class Connection(MockConnection):
         if isinstance(obj, Unknown):
             self._recorder.unseen("a statement made of the result of a query")
             return self.result()
+        if any(parameters) and not isinstance(obj, str):
+            self._recorder.write_without_values(obj, "the parameters of a statement")
+            return self.result()
         try:
             self._execute_impl(_without_places(obj) if isinstance(obj, str) and parameters else obj)
         except SQLAlchemyError as error:

@@ -9,7 +9,6 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec
-from itertools import takewhile
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -143,10 +142,9 @@ class _Recorder(io.StringIO):
         self.run.guessing = True
         self._needs(self._line(), what)
         frames = (frame for frame, _ in traceback.walk_stack(None))
-        users = (frame for frame in frames if _root(frame) not in _LIBRARIES)
-        for frame in takewhile(lambda frame: frame.f_code.co_filename != self.path, users):
-            self.unseen(f"{frame.f_code.co_name}() of {_root(frame)} decides by a query")
-            break
+        user = next(frame for frame in frames if _root(frame) not in _LIBRARIES)
+        if user.f_code.co_filename != self.path:
+            self.unseen(f"{user.f_code.co_name}() of {_root(user)} decides by a query")
 
     def unseen(self, what: str) -> None:
         """Note that lint has not seen a statement."""

@@ -7,8 +7,8 @@ from itertools import chain
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.squawk import STEADY
-from safe_migrations.lint.statements import ALTER_TABLE, Statement, altered, bare
-from safe_migrations.postgres.statements import pattern
+from safe_migrations.lint.statements import ALTER_TABLE, CREATE_TYPE, Statement, altered, bare
+from safe_migrations.postgres.statements import NAME, pattern
 
 # The actions of ALTER TABLE that a rule judges, or that are harmless.
 _ACTION = pattern(
@@ -94,17 +94,23 @@ op.add_enum_value("status", "paid")
 op.alter_column("item", "status", server_default="paid")""",
 )
 def uncommitted_enum_value(revision: Revision) -> Iterator[Place]:
-    added = re.compile(r"ALTER\s+TYPE\s+.*?\bADD\s+VALUE\s+(?:IF\s+NOT\s+EXISTS\s+)?('(?:''|[^'])*')", re.I | re.DOTALL)
-    values: set[tuple[int, str]] = set()
-    for statement in chain(revision.upgrade, revision.downgrade):
-        if statement.transaction is None:
-            continue
-        if match := added.match(statement.sql):
-            values.add((statement.transaction, match[1]))
-            continue
-        for transaction, value in values:
-            if statement.transaction == transaction and value in statement.sql:
-                yield statement.line, value
+    """Of a type that the transaction itself has created, a new value is no finding."""
+    added = re.compile(
+        rf"ALTER\s+TYPE\s+({NAME})\s+ADD\s+VALUE\s+(?:IF\s+NOT\s+EXISTS\s+)?('(?:''|[^'])*')", re.IGNORECASE
+    )
+    for statements in (revision.upgrade, revision.downgrade):
+        values: set[tuple[int, str]] = set()
+        created: set[str] = set()
+        for statement in statements:
+            if statement.transaction is None:
+                continue
+            if match := CREATE_TYPE.match(statement.plain):
+                created.add(bare(match[1]))
+            elif match := added.match(statement.sql):
+                values |= {(statement.transaction, match[2])} if bare(match[1]) not in created else set()
+            else:
+                used = [value for transaction, value in values if transaction == statement.transaction]
+                yield from ((statement.line, value) for value in used if value in statement.sql)
 
 
 @rule(
