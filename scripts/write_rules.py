@@ -13,7 +13,9 @@ PAGE = """\
 
 These are the rules of `safe-migrations lint`, which is `pdm run migrate-lint` in a service. A test on PostgreSQL proves
 the effect of each. A comment `# safe: RULE because …` on the line, or directly above it, acknowledges one finding. A
-revision's `acknowledged = "…"` also acknowledges the rules that are marked with †.
+revision's `acknowledged = "…"` also acknowledges the rules that are marked with †. Rules of style, marked with ‡, begin
+with the first revision [written with this library](reference.md#revision-files). `safe-migrations lint --explain RULE`
+prints an entry of this page.
 
 This page is written by `pdm run docs` from the rules in `src/safe_migrations/lint/`.
 
@@ -38,7 +40,7 @@ def page() -> str:
 
 def _section(rule: Rule) -> str:
     code = f"```python\n{rule.instead}\n```" if "op." in rule.instead or " = " in rule.instead else rule.instead
-    mark = " †" if rule.by_acknowledged else ""
+    mark = (" †" if rule.by_acknowledged else "") + (" ‡" if rule.is_style else "")
     return f"## {rule.name}{mark}\n\n{rule.why[0].upper()}{rule.why[1:]}.\n\nInstead:\n\n{code}\n"
 
 

@@ -408,6 +408,13 @@ def test_command(render: Render) -> None:
     assert (found.returncode, found.stderr) == (1, "")
     last = json.loads(found.stdout)[-1]
     assert (last["file"], last["rule"]) == (f"alembic/versions/{service.revisions()[-1]}", "raw-sql-without-reason")
+    service.add_revision("gone", "op.drop_table('item')", "pass")
+    assert "still-in-models: item" in service.run(*lint, "head").stdout
+    explained = service.succeed(*lint, "--explain", "still-in-models")
+    assert RULES["still-in-models"].instead in explained.replace("\n    ", "\n")
+    unknown = service.run(*lint, "--explain", "still-in-model")
+    assert unknown.returncode == 2
+    assert unknown.stderr.endswith("\nsafe-migrations lint --explain still-in-models\n")
     for wrong in (["nothing"], ["--json", "--github"]):
         process = service.run(*lint, *wrong)
         assert (process.returncode, process.stdout) == (2, "")

@@ -13,9 +13,11 @@ from pathlib import Path
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
+from sqlalchemy import MetaData
 
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
 from safe_migrations.lint.findings import Finding
+from safe_migrations.lint.models import names_in_models, still_in_models
 from safe_migrations.lint.offline import run_offline
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules import CHECKS, RULES
@@ -26,7 +28,12 @@ from safe_migrations.lint.style import revisions_with_style
 _SAFE = re.compile(r"#\s*safe:\s*(?P<rule>[\w-]*)(?P<reason>\s+because\s+\S.*)?")
 
 
-def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_version: int) -> list[Finding]:
+def lint(
+    script_directory: ScriptDirectory,
+    scripts: Sequence[Script],
+    postgres_version: int,
+    load_models: Callable[[], Iterable[MetaData]] = tuple,
+) -> list[Finding]:
     """The findings in revisions, and in the history as a whole.
 
     The rules of style do not apply to revisions that are older than the project's use of this library.
@@ -35,6 +42,7 @@ def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_
         script_directory: the history.
         scripts: the revisions to read.
         postgres_version: the major version of PostgreSQL that they are for.
+        load_models: returns the metadata of the models; called only if a revision drops or renames something.
 
     Raises:
         NotInstalledError: squawk is not installed.
@@ -46,6 +54,10 @@ def lint(script_directory: ScriptDirectory, scripts: Sequence[Script], postgres_
     findings: dict[Path, list[Finding]] = {revision.path: [*_in_revision(revision)] for revision in revisions}
     for finding in run_squawk(revisions, postgres_version):
         findings[finding.path].append(finding)
+    for revision, (line, what) in still_in_models(
+        script_directory, revisions, cache(lambda: names_in_models(load_models()))
+    ):
+        findings[revision.path].append(Finding(revision.path, line, RULES["still-in-models"], what))
     with_style = cache(partial(revisions_with_style, script_directory))
     remaining = [
         finding

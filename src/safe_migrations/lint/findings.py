@@ -45,6 +45,20 @@ def as_text(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
     return "\n".join([*parts, _summary(findings, revisions)])
 
 
+def explanation(rule: Rule) -> str:
+    """Why a rule exists, the safe code, and how to acknowledge a finding of it, as text.
+
+    Args:
+        rule: to explain.
+    """
+    by_attribute = '\nor for the whole revision:\n    acknowledged = "…"' if rule.by_acknowledged else ""
+    style = " A rule of style, which begins with the first revision written with this library." if rule.is_style else ""
+    return (
+        f"{rule.name}\n\n{rule.why[0].upper()}{rule.why[1:]}.{style}\n\nInstead:\n{indent(rule.instead, '    ')}\n\n"
+        f"To acknowledge a finding, on its line or above it:\n    # safe: {rule.name} because …{by_attribute}"
+    )
+
+
 def as_json(findings: Iterable[Finding]) -> str:
     """A JSON list of objects, in the order of the findings."""
     rows = [

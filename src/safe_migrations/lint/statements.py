@@ -112,6 +112,11 @@ def bare(name: str) -> str:
     return ".".join(parts(name)).removeprefix("public.")
 
 
+def bare_name(schema: str | None, name: str) -> str:
+    """A name of SQLAlchemy, as `bare` returns it."""
+    return f"{schema}.{name}".removeprefix("public.") if schema else name
+
+
 def names_in(names: str) -> set[str]:
     """The names in a list with commas."""
     return {bare(name) for name in re.findall(NAME, names)}
@@ -162,7 +167,7 @@ def table_of_dropped_index(statement: Statement) -> str | None:
     operation = statement.operation
     if not isinstance(operation, DropIndexOp) or operation.table_name is None:
         return None
-    return ".".join(filter(None, (operation.schema, operation.table_name))).removeprefix("public.")
+    return bare_name(operation.schema, operation.table_name)
 
 
 def touched_tables(statement: Statement) -> set[str]:

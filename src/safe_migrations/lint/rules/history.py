@@ -1,4 +1,4 @@
-"""What the history, the offline run and the acknowledgements of a revision show; `check.py` finds these."""
+"""What the history, the models, the offline run and the acknowledgements of a revision show; `check.py` finds these."""
 
 from safe_migrations.lint.registry import rule
 
@@ -29,6 +29,13 @@ rule(
 op.drop_column("item", "sku")  # the names, types and SQL in the revision itself
 # or, when a person has read the statement
 # safe: unseen-statement because it only reads""",
+)
+rule(
+    "still-in-models",
+    why="the models of this code still have it: every query of theirs fails as soon as the revision has run",
+    instead="""\
+# remove it from the models as well; in this release, if the revision drops it in the contract phase:
+phase = "contract"  # runs when the code without it runs everywhere""",
 )
 rule(
     "unused-acknowledgement",
