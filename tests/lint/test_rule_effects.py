@@ -193,12 +193,15 @@ def test_explicit_lock(bench: Bench) -> None:
 def test_adding_foreign_key_constraint(bench: Bench) -> None:
     """SHARE ROW EXCLUSIVE on both tables while all rows are checked: writers of both wait.
 
-    NOT VALID checks no row; VALIDATE lets readers and writers of both go on.
+    NOT VALID checks no row, nor does a new column without a default; VALIDATE lets readers and writers of both go on.
     """
     add = "ALTER TABLE orders ADD CONSTRAINT fk FOREIGN KEY (item_id) REFERENCES item"
     for table in ("item", "orders"):
         assert bench.effect(add, table=table) == replace(SHORT_LOCK_OF_WRITERS, scans=True)
         assert bench.effect(f"{add} NOT VALID", table=table) == SHORT_LOCK_OF_WRITERS
+    column = "ALTER TABLE orders ADD COLUMN new_id int DEFAULT 1 REFERENCES item"
+    assert bench.effect(column, table="orders") == SCAN
+    assert bench.effect(column.replace(" DEFAULT 1", ""), table="orders") == SHORT_LOCK
     bench.run(f"{add} NOT VALID")
     validate = "ALTER TABLE orders VALIDATE CONSTRAINT fk"
     assert bench.effect(validate, table="item") == Effect("RowShareLock", scans=True)

@@ -30,6 +30,7 @@ from safe_migrations.lint.statements import (
     locked_tables,
     table_of_dropped_index,
 )
+from safe_migrations.postgres.statements import pattern
 
 # squawk's name for `rewriting-column`.
 REWRITING = "adding-field-with-default"
@@ -68,6 +69,11 @@ STEADY = {
 # One cause, one finding: each of the exact rules replaces the general one.
 _GENERAL = "constraint-missing-not-valid"
 _EXACT = {"adding-foreign-key-constraint", "adding-serial-primary-key-field", "disallowed-unique-constraint"}
+# A foreign key of a new column that is NULL in each row: PostgreSQL checks no row.
+_COLUMN_WITH_REFERENCE = pattern(
+    r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?<name> ADD COLUMN (?:IF NOT EXISTS )?"
+    r"(?!.*\b(?:DEFAULT|GENERATED)\b)[^,]* REFERENCES [^,]*"
+)
 
 
 def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator[Finding]:
@@ -109,6 +115,8 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
                 case name if name == REWRITING and statement.plain.upper().endswith(" VIRTUAL"):
                     continue
                 case name if name == REWRITING and _has_steady_default(statement):
+                    continue
+                case "adding-foreign-key-constraint" if _COLUMN_WITH_REFERENCE.fullmatch(statement.plain):
                     continue
                 case "require-concurrent-index-deletion" if _is_locked_anyway(statement, revision):
                     continue

@@ -161,7 +161,7 @@ def unbounded_change(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "row-by-row",
-    why="each row costs a round trip while the transaction holds its locks: minutes instead of seconds",
+    why="each row, or batch, costs a round trip while the transaction holds its locks: minutes instead of seconds",
     instead="""\
 # one statement for a small table, or a backfill: safe-migrations backfill NAME
 op.execute(sa.update(item).where(item.c.sku.is_(None)).values(sku=item.c.name))""",
