@@ -176,6 +176,33 @@ def test_loop_over_what_the_file_lists(versions: Versions, values: str, found: l
     assert names(versions) == found
 
 
+REBUILD = "# why\n    op.execute('DROP INDEX CONCURRENTLY IF EXISTS {}')\n    # why\n"
+
+
+@pytest.mark.parametrize(("name", "found"), [("ix", []), ("iy", ["index-if-not-exists"])])
+def test_index_that_is_dropped_before(versions: Versions, name: str, found: list[str]) -> None:
+    body = f"with op.get_context().autocommit_block():\n    {REBUILD.format(name)}"
+    versions.add("0002", written(f"{body}    op.execute('CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON item (sku)')"))
+    assert names(versions) == found
+
+
+RENAME = "# why\nop.execute('ALTER TYPE used RENAME TO old')\n"
+CONVERT = "# why\nop.execute('ALTER TABLE item ALTER sku TYPE used USING sku::text::used')"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (RENAME, []),
+        (f"{RENAME}op.create_enum('used', ['good'])\n{CONVERT}", ["enum-replacement"]),
+        (f"op.create_enum('mood', ['good'])\n{CONVERT}", ["changing-column-type"]),
+    ],
+)
+def test_type_that_is_renamed_or_replaced(versions: Versions, body: str, found: list[str]) -> None:
+    versions.add("0002", written(body, "op.drop_enum('used')\nop.drop_enum('mood')\nop.drop_enum('old')"))
+    assert names(versions) == found
+
+
 # The lines of findings
 
 

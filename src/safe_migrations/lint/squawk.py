@@ -23,6 +23,8 @@ from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules.squawk import SWITCHED_OFF, SYNTAX
 from safe_migrations.lint.statements import (
     ADD_COLUMN,
+    CONVERSION,
+    CREATE_TYPE,
     RENAME_COLUMN,
     Statement,
     altered,
@@ -106,7 +108,7 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
             match report["rule_name"]:
                 case name if name == _GENERAL and id(statement) in exact:
                     continue
-                case "changing-column-type" if _keeps_rows(statement):
+                case "changing-column-type" if _keeps_rows(statement) or _is_of_new_type(statement, revision):
                     continue
                 case "ban-alter-domain-with-add-constraint" if statement.plain.upper().endswith(" NOT VALID"):
                     continue
@@ -156,6 +158,13 @@ def _keeps_rows(statement: Statement) -> bool:
         and "postgresql_using" not in operation.kw
         and keeps_rows(operation.existing_type, operation.modify_type)
     )
+
+
+def _is_of_new_type(statement: Statement, revision: Revision) -> bool:
+    """Whether a column gets a type that the revision creates, which `enum-replacement` reports."""
+    converted = CONVERSION.match(statement.plain)
+    created = (CREATE_TYPE.match(other.plain) for other in revision.upgrade)
+    return converted is not None and bare(converted[1]) in {bare(match[1]) for match in created if match}
 
 
 def _has_steady_default(statement: Statement) -> bool:

@@ -22,6 +22,7 @@ CREATED = pattern(r"CREATE (?:\w+ ){0,2}(?:TABLE|MATERIALIZED VIEW) (?:IF NOT EX
 DROP_TABLE = pattern(r"DROP TABLE (?:IF EXISTS )?<names>")
 CREATE_TYPE = pattern(r"CREATE (?:TYPE|DOMAIN) (<name>)")
 ALTER_TABLE = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
+CONVERSION = pattern(r"ALTER TABLE .*\bALTER (?:COLUMN )?<name> (?:SET DATA )?TYPE (<name>)(?: |\[\]).*USING\b")
 DROP_COLUMN = pattern(r"\bDROP (?!(?:CONSTRAINT|DEFAULT|NOT|IDENTITY|EXPRESSION)\b)(?:COLUMN )?(?:IF EXISTS )?(<name>)")
 _SCHEMA = pattern(r"(?:CREATE (?!(?:(?:GLOBAL|LOCAL) )?TEMP(?:ORARY)?\b)|ALTER |DROP |COMMENT |TRUNCATE )")
 ADD_COLUMN = pattern(

@@ -225,9 +225,16 @@ def several_tables(revision: Revision) -> Iterator[Place]:
     instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # replaces an invalid index',
 )
 def index_if_not_exists(revision: Revision) -> Iterator[Place]:
-    for statement in chain(revision.upgrade, revision.downgrade):
-        if pattern(r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS\b").match(statement.plain):
-            yield statement.line, ""
+    """An index that the revision drops before is built anew."""
+    create = pattern(r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (<name>)")
+    drop = pattern(r"DROP INDEX (?:CONCURRENTLY )?(?:IF EXISTS )?<names>")
+    for statements in (revision.upgrade, revision.downgrade):
+        dropped: set[str] = set()
+        for statement in statements:
+            if match := drop.match(statement.plain):
+                dropped |= names_in(match[1])
+            elif (match := create.match(statement.plain)) and bare(match[1]) not in dropped:
+                yield statement.line, ""
 
 
 @rule(

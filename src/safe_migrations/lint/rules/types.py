@@ -7,7 +7,7 @@ from itertools import chain
 from safe_migrations.ddl.enums import ReplaceEnumOp
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
-from safe_migrations.lint.statements import ANY, CREATE_TYPE, Types, bare, types_after, types_used
+from safe_migrations.lint.statements import ANY, CONVERSION, CREATE_TYPE, Types, bare, types_after, types_used
 from safe_migrations.postgres.statements import pattern
 
 
@@ -37,19 +37,21 @@ op.replace_enum("status", ["new", "paid"], columns=[("item", "status")])
 # or, to add a value: op.add_enum_value("status", "paid")""",
 )
 def enum_replacement(revision: Revision) -> Iterator[Place]:
-    renamed = pattern(r"(?:ALTER TYPE (?=.* RENAME TO )|DROP TYPE (?:IF EXISTS )?(?=.* CASCADE$))(<name>)")
-    converted = pattern(r"ALTER TABLE .*\bALTER (?:COLUMN )?<name> (?:SET DATA )?TYPE (<name>)(?: |\[\]).*USING\b")
+    """A rename alone rewrites nothing; the rename of a replaced type is the place of all that follows."""
+    dropped = pattern(r"DROP TYPE (?:IF EXISTS )?(?=.* CASCADE$)(<name>)")
+    renamed = pattern(r"ALTER TYPE (?=.* RENAME TO )(<name>)")
     created: Types = {}
-    reported = False  # what follows the rename belongs to it
+    converts = any(CONVERSION.match(statement.plain) for statement in revision.upgrade)
+    reported = False
     for statement in revision.upgrade:
         created = types_after(created, statement)
         if isinstance(statement.operation, ReplaceEnumOp):
             if not revision.acknowledged:
                 yield statement.line, statement.operation.name
-        elif match := renamed.match(statement.plain):
+        elif match := dropped.match(statement.plain) or (renamed.match(statement.plain) if converts else None):
             reported = True
             yield statement.line, bare(match[1])
-        elif (match := converted.match(statement.plain)) and bare(match[1]) in created and not reported:
+        elif (match := CONVERSION.match(statement.plain)) and bare(match[1]) in created and not reported:
             yield statement.line, bare(match[1])
 
 
