@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.config import Config
 
 from revision_files import POSTGRES_VERSION, Versions, written
 from safe_migrations.lint import check as lint
+from safe_migrations.lint.models import load_models
 
 
 def models() -> list[sa.MetaData]:
@@ -72,3 +74,22 @@ def test_models_are_loaded_only_if_something_goes(tmp_path: Path) -> None:
         raise AssertionError
 
     assert lint.lint(directory, lint.find_scripts(directory, "0002"), POSTGRES_VERSION, fail) == []
+
+
+@pytest.mark.parametrize(
+    ("env", "note"),
+    [
+        ("raise ValueError('no settings')  # run_env", "ValueError: no settings"),
+        ("import sys\nfrom safe_migrations import run_env\nsys.exit(3)", "SystemExit: 3"),
+        ("from safe_migrations import run_env\nprint('hello')\nrun_env(database_url='postgresql://')", "hello"),
+        ("raise ValueError('this env.py connects to a database')", ""),
+    ],
+)
+def test_models_that_can_not_be_loaded(tmp_path: Path, env: str, note: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path.joinpath("env.py").write_text(env)
+    ini = tmp_path / "alembic.ini"
+    ini.write_text("[alembic]\nscript_location = %(here)s\n")
+    assert load_models(Config(ini)) == []
+    output, errors = capsys.readouterr()
+    assert (output, bool(errors)) == ("", bool(note))
+    assert note in errors

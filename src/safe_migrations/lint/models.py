@@ -45,7 +45,7 @@ def load_models(config: Config) -> list[MetaData]:
         return []
     try:
         with redirect_stdout(sys.stderr):
-            models: list[MetaData] = to_list(load_project(config).options.get("target_metadata"))
+            models: list[MetaData] = to_list(load_project(config).options.get("target_metadata")) or []
     except (Exception, SystemExit) as error:  # whatever the code of the project raises
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"lint: can't check what the models still have, because {env} fails ({reason})", file=sys.stderr)
@@ -76,17 +76,20 @@ def still_in_models(
     """
 
     @cache
-    def later_than(revision: str) -> set[Name]:
-        scripts = list(script_directory.walk_revisions())  # the newest first
-        later = scripts[: [script.revision for script in scripts].index(revision)]
-        return set().union(*(_added(statement) for script in later for statement in run_offline(script, "upgrade")[0]))
+    def added_later() -> dict[str, set[Name]]:
+        later: dict[str, set[Name]] = {}
+        names: set[Name] = set()
+        for script in script_directory.walk_revisions():  # the newest first
+            later[script.revision] = names
+            names = names.union(*map(_added, run_offline(script, "upgrade")[0]))
+        return later
 
     for revision in revisions:
         for number, statement in enumerate(revision.upgrade):
             gone = _gone(statement)
             for name in sorted(gone & models()) if gone else ():
                 following = set().union(*map(_added, revision.upgrade[number + 1 :]))
-                if not {name, name[:1]} & (following | later_than(revision.script.revision)):
+                if not {name, name[:1]} & (following | added_later()[revision.script.revision]):
                     yield revision, (statement.line, ".".join(name))
 
 
