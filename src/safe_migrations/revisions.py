@@ -14,16 +14,49 @@ EXIT_STATUS = {AT_HEAD: 0, FRESH: 3, BEHIND: 4, UNKNOWN_REVISION: 6, SEVERAL_HEA
 
 
 @dataclass(frozen=True)
+class Place:
+    """The place of a revision in the history, as its file declares it.
+
+    Attributes:
+        follows: its `down_revision`.
+        depends_on: revisions, or labels of branches.
+        labels: its `branch_labels`.
+    """
+
+    follows: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Revisions:
     """The revisions of this code.
 
     Attributes:
         files: the file of each revision.
-        heads: the newest ones.
+        heads: the newest revisions, which no other one follows or depends on.
+        rivals: those of the heads that are of one branch: two developers have each added a revision.
+        target: what upgrades to all heads, `head` or `heads`.
     """
 
     files: Mapping[str, Path]
     heads: frozenset[str]
+    rivals: frozenset[str]
+    target: str
+
+    @classmethod
+    def of(cls, files: Mapping[str, Path], places: Mapping[str, Place]) -> "Revisions":
+        """Find the heads.
+
+        Args:
+            files: the file of each revision.
+            places: the place of each revision.
+        """
+        labelled = {label: revision for revision, place in places.items() for label in place.labels}
+        leaves = places.keys() - {below for place in places.values() for below in place.follows}
+        needed = {labelled.get(name, name) for place in places.values() for name in place.depends_on}
+        heads = frozenset(leaves - needed)
+        return cls(files, heads, _rivals(heads, places), "heads" if len(leaves) > 1 else "head")
 
 
 @dataclass(frozen=True)
@@ -53,19 +86,44 @@ def read_revisions(folders: Iterable[Path]) -> Revisions:
     """
     folders = list(folders)
     files: dict[str, Path] = {}
-    followed: set[str] = set()
+    places: dict[str, Place] = {}
     try:
         for file in (file for folder in folders for file in folder.glob("[!.]*.py")):  # as Alembic: no hidden files
             text = file.read_text(encoding="utf-8")
             if revision := assigned(text, "revision"):
                 files[revision[0]] = file
-                followed.update(assigned(text, "down_revision"))
+                names = ("down_revision", "depends_on", "branch_labels")
+                places[revision[0]] = Place(*(assigned(text, name) for name in names))
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"A revision file can't be read ({error}); correct that file.") from None
     if not files:
         where = ", ".join(map(str, folders))
         raise ConfigurationError(f"There are no revision files in {where}; restore them from the repository.")
-    return Revisions(files, frozenset(files.keys() - followed))
+    return Revisions.of(files, places)
+
+
+def _rivals(heads: Collection[str], places: Mapping[str, Place]) -> frozenset[str]:
+    """The heads of one branch: a label, or a base of its own, declares another branch."""
+    if len(heads) < 2:
+        return frozenset()
+    lines = {head: _line(head, places) for head in heads}
+    labels = {head: {label for revision in line for label in places[revision].labels} for head, line in lines.items()}
+    return frozenset(
+        head
+        for head in heads
+        for other in heads
+        if head != other and lines[head] & lines[other] and labels[head] == labels[other]
+    )
+
+
+def _line(head: str, places: Mapping[str, Place]) -> set[str]:
+    """A revision with all those that it follows."""
+    line: set[str] = set()
+    following = {head}
+    while following:
+        line |= following
+        following = {below for revision in following for below in places[revision].follows} & places.keys() - line
+    return line
 
 
 def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
@@ -82,15 +140,16 @@ def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
     return ", ".join(shown) or "base"
 
 
-def state_of(current: Collection[str], heads: Collection[str], *, unknown: bool) -> str:
+def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, unknown: bool) -> str:
     """The state of a database, as far as its revisions show it.
 
     Args:
         current: the revisions that the database is at.
         heads: the newest revisions of this code.
+        rivals: whether two heads are of one branch.
         unknown: whether this code lacks one of the database's revisions.
     """
-    if len(heads) > 1:
+    if rivals:
         return SEVERAL_HEADS
     if unknown:
         return UNKNOWN_REVISION
@@ -106,14 +165,17 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
         current: the revisions that the database is at.
         revisions: those of this code.
     """
-    state = state_of(current, revisions.heads, unknown=bool(set(current) - revisions.files.keys()))
+    unknown = bool(set(current) - revisions.files.keys())
+    state = state_of(current, revisions.heads, rivals=bool(revisions.rivals), unknown=unknown)
+    run = f"Run: alembic upgrade {revisions.target}"
     at, expected = named(current, revisions.files), named(revisions.heads, revisions.files)
     sentences = {
-        SEVERAL_HEADS: f"This code has several heads, {expected}; join them: safe-migrations rebase",
-        FRESH: f"The database has no revision; this code expects {expected}. Run: alembic upgrade head",
+        SEVERAL_HEADS: f"This code has several heads, {named(revisions.rivals, revisions.files)}; join them: "
+        "safe-migrations rebase",
+        FRESH: f"The database has no revision; this code expects {expected}. {run}",
         UNKNOWN_REVISION: f"The database is at revision {at}, which this code does not have: the database is newer "
         "than this code. During a rollout, an old replica may count as ready.",
-        BEHIND: f"The database is at revision {at}; this code expects {expected}. Run: alembic upgrade head",
+        BEHIND: f"The database is at revision {at}; this code expects {expected}. {run}",
         AT_HEAD: f"The database is at head, revision {at}.",
     }
     return Comparison(state, sentences[state])

@@ -686,7 +686,6 @@ def test_both_branches_are_on_main(merged: Clone) -> None:
     ("name", "old", "new", "message"),
     [
         ("4_d", "'c'", "('c', 'x')", "0004_d.py is a merge"),
-        ("3_c", "'b'", "None", "0003_c.py is a second base"),
         ("4_y", "depends_on = None", "depends_on = 'c'", "0003_c.py is in the depends_on"),
         ("3_c", "= 'b'", "= 'B'.lower()", "0003_c.py can't be rewritten"),
         ("3_c", "= 'b'", "= '\\x62'", "0003_c.py can't be rewritten"),

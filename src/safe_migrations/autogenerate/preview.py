@@ -55,7 +55,9 @@ def read_preview(project: Project) -> list[Preview]:
         if state.name != AT_HEAD:
             meaning, following = explain_state(state, project.service)
             if state.name == BEHIND:
-                following = "The models are compared with a database at head. Run this first:\nalembic upgrade head"
+                following = (
+                    f"The models are compared with a database at head. Run this first:\nalembic upgrade {state.target}"
+                )
             raise RefusedError(f"{meaning} {following}", EXIT_STATUS[state.name])
         with quiet("alembic"):  # the preview shows every difference itself
             revisions, _ = plan(migration, find_operations(migration))

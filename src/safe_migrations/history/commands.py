@@ -31,7 +31,8 @@ def rebase(arguments: argparse.Namespace) -> int:
     script_directory = ScriptDirectory.from_config(config_of(arguments))
     move = moving.plan(script_directory, arguments.revision)
     if move is None:
-        print(f"There is one head; nothing to move. The file HEAD contains it: {moving.set_head(script_directory)}")
+        heads = " ".join(moving.set_head(script_directory)) or None
+        print(f"No branch has two heads; nothing to move. The file HEAD contains what is newest: {heads}")
         return 0
     for sentence in _refuse_applied(arguments, move):
         print(sentence)

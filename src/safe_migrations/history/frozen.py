@@ -12,8 +12,9 @@ from pathlib import Path
 from alembic.script import Script, ScriptDirectory
 
 from safe_migrations.history.git import Published, Repository
-from safe_migrations.history.numbering import HOOK, head_file
+from safe_migrations.history.numbering import HOOK, head_files, head_text
 from safe_migrations.upgrade.project import version_folders
+from safe_migrations.upgrade.states import known_revisions
 
 
 @dataclass(frozen=True)
@@ -93,23 +94,22 @@ def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | N
 
     Two branches that each add a revision both change its line: git reports the conflict.
     """
-    file, heads = head_file(script_directory), sorted(script_directory.get_heads())
-    kept = file.exists() or any(hook.get("type") == HOOK for hook in script_directory.hooks)
-    problem = _head_file_problem(file, heads) if kept else None
-    return (file, problem) if problem else None
-
-
-def _head_file_problem(file: Path, heads: Sequence[str]) -> str | None:
-    name = os.path.relpath(file)
-    if len(heads) > 1:
-        return (
-            f"There are several heads ({', '.join(heads)}), and {name} can name only one: two branches have each "
-            "added a revision. Move the unapplied revisions behind the other head:\nsafe-migrations rebase"
+    files = head_files(script_directory)
+    hooked = any(hook.get("type") == HOOK for hook in script_directory.hooks)
+    kept = {file: heads for file, heads in files.items() if hooked or file.exists()}
+    if kept and (rivals := sorted(known_revisions(script_directory).rivals)):
+        return next(iter(kept)), (
+            f"There are several heads of one branch ({', '.join(rivals)}): two developers have each added a revision. "
+            "Move the unapplied revisions behind the other head:\nsafe-migrations rebase"
         )
-    if not heads or (file.exists() and file.read_text(errors="replace").strip() == heads[0]):
-        return None
-    command = f"echo {shlex.quote(heads[0])} > {shlex.quote(name)}"
-    return f"{name} does not contain the id of the head, and nothing else. To correct this file:\n{command}"
+    for file, heads in kept.items():
+        if not file.exists() or file.read_text(errors="replace").strip() != head_text(heads).strip():
+            name = os.path.relpath(file)
+            return file, (
+                f"{name} does not contain the id of the head, one a line, and nothing else. To correct this file:\n"
+                f"printf '%s\\n' {shlex.join(heads)} > {shlex.quote(name)}"
+            )
+    return None
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

@@ -1,14 +1,15 @@
 """The numbers of revision files, and the file HEAD with the newest revision."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from alembic.script import ScriptDirectory
 
-from safe_migrations.upgrade.project import version_folders
+from safe_migrations.revisions import assigned, read_revisions
 
-HEAD = "HEAD"  # beside the newest revision; one line with its id
+HEAD = "HEAD"  # beside the newest revision; one line with its id, and one for the head of each other declared branch
 HOOK = "head_and_ruff"  # the post-write hook that writes HEAD
 NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
 
@@ -47,11 +48,17 @@ def next_number(script: ScriptDirectory) -> int:
     return 1 + max((int(number[1]) for name in names if (number := NUMBER.match(name))), default=0)
 
 
-def head_file(script_directory: ScriptDirectory) -> Path:
-    """The file HEAD beside the newest revision; it may not exist."""
-    newest = script_directory.get_revisions("heads")
-    folders = [Path(script.path).parent for script in newest if script] or version_folders(script_directory)
-    return folders[0] / HEAD
+def head_files(script_directory: ScriptDirectory) -> dict[Path, list[str]]:
+    """The files HEAD beside the newest revisions, which may not exist, with the ids that belong into each."""
+    files: dict[Path, list[str]] = {}
+    for script in sorted(script_directory.get_revisions("heads"), key=lambda script: script.revision):
+        files.setdefault(Path(script.path).with_name(HEAD), []).append(script.revision)
+    return files
+
+
+def head_text(heads: Iterable[str]) -> str:
+    """What a file HEAD contains: a line for each head."""
+    return "".join(f"{head}\n" for head in sorted(heads))
 
 
 def keep_head(path: str) -> None:
@@ -60,6 +67,9 @@ def keep_head(path: str) -> None:
     As django-linear-migrations does, see https://github.com/adamchainz/django-linear-migrations
     """
     file = Path(path)
-    revision = re.search(r"""^revision(?:: str)? *= *["'](.+)["']""", file.read_text(), re.MULTILINE)
-    if revision:  # script.py.mako writes this line
-        file.with_name(HEAD).write_text(f"{revision[1]}\n")
+    text, head = file.read_text(), file.with_name(HEAD)
+    if revision := assigned(text, "revision"):  # script.py.mako writes this line
+        beside = read_revisions([file.parent])
+        kept = set(head.read_text().split()) & (beside.heads - beside.rivals) if head.exists() else set()
+        known = set(assigned(text, "down_revision")) <= beside.files.keys()  # or other folders have more of the history
+        head.write_text(head_text({*revision, *(kept if known else ())}))

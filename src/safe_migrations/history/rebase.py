@@ -17,11 +17,12 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import HistoryError, MigrationError
 from safe_migrations.history.frozen import repositories
-from safe_migrations.history.numbering import HEAD, NUMBER, head_file
+from safe_migrations.history.numbering import HEAD, NUMBER, head_files, head_text
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import explain
 from safe_migrations.printable import printable
+from safe_migrations.upgrade.states import known_revisions
 
 AGAIN = "safe-migrations rebase"
 _INSTEAD = "Nothing was moved. Join the two heads instead:\nalembic merge -m 'merge heads' heads"
@@ -48,7 +49,7 @@ class Move:
 
 
 def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None:
-    """Find what to move; None where there is one head, or none.
+    """Find what to move; None where no branch has two heads.
 
     Args:
         script_directory: this code's revisions.
@@ -57,7 +58,7 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
     Raises:
         HistoryError: the branch to move is unknown, or one of its revisions is published or can't be moved.
     """
-    heads = sorted(script_directory.get_heads())
+    heads = sorted(known_revisions(script_directory).rivals)
     if len(heads) < 2:
         return None
     if len(heads) > 2:
@@ -126,7 +127,8 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
     files = {after: before.read_bytes() for before, after in paths}
     head = paths[-1][1].with_name(HEAD)
     files[paths[0][1]] = _redirected(paths[0][0], move.ancestor, move.onto.revision)
-    files[head] = f"{move.scripts[-1].revision}\n".encode()
+    others = {*head_files(script_directory).get(head, ())} - {move.onto.revision}
+    files[head] = head_text(others | {move.scripts[-1].revision}).encode()
     try:
         with TemporaryDirectory(dir=head.parent, prefix=".rebase-") as aside, ExitStack() as undo:
             # Written before anything is moved: a full disk changes nothing.
@@ -145,12 +147,12 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
     return paths
 
 
-def set_head(script_directory: ScriptDirectory) -> str | None:
-    """Write the one head into the file HEAD; returns it, or None where there is no revision."""
-    head = script_directory.get_current_head()
-    if head is not None:
-        head_file(script_directory).write_text(f"{head}\n")
-    return head
+def set_head(script_directory: ScriptDirectory) -> list[str]:
+    """Write the heads into the files HEAD, and return them."""
+    files = head_files(script_directory)
+    for file, heads in files.items():
+        file.write_text(head_text(heads))
+    return [head for heads in files.values() for head in heads]
 
 
 def _published(script_directory: ScriptDirectory) -> dict[str, str]:
@@ -199,7 +201,7 @@ def _branch(script_directory: ScriptDirectory, head: str, published: Mapping[str
             (script,) = script_directory.get_revisions(script.down_revision)
             continue
         else:
-            problem = "is a merge revision" if script.down_revision else "is a second base"
+            problem = "is a merge revision"
         raise HistoryError(f"{Path(script.path).name} {problem}. {_INSTEAD}")
     return branch
 

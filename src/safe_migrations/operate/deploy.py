@@ -131,6 +131,14 @@ def _waiting(state: Report) -> str:
     return f"Deploy the new code now. Pending: {waiting}. {state.next}"
 
 
+def _ends(script: ScriptDirectory, before: Report) -> list[str]:
+    """Where to downgrade to: the revisions before, and the base of each branch that had none."""
+    if not before.current:
+        return ["base"]
+    pending = script.get_revisions([str(revision["revision"]) for revision in before.pending])
+    return [*before.current, *(f"{script.revision}@base" for script in pending if script.down_revision is None)]
+
+
 def _way_back(project: Project, before: Report, backup_file: Path | None) -> str:
     lines: list[str] = []
     try:
@@ -138,7 +146,7 @@ def _way_back(project: Project, before: Report, backup_file: Path | None) -> str
             return "The revision of the database did not change."
     except (Exception, SystemExit) as error:  # which must not hide why the deployment failed
         lines = [f"The revision of the database can't be read: {error}"]
-    lines += [f"To revert:\nalembic downgrade {revision}" for revision in before.current or ("base",)]
+    lines += [f"To revert:\nalembic downgrade {shlex.quote(revision)}" for revision in _ends(project.script, before)]
     if backup_file is not None:
         command = shlex.join(["safe-migrations", "restore", str(backup_file)])
         lines.append(f"To restore the backup into a new database:\n{command}")

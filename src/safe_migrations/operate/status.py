@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -153,7 +154,7 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
         ),
     )
     if report.state == UNTRACKED:
-        head = ", ".join(report.heads) or "head"
+        head = shlex.join(report.heads or ["head"])
         following = (
             f"If this is the right database, change models_db.py until nothing differs, then run:\nalembic stamp {head}"
             if report.drift

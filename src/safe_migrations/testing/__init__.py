@@ -138,7 +138,7 @@ def server(service: Service) -> Iterator[URL]:
 def template_database(server: URL, service: Service) -> Iterator[Database]:
     """A database at head. The tests' databases are copies of it, which is faster than migrating each."""
     with throw_away_database(server, service) as database:
-        database.alembic(command.upgrade, "head")
+        database.alembic(command.upgrade, "heads")
         yield database
 
 

@@ -169,7 +169,7 @@ def _read(connection: Connection, service: Service, options: dict[str, Any]) -> 
             behind, _ = explain_state(state, service)
             raise RefusedError(
                 f"{behind} Nothing was changed. Models can only be compared with a database at head, so upgrade it "
-                "first:\nalembic upgrade head",
+                f"first:\nalembic upgrade {state.target}",
                 EXIT_STATUS[state.name],
             ) from error
         raise
@@ -228,10 +228,10 @@ class _Request:
         return lock_key(options.get("version_table_schema"), options.get("version_table", "alembic_version"), purpose)
 
     def read_state(self, connection: Connection) -> State:
-        """The database's state; several heads do not matter to a downgrade to a named revision."""
+        """The database's state; heads of one branch do not matter to a downgrade to a named revision."""
         state = read_state(connection, context.script, self.options)
         named = self.command == "downgrade" and not self.destination.startswith("-")
-        return replace(state, heads=state.heads[:1]) if named else state
+        return replace(state, rivals=()) if named else state
 
     def steps(self, state: State) -> list[RevisionStep]:
         """The steps from this state."""

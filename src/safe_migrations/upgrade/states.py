@@ -6,14 +6,13 @@ import shlex
 import traceback
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
+from alembic.util import CommandError, to_tuple
 from sqlalchemy import Connection, text
 
 from safe_migrations import revisions
@@ -45,17 +44,21 @@ class State:
         database: the database's name.
         current: the revisions that the database is at; none, one, or several where the history has branches.
         heads: the newest revisions of this code.
+        rivals: those of the heads that are of one branch.
+        target: what upgrades to all heads, `head` or `heads`.
         unknown: those of `current` that this code does not have.
         pending: revisions of this code that the database does not have, in the order in which they would run.
         relations: tables and views, where there is no revision.
         invalid: indexes that a failed concurrent build has left, and that no pending revision builds.
-        files: the files of `current` and `heads`, where this code has them.
+        files: the files of this code's revisions.
         is_read_only: whether the server accepts no writes, such as a standby.
     """
 
     database: str
     current: tuple[str, ...]
     heads: tuple[str, ...]
+    rivals: tuple[str, ...]
+    target: str
     unknown: tuple[str, ...]
     pending: tuple[Script, ...]
     relations: tuple[str, ...]
@@ -71,7 +74,7 @@ class State:
     @property
     def name(self) -> str:
         """The first state that applies; drift is not among them, because it needs the models."""
-        name = revisions.state_of(self.current, self.heads, unknown=bool(self.unknown))
+        name = revisions.state_of(self.current, self.heads, rivals=bool(self.rivals), unknown=bool(self.unknown))
         if name in (revisions.SEVERAL_HEADS, revisions.UNKNOWN_REVISION):
             return name
         if self.relations:
@@ -141,6 +144,20 @@ def _search(revision: str, *folders: str) -> str:
     return shlex.join(["git", "log", "--all", "--oneline", "-S", printable(revision), "--", *folders])
 
 
+def known_revisions(script_directory: ScriptDirectory) -> revisions.Revisions:
+    """The revisions of this code, as Alembic has read them."""
+    scripts = {script.revision: script for script in script_directory.walk_revisions()}
+    places = {
+        revision: revisions.Place(
+            to_tuple(script.down_revision, default=()),
+            to_tuple(script.dependencies, default=()),
+            tuple(script.branch_labels),
+        )
+        for revision, script in scripts.items()
+    }
+    return revisions.Revisions.of({revision: Path(script.path) for revision, script in scripts.items()}, places)
+
+
 def read_state(connection: Connection, script: ScriptDirectory, options: dict[str, Any]) -> State:
     """Read the state; nothing is changed.
 
@@ -151,9 +168,9 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
     """
     migration_context = MigrationContext.configure(connection, opts=options)
     current = tuple(sorted(migration_context.get_current_heads()))
-    heads = tuple(sorted(script.get_heads()))
-    scripts = {revision: _find(script, revision) for revision in (*current, *heads)}
-    unknown = tuple(revision for revision in current if scripts[revision] is None)
+    known = known_revisions(script)
+    heads = tuple(sorted(known.heads))
+    unknown = tuple(revision for revision in current if revision not in known.files)
     relations: list[str] = []
     if not current:
         relations = own_relations(connection, options)
@@ -164,11 +181,13 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
         database=connection.engine.url.database or "",
         current=current,
         heads=heads,
+        rivals=tuple(sorted(known.rivals)),
+        target=known.target,
         unknown=unknown,
         pending=tuple(reversed(pending)),
         relations=tuple(relations),
         invalid=tuple(invalid_indexes(connection)),
-        files={name: Path(known.path) for name, known in scripts.items() if known is not None},
+        files=known.files,
         is_read_only=connection.scalar(text("SHOW transaction_read_only")) == "on",
     )
     return state.excusing(state.pending)
@@ -200,7 +219,7 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
     name, database = state.name, repr(state.database)
     if name == revisions.SEVERAL_HEADS:
         return (
-            f"This code has several heads ({revisions.named(state.heads, state.files)}): two branches have each added "
+            f"This code has several heads ({revisions.named(state.rivals, state.files)}): two branches have each added "
             "a revision.",
             "If no database has your revision yet, move it behind the other one:\nsafe-migrations rebase\n"
             'If a database has it, merge the heads:\nalembic merge -m "merge heads" heads',
@@ -233,16 +252,16 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
             f"Repair them in psql (safe-migrations db-shell), then run the same command again:\n{repair}",
         )
     if name == FRESH:
-        return f"The database {database} is empty.", "Build the schema:\nalembic upgrade head"
+        return f"The database {database} is empty.", f"Build the schema:\nalembic upgrade {state.target}"
     if name == BEHIND:
         behind = f"The database {database} is at revision {state.revisions}; revisions to run: {len(state.pending)}."
         if len(up_to_contract(state.pending)) == len(state.pending):
-            return behind, "Run them:\nalembic upgrade head"
-        return behind, _next_phase(state.pending)
+            return behind, f"Run them:\nalembic upgrade {state.target}"
+        return behind, _next_phase(state.pending, state.target)
     return f"The database {database} is at head, revision {state.revisions}.", "There is nothing to do."
 
 
-def _next_phase(pending: Sequence[Script]) -> str:
+def _next_phase(pending: Sequence[Script], target: str) -> str:
     """What to run before and after the new code is deployed."""
     names = sorted({name for script in pending for name in required_backfills(script)})
     expands = bool(up_to_contract(pending))
@@ -251,14 +270,8 @@ def _next_phase(pending: Sequence[Script]) -> str:
     lines.extend(f"{COMMAND} {shlex.quote(name)}" for name in names)
     lines.append("safe-migrations deploy --contract")
     if expands and not names:
-        lines.extend(["All at once, if no old code runs:", "alembic upgrade head"])
+        lines.extend(["All at once, if no old code runs:", f"alembic upgrade {target}"])
     return "\n".join(lines)
-
-
-def _find(script: ScriptDirectory, revision: str) -> Script | None:
-    with suppress(CommandError):
-        return script.get_revision(revision)
-    return None
 
 
 def _concurrent_index_names(script: Script) -> set[str]:
