@@ -316,6 +316,15 @@ def test_squawk_is_not_installed(versions: Versions, tmp_path: Path, monkeypatch
 # The history as a whole
 
 
+def test_long_revision_id(versions: Versions) -> None:
+    head, ids = versions.folder / "versions" / "HEAD", ["0002" + "é" * 28, "0002" + "é" * 29]
+    for revision, expected in zip(ids, ([], ["long-revision-id"]), strict=True):
+        versions.add("0002", written("").replace('"{revision}"', repr(revision)))
+        head.write_text(f"{revision}\n")
+        line = versions.line("0002", "revision = ")
+        assert versions.found("0001:0002") == [(line, rule) for rule in expected]
+
+
 def test_head_file(versions: Versions) -> None:
     versions.folder.joinpath("versions", "HEAD").write_text("0000\n")
     (found,) = versions.lint()

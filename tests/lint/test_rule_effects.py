@@ -916,6 +916,17 @@ def test_edited_revision(new_database: NewDatabase, tmp_path: Path) -> None:
         assert len({str(bench.schema()) for bench in benches}) == 1
 
 
+def test_long_revision_id(history: History, empty: Bench) -> None:
+    """The revision runs, and then PostgreSQL can't record it, unless the column is wide."""
+    revision = "a" * 33
+    history.add(revision, "op.execute('SELECT 1')")
+    with pytest.raises(DBAPIError, match="character varying"):
+        history.upgrade()
+    empty.run("CREATE TABLE alembic_version (version_num varchar(33) NOT NULL)")
+    history.upgrade()
+    assert empty.run("SELECT * FROM alembic_version") == [(revision,)]
+
+
 def test_head_file(empty: Bench, tmp_path: Path) -> None:
     """Two branches with a revision each merge cleanly into a history with two heads, which no upgrade can run.
 

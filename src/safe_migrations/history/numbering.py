@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from safe_migrations.revisions import assigned, read_revisions
+from safe_migrations.upgrade.revision_ids import LIMIT
 
 HEAD = "HEAD"  # beside the newest revision; one line with its id, and one for the head of each other declared branch
 HOOK = "head_and_ruff"  # the post-write hook that writes HEAD
@@ -17,12 +19,20 @@ NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
 class _NumberedFileTemplate(str):
     """Alembic's `file_template`, with one more token: `number`, counted when a file is named.
 
-    Alembic formats this string with `%`, and has no hook for file names.
+    Alembic formats this string with `%`, and has no hook for file names. An id that the version table can't take ends
+    the command; a history that has such an id has a wider column.
     """
 
     script: ScriptDirectory
 
     def __mod__(self, tokens: Any) -> str:
+        if (length := len(tokens["rev"])) > LIMIT and not any(
+            len(script.revision) > LIMIT for script in self.script.walk_revisions()
+        ):
+            raise CommandError(
+                f"The id {tokens['rev']} has {length} characters, and Alembic's version table takes {LIMIT}: its "
+                "upgrade would fail. No file was written. Choose a shorter id (--rev-id)."
+            )
         slug = tokens["slug"].rstrip("_") or "empty_message"  # as Alembic has it in the file
         return str(self) % {**tokens, "slug": slug, "number": next_number(self.script)}
 

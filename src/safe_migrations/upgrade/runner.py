@@ -31,6 +31,7 @@ from safe_migrations.upgrade.executor import Executor, refuse_unready, run_migra
 from safe_migrations.upgrade.offline import run_offline
 from safe_migrations.upgrade.phases import refuse_unacknowledged
 from safe_migrations.upgrade.project import Project, command_line
+from safe_migrations.upgrade.revision_ids import refuse_long_ids
 from safe_migrations.upgrade.states import (
     AT_HEAD,
     EXIT_STATUS,
@@ -246,6 +247,8 @@ class _Request:
         if self.command == "stamp":  # which repairs most states, and with --purge this one, too
             if state.unknown and not context.get_context().opts.get("purge"):
                 raise refusal(state, self.service)
+            recorded = context.script.get_revisions(context.get_context().opts["destination_rev"])
+            refuse_long_ids(connection, recorded, self.options)
             return []
         refuse_unsafe(replace(state, invalid=()), self.service)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
@@ -257,6 +260,7 @@ class _Request:
             )
         steps = self.steps(state)
         refuse_unsafe(state.excusing([step.revision for step in steps]), self.service)
+        refuse_long_ids(connection, [step.revision for step in steps if step.is_upgrade], self.options)
         return steps
 
     def confirmed_plan(self, connection: Connection) -> list[Script]:

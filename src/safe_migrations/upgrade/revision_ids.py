@@ -1,0 +1,52 @@
+"""Whether the ids of revisions fit into the table that records the revision."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import Script
+from sqlalchemy import Connection, inspect
+
+from safe_migrations.errors import RevisionError
+
+LIMIT = 32  # characters in the column that Alembic creates
+_COLUMN = "version_num"
+
+
+def refuse_long_ids(connection: Connection, scripts: Sequence[Script], options: Mapping[str, Any]) -> None:
+    """Refuse revisions whose ids PostgreSQL could not record.
+
+    Args:
+        connection: to the database.
+        scripts: the revisions to record, in order.
+        options: what `context.configure` takes, for the version table's name.
+
+    Raises:
+        RevisionError: an id is longer than the column; nothing was changed.
+    """
+    if all(len(script.revision) <= LIMIT for script in scripts):
+        return
+    width = _width(connection, options)
+    for script in scripts:
+        if _COLUMN in Path(script.path).read_text(encoding="utf-8"):  # it may widen the column
+            return
+        if width is not None and len(script.revision) > width:
+            raise RevisionError(
+                f"{os.path.relpath(script.path)} has the id {script.revision}, of {len(script.revision)} characters; "
+                f"the column {_COLUMN} of the version table takes {width}. Nothing was changed. Shorten the id in this "
+                "file and in the down_revision of the next one, or widen the column, then run the same command again."
+            )
+
+
+def _width(connection: Connection, options: Mapping[str, Any]) -> int | None:
+    """The characters that the column takes; None for any number."""
+    name, schema = options.get("version_table", "alembic_version"), options.get("version_table_schema")
+    inspector = inspect(connection)
+    if inspector.has_table(name, schema):
+        types = {column["name"]: column["type"] for column in inspector.get_columns(name, schema)}
+        return getattr(types.get(_COLUMN), "length", LIMIT)
+    implementation = MigrationContext.configure(connection, opts=dict(options)).impl
+    new = implementation.version_table_impl(version_table=name, version_table_schema=schema, version_table_pk=True)
+    return getattr(new.c[_COLUMN].type, "length", LIMIT)
