@@ -18,6 +18,7 @@ from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationErr
 from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
+from safe_migrations.upgrade.models import load_models
 from safe_migrations.upgrade.project import COLLECT, DatabaseURL, Project, command_line, service_of
 
 
@@ -31,7 +32,8 @@ def run_env(*, database_url: DatabaseURL, **options: Any) -> None:
     Args:
         database_url: a URL of PostgreSQL, for any driver, or a function that returns one, which is called only if the
             command needs a database. The library connects with asyncpg.
-        options: what `context.configure` takes, such as `target_metadata`.
+        options: what `context.configure` takes, such as `target_metadata`; this may be a function, which imports the
+            models, so that a mistake in the models ends with one sentence.
 
     Raises:
         MigrationError: an error that a user can correct. On the command line it is printed instead, and the command
@@ -116,6 +118,7 @@ def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
         "compare_server_default": True,
         "autogenerate_plugins": plugin.PLUGINS,
         **options,
+        "target_metadata": load_models(options.get("target_metadata")),
         "version_table": service.version_table,
         "version_table_schema": service.version_table_schema,
         "include_name": plugin.include_name(options.get("include_name")),

@@ -88,6 +88,12 @@ class TemplateError(MigrationError):
     exit_status = 21
 
 
+class ModelError(MigrationError):
+    """SQLAlchemy or PostgreSQL can't use the models; nothing was changed."""
+
+    exit_status = 22
+
+
 class RefusedError(MigrationError):
     """The state of the database does not allow the command; nothing was changed."""
 

@@ -20,7 +20,7 @@ from sqlalchemy.types import TypeEngine
 from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.ddl.column_changes import default_text
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import ModelError
 
 CREATED = "created"
 VALUES_ADDED = "values added"
@@ -132,7 +132,7 @@ def enum_changes(context: AutogenContext, operations: Iterable[MigrateOperation]
         operations: of the upgrade that autogenerate has found, which add and drop columns.
 
     Raises:
-        MigrationError: an enum has no name, or two have the same name and other values.
+        ModelError: an enum has no name, or two have the same name and other values.
     """
     return _EnumComparison(context, operations).changes()
 
@@ -167,9 +167,9 @@ class _EnumComparison:
                 if enum is None or not context.run_object_filters(column, column.name, "column", False, None):
                     continue
                 if not enum.name:
-                    raise MigrationError(f'The enum of {column} has no name. Name it in the model: Enum(…, name="…")')
+                    raise ModelError(f'The enum of {column} has no name. Name it in the model: Enum(…, name="…")')
                 if wanted.setdefault(self._name(enum), _Wanted(enum.schema, enum.enums)).values != enum.enums:
-                    raise MigrationError(
+                    raise ModelError(
                         f"The models have two enums named {enum.name} with different values, one of them of {column}. "
                         "Rename one of them, or use one type for both columns."
                     )

@@ -17,6 +17,7 @@ from sqlalchemy import URL
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.postgres.database import Database
 from safe_migrations.service import Service, find_config_files, refuse_hidden_library
+from safe_migrations.upgrade.models import explained_models
 
 # In the attributes of Alembic's configuration: describe the project and run nothing; another database than its own.
 COLLECT, DATABASE_URL = "safe_migrations.project", "safe_migrations.database_url"
@@ -93,12 +94,13 @@ def load_project(config: Config) -> Project:
 
     Raises:
         ConfigurationError: `env.py` does not call `run_env`.
+        ModelError: SQLAlchemy refuses the models that `env.py` imports.
     """
     script = ScriptDirectory.from_config(config)
     described: list[Project] = []
     config.attributes[COLLECT] = described
     try:
-        with EnvironmentContext(config, script, fn=lambda *_: [], dont_mutate=True):
+        with EnvironmentContext(config, script, fn=lambda *_: [], dont_mutate=True), explained_models():
             script.run_env()
     finally:
         del config.attributes[COLLECT]

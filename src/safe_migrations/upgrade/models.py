@@ -1,0 +1,79 @@
+"""The models: what `env.py` gives as `target_metadata`."""
+
+import os
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import MetaData, Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from safe_migrations.errors import ConfigurationError, ModelError
+
+Models = MetaData | list[MetaData] | None
+_SQLALCHEMY = Path(sqlalchemy.__file__).parent
+
+
+def load_models(target_metadata: Any) -> Models:
+    """The models, as Alembic takes them.
+
+    Args:
+        target_metadata: what `env.py` gives: a MetaData, several, None, or a function that returns one of these.
+
+    Raises:
+        ConfigurationError: it is something else.
+        ModelError: SQLAlchemy refuses the models.
+    """
+    models = target_metadata
+    if callable(models) and not isinstance(models, type):
+        with explained_models():
+            models = models()
+    if isinstance(models, MetaData | None):
+        return models
+    several = list(models) if isinstance(models, Iterable) else [models]
+    if not all(isinstance(metadata, MetaData) for metadata in several):
+        raise ConfigurationError(
+            "target_metadata in env.py is not a MetaData of SQLAlchemy, nor a list of them. Correct this line:\n"
+            "run_env(target_metadata=Base.metadata, database_url=…)"
+        )
+    return several
+
+
+@contextmanager
+def explained_models(what: str = "") -> Iterator[None]:
+    """Say in one sentence what SQLAlchemy refuses in the models.
+
+    Args:
+        what: the table or the column that is read; by default, the file and the line of the models, and the table
+            that SQLAlchemy was reading.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not (isinstance(error, SQLAlchemyError) or _is_of_sqlalchemy(_frames(error)[-1][0])):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".?")
+        raise ModelError(
+            f"SQLAlchemy refuses the models ({what or _place(error)}): {reason}. Correct the models, then run the same "
+            "command again."
+        ) from error
+
+
+def _place(error: Exception) -> str:
+    frames = _frames(error)
+    file, line = next((file, line) for file, line, _ in reversed(frames) if not _is_of_sqlalchemy(file))
+    tables = [value.fullname for *_, values in frames for value in values.values() if isinstance(value, Table)]
+    return ", ".join([f"{os.path.relpath(file)}:{line}", *(f"table {name}" for name in tables[-1:])])
+
+
+def _frames(error: Exception) -> list[tuple[str, int, dict[str, Any]]]:
+    """The file, the line and the values of each call that led to an error."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return [(frame.f_code.co_filename, line, frame.f_locals) for frame, line in frames]
+
+
+def _is_of_sqlalchemy(file: str) -> bool:
+    return file.startswith("<sqlalchemy ") or Path(file).is_relative_to(_SQLALCHEMY)  # some of it is generated
