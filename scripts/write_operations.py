@@ -10,9 +10,10 @@ from types import ModuleType
 
 from alembic.operations import MigrateOperation
 
-from safe_migrations.ddl import constraints, enums, indexes
+from safe_migrations.ddl import constraints, enums, indexes, schemas
 
 TARGET = Path(inspect.getfile(indexes)).parent.parent / "operations.pyi"
+MODULES = (indexes, constraints, enums, schemas)
 _GIVEN = "operations: given by Alembic.\n    "
 HEAD = """\
 # Written by `pdm run operations`; a test compares it.
@@ -29,7 +30,7 @@ class _Operations(Operations):
 
 def stubs() -> str:
     """What stands in the file, formatted."""
-    methods = [_stub(name, class_) for module in (indexes, constraints, enums) for name, class_ in _operations(module)]
+    methods = [_stub(name, class_) for module in MODULES for name, class_ in _operations(module)]
     text = f"{HEAD}{''.join(methods)}\nop: _Operations\n"
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(TARGET), "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout

@@ -115,5 +115,17 @@ class _Operations(Operations):
                 `schema.table` if it has a schema, and a name with a dot in double quotes.
             schema: the type's.
         """
+    def create_schema(self, name: str) -> None:
+        """Create a schema, unless it exists; no right to create schemas is needed then.
+
+        Args:
+            name: the schema's name.
+        """
+    def drop_schema(self, name: str) -> None:
+        """Drop a schema, if it is empty and belongs to the user who migrates; otherwise it stays.
+
+        Args:
+            name: the schema's name.
+        """
 
 op: _Operations

@@ -8,6 +8,7 @@ from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+from safe_migrations.ddl.schemas import CreateSchemaOp, DropSchemaOp
 
 
 class Comment(MigrateOperation):
@@ -70,6 +71,16 @@ def _render_constraint(
     if options.get("index_name") == operation.constraint_name:
         del options["index_name"]
     return _call(context, operation.operation, str(operation.constraint_name), str(operation.table_name), **options)
+
+
+@renderers.dispatch_for(CreateSchemaOp)
+def _render_create_schema(context: AutogenContext, operation: CreateSchemaOp) -> str:
+    return _call(context, "create_schema", operation.name)
+
+
+@renderers.dispatch_for(DropSchemaOp)
+def _render_drop_schema(context: AutogenContext, operation: DropSchemaOp) -> str:
+    return _call(context, "drop_schema", operation.name)
 
 
 @renderers.dispatch_for(CreateEnumOp)

@@ -1,5 +1,5 @@
-"""Operations for revision files, registered with Alembic: indexes, constraints and enums."""
+"""Operations for revision files, registered with Alembic: indexes, constraints, enums and schemas."""
 
-from safe_migrations.ddl import constraints, enums, indexes
+from safe_migrations.ddl import constraints, enums, indexes, schemas
 
-__all__ = ["constraints", "enums", "indexes"]
+__all__ = ["constraints", "enums", "indexes", "schemas"]

@@ -25,6 +25,7 @@ from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
+from safe_migrations.ddl.schemas import create_version_schema
 from safe_migrations.errors import ConnectionFailedError, LockedError, MigrationError, RevisionError
 from safe_migrations.postgres.catalog import Session, blockers
 from safe_migrations.postgres.connection import reset_settings
@@ -69,6 +70,7 @@ def run_migrations(connection: Connection, **options: Any) -> None:
     """
     context.configure(connection=connection, **options)
     with several_statements(connection), context.begin_transaction():
+        create_version_schema(context.get_context())
         context.run_migrations()
 
 

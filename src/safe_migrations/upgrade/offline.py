@@ -12,6 +12,7 @@ from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import Script
 
 from safe_migrations.backfill.definition import COMMAND, required_backfills
+from safe_migrations.ddl.schemas import create_version_schema
 from safe_migrations.postgres.sql import ddl
 from safe_migrations.postgres.statements import split
 from safe_migrations.upgrade.inert import is_inert
@@ -84,6 +85,8 @@ def run_offline(options: dict[str, Any], settings: dict[str, str]) -> None:
 
 def _with_backfills(function: Callable[..., Iterable[RevisionStep]], heads: Any, migration: Any) -> Iterable[Any]:
     """The steps of a script, with a comment where an upgrade would check that a backfill is complete."""
+    if not heads:
+        create_version_schema(migration)
     steps = list(function(heads, migration))
     refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
     for step in steps:

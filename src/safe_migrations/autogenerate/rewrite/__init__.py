@@ -2,11 +2,11 @@
 
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.plan import Change, in_order
-from safe_migrations.autogenerate.rewrite import columns, constraints, enums, tables  # noqa: F401
+from safe_migrations.autogenerate.rewrite import columns, constraints, enums, schemas, tables  # noqa: F401
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
 
 
 def rewrite_all(comparison: Comparison) -> list[Change]:
     """The safe form of each operation, in the order in which the changes run."""
     changes = in_order(change for operation in comparison.operations for change in rewrite(operation, comparison))
-    return enums.with_created_and_dropped(changes, comparison)
+    return schemas.with_created_schemas(enums.with_created_and_dropped(changes, comparison), comparison)

@@ -1,0 +1,80 @@
+"""Operations for revision files that create and drop a schema."""
+
+from alembic.operations import MigrateOperation, Operations
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from safe_migrations.ddl.registration import register
+from safe_migrations.postgres.sql import ddl, qualified
+
+_IS_MISSING = "SELECT to_regnamespace(quote_ident(:name)) IS NULL"
+_IS_EMPTY = """
+    SELECT EXISTS (
+      SELECT FROM pg_namespace n WHERE nspname = :name AND pg_has_role(nspowner, 'USAGE') AND NOT EXISTS (
+        SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
+      )
+    )
+"""
+
+
+class _SchemaOperation(MigrateOperation):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def execute(self, operations: Operations, condition: str, statement: str) -> None:
+        """Run a statement if a condition holds; offline, the statement has to do without the condition."""
+        context = operations.get_context()
+        if context.as_sql or operations.get_bind().scalar(text(condition), {"name": self.name}):
+            operations.execute(ddl(statement, schema=qualified(context.dialect, self.name)))
+
+
+@register
+class CreateSchemaOp(_SchemaOperation):
+    """CREATE SCHEMA, in a revision."""
+
+    @classmethod
+    def create_schema(cls, operations: Operations, name: str) -> None:
+        """Create a schema, unless it exists; no right to create schemas is needed then.
+
+        Args:
+            operations: given by Alembic.
+            name: the schema's name.
+        """
+        operations.invoke(cls(name))
+
+    def run(self, operations: Operations) -> None:
+        """Create the schema."""
+        self.execute(operations, _IS_MISSING, "CREATE SCHEMA IF NOT EXISTS %(schema)s")
+
+    def reverse(self) -> "DropSchemaOp":
+        """Drop the schema again."""
+        return DropSchemaOp(self.name)
+
+
+@register
+class DropSchemaOp(_SchemaOperation):
+    """DROP SCHEMA, in a revision."""
+
+    @classmethod
+    def drop_schema(cls, operations: Operations, name: str) -> None:
+        """Drop a schema, if it is empty and belongs to the user who migrates; otherwise it stays.
+
+        Args:
+            operations: given by Alembic.
+            name: the schema's name.
+        """
+        operations.invoke(cls(name))
+
+    def run(self, operations: Operations) -> None:
+        """Drop the schema."""
+        self.execute(operations, _IS_EMPTY, "DROP SCHEMA IF EXISTS %(schema)s")
+
+
+def create_version_schema(context: MigrationContext) -> None:
+    """Create the schema of the version table, if it has one of its own, unless it exists.
+
+    Args:
+        context: which is about to create the version table.
+    """
+    if context.version_table_schema and not context.opts.get("dont_mutate"):
+        CreateSchemaOp(context.version_table_schema).run(Operations(context))
