@@ -113,6 +113,7 @@ def _with_version_table(service: Service, options: Mapping[str, Any]) -> Service
 
 def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a project, with those that this library adds."""
+    scope = plugin.Scope(options.get("include_name"))
     return {
         "transaction_per_migration": True,
         "compare_server_default": True,
@@ -121,6 +122,7 @@ def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
         "target_metadata": load_models(options.get("target_metadata")),
         "version_table": service.version_table,
         "version_table_schema": service.version_table_schema,
-        "include_name": plugin.include_name(options.get("include_name")),
+        "include_name": scope.include_name,
+        plugin.SCOPE: scope,
         "process_revision_directives": plugin.write_plan(options.get("process_revision_directives")),
     }

@@ -16,9 +16,11 @@ from safe_migrations.autogenerate.column_types import managed_columns
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.formatting import find_ruff, format_with_ruff
 from safe_migrations.autogenerate.new_backfill import NewBackfill
+from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.plan import PlannedRevision, plan_revisions
 from safe_migrations.autogenerate.rewrite import rewrite_all
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
+from safe_migrations.printable import printable
 
 
 def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -> None:
@@ -27,6 +29,8 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
         return
     (original,) = directives
     revisions, backfills = plan(migration, original.upgrade_ops.ops if original.upgrade_ops else [])
+    for line in explain_scope(migration.opts):
+        print(printable(line))
     if not revisions:
         directives.clear()
         print("The models and the database agree; no file was written.")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # Alembic imports this module while it is being imported itse
 # Alembic's own; checks, compared by name; enums.
 PLUGINS = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname", "safe_migrations.enums"]
 PROGRESS_SCHEMA = "safe_migrations"
+SCOPE = "safe_migrations_scope"  # among the options of `context.configure`
 
 IncludeName = Callable[[str | None, str, Any], bool]
 Directives = Callable[["MigrationContext", Any, "list[MigrationScript]"], None]
@@ -47,19 +48,45 @@ def write_plan(own: Directives | None) -> Directives:
     return process
 
 
-def include_name(own: IncludeName | None) -> IncludeName:
-    """`include_name`: with `include_schemas`, autogenerate ignores the schema of the backfills' progress."""
+class Scope:
+    """What of the database autogenerate compares with the models.
 
-    def include(name: str | None, kind: str, parents: Any) -> bool:
-        return (kind, name) != ("schema", PROGRESS_SCHEMA) and (own is None or own(name, kind, parents))
+    Attributes:
+        schemas: those of the models, None for the default one; None where the project says it (`include_schemas`).
+        not_owned: the tables that belong to something else than the models, each by its schema, None for the default
+            one, and its name; with what owns it.
+        inherited: the columns, indexes and constraints that a table of the models has from its parent, each by schema,
+            table and name.
+    """
 
-    return include
+    def __init__(self, own: IncludeName | None) -> None:
+        """Read nothing yet.
+
+        Args:
+            own: the project's `include_name`, which can exclude more.
+        """
+        self._own = own
+        self.schemas: frozenset[str | None] | None = None
+        self.not_owned: dict[tuple[str | None, str], str] = {}
+        self.inherited: frozenset[tuple[str | None, str, str]] = frozenset()
+
+    def include_name(self, name: str | None, kind: str, parents: Any) -> bool:
+        """`include_name` of Alembic."""
+        if kind == "schema":
+            included = name != PROGRESS_SCHEMA and (self.schemas is None or name in self.schemas)
+        elif kind == "table":
+            included = (parents["schema_name"], name) not in self.not_owned
+        else:
+            included = (parents["schema_name"], parents["table_name"], name) not in self.inherited
+        return included and (self._own is None or self._own(name, kind, parents))
 
 
 def _prepare_models(context: "AutogenContext", _upgrade_ops: "UpgradeOps") -> PriorityDispatchResult:
     from safe_migrations.autogenerate.models import prepare
+    from safe_migrations.autogenerate.ownership import read_scope
 
     prepare(context)
+    read_scope(context)
     return PriorityDispatchResult.CONTINUE
 
 

@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
 from safe_migrations.autogenerate.directives import find_operations, plan
+from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.plan import PlannedRevision
 from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
@@ -40,14 +41,18 @@ class Preview:
         return f"-- {self.phase}: {self.title}\n{danger}{self.sql}"
 
 
-def read_preview(project: Project) -> list[Preview]:
+def read_preview(project: Project) -> tuple[list[Preview], list[str]]:
     """Compare the models with the service's database; nothing is changed and no file is written.
+
+    Returns:
+        The revisions, and lines that name the tables which were not compared.
 
     Raises:
         ConnectionFailedError: the database can't be reached.
         RefusedError: it is not at head.
     """
     previews: list[Preview] = []
+    not_compared: list[str] = []
 
     def read(_revision: Any, migration: MigrationContext) -> list[Any]:
         connection = cast(Connection, migration.connection)  # preview has no offline mode
@@ -62,11 +67,12 @@ def read_preview(project: Project) -> list[Preview]:
         with quiet("alembic"):  # the preview shows every difference itself
             revisions, _ = plan(migration, find_operations(migration))
         previews.extend(map(_preview, revisions))
+        not_compared.extend(explain_scope(migration.opts))
         return []
 
     with EnvironmentContext(project.config, project.script, fn=read, dont_mutate=True):
         project.script.run_env()
-    return previews
+    return previews, not_compared
 
 
 def _preview(revision: PlannedRevision) -> Preview:

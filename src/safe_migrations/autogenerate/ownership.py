@@ -1,0 +1,118 @@
+"""What exists in the database and is not the models': partitions, members of extensions, tables of other tools."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy import text
+
+from safe_migrations.autogenerate.plugin import SCOPE, Scope
+
+SHOWN = 5  # names of a kind
+# Tables in which other tools record their migrations.
+_TOOLS = {
+    "Django": ["django_migrations"],
+    "Flyway": ["flyway_schema_history"],
+    "Liquibase": ["databasechangelog", "databasechangeloglock"],
+    "Rails": ["schema_migrations", "ar_internal_metadata"],
+    "Prisma": ["_prisma_migrations"],
+    "Sequelize": ["SequelizeMeta"],
+    "node-pg-migrate": ["pgmigrations"],
+    "Knex": ["knex_migrations", "knex_migrations_lock"],
+    "Drizzle": ["__drizzle_migrations"],
+    "Entity Framework": ["__EFMigrationsHistory"],
+    "goose": ["goose_db_version"],
+    "SQLx": ["_sqlx_migrations"],
+    "Diesel": ["__diesel_schema_migrations"],
+    "Atlas": ["atlas_schema_revisions"],
+    "Doctrine": ["doctrine_migration_versions"],
+    "yoyo": ["_yoyo_log", "_yoyo_migration", "_yoyo_version", "yoyo_lock"],
+    "Aerich": ["aerich"],
+    "PostGIS": ["spatial_ref_sys"],
+    "pg_partman": ["part_config", "part_config_sub"],
+}
+_OWNER = {name: tool for tool, names in _TOOLS.items() for name in names}
+# Alembic's version table has this one column, whatever its name.
+_TABLES = text("""
+    SELECT n.nspname AS schema, c.relname AS name, coalesce(
+        (SELECT CASE WHEN c.relispartition THEN 'partitions of ' ELSE 'children of ' END || inhparent::regclass
+         FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1),
+        (SELECT 'the extension ' || extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
+        (SELECT 'Alembic' FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+         HAVING array_agg(attname::text) = ARRAY['version_num'])
+      ) AS owner
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    ORDER BY 1, 2
+""")
+_INHERITED = text("""
+    SELECT n.nspname AS schema, c.relname AS table, o.name
+    FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (
+      SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attinhcount > 0
+      UNION ALL SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+        WHERE x.indrelid = c.oid AND i.relispartition
+      UNION ALL SELECT conname::text FROM pg_constraint WHERE conrelid = c.oid AND (coninhcount > 0 OR conparentid <> 0)
+    ) AS o (name)
+    WHERE c.relkind IN ('r', 'p')
+""")
+
+
+def read_scope(context: AutogenContext) -> None:
+    """Note what autogenerate compares: the schemas of the models, and what of these is the models' own.
+
+    Args:
+        context: with the models, and a connection to the database.
+    """
+    scope: Scope | None = context.opts.get(SCOPE)
+    connection = context.connection
+    if scope is None or connection is None:
+        return
+    default = connection.dialect.default_schema_name
+
+    def short(schema: str | None) -> str | None:
+        return None if schema == default else schema
+
+    models = {(short(table.schema), table.name): table for table in context.table_key_to_table.values()}
+    schemas = frozenset(schema for schema, _ in models) or frozenset((None,))
+    if scope.schemas is not None or not context.opts.get("include_schemas"):
+        scope.schemas = schemas
+        context.opts["include_schemas"] = schemas != {None}
+    tables = {(short(row.schema), row.name): row.owner or _OWNER.get(row.name) for row in connection.execute(_TABLES)}
+    own = (short(context.opts.get("version_table_schema")), context.opts.get("version_table"))
+    scope.not_owned = {
+        key: owner
+        for key, owner in tables.items()
+        if owner and key not in models and key != own and (scope.schemas is None or key[0] in scope.schemas)
+    }
+    scope.inherited = frozenset(
+        (short(row.schema), row.table, row.name)
+        for row in connection.execute(_INHERITED)
+        if (table := models.get((short(row.schema), row.table))) is not None and row.name not in _names(table)
+    )
+
+
+def _names(table: Any) -> set[str]:
+    items = (*table.columns, *table.indexes, *table.constraints)
+    return {str(item.name) for item in items}
+
+
+def explain_scope(options: Mapping[str, Any]) -> list[str]:
+    """Lines that name the tables which were not compared, and why; none if there are none.
+
+    Args:
+        options: of the context in which autogenerate has compared.
+    """
+    scope: Scope | None = options.get(SCOPE)
+    if scope is None or not scope.not_owned:
+        return []
+    by_owner: defaultdict[str, list[str]] = defaultdict(list)
+    for (schema, name), owner in scope.not_owned.items():
+        by_owner[owner].append(f"{schema}.{name}" if schema else name)
+    lines = ["Not compared, because these tables do not belong to the models:"]
+    for owner, names in sorted(by_owner.items()):
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        lines.append(f"  {owner}: {', '.join(names[:SHOWN])}{more}")
+    return lines
