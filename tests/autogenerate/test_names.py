@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import conv
 
 from alembic_in_process import Inside, schema
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import MigrationError, RevisionError
 from safe_migrations.postgres.sql import LONGEST_NAME, short_name
 from support import Render, fetch
 
@@ -63,6 +63,42 @@ def test_long_names_of_a_convention(render: Render, database: URL) -> None:
     inside.upgrade("head", str)
     assert schema(database) == at_head
     assert not fetch(database, "SELECT FROM pg_index WHERE NOT indisvalid")
+
+
+def test_long_names_in_a_revision_by_hand(render: Render, database: URL) -> None:
+    """What Alembic's operations shorten (`op.f`), those of this library shorten alike."""
+    inside = Inside(render(), database)
+    inside.write_models(model("item", 'sa.Column("name", sa.Text)'))
+    inside.autogenerate("the first table")
+    name = f'op.f("uq_{"x" * 80}")'
+    inside.service.add_revision(
+        "unique",
+        f"""
+        op.create_index_concurrently({name}, "item", ["name"], unique=True)
+        op.create_unique_constraint_using_index({name}, "item")
+        """,
+        f'op.drop_constraint({name}, "item")',
+    )
+    inside.service.add_revision(
+        "check",
+        f"""
+        op.create_check_constraint({name.replace("uq", "ck")}, "item", "id > 0", postgresql_not_valid=True)
+        op.validate_constraint({name.replace("uq", "ck")}, "item")
+        """,
+        f'op.drop_constraint({name.replace("uq", "ck")}, "item")',
+    )
+    inside.service.add_revision(
+        "index",
+        f'op.create_index_concurrently({name.replace("uq", "ix")}, "item", ["name"])',
+        f'op.drop_index_concurrently({name.replace("uq", "ix")}, "item")',
+    )
+    for _ in range(2):
+        inside.alembic(command.upgrade, "head")
+        inside.alembic(command.downgrade, "-3")
+    assert not fetch(database, "SELECT FROM pg_class WHERE relname LIKE '%xxx%'")
+    inside.service.add_revision("long", f'op.create_index_concurrently("{"x" * 64}", "item", ["name"])')
+    with pytest.raises(RevisionError, match="x" * 64):
+        inside.alembic(command.upgrade, "head")
 
 
 @pytest.mark.parametrize("name", ["x" * 64, "ж" * 32])

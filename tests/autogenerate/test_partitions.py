@@ -1,10 +1,14 @@
 """Partitioned tables, of which the models declare the parent alone."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from alembic import command
 from sqlalchemy import URL
 
 from alembic_in_process import Inside, schema
+from blocking_statement import wait_for
+from lock_holder import holding
 from safe_migrations.errors import RevisionError
 from safe_migrations.upgrade.phases import unacknowledged
 from support import Render, fetch
@@ -100,6 +104,24 @@ def test_an_index_that_is_replaced_twice(inside: Inside, database: URL) -> None:
     inside.alembic(command.downgrade, "-2")
     inside.alembic(command.upgrade, "head")
     assert at_head["measurement"] == names(database)["measurement"] == {"ix_value"}
+
+
+def test_a_drop_waits_for_no_longer_than_the_lock_timeout(
+    inside: Inside, database: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again, and other sessions read in the meantime."""
+    monkeypatch.setenv("MIGRATION_LOCK_TIMEOUT", "100ms")
+    fetch(database, "CREATE INDEX ix_value ON measurement (value)")
+    inside.write_models(measurement())
+    inside.autogenerate("no index of measurements")
+    with ThreadPoolExecutor() as threads, holding(database, "SELECT * FROM archive.north"):
+        upgrade = threads.submit(inside.alembic, command.upgrade, "head")
+        wait_for(database, "SELECT pid FROM pg_locks WHERE NOT granted")
+        for _ in range(5):
+            fetch(database, "SELECT count(*) FROM archive.north")
+        assert not upgrade.done()
+    upgrade.result()
+    assert names(database) == {}
 
 
 def test_a_partition_that_is_a_foreign_table_is_named(inside: Inside, database: URL) -> None:
