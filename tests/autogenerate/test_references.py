@@ -8,7 +8,9 @@ from alembic_in_process import Inside, schema
 from safe_migrations.upgrade.phases import CONTRACT, phase_of
 from support import Render, tables
 
-KEPT = 'sa.Table("kept", Base.metadata, sa.Column("id", sa.BigInteger, primary_key=True))\n'
+# As in a project that leaves the names of constraints to PostgreSQL.
+UNNAMED = "Base.metadata.naming_convention = {'ix': 'ix_%(column_0_label)s'}\n"
+KEPT = UNNAMED + 'sa.Table("kept", Base.metadata, sa.Column("id", sa.BigInteger, primary_key=True))\n'
 
 
 def model(name: str, *columns: str, schema: str | None = None) -> str:
@@ -49,9 +51,25 @@ def test_tables_in_a_cycle(render: Render, database: URL) -> None:
     inside.write_models(KEPT)
     dropped = inside.autogenerate("remove these tables")
     assert {phase_of(script) for script in dropped} == {CONTRACT}
-    for _ in range(2):
-        inside.upgrade("head", str)
-        inside.alembic(command.check)
-        assert tables(database) == {"kept", "alembic_version"}
-        inside.alembic(command.downgrade, created[-1].revision)
-        assert schema(database) == complete
+    inside.upgrade("head", str)
+    inside.alembic(command.check)
+    assert tables(database) == {"kept", "alembic_version"}
+    inside.alembic(command.downgrade, created[-1].revision)
+    assert schema(database) == complete
+    inside.alembic(command.upgrade, "head")
+
+
+def test_constraints_that_the_models_do_not_name(render: Render, database: URL) -> None:
+    """Their names in the revision are those that PostgreSQL would give them."""
+    inside = Inside(render(), database)
+    inside.write_models(KEPT + model("item"))
+    inside.autogenerate("the first tables")
+    inside.alembic(command.upgrade, "head")
+    before = schema(database)
+    inside.write_models(KEPT + model("item", 'sa.Column("code", sa.Text, unique=True)', reference("kept")))
+    scripts = inside.autogenerate("columns with constraints")
+    inside.alembic(command.upgrade, "head")
+    inside.alembic(command.check)
+    assert {"item_code_key", "item_kept_id_fkey"} <= {name for _, name, _ in schema(database)}
+    inside.alembic(command.downgrade, f"-{len(scripts)}")
+    assert schema(database) == before

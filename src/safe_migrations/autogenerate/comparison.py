@@ -11,7 +11,7 @@ from sqlalchemy.types import NullType
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.ddl.column_changes import DIALECT, keeps_rows
 from safe_migrations.ddl.partitions import is_partitioned
-from safe_migrations.postgres.sql import qualified
+from safe_migrations.postgres.sql import qualified, short_name
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 
@@ -132,7 +132,16 @@ def _flat(operations: Iterable[MigrateOperation]) -> Iterator[MigrateOperation]:
         if isinstance(operation, ops.OpContainer):
             yield from _flat(operation.ops)
         else:
-            yield operation
+            yield with_name(operation)
+
+
+def with_name(operation: MigrateOperation) -> MigrateOperation:
+    """The operation, which names a constraint as PostgreSQL would, if the models do not name it."""
+    if isinstance(operation, ops.CreateUniqueConstraintOp) and operation.constraint_name is None:
+        operation.constraint_name = short_name("_".join((operation.table_name, *operation.columns, "key")))
+    if isinstance(operation, ops.CreateForeignKeyOp) and operation.constraint_name is None:
+        operation.constraint_name = short_name("_".join((operation.source_table, *operation.local_cols, "fkey")))
+    return operation
 
 
 def table_of(operation: Any) -> str:

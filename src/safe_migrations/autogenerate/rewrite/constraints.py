@@ -24,12 +24,13 @@ def create_index(operation: ops.CreateIndexOp, comparison: Comparison) -> Change
     if (old := comparison.replaced.get(name_of(operation))) is not None:
         yield from _replace_index(comparison, operation, old.reverse())
         return
+    how = "for one partition after the other" if comparison.is_partitioned(operation) else "without blocking writes"
     yield Change(
         Stage.INDEXES,
         table_of(operation),
         f"index {operation.index_name}",
         (
-            Comment("Built CONCURRENTLY, without blocking writes; in a revision of its own, outside a transaction."),
+            Comment(f"Built CONCURRENTLY, {how}; in a revision of its own, outside a transaction."),
             _build(operation),
         ),
         (_remove(operation),),

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from copy import copy
 
-from alembic.operations import ops
+from alembic.operations import MigrateOperation, ops
 from sqlalchemy import ForeignKeyConstraint
 
-from safe_migrations.autogenerate.comparison import Comparison, foreign_keys, referred, shape, table_of
+from safe_migrations.autogenerate.comparison import Comparison, foreign_keys, referred, shape, table_of, with_name
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
-from safe_migrations.postgres.sql import short_name
 from safe_migrations.upgrade.phases import CONTRACT
 
 
@@ -69,13 +68,11 @@ def drop_table(operation: ops.DropTableOp, comparison: Comparison) -> Changes:
     )
 
 
-def _create(key: ForeignKeyConstraint) -> ops.CreateForeignKeyOp:
+def _create(key: ForeignKeyConstraint) -> MigrateOperation:
     """A foreign key of two tables that hold no rows yet, so that nothing is scanned."""
     create = ops.CreateForeignKeyOp.from_constraint(key)
     create.kw.pop("use_alter", None)
-    if create.constraint_name is None:  # as PostgreSQL would name it
-        create.constraint_name = short_name("_".join((create.source_table, *create.local_cols, "fkey")))
-    return create
+    return with_name(create)
 
 
 def _without(create: ops.CreateTableOp, leave_out: Callable[[ForeignKeyConstraint], bool]) -> ops.CreateTableOp:
