@@ -40,12 +40,11 @@ def test_tables_in_a_cycle(render: Render, database: URL) -> None:
     inside.write_models(KEPT + CYCLES)
     created = inside.autogenerate("add tables that refer to each other")
     assert inside.lint(created) == []
-    for _ in range(2):
-        inside.alembic(command.upgrade, "head")
-        inside.alembic(command.check)
-        complete = schema(database)
-        inside.alembic(command.downgrade, start.revision)
-        assert tables(database) == {"kept", "alembic_version"}
+    inside.alembic(command.upgrade, "head")
+    inside.alembic(command.check)
+    complete = schema(database)
+    inside.alembic(command.downgrade, start.revision)
+    assert tables(database) == {"kept", "alembic_version"}
     inside.alembic(command.upgrade, "head")
 
     inside.write_models(KEPT)

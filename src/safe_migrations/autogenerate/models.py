@@ -76,7 +76,8 @@ def _shorten_names(table: Table) -> None:
     for item in items:
         if isinstance(item.name, conv):
             item.name = conv(short_name(item.name))
-    for name in (table.name, *(column.name for column in table.columns), *(item.name for item in items)):
+    enums = [enum for column in table.columns if (enum := enum_of(column.type)) is not None]
+    for name in (table.schema, table.name, *(item.name for item in (*table.columns, *items, *enums))):
         if isinstance(name, str) and (length := len(name.encode())) > LONGEST_NAME:
             raise ModelError(
                 f"In the models, the table {table.fullname} has the name {name}, of {length} bytes: PostgreSQL cuts "
