@@ -30,6 +30,10 @@ INDEXES = """
     FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
     WHERE indrelid IN (SELECT relid FROM pg_partition_tree('measurement')) ORDER BY 1, 2
 """
+OF_PARTITION = """
+    SELECT conname, conindid FROM pg_constraint
+    WHERE conrelid = 'measurement_2025'::regclass AND contype IN ('u', 'f') ORDER BY 1
+"""
 ONE = 'sa.Index("ix_value", "value")'
 UNIQUE = 'sa.Index("ux_day", "day", "station", "value", unique=True)'
 EXPRESSION = 'sa.Index("ix_lower", sa.text("lower(station)"), postgresql_where=sa.text("value > 0"))'
@@ -148,11 +152,15 @@ def test_constraints_that_block_writes_are_acknowledged(render: Render, url_of_e
     at_start = schema(inside.url)
     inside.write_models(kept + measurement(constraints))
     scripts = inside.autogenerate("constraints of measurements")
+    fetch(inside.url, "ALTER TABLE measurement_2025 ADD CONSTRAINT own UNIQUE (day, station, value)")
+    fetch(inside.url, "ALTER TABLE measurement_2025 ADD CONSTRAINT key FOREIGN KEY (station) REFERENCES station")
+    before = fetch(inside.url, OF_PARTITION)
     asked = [script for script in scripts if unacknowledged(script)]
     before_18 = fetch(inside.url, "SELECT current_setting('server_version_num')::int < 180000 AS is_so")[0].is_so
     assert len(asked) == 1 + before_18
     inside.upgrade("head", str)
     inside.alembic(command.check)
+    assert fetch(inside.url, OF_PARTITION) == before, "the partition's own constraints are attached"
     inside.alembic(command.downgrade, f"-{len(scripts)}", x=["yes"])
     assert schema(inside.url) == at_start
     inside.upgrade("head", str)

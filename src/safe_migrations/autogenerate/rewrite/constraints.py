@@ -112,7 +112,7 @@ def create_unique(operation: ops.CreateUniqueConstraintOp, comparison: Compariso
     if comparison.is_partitioned(operation):
         danger = f"builds an index of each partition of {table_of(operation)}, which blocks writes until it is complete"
         phase = comparison.phase_of_building(operation, operation.to_constraint().columns)
-        yield _at_once(Stage.UNIQUE, operation, old, phase, "disallowed-unique-constraint", danger)
+        yield _at_once(Stage.UNIQUE, operation, old, phase, "disallowed-unique-constraint", "builds", danger)
         return
     yield Change(
         Stage.UNIQUE,
@@ -145,7 +145,7 @@ def create_constraint(
         and (comparison.connection.dialect.server_version_info or ()) < (18,)
     ):
         danger = f"scans {table} while writes to {table} and {referent} wait"
-        yield _at_once(Stage.NOT_VALID, operation, old, CONTRACT, "adding-foreign-key-constraint", danger)
+        yield _at_once(Stage.NOT_VALID, operation, old, CONTRACT, "adding-foreign-key-constraint", "scans", danger)
         return
     new = table in comparison.created or (
         bool(columns) and all((table, column) in comparison.added for column in columns)
@@ -163,14 +163,20 @@ def create_constraint(
     )
 
 
-def _at_once(stage: Stage, operation: Any, old: Any, phase: str, rule: str, danger: str) -> Change:
-    """A constraint of a partitioned table, which PostgreSQL can't add in steps that do not block writes."""
+def _at_once(stage: Stage, operation: Any, old: Any, phase: str, rule: str, does: str, danger: str) -> Change:
+    """A constraint of a partitioned table, which takes no USING INDEX, and no NOT VALID before PostgreSQL 18."""
     return Change(
         stage,
         table_of(operation),
         str(operation.constraint_name),
         (
-            Comment(f"safe: {rule} because PostgreSQL has no other form for partitioned tables"),
+            Comment(
+                f"Where a partition has such a constraint, PostgreSQL takes that and {does} nothing: add it to each"
+            ),
+            Comment(
+                "large partition first, in revisions of their own, in the form for tables that are not partitioned."
+            ),
+            Comment(f"safe: {rule} because a partitioned table does not take the usual form"),
             *filter(None, (old, operation)),
         ),
         (operation.reverse(), *((old.reverse(),) if old is not None else ())),
