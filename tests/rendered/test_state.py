@@ -158,11 +158,11 @@ def test_tables_that_no_model_has_are_named_and_not_read(at_head: Service, datab
     """SQLAlchemy warns of a type that it does not know when it reads a table."""
     fetch(database, "CREATE TABLE archive (content xml)")
     fetch(database, "CREATE TABLE measurement (day date) PARTITION BY RANGE (day)")
+    fetch(database, "CREATE TABLE partition_of_measurement PARTITION OF measurement DEFAULT")  # goes with its parent
     fetch(
         database,
         """DO $$ BEGIN FOR year IN 1000..1029 LOOP EXECUTE format(
-        'CREATE TABLE measurement_%s PARTITION OF measurement FOR VALUES FROM (%L) TO (%L)',
-        year, year || '-01-01', year + 1 || '-01-01'); END LOOP; END $$""",
+        'CREATE TABLE measurement_%s (day date)', year); END LOOP; END $$""",
     )
     process = at_head.run(*STATE, "--json")
     years = [f"remove_table measurement_{year}" for year in range(1000, 1030)]
