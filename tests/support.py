@@ -82,11 +82,13 @@ class Service:
         folder: where it is.
         env_prefix: its answer, the prefix of its environment variables.
         environment: variables that its commands get besides the bare ones.
+        stdin: the standard input of the commands that are started.
     """
 
     folder: Path
     env_prefix: str
     environment: dict[str, str] = field(default_factory=dict)
+    stdin: int = subprocess.DEVNULL
 
     def configure(self, url: URL) -> None:
         """Point the service to a database."""
@@ -126,12 +128,12 @@ class Service:
         """Start a command in the service's folder, in a session of its own, and go on; its output is kept in pipes."""
         environment = self._variables() | variables
         if can_fork(command, self.folder, environment):
-            return WarmProcess(command, self.folder, environment, session=True)
+            return WarmProcess(command, self.folder, environment, stdin=self.stdin, session=True)
         return subprocess.Popen(
             command,
             cwd=self.folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=self.stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

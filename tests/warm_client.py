@@ -1,4 +1,4 @@
-"""How a program is asked of warm_parent.py; and, in the place of Python in its forks, what asks for their Copier."""
+"""How warm_parent.py is asked for a program; and what its forks start in the place of Python, which asks as well."""
 
 import json
 import os
@@ -11,7 +11,7 @@ ADDRESS = "TEST_WARM_PYTHON"  # of the interpreter that forks, for all workers
 
 
 def ask(address: str, request: Mapping[str, object], files: list[int]) -> socket.socket:
-    """Ask for a fork whose output goes to these files; it answers twice: its process, its status."""
+    """Ask for a fork with these files as its standard input, output and error; it answers twice: process, status."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
     text = f"{json.dumps(request)}\n".encode()
@@ -28,17 +28,22 @@ def answer(connection: socket.socket) -> int:
 
 
 def main(address: str, python: str, *command: str) -> int:
-    """Run the Python command in a fork if it is Copier's, or by the real Python."""
-    if command[:3] != ("-P", "-m", "copier"):
-        os.execv(python, [python, *command])
+    """Run the Python command in a fork if it is one of Copier or pytest, or by the real Python."""
+    match command:
+        case ("-P", "-m", "copier", *arguments):
+            program, path = "copier", []
+        case ("-m", "pytest", *arguments):
+            program, path = "pytest", [os.getcwd()]
+        case _:
+            os.execv(python, [python, *command])
     request = {
-        "program": "copier",
-        "path": [],
-        "arguments": ["copier", *command[3:]],
+        "program": program,
+        "path": path,
+        "arguments": [program, *arguments],
         "folder": os.getcwd(),
         "environment": dict(os.environ),
     }
-    connection = ask(address, request, [1, 2])
+    connection = ask(address, request, [0, 1, 2])
     answer(connection)
     return answer(connection)
 

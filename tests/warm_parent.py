@@ -48,8 +48,8 @@ gc.set_threshold(100_000, 50, 100)
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """A request, and the files of standard output and error."""
-    text, files, _, _ = socket.recv_fds(connection, 65536, 2)
+    """A request, and the files of standard input, output and error."""
+    text, files, _, _ = socket.recv_fds(connection, 65536, 3)
     while not text.endswith(b"\n") and (more := connection.recv(65536)):
         text += more
     return json.loads(text), files
@@ -102,8 +102,7 @@ signal.set_wakeup_fd(-1)
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 if request.get("session"):
     os.setsid()
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-for number, file in enumerate(files, start=1):
+for number, file in enumerate(files):
     os.dup2(file, number)
     os.close(file)
 client.send(struct.pack("i", os.getpid()))

@@ -63,7 +63,13 @@ class WarmProcess:
     """A fork, as `subprocess.Popen` has it: its output is kept in pipes."""
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *, session: bool = False
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        session: bool = False,
     ) -> None:
         self.args = command
         self.returncode: Any = None  # as Popen has it
@@ -79,7 +85,9 @@ class WarmProcess:
         }
         pipes = [os.pipe(), os.pipe()]
         self.stdout, self.stderr = (os.fdopen(reading) for reading, _ in pipes)
-        self._connection = warm_client.ask(os.environ[ADDRESS], request, [writing for _, writing in pipes])
+        with open(os.devnull) as null:
+            files = [null.fileno() if stdin == subprocess.DEVNULL else stdin, *(writing for _, writing in pipes)]
+            self._connection = warm_client.ask(os.environ[ADDRESS], request, files)
         for _, writing in pipes:
             os.close(writing)
         self.pid = warm_client.answer(self._connection)

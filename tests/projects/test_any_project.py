@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from sqlalchemy import URL
 
 from safe_migrations.errors import BackfillError, ConfigurationError, ConnectionFailedError, NotConfirmedError
 from support import NewRole, as_text, bare_environment, fetch, tables
-from warm_python import run
+from warm_python import WarmProcess, run
 
 MODELS = {
     "models/base.py": "from sqlalchemy.orm import DeclarativeBase\n\n\nclass Base(DeclarativeBase):\n    pass\n",
@@ -168,16 +167,8 @@ def test_many_starters(project: Project, driver: str, starters: int, database: U
     starters = 16 if thorough else starters
     project.configure(database, driver)
     project.add_revisions()
-    processes = [
-        subprocess.Popen(
-            [Path(sys.executable).with_name("alembic"), "upgrade", "head"],
-            cwd=project.folder,
-            env=bare_environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(starters)
-    ]
+    command = ("alembic", "upgrade", "head")
+    processes = [WarmProcess(command, project.folder, bare_environment()) for _ in range(starters)]
     printed = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * starters, printed
     assert sum("Running upgrade first -> second" in each for each in printed) == 1

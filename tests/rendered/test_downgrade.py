@@ -3,15 +3,12 @@
 import os
 import pty
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from sqlalchemy import URL
 
 from safe_migrations.errors import INTERRUPTED, NotConfirmedError
-from support import Service, bare_environment, fetch, tables
+from support import Service, fetch, tables
 
 LOCKS = """
     SELECT 1 FROM pg_locks
@@ -47,15 +44,14 @@ def test_with_nothing_to_lose_it_goes_ahead(at_head: Service, database: URL) -> 
 )
 def test_a_person_is_asked(filled: Service, database: URL, answer: str, status: int) -> None:
     terminal, end = pty.openpty()
-    environment = bare_environment(**filled.environment)
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     os.write(terminal, f"{answer}\n".encode())
-    command = ["alembic", "downgrade", "base"]
-    process = subprocess.run(command, cwd=filled.folder, env=environment, stdin=end, capture_output=True, text=True)
+    filled.stdin = end
+    process = filled.start("alembic", "downgrade", "base")
+    _, said = process.communicate()
     os.close(end)
     os.close(terminal)
     assert process.returncode == status
-    assert "the table item (1 row).\nDowngrade? [y/N]" in process.stderr
+    assert "the table item (1 row).\nDowngrade? [y/N]" in said
     assert ("item" in tables(database)) == (status != 0)
 
 
@@ -77,18 +73,8 @@ command.downgrade(Config("alembic.ini", cmd_opts=Namespace(x=["yes"])), "base")
 
 def test_ctrl_c_at_the_question_is_one_sentence_and_keeps_nobody_waiting(filled: Service, database: URL) -> None:
     terminal, end = pty.openpty()
-    environment = bare_environment(**filled.environment)
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    command = ["alembic", "downgrade", "base"]
-    process = subprocess.Popen(
-        command,
-        cwd=filled.folder,
-        env=environment,
-        stdin=end,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    filled.stdin = end
+    process = filled.start("alembic", "downgrade", "base")
     assert process.stderr is not None
     asked = process.stderr.read(len("This downgrade destroys the table item (1 row).\nDowngrade? [y/N] "))
     assert asked.endswith("Downgrade? [y/N] ")
