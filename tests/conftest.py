@@ -91,7 +91,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if SERVER_URL in os.environ:
         return
     cluster = stack.enter_context(throw_away_cluster(find_programs(18, exactly=True)))
+    asyncio.run(hash_once(cluster.url()))
     os.environ[SERVER_URL] = cluster.url().render_as_string(hide_password=False)
+
+
+async def hash_once(url: URL) -> None:
+    """Let passwords be hashed once, not 4,096 times, which a client repeats for each connection."""
+    connection = await asyncpg.connect(as_text(url))
+    await connection.execute("ALTER SYSTEM SET scram_iterations = 1")
+    await connection.execute("SET scram_iterations = 1")
+    role = await connection.fetchval("SELECT format('ALTER ROLE CURRENT_USER PASSWORD %L', $1::text)", url.password)
+    await connection.execute(role)
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
 
 
 def use_memory() -> None:

@@ -10,6 +10,7 @@ import runpy
 import select
 import signal
 import socket
+import ssl
 import struct
 import sys
 from contextlib import suppress
@@ -42,6 +43,7 @@ for module in pkgutil.walk_packages(safe_migrations.__path__, "safe_migrations."
         importlib.import_module(module.name)
 programs = {name: entry_points(group="console_scripts")[name].load() for name in sys.argv[3:]}
 sys.modules.pop("copier.__main__")  # which `python -m copier` runs
+ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the first one takes three milliseconds, and a connection makes one
 python = sys.argv[2]
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
