@@ -34,17 +34,18 @@ def warm_parent() -> Iterator[None]:
         os.environ[ADDRESS] = os.path.join(folder, "socket")
         listener.bind(os.environ[ADDRESS])
         listener.listen(128)
-        python = Path(folder, "python")  # sys.executable of the forks
         client = [sys.executable, "-IS", os.fspath(Path(warm_client.__file__)), os.environ[ADDRESS], sys.executable]
-        python.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
-        python.chmod(0o755)
+        for name in ("pdm", "python", *SCRIPTS):
+            program = Path(folder, name)
+            program.write_text(f'#!/bin/sh\nexec {shlex.join(client)} {name} "$@"\n')
+            program.chmod(0o755)
         process = subprocess.Popen(
             [
                 sys.executable,
                 "-P",
                 Path(__file__).with_name("warm_parent.py"),
                 str(listener.fileno()),
-                python,
+                Path(folder, "python"),  # sys.executable of the forks
                 *SCRIPTS,
             ],
             env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
@@ -57,6 +58,11 @@ def warm_parent() -> Iterator[None]:
         assert process.stdin is not None
         process.stdin.close()
         process.wait()
+
+
+def warm_path() -> str:
+    """A PATH for shells and other programs, which find the forks there, and a PDM that only runs scripts."""
+    return os.pathsep.join([os.path.dirname(os.environ[ADDRESS]), os.fspath(_BINARIES), os.environ["PATH"]])
 
 
 class WarmProcess:

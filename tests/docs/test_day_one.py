@@ -1,12 +1,12 @@
 """The commands of the page "Replace the example model", in a rendered service."""
 
 import re
-import tomllib
 from textwrap import dedent
 
 from sqlalchemy import URL
 
 from support import ROOT, Service, tables
+from warm_python import warm_path
 
 PAGE = ROOT / "docs" / "how-to" / "replace-the-example.md"
 MODEL = '''class Customer(Base):
@@ -22,17 +22,9 @@ MODEL = '''class Customer(Base):
 def test_the_example_model_and_its_baseline_are_replaced(at_head: Service, database: URL) -> None:
     blocks = re.findall(r"^( *)```sh\n(.*?)^\1```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     downgrade, delete, write, check = (dedent(commands) for _, commands in blocks)
-    scripts = tomllib.loads((at_head.folder / "pyproject.toml").read_text())["tool"]["pdm"]["scripts"]
 
     def run(commands: str) -> None:
-        """Run the commands of PDM's scripts: PDM itself takes longer to start."""
-        plain = re.sub(
-            r"^pdm run (\S+) ?(.*)",
-            lambda line: scripts[line[1]]["cmd"].replace("{args}", line[2]),
-            commands,
-            flags=re.M,
-        )
-        at_head.succeed("bash", "-euo", "pipefail", "-c", plain)
+        at_head.succeed("bash", "-euo", "pipefail", "-c", commands, path=warm_path())
 
     run(downgrade + delete)
     models = at_head.folder / "models_db.py"

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from support import ROOT, MypyCache, Render, Service, bare_environment
+from warm_python import warm_path
 
 
 def load(path: Path) -> Any:
@@ -92,18 +93,14 @@ def pre_commit(service: Service, mypy_cache: MypyCache) -> subprocess.CompletedP
     service.run("git", "add", "--all")
     with mypy_cache() as cache:
         service.environment["MYPY_CACHE_DIR"] = cache
-        return service.run("pre-commit", "run", "--all-files", "--color=never")
+        return service.run("pre-commit", "run", "--all-files", "--color=never", path=warm_path())
 
 
 @pytest.fixture
 def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """A service in a git repository, whose `pdm run` uses this test environment."""
+    """A service in a git repository."""
     service = render()
-    service.environment |= {
-        "VIRTUAL_ENV": sys.prefix,
-        "PDM_IGNORE_SAVED_PYTHON": "1",
-        "PRE_COMMIT_HOME": str(tmp_path_factory.getbasetemp() / "pre-commit"),
-    }
+    service.environment["PRE_COMMIT_HOME"] = str(tmp_path_factory.getbasetemp() / "pre-commit")
     service.succeed("git", "init", "--quiet")
     return service
 

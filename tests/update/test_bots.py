@@ -1,7 +1,6 @@
 """Bots that bring updates: Renovate's configuration, and what the weekly jobs of GitHub and GitLab run."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 from releases import NEXT, Releases, commit, git, template_file
 from safe_migrations.errors import MigrationError
 from support import Render, Service
+from warm_python import warm_path
 
 LAYOUTS = ["standalone", "monorepo"]
 CONFLICT = "alembic.ini"
@@ -94,12 +94,11 @@ def cloned(service: Service, folder: Path) -> Service:
 
 
 def run_update(service: Service, ci: str) -> tuple[int, str]:
-    """What the job runs: its status, and what it prints. `pdm run` uses this test environment."""
+    """What the job runs: its status, and what it prints."""
     job = jobs(service, ci)["update" if ci == "github" else "template-update-orders"]
     script = job["steps"][-1]["run"] if ci == "github" else job["script"][-1]
-    service.environment |= {"VIRTUAL_ENV": sys.prefix, "PDM_IGNORE_SAVED_PYTHON": "1"}
     service.environment |= {"CI_SERVER_HOST": "gitlab.example.com", "CI_DEFAULT_BRANCH": "main"}
-    process = service.run("bash", "-eo", "pipefail", "-c", script)
+    process = service.run("bash", "-eo", "pipefail", "-c", script, path=warm_path())
     return process.returncode, process.stdout + process.stderr
 
 

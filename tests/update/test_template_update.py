@@ -26,6 +26,7 @@ from safe_migrations.template import workspace
 from safe_migrations.template.releases import COPIER_ERRORS, copier, read_news
 from safe_migrations.template.update import unsolved, update
 from support import Service, bare_environment, bare_python
+from warm_python import warm_path
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
 CHECK = ("python", "-m", "safe_migrations", "template-check")
@@ -67,6 +68,12 @@ def later(toy: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(toy: Releases, later: Path, tmp_path: Path) -> Service:
     """A service that can take that release."""
     return toy.service(tmp_path / "orders", NEXT, template=later)
+
+
+@pytest.fixture
+def forked_copier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that call the library: it runs Copier by the Python that it runs in."""
+    monkeypatch.setattr(sys, "executable", shutil.which("python", path=warm_path()))
 
 
 def state(service: Service) -> str:
@@ -153,6 +160,7 @@ def test_nothing_uncommitted_is_mixed_with_the_update(service: Service) -> None:
     assert "(own.txt)" in refusal(service)
 
 
+@pytest.mark.usefixtures("forked_copier")
 def test_an_edit_during_the_update_stays(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def meanwhile(folder: Path, *arguments: str) -> str:
         said = copier(folder, *arguments)
@@ -257,6 +265,7 @@ def monorepo(toy: Releases, later: Path, tmp_path: Path, thorough: bool) -> list
     return made
 
 
+@pytest.mark.usefixtures("forked_copier")
 def test_services_of_a_monorepo_each_at_its_own_time(monorepo: list[Service]) -> None:
     neighbour, *others = monorepo
     folder = neighbour.folder
@@ -294,6 +303,7 @@ def everything(service: Service) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
 
+@pytest.mark.usefixtures("forked_copier")
 @pytest.mark.parametrize(
     ("error", "at"), [(KeyboardInterrupt(), 1), (OSError(28, "No space left on device"), 5)], ids=["key", "disk"]
 )
@@ -317,6 +327,7 @@ def test_it_comes_whole_or_not_at_all(
     assert git(service.folder, "status", "--porcelain") == ""
 
 
+@pytest.mark.usefixtures("forked_copier")
 def test_killed_half_way_it_is_not_taken_for_done(service: Service) -> None:
     before, news = everything(service), read_news(service.folder)
     if (pid := os.fork()) == 0:
@@ -487,6 +498,7 @@ def test_without_answers_or_a_repository(service: Service) -> None:
     assert service.fail(*UPDATE).splitlines()[-1].startswith("git init && ")
 
 
+@pytest.mark.usefixtures("forked_copier")
 def test_releases_that_can_not_be_read(toy: Releases, tmp_path: Path) -> None:
     template = toy.with_later(tmp_path / "template.git", lambda _: None)
     service = toy.service(tmp_path / "orders", NEXT, template=template)
