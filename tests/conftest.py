@@ -9,6 +9,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,7 +42,7 @@ from support import (
     tables,
 )
 from warm_client import ADDRESS
-from warm_python import warm_parent
+from warm_python import warm_parent, warm_program
 
 # A server of any supported version, with a superuser who needs a password; by default an embedded PostgreSQL 18.
 SERVER_URL = "TEST_SERVER_URL"
@@ -282,6 +283,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Releases:
 def without_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment without our library, as services of 1.x have it."""
     return environment_without_library(tmp_path_factory.mktemp("without") / "venv")
+
+
+@pytest.fixture
+def forked_copier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that call `template.update`, which runs Copier by `sys.executable`: in a fork."""
+    monkeypatch.setattr(sys, "executable", os.fspath(warm_program("python")))
 
 
 @pytest.fixture

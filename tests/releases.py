@@ -15,6 +15,7 @@ import pytest
 from copier import run_copy
 
 from support import ROOT, Service, bare_environment
+from warm_python import warm_program
 
 IDENTITY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 RELEASES: list[dict[str, str]] = tomllib.loads((ROOT / "RELEASES.toml").read_text())["release"]
@@ -134,6 +135,18 @@ def path_to_pdm(folder: Path, *, failing: str = "") -> str:
     program.write_text(f'#!/bin/sh\necho "$*" >> {folder}/called\ntest "$*" != "{failing}"\n')
     program.chmod(0o755)
     return os.pathsep.join([str(folder), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+
+
+def own_update(service: Service, programs: Path) -> subprocess.CompletedProcess[str]:
+    """As `pdm run template-update`, which in a service of 1.x is the service's own code; its Copier runs in a fork.
+
+    Args:
+        service: of any version.
+        programs: a new folder, for the PDM of `path_to_pdm`.
+    """
+    run = "runpy.run_module('safe_migrations', run_name='__main__', alter_sys=True)"
+    code = f"import runpy, sys; sys.executable = {str(warm_program('python'))!r}; {run}"
+    return service.run("python", "-c", code, "template-update", path=path_to_pdm(programs))
 
 
 def environment_without_library(folder: Path) -> Path:

@@ -60,8 +60,13 @@ def warm_parent() -> Iterator[None]:
         process.wait()
 
 
+def warm_program(name: str) -> Path:
+    """A program that runs in a fork; `python` does so for Copier and pytest, `pdm` runs scripts only."""
+    return Path(os.environ[ADDRESS]).with_name(name)
+
+
 def warm_path() -> str:
-    """A PATH for shells and other programs, which find the forks there, and a PDM that only runs scripts."""
+    """A PATH on which shells and other programs find these."""
     return os.pathsep.join([os.path.dirname(os.environ[ADDRESS]), os.fspath(_BINARIES), os.environ["PATH"]])
 
 

@@ -322,7 +322,7 @@ def test_a_kept_package_that_hides_the_library_is_refused(service: Service, data
     kept = service.folder / "safe_migrations" / "__init__.py"
     kept.parent.mkdir()
     kept.touch()
-    commands = [["state"], ["state", "--quick"], ["lint"], ["rebase"], ["preview"], ["deploy"], ["db-up"]]
+    commands = [["state"], ["state", "--quick"], ["lint"], ["db-up"]]
     alembic = (["alembic", "upgrade", "head"], ["python", "-m", "alembic", "upgrade", "head"])
     for command in (*alembic, *(["safe-migrations", *each] for each in commands)):
         sentence = service.fail(*command)

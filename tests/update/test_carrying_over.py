@@ -13,10 +13,9 @@ import pytest
 from sqlalchemy import URL
 
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
-from releases import LAST_OF_1, Releases, commit, git, path_to_pdm
+from releases import LAST_OF_1, Releases, commit, git, own_update, path_to_pdm
 from support import Administrator, MypyCache, Process, Service, as_text, fetch
 
-UPDATE = ("python", "-m", "safe_migrations", "template-update")
 BACKFILL = """
 import sqlalchemy as sa
 
@@ -68,8 +67,9 @@ def update_itself(releases: Releases, folder: Path) -> None:
     old = releases.service(folder / "old", LAST_OF_1)
     new = Service(folder / "new", "ORDERS")
     shutil.copytree(old.folder, new.folder)
-    said = new.succeed(*UPDATE, path=path_to_pdm(folder / "programs"))
-    assert "git add --all" in said
+    process = own_update(new, folder / "programs")
+    assert process.returncode == 0, process.stderr
+    assert "git add --all" in process.stdout
     called = (folder / "programs" / "called").read_text().splitlines()
     assert called == ["install", "run lint", "run typecheck", "run test"]
     commit(new.folder)
@@ -227,7 +227,7 @@ def test_edited_machinery_is_kept_aside_and_hides_nothing(carried: Carried, tmp_
         with old.folder.joinpath(name).open("a") as file:
             file.write("# of our own\n")
     commit(old.folder)
-    process = old.run(*UPDATE, path=path_to_pdm(tmp_path / "programs"))
+    process = own_update(old, tmp_path / "programs")
     assert process.returncode
     for name in names:
         assert f"\n  {name}: the template has dropped" in process.stderr

@@ -74,6 +74,7 @@ def written(folder: Path) -> set[str]:
         for n in range(ROUNDS)
     ],
 )
+@pytest.mark.usefixtures("forked_copier")
 def test_no_line_disappears(releases: Releases, tmp_path: Path, number: int) -> None:
     random = Random(f"{SEED} {number}")  # noqa: S311
     template = releases.with_later(tmp_path / "template.git", lambda folder: change_template(random, folder))

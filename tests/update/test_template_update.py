@@ -26,7 +26,6 @@ from safe_migrations.template import workspace
 from safe_migrations.template.releases import COPIER_ERRORS, copier, read_news
 from safe_migrations.template.update import unsolved, update
 from support import Service, bare_environment, bare_python
-from warm_python import warm_path
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
 CHECK = ("python", "-m", "safe_migrations", "template-check")
@@ -68,12 +67,6 @@ def later(toy: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(toy: Releases, later: Path, tmp_path: Path) -> Service:
     """A service that can take that release."""
     return toy.service(tmp_path / "orders", NEXT, template=later)
-
-
-@pytest.fixture
-def forked_copier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that call the library: it runs Copier by the Python that it runs in."""
-    monkeypatch.setattr(sys, "executable", shutil.which("python", path=warm_path()))
 
 
 def state(service: Service) -> str:

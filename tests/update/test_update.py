@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from copier import run_update
 from sqlalchemy import URL
 
-from releases import LAST_OF_1, NEXT, UPDATED_FROM, VERSIONS, Releases, commit, git, path_to_pdm
+from releases import LAST_OF_1, NEXT, UPDATED_FROM, VERSIONS, Releases, commit, git, own_update
 from support import Service, tables
 
 # By default what hardly depends on the version is tested with one of them.
@@ -29,12 +28,6 @@ def update(service: Service, **options: Any) -> None:
     """As `copier update --defaults --skip-answered`, which is what bots call."""
     options = {"defaults": True, "skip_answered": True, "overwrite": True, "unsafe": False, "quiet": True} | options
     run_update(service.folder, **options)
-
-
-def own_update(service: Service) -> CompletedProcess[str]:
-    """As `pdm run template-update`, which in a service of 1.x is the service's own code."""
-    path = path_to_pdm(service.folder.parent / "programs")
-    return service.run("python", "-m", "safe_migrations", "template-update", path=path)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -166,7 +159,7 @@ def test_edits_survive_and_all_else_is_as_in_a_new_service(
         update(service)  # which says nothing of conflicts, and deletes what the template has dropped
     else:
         kept = {MACHINERY.name} if MACHINERY in edits else set()
-        process = own_update(service)
+        process = own_update(service, tmp_path / "programs")
         assert bool(process.returncode) is bool(conflicts or kept), process.stdout + process.stderr
         for name in conflicts | kept:
             assert f"\n  {name}: " in process.stderr
