@@ -132,7 +132,7 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
 
     yield run
     for file in folder.glob("**/postmaster.pid"):
-        os.kill(int(file.read_text().split()[0]), signal.SIGINT)  # a fast shutdown
+        os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)  # an immediate shutdown: its data are deleted
 
 
 def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(run: Run, mypy_cache: MypyCache) -> None:
