@@ -21,6 +21,7 @@ from safe_migrations.ddl.partitions import CreateIndexOnly, Partition, is_partit
 from safe_migrations.ddl.registration import register
 from safe_migrations.errors import LockedError, RevisionError
 from safe_migrations.postgres.catalog import sessions, transactions_of_index
+from safe_migrations.postgres.scratch import rolled_back
 from safe_migrations.postgres.sql import ddl, qualified
 from safe_migrations.postgres.statements import parts
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, milliseconds
@@ -303,14 +304,11 @@ class _Index:
         The copy is rolled back. It is not temporary, because not every user may create temporary tables.
         """
         existing, copy = self._fetch(_DEFINITION), _Index(self.operations, self.operation.of_copy())
-        self.operations.execute(text("BEGIN"))
-        try:
+        with rolled_back(self.operations.get_bind()):
             names = {"copy": copy.table or "", "table": self.table or ""}
             self.operations.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s)", **names))
             self.operations.invoke(copy._create())
             expected = copy._fetch(_DEFINITION)
-        finally:
-            self.operations.execute(text("ROLLBACK"))
         if existing != expected:
             raise RevisionError(
                 f"An index {self.name} exists, and it differs from the one that this revision builds; give the new "
