@@ -16,7 +16,7 @@ from support import Service, ToHead, at, fetch
 
 STATE = ("safe-migrations", "state")
 DEFINITION = "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 'ix_item_name'::regclass"
-KEYS = {"state", "current", "heads", "pending", "drift", "invalid", "blockers", "next"}
+KEYS = {"state", "current", "heads", "pending", "drift", "not_compared", "invalid", "blockers", "next"}
 COLUMN = 'op.add_column("item", sa.Column("note", sa.Text()))'
 
 
@@ -134,6 +134,11 @@ def test_json_ends_with_the_status_of_the_error(service: Service, database: URL,
 
 def test_what_state_tells_in_detail(at_head: Service, database: URL) -> None:
     drift(at_head, database)
+    fetch(
+        database,
+        "ALTER TABLE item DROP CONSTRAINT ck_item_name_not_empty, "
+        "ADD CONSTRAINT ck_item_name_not_empty CHECK (name > '')",
+    )
     secret = "hunter2"
 
     async def ask_beside_an_open_transaction() -> str:
@@ -144,6 +149,8 @@ def test_what_state_tells_in_detail(at_head: Service, database: URL) -> None:
     said = run_async(ask_beside_an_open_transaction())
     answer = json.loads(said)
     assert sorted(answer["drift"]) == [
+        "modify_constraint ck_item_name_not_empty on item: CHECK (((name)::text > ''::text)) in the database, "
+        "CHECK ((name <> ''::text)) in the models",
         "modify_type item.name: VARCHAR(length=9) in the database, Text() in the models",
         "remove_column item.note",
         "remove_index ix_item_note on item",
@@ -229,6 +236,14 @@ def test_where_nothing_can_be_written_state_says_so(service: Service, database: 
     fetch(database, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     process = service.run(*STATE)
     assert (process.returncode, "ORDERS_MIGRATION_DATABASE_URL" in process.stdout) == (3, True)
+
+
+def test_what_can_t_be_compared_is_named(at_head: Service, database: URL) -> None:
+    name = database.database or ""
+    fetch(database, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    report = json.loads(at_head.run(*STATE, "--json").stdout)
+    assert (report["state"], report["drift"]) == ("at head", [])
+    assert "public.item" in report["not_compared"][0]
 
 
 def test_tables_of_an_extension_do_not_count(service: Service, database: URL) -> None:

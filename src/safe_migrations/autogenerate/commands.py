@@ -21,7 +21,7 @@ def preview(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(preview) for preview in previews], indent=2))
     else:
-        no_difference = "-- The models and the database agree; nothing to migrate."
+        no_difference = "-- No difference between the models and the database was found; nothing to migrate."
         texts = [preview.as_text() for preview in previews] or [no_difference]
         comment = "\n".join(f"-- {printable(line)}" for line in not_compared)
         print("\n\n".join(filter(None, (*texts, comment))))

@@ -19,12 +19,15 @@ from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.plan import PlannedRevision, plan_revisions
 from safe_migrations.autogenerate.rewrite import rewrite_all
+from safe_migrations.autogenerate.schema_changes import warn_of_not_compared
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
 from safe_migrations.printable import printable
 
 
 def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -> None:
     """Replace Alembic's one directive by a directive for each planned revision, or by none if nothing differs."""
+    if directives:  # of `check` as well
+        warn_of_not_compared(migration)
     if not _writes_files(migration) or len(directives) != 1:  # none: the project's own directives have dropped it
         return
     (original,) = directives
@@ -33,7 +36,7 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
         print(printable(line))
     if not revisions:
         directives.clear()
-        print("The models and the database agree; no file was written.")
+        print("No difference between the models and the database was found; no file was written.")
         return
     directives[:] = _directives(original, revisions)
     context = migration.environment_context

@@ -14,11 +14,9 @@ from alembic.operations import MigrateOperation, ops
 from alembic.util import PriorityDispatchResult
 from sqlalchemy import Column, Connection, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import DefaultClause
 from sqlalchemy.types import TypeEngine
 
 from safe_migrations.autogenerate.column_types import enum_of
-from safe_migrations.ddl.column_changes import default_text
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.errors import ModelError
 
@@ -86,25 +84,6 @@ def compare_enums(context: AutogenContext, upgrade_ops: ops.UpgradeOps) -> Prior
     """Let autogenerate, and `alembic check`, compare enums as well."""
     upgrade_ops.ops.extend(enum_changes(context, list(upgrade_ops.ops)))
     return PriorityDispatchResult.CONTINUE
-
-
-def compare_default(
-    context: AutogenContext,
-    operation: ops.AlterColumnOp,
-    _schema: str | None,
-    _table: str,
-    _name: str,
-    existing: Column[Any],
-    column: Column[Any],
-) -> PriorityDispatchResult:
-    """Compare the default of an enum column here: Alembic asks the server, which does not know a new value."""
-    before, after = existing.server_default, column.server_default
-    if enum_of(column.type) is None or not isinstance(before, DefaultClause) or not isinstance(after, DefaultClause):
-        return PriorityDispatchResult.CONTINUE
-    text = default_text(cast(Connection, context.connection), column)
-    if str(before.arg).partition("::")[0] != str(text).partition("::")[0]:
-        operation.existing_server_default, operation.modify_server_default = before, after
-    return PriorityDispatchResult.STOP
 
 
 class _Name(NamedTuple):

@@ -25,14 +25,18 @@ Directives = Callable[["MigrationContext", Any, "list[MigrationScript]"], None]
 
 
 def setup(plugin: "Plugin") -> None:
-    """Register what prepares the models, and the comparison of enums; Alembic calls it.
+    """Register what prepares the models, and the comparison with PostgreSQL's descriptions and enums; Alembic calls it.
 
     Args:
         plugin: made by Alembic, with the name of the entry point.
     """
-    plugin.add_autogenerate_comparator(_prepare_models, "autogenerate", priority=DispatchPriority.FIRST)
-    plugin.add_autogenerate_comparator(_compare_enums, "autogenerate", "enums", priority=DispatchPriority.LAST)
-    plugin.add_autogenerate_comparator(_compare_default, "column", "server_default", priority=DispatchPriority.FIRST)
+    first, last = DispatchPriority.FIRST, DispatchPriority.LAST
+    plugin.add_autogenerate_comparator(_prepare_models, "autogenerate", priority=first)
+    plugin.add_autogenerate_comparator(_compare_schema, "autogenerate", "descriptions", priority=first)
+    plugin.add_autogenerate_comparator(_leave_default, "column", "server_default", priority=first)
+    plugin.add_autogenerate_comparator(_compare_table, "table", "descriptions", priority=last)
+    plugin.add_autogenerate_comparator(_add_sequences, "autogenerate", "sequences", priority=last)
+    plugin.add_autogenerate_comparator(_compare_enums, "autogenerate", "enums", priority=last)
 
 
 def write_plan(own: Directives | None) -> Directives:
@@ -96,7 +100,25 @@ def _compare_enums(*arguments: Any) -> PriorityDispatchResult:
     return compare_enums(*arguments)
 
 
-def _compare_default(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.enum_comparison import compare_default
+def _compare_schema(*arguments: Any) -> PriorityDispatchResult:
+    from safe_migrations.autogenerate.schema_changes import compare_schema
 
-    return compare_default(*arguments)
+    return compare_schema(*arguments)
+
+
+def _add_sequences(*arguments: Any) -> PriorityDispatchResult:
+    from safe_migrations.autogenerate.schema_changes import add_sequences
+
+    return add_sequences(*arguments)
+
+
+def _leave_default(*arguments: Any) -> PriorityDispatchResult:
+    from safe_migrations.autogenerate.schema_changes import leave_default
+
+    return leave_default(*arguments)
+
+
+def _compare_table(*arguments: Any) -> PriorityDispatchResult:
+    from safe_migrations.autogenerate.schema_changes import compare_table
+
+    return compare_table(*arguments)

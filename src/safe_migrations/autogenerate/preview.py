@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.plan import PlannedRevision
+from safe_migrations.autogenerate.schema_changes import warn_of_not_compared
 from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
 from safe_migrations.upgrade.offline import offline_context
@@ -64,8 +65,9 @@ def read_preview(project: Project) -> tuple[list[Preview], list[str]]:
                     f"The models are compared with a database at head. Run this first:\nalembic upgrade {state.target}"
                 )
             raise RefusedError(f"{meaning} {following}", EXIT_STATUS[state.name])
-        with quiet("alembic"):  # the preview shows every difference itself
+        with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # the preview shows every difference itself
             revisions, _ = plan(migration, find_operations(migration))
+        warn_of_not_compared(migration)
         previews.extend(map(_preview, revisions))
         not_compared.extend(explain_scope(migration.opts))
         return []

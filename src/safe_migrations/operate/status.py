@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData
+from sqlalchemy import DefaultClause, MetaData
 
+from safe_migrations.autogenerate.schema_changes import SCHEMA_DIFFERENCE, definitions, not_compared
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.logs import quiet
 from safe_migrations.operate.sessions import blocking_sessions
@@ -41,6 +42,7 @@ class Report:
         pending: the revisions to run, each with its file, and its phase where it declares one.
         drift: how the models differ from the database, in Alembic's words; None where that was not compared, because
             revisions are pending.
+        not_compared: what could not be compared with the models, each with the reason.
         invalid: indexes that a failed concurrent build has left.
         blockers: sessions that block another session, or are idle in transaction.
         meaning: what the state means.
@@ -52,6 +54,7 @@ class Report:
     heads: tuple[str, ...] = ()
     pending: tuple[dict[str, str | None], ...] = ()
     drift: tuple[str, ...] | None = None
+    not_compared: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     blockers: tuple[Session, ...] = ()
     meaning: str = ""
@@ -76,6 +79,7 @@ class Report:
         lists = (
             ("pending", pending),
             ("drift", self.drift or ()),
+            ("not compared", self.not_compared),
             ("invalid", self.invalid),
             ("blockers", self.blockers),
         )
@@ -143,26 +147,31 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
         log.info("Comparing %d tables of the models with the database.", len(tables))
     unknown: list[str] = []
     context = _without_unknown_tables(migration_context, frozenset(tables), unknown)
-    with quiet("alembic"):  # Alembic logs each difference, and each plugin
+    with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # they log each difference, and each plugin
         differences = compare_metadata(context, metadata)
-    drift = [*map(_describe, differences), *(f"remove_table {name}" for name in sorted(unknown))]
+    drift = [
+        *_joined([*map(_describe, differences)], definitions(context)),
+        *(f"remove_table {name}" for name in sorted(unknown)),
+    ]
     # An index of REINDEX CONCURRENTLY is reported as invalid, or disappears when the build ends.
     report = replace(
         report,
         drift=tuple(
             difference for difference in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", difference)
         ),
+        not_compared=not_compared(context),
     )
     if report.state == UNTRACKED:
         head = shlex.join(report.heads or ["head"])
         following = (
             f"If this is the right database, change models_db.py until nothing differs, then run:\nalembic stamp {head}"
-            if report.drift
+            if report.drift or report.not_compared
             else f"The tables equal the models. If they are this service's tables, run:\nalembic stamp {head}"
         )
         return replace(report, next=following)
     if not report.drift:
-        return report
+        partly = f"{report.meaning[:-1]}, as far as the models could be compared."
+        return replace(report, meaning=partly) if report.not_compared else report
     return replace(
         report,
         state=DRIFT,
@@ -197,14 +206,29 @@ def _without_unknown_tables(
     return MigrationContext.configure(connection, opts={**options, "include_name": include_known})
 
 
+def _joined(lines: Sequence[str], definitions: Mapping[str, str]) -> Iterator[str]:
+    """One line for an index or a constraint that is removed and added again, with both definitions."""
+    for line in lines:
+        action, _, rest = line.partition("_")
+        kind, _, name = rest.partition(" ")
+        is_joined = name in definitions and {f"remove_{rest}", f"add_{rest}"} <= set(lines)
+        if not is_joined:
+            yield line
+        elif action == "add":
+            yield f"modify_{kind} {name}: {definitions[name]}"
+
+
 def _describe(difference: Any) -> str:
     """One difference, as `alembic check` names its operation, with the names of table and column."""
     if isinstance(difference, list):  # the changes of one column
         return "; ".join(_describe(change) for change in difference)
     operation, *details = difference
+    if operation == SCHEMA_DIFFERENCE:
+        return f"{operation} {details[0]}"
     if operation.startswith("modify_"):
         schema, table, column, _, before, after = details
-        return f"{operation} {_qualified(schema, table)}.{column}: {before!r} in the database, {after!r} in the models"
+        values = f"{_value(before)} in the database, {_value(after)} in the models"
+        return f"{operation} {_qualified(schema, table)}.{column}: {values}"
     if operation.endswith("_column"):
         return f"{operation} {_qualified(*details[:2])}.{details[2].name}"
     subject = details[0]
@@ -212,6 +236,11 @@ def _describe(difference: Any) -> str:
     if table is None:
         return f"{operation} {getattr(subject, 'fullname', subject.name)}"
     return f"{operation} {subject.name} on {table.fullname}"
+
+
+def _value(value: object) -> str:
+    """A type, a comment, or a default as SQL."""
+    return str(value.arg) if isinstance(value, DefaultClause) else repr(value or None)
 
 
 def _qualified(schema: str | None, table: str) -> str:

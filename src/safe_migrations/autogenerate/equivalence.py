@@ -1,0 +1,81 @@
+"""Whether two definitions mean the same, although PostgreSQL writes them in different ways.
+
+After a restore from a dump, PostgreSQL writes some expressions otherwise than before, and then always the same; and a
+default may be written as 0 or as '0'::bigint.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from safe_migrations.autogenerate.descriptions import SQL, Described, Description, Difference, TableName, describe
+from safe_migrations.postgres.scratch import execute_apart
+from safe_migrations.postgres.sql import qualified
+
+_REPARSED = {"index", "check", "exclusion", "default", "computed"}
+_DEFAULTS = "defaults"  # a table for the defaults of other tables
+_NOW = {"now()", "CURRENT_TIMESTAMP", "transaction_timestamp()"}  # one and the same
+_LITERAL = re.compile(r"E?'(?:[^']|'')*'")
+_NOT_CONSTANT = re.compile(r"[\w\"] ?\((?!\d)|\b(?:CURRENT|SESSION|LOCAL|SYSTEM)|\bUSER\b")  # a call of a function
+
+
+def equal_when_parsed_again(
+    connection: Connection,
+    schema: str,
+    differences: Sequence[tuple[TableName, Difference]],
+    types: Mapping[TableName, Described],
+) -> set[int]:
+    """The numbers of the differences that are none: PostgreSQL reads both definitions again, and writes the same."""
+    defaults = TableName(schema, _DEFAULTS)
+    scripts = {_DEFAULTS: f"CREATE TABLE {qualified(connection.dialect, *defaults)} ()"}
+    compared = []
+    for number, (table, difference) in enumerate(differences):
+        before, after = difference.database, difference.models
+        if difference.kind not in _REPARSED or not before or not after or before.definition == after.definition:
+            continue
+        type_ = types[table].get(("type", difference.name))
+        owner = qualified(connection.dialect, *(defaults if difference.kind == "default" else table))
+        for side, description in enumerate((before, after)):
+            name = f"parsed_{number}_{side}"
+            scripts[name] = _parse(name, owner, description, type_.definition if type_ else "")
+        compared.append(number)
+    if not compared:
+        return set()
+    execute_apart(connection, scripts)
+    texts = {
+        name: description.definition
+        for described in describe(connection, {defaults, *(table for table, _ in differences)}).values()
+        for (kind, name), description in described.items()
+        if name in scripts and kind in _REPARSED
+    }
+    rows = connection.execute(SQL["constants"], {"table": ".".join(defaults)})
+    values: dict[str, str] = {row.attname: row.value for row in rows}
+    return {number for number in compared if _is_same(f"parsed_{number}_0", f"parsed_{number}_1", texts, values)}
+
+
+def _parse(name: str, table: str, description: Description, type_: str) -> str:
+    """The statement that lets PostgreSQL read one of its own definitions, and keep it under a name."""
+    definition = description.definition
+    match description.kind:
+        case "index":
+            unique = "UNIQUE " if definition.startswith("UNIQUE ") else ""
+            return f"CREATE {unique}INDEX {name} ON {table} {definition.removeprefix(unique)}"
+        case "default":
+            return f"ALTER TABLE {table} ADD COLUMN {name} {type_} DEFAULT {definition}"
+        case "computed":
+            expression, _, kind = definition.rpartition(" ")
+            return f"ALTER TABLE {table} ADD COLUMN {name} {type_} GENERATED ALWAYS AS ({expression}) {kind}"
+        case _:
+            return f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}"
+
+
+def _is_same(first: str, second: str, texts: Mapping[str, str], values: Mapping[str, str]) -> bool:
+    """Whether PostgreSQL writes both in the same way, or both are constants of the same value."""
+    both = texts.get(first), texts.get(second)
+    if both[0] is None or both[1] is None:
+        return False
+    if both[0] == both[1] or set(both) <= _NOW:
+        return True
+    constants = not any(_NOT_CONSTANT.search(_LITERAL.sub("", text)) for text in both if text)
+    return constants and first in values and values[first] == values.get(second)

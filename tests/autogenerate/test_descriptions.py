@@ -1,0 +1,248 @@
+"""Whatever PostgreSQL stores of a table, a column, an index, a constraint or a sequence: a difference is seen."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import URL, CheckConstraint, Column, Connection, Index, MetaData, Table, UniqueConstraint, text
+from sqlalchemy.dialects import postgresql
+
+from safe_migrations.autogenerate.directives import find_operations, plan
+from safe_migrations.autogenerate.plugin import PLUGINS
+from safe_migrations.autogenerate.schema_changes import not_compared
+from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.connection import connected, run_async
+from support import NewRole, at, fetch
+
+Run = Callable[[Callable[[Connection], Any]], Any]
+
+
+def models(*more: Any, **options: Any) -> MetaData:
+    """The models of these tests, with more columns or constraints of the table `item`."""
+    metadata = MetaData()
+    Table("box", metadata, Column("a", sa.Integer, primary_key=True), Column("b", sa.Integer, primary_key=True))
+    Table(
+        "item",
+        metadata,
+        Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+        Column("code", sa.String(50), nullable=False, server_default="x"),
+        Column("state", sa.Enum("on", "off", name="state"), server_default="on"),
+        Column("a", sa.Integer),
+        Column("b", sa.Integer, comment="of the box"),
+        Column("total", sa.Integer, sa.Computed("a + b", persisted=True)),
+        Column("token", sa.String, server_default=text("substr(md5(random()::text), 1, 8)")),
+        Column("data", sa.JSON, server_default="[]"),
+        UniqueConstraint("code", name="uq", comment="one a code"),
+        CheckConstraint("code IN ('x', 'y')", name="ck"),
+        postgresql.ExcludeConstraint(("b", "="), name="ex", using="btree"),
+        sa.ForeignKeyConstraint(["a", "b"], ["box.a", "box.b"], name="fk", ondelete="CASCADE"),
+        Index("ix", "a", text("lower(code) DESC"), postgresql_include=["b"], postgresql_where=text("state = 'on'")),
+        Index("ux", "b", unique=True),
+        Index("iy", "code"),
+        *more,
+        comment="what is sold",
+        **options,
+    )
+    Table("count", metadata, Column("id", sa.BigInteger, primary_key=True))  # with a sequence
+    Table("event", metadata, Column("at", sa.Date), postgresql_partition_by="RANGE (at)")
+    sa.Sequence("receipt", start=1000, metadata=metadata)
+    return metadata
+
+
+def change(connection: Connection, metadata: MetaData, statements: Sequence[str]) -> MigrationContext:
+    """Change the database, and return what compares it with models."""
+    for statement in statements:
+        connection.execute(text(statement.replace(":", r"\:")))
+    options = {"target_metadata": metadata, "compare_server_default": True, "autogenerate_plugins": PLUGINS}
+    return MigrationContext.configure(connection, opts=options)
+
+
+def differences(metadata: MetaData, *statements: str) -> Callable[[Connection], tuple[list[Any], tuple[str, ...]]]:
+    """What `alembic check` reports after some statements, and what was not compared; all is undone."""
+
+    def compare(connection: Connection) -> tuple[list[Any], tuple[str, ...]]:
+        context = change(connection, metadata, statements)
+        found = compare_metadata(context, metadata)
+        connection.rollback()
+        return found, not_compared(context)
+
+    return compare
+
+
+def run(database: URL, function: Callable[[Connection], Any]) -> Any:
+    """What a function returns, on a new connection."""
+
+    async def call() -> Any:
+        async with connected(at(database)) as connection:
+            return await connection.run_sync(function)
+
+    return run_async(call())
+
+
+@pytest.fixture(scope="module")
+def shared(server: URL, administrator: Any) -> Iterator[URL]:
+    """A database with the models, which no test changes."""
+    name = f"database_{uuid4().hex}"
+    administrator.create(name)
+    url = server.set(database=name)
+
+    def create(connection: Connection) -> None:
+        models().create_all(connection)
+        connection.commit()
+
+    run(url, create)
+    yield url
+    administrator.drop(name)
+
+
+@pytest.fixture(scope="module")
+def reading(shared: URL) -> Iterator[Run]:
+    """Calls functions on one connection, and undoes what they do."""
+    with asyncio.Runner() as runner:
+        context = connected(at(shared))
+        connection = runner.run(context.__aenter__())
+
+        def call(function: Callable[[Connection], Any]) -> Any:
+            try:
+                return runner.run(connection.run_sync(function))
+            finally:
+                runner.run(connection.rollback())
+
+        yield call
+        runner.run(context.__aexit__(None, None, None))
+
+
+def again(table: str, name: str, definition: str) -> str:
+    """A constraint in another form."""
+    return f"ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition}"
+
+
+CHANGES = {
+    "type": "ALTER TABLE item ALTER code TYPE varchar(60)",
+    "collation": 'ALTER TABLE item ALTER code TYPE varchar(50) COLLATE "C"',
+    "not null": "ALTER TABLE item ALTER code DROP NOT NULL",
+    "default": "ALTER TABLE item ALTER code SET DEFAULT 'z'",
+    "no default": "ALTER TABLE item ALTER code DROP DEFAULT",
+    "volatile default": "ALTER TABLE item ALTER token SET DEFAULT substr(md5(random()::text), 1, 9)",
+    "JSON default": "ALTER TABLE item ALTER data SET DEFAULT '{}'",
+    "default of an enum": "ALTER TABLE item ALTER state SET DEFAULT 'off'",
+    "comment": "COMMENT ON COLUMN item.b IS 'other'",
+    "identity": "ALTER TABLE item ALTER id SET GENERATED ALWAYS",
+    "cache of an identity": "ALTER TABLE item ALTER id SET CACHE 5",
+    "no identity": "ALTER TABLE item ALTER id DROP IDENTITY",
+    "no serial": "ALTER TABLE count ALTER id DROP DEFAULT",
+    "type of a serial": "ALTER SEQUENCE count_id_seq AS integer",
+    "no sequence": "DROP SEQUENCE receipt",
+    "start of a sequence": "ALTER SEQUENCE receipt START 1",
+    "not computed": "ALTER TABLE item ALTER total DROP EXPRESSION",
+    "expression": "ALTER TABLE item DROP total, ADD total integer GENERATED ALWAYS AS (a * b) STORED",
+    "index: predicate": "DROP INDEX ix; CREATE INDEX ix ON item (a, lower(code) DESC) INCLUDE (b)",
+    "index: include": "DROP INDEX ix; CREATE INDEX ix ON item (a, lower(code) DESC) WHERE state = 'on'",
+    "index: order": "DROP INDEX ix; CREATE INDEX ix ON item (a, lower(code)) INCLUDE (b) WHERE state = 'on'",
+    "index: method": "DROP INDEX ux; CREATE INDEX ux ON item USING hash (b)",
+    "index: uniqueness": "DROP INDEX ux; CREATE INDEX ux ON item (b)",
+    "index: NULL": "DROP INDEX ux; CREATE UNIQUE INDEX ux ON item (b) NULLS NOT DISTINCT",
+    "index: nulls first": "DROP INDEX ux; CREATE UNIQUE INDEX ux ON item (b NULLS FIRST)",
+    "index: fill factor": "ALTER INDEX ux SET (fillfactor = 50)",
+    "index: operator class": "DROP INDEX iy; CREATE INDEX iy ON item (code text_pattern_ops)",
+    "unique: deferrable": again("item", "uq", "UNIQUE (code) DEFERRABLE"),
+    "unique: include": again("item", "uq", "UNIQUE (code) INCLUDE (a)"),
+    "unique: NULL": again("item", "uq", "UNIQUE NULLS NOT DISTINCT (code)"),
+    "unique: comment": "COMMENT ON CONSTRAINT uq ON item IS NULL",
+    "unique: an index": "ALTER TABLE item DROP CONSTRAINT uq; CREATE UNIQUE INDEX uq ON item (code)",
+    "foreign key: match": again("item", "fk", "FOREIGN KEY (a, b) REFERENCES box MATCH FULL ON DELETE CASCADE"),
+    "foreign key: delete": again("item", "fk", "FOREIGN KEY (a, b) REFERENCES box ON DELETE SET NULL (a)"),
+    "foreign key: deferrable": "ALTER TABLE item ALTER CONSTRAINT fk DEFERRABLE INITIALLY DEFERRED",
+    "foreign key: not valid": again("item", "fk", "FOREIGN KEY (a, b) REFERENCES box ON DELETE CASCADE NOT VALID"),
+    "check: text": again("item", "ck", "CHECK (code IN ('x', 'z'))"),
+    "check: not valid": again("item", "ck", "CHECK (code IN ('x', 'y')) NOT VALID"),
+    "exclusion": again("item", "ex", "EXCLUDE USING btree (a WITH =)"),
+    "no exclusion": "ALTER TABLE item DROP CONSTRAINT ex",
+    "primary key": again("box", "box_pkey", "PRIMARY KEY (b, a)").replace("box_pkey,", "box_pkey CASCADE,"),
+    "comment of a table": "COMMENT ON TABLE item IS NULL",
+    "unlogged": "ALTER TABLE count SET UNLOGGED",
+    "partition key": "DROP TABLE event; CREATE TABLE event (at date) PARTITION BY LIST (at)",
+    "inheritance": "CREATE TABLE base (id bigint NOT NULL); ALTER TABLE count INHERIT base",
+    "enum": "ALTER TYPE state RENAME VALUE 'off' TO 'out'",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_of_an_attribute_is_seen(reading: Run, name: str) -> None:
+    """One change by SQL, which no revision knows."""
+    found, unknown = reading(differences(models(), *CHANGES[name].split("; ")))
+    assert found
+    assert not unknown
+
+
+SAME = {
+    "as created": (),
+    "restored from a dump": (
+        again("item", "ck", "CHECK (code::text = ANY (ARRAY[('x'::varchar)::text, ('y'::varchar)::text]))"),
+    ),
+    "literal of another type": ("ALTER TABLE item ALTER code SET DEFAULT 'x'::text",),
+    "names": ("ALTER TABLE item RENAME CONSTRAINT item_pkey TO pk", "ALTER SEQUENCE count_id_seq RENAME TO numbers"),
+    "the operator's": (
+        "ALTER TABLE item SET (autovacuum_enabled = off, fillfactor = 90)",
+        "ALTER TABLE item ENABLE ROW LEVEL SECURITY, REPLICA IDENTITY FULL, ALTER code SET STATISTICS 500",
+        "CREATE TABLE event_2026 PARTITION OF event FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_is_the_same_is_not_reported(reading: Run, name: str) -> None:
+    """The same meaning in other words, and what is not the models' business."""
+    found, unknown = reading(differences(models(), *SAME[name]))
+    assert [each for each in found if each[0] != "remove_table"] == []
+    assert not unknown
+
+
+def test_what_can_t_be_made_is_named(shared: URL) -> None:
+    """The other tables are compared, and nothing is left."""
+    missing = Column("size", sa.Integer, server_default=text("nothing_of_this_name()"))
+    found, unknown = run(shared, differences(models(missing), "ALTER TABLE count SET UNLOGGED"))
+    (what,) = (each for each in unknown if each.startswith("item "))
+    assert "nothing_of_this_name" in what
+    assert any("UNLOGGED" in str(each) for each in found)
+    assert fetch(shared, "SELECT FROM pg_namespace WHERE nspname LIKE 'safe%'") == []
+
+
+def test_what_could_not_be_compared_is_named(shared: URL, new_role: NewRole) -> None:
+    """Where nothing can be written, or the user may not create a schema."""
+    fetch(shared, "GRANT USAGE ON SCHEMA public TO public")
+    user = shared.set(username=new_role("LOGIN", "secret"), password="secret")
+    for url, statements in ((user, ()), (shared, ("SET TRANSACTION READ ONLY",))):
+        found, unknown = run(url, differences(models(), *statements))
+        assert not found
+        assert all(name in unknown[0] for name in ("item", "box", "count", "event", "receipt"))
+
+
+def test_no_table_gets_a_stronger_lock_than_a_query_needs(shared: URL) -> None:
+    """Another session holds a lock that is compatible with that of a query alone."""
+
+    def compare_beside(holder: Connection) -> Any:
+        for table in ("item", "box", "count", "event"):
+            holder.execute(text(f"LOCK {table} IN EXCLUSIVE MODE"))
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(run, shared, differences(models())).result()
+
+    assert run(shared, compare_beside) == ([], ())
+
+
+@pytest.mark.parametrize("name", ["unlogged", "partition key", "inheritance"])
+def test_what_has_no_safe_form_is_refused_by_name(reading: Run, name: str) -> None:
+    """The message says what differs, on both sides."""
+
+    def write(connection: Connection) -> None:
+        context = change(connection, models(), CHANGES[name].split("; "))
+        plan(context, find_operations(context))
+
+    with pytest.raises(MigrationError, match=r"count|event"):
+        reading(write)
