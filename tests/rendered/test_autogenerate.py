@@ -87,7 +87,7 @@ CASES["indexes"] = [
         '__table_args__ = (sa.Index("ix_t_unique_index_changed", "code", unique=True),)',
         "code: Mapped[str]\nsize: Mapped[int]\n"
         '__table_args__ = (sa.Index("ix_t_unique_index_changed", "size", "code", unique=True),)',
-        ["expand: index ix_t_unique_index_changed_new", "expand: ix_t_unique_index_changed replaced"],
+        ["expand: index ix_t_unique_index_changed_new", "expand!: ix_t_unique_index_changed replaced"],
     ),
     Case(
         "index_partial",
@@ -121,7 +121,7 @@ CASES["indexes"] = [
         "__table_args__ = (sa.UniqueConstraint('code', name='uq_t_unique_changed'),)",
         "code: Mapped[str]\nsize: Mapped[int]\n"
         "__table_args__ = (sa.UniqueConstraint('code', 'size', name='uq_t_unique_changed'),)",
-        ["expand: unique uq_t_unique_changed"],
+        ["expand!: unique uq_t_unique_changed"],
     ),
     Case(
         "unique_to_index",  # no successor: an index that is not unique forbids nothing
@@ -395,6 +395,125 @@ CASES["columns"] = [
         in_use=False,
     ),
 ]
+CASES["descriptions"] = [  # what Alembic does not compare
+    Case(
+        "predicate",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_predicate', 'code', unique=True, "
+        "postgresql_where=sa.text(\"code <> ''\")),)",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_predicate', 'code', unique=True),)",
+        ["expand: index ix_t_predicate_new", "expand: ix_t_predicate replaced"],
+    ),
+    Case(
+        "new_predicate",  # a weaker form of the same name
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_new_predicate', 'code', unique=True),)",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_new_predicate', 'code', unique=True, "
+        "postgresql_where=sa.text(\"code <> ''\")),)",
+        ["expand: index ix_t_new_predicate_new", "expand!: ix_t_new_predicate replaced"],
+    ),
+    Case(
+        "same_predicate",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_same_predicate', 'code', unique=True, "
+        "postgresql_where=sa.text(\"code <> ''\")),)",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_same_predicate', 'code', unique=True, "
+        "postgresql_include=['id'], postgresql_where=sa.text(\"code <> ''\")),)",
+        ["expand: index ix_t_same_predicate_new", "expand: ix_t_same_predicate replaced"],
+    ),
+    Case(
+        "other_expression",
+        "code: Mapped[str]\nname: Mapped[str]\n"
+        "__table_args__ = (sa.Index('ix_t_other_expression', sa.func.lower(sa.text('code')), unique=True),)",
+        "code: Mapped[str]\nname: Mapped[str]\n"
+        "__table_args__ = (sa.Index('ix_t_other_expression', sa.func.lower(sa.text('name')), unique=True),)",
+        ["expand: index ix_t_other_expression_new", "expand!: ix_t_other_expression replaced"],
+    ),
+    Case(
+        "partial_successor",  # a weaker form of another name
+        "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_partial_successor'),)",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_partial_successor', 'code', unique=True, "
+        "postgresql_where=sa.text(\"code <> ''\")),)",
+        ["expand!: drop uq_t_partial_successor", "expand: index ix_t_partial_successor"],
+    ),
+    Case(
+        "include",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_include', 'code'),)",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_include', 'code', postgresql_include=['id']),)",
+        ["expand: index ix_t_include_new", "contract: ix_t_include replaced"],
+    ),
+    Case(
+        "deferrable",
+        "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_deferrable'),)",
+        "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_deferrable', deferrable=True),)",
+        ["expand!: unique uq_t_deferrable"],
+    ),
+    Case(
+        "index_to_unique",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('uq_t_index_to_unique', 'code', unique=True),)",
+        "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_index_to_unique'),)",
+        ["expand: unique uq_t_index_to_unique"],
+    ),
+    Case(
+        "unique_to_index_of_its_name",
+        "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_unique_to_index_of_its_name'),)",
+        "code: Mapped[str]\n__table_args__ = (sa.Index('uq_t_unique_to_index_of_its_name', 'code', unique=True),)",
+        [
+            "expand: index uq_t_unique_to_index_of_its_name_new",
+            "expand: uq_t_unique_to_index_of_its_name replaced",
+        ],
+    ),
+    Case(
+        "match",
+        with_box("match", "box_id = mapped_column(BigInteger, sa.ForeignKey('t_match_box.id', name='fk_t_match'))"),
+        with_box(
+            "match",
+            "box_id = mapped_column(BigInteger, sa.ForeignKey('t_match_box.id', name='fk_t_match', match='FULL'))",
+        ),
+        ["contract: fk_t_match, for new rows", "contract: fk_t_match, for all rows"],
+    ),
+    Case(
+        "check_text",
+        "size: Mapped[int]\n__table_args__ = (sa.CheckConstraint('size > -1', name='size'),)",
+        "size: Mapped[int]\n__table_args__ = (sa.CheckConstraint('size >= 0', name='size'),)",
+        ["contract: ck_t_check_text_size, for new rows", "contract: ck_t_check_text_size, for all rows"],
+    ),
+    Case(
+        "expression",
+        "size: Mapped[int]\ntwice = mapped_column(sa.Integer, sa.Computed('size + 2', persisted=True))",
+        "size: Mapped[int]\ntwice = mapped_column(sa.Integer, sa.Computed('size * 2', persisted=True))",
+        ["contract!: t_expression.twice: new expression"],
+        in_use=False,
+    ),
+    Case(
+        "computed",
+        "size: Mapped[int]\ntwice = mapped_column(sa.Integer, index=True)\n"
+        "__table_args__ = (sa.Index('ix_t_computed_two', 'twice', 'id', unique=True),)",
+        "size: Mapped[int]\ntwice = mapped_column(sa.Integer, sa.Computed('size * 2', persisted=True))\n"
+        "__table_args__ = (sa.Index('ix_t_computed_two', 'twice', 'id', unique=True),)",
+        ["contract!: t_computed.twice: new expression", "contract: drop index ix_t_computed_twice"],
+        in_use=False,
+    ),
+    Case(
+        "not_computed",
+        "size: Mapped[int]\ntwice = mapped_column(sa.Integer, sa.Computed('size * 2', persisted=True))",
+        "size: Mapped[int]\ntwice = mapped_column(sa.Integer, server_default='2')",
+        ["expand!: t_not_computed.twice: not computed"],
+        in_use=False,
+    ),
+    Case(
+        "sequence",
+        "number = mapped_column(BigInteger)",
+        "number = mapped_column(BigInteger, sa.Sequence('t_sequence_number', start=7, metadata=Base.metadata))",
+        ["expand: sequence t_sequence_number"],
+    ),
+    Case(
+        "exclusion",
+        "code: Mapped[str]\n"
+        "__table_args__ = (postgresql.ExcludeConstraint(('code', '='), name='ex_t_exclusion', using='btree'),)",
+        "code: Mapped[str]\n"
+        "__table_args__ = (postgresql.ExcludeConstraint(('id', '='), name='ex_t_exclusion', using='btree'),)",
+        ["contract!: exclusion ex_t_exclusion"],
+        in_use=False,
+    ),
+]
 CASES["types"] = [
     Case(
         "unique_index_converted",  # replaced after the type, not before
@@ -405,7 +524,7 @@ CASES["types"] = [
         [
             "contract!: type of t_unique_index_converted.code",
             "contract: index ix_t_unique_index_converted_new",
-            "contract: ix_t_unique_index_converted replaced",
+            "contract!: ix_t_unique_index_converted replaced",
         ],
         in_use=False,
     ),
@@ -453,6 +572,40 @@ class Serial(Base):
     code: Mapped[str]
 """,
         ["contract: t_serial_to_identity.id: switch from serial to identity"],
+        in_use=False,
+    ),
+    Case(
+        "identity_to_serial",
+        """
+class Identified(Base):
+    __tablename__ = "t_identity_to_serial"
+    id: Mapped[int] = mapped_column(sa.Integer, Identity(), primary_key=True)
+    code: Mapped[str]
+""",
+        """
+class Identified(Base):
+    __tablename__ = "t_identity_to_serial"
+    id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    code: Mapped[str]
+""",
+        ["contract: t_identity_to_serial.id: switch from identity to serial"],
+        in_use=False,
+    ),
+    Case(
+        "larger_serial",
+        """
+class Larger(Base):
+    __tablename__ = "t_larger_serial"
+    id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
+    code: Mapped[str]
+""",
+        """
+class Larger(Base):
+    __tablename__ = "t_larger_serial"
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    code: Mapped[str]
+""",
+        ["expand: type of the sequence of t_larger_serial.id", "contract!: type of t_larger_serial.id"],
         in_use=False,
     ),
 ]

@@ -1,6 +1,5 @@
 """The safe form of indexes and constraints: built and checked without blocking reads or writes."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
@@ -10,6 +9,12 @@ from safe_migrations.autogenerate.comparison import Comparison, name_of, names_o
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
+from safe_migrations.autogenerate.rewrite.guarantees import (
+    danger_of_replacing,
+    has_successor,
+    is_unique,
+    without_unique,
+)
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
 from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 from safe_migrations.postgres.sql import qualified, short_name
@@ -39,7 +44,9 @@ def create_index(operation: ops.CreateIndexOp, comparison: Comparison) -> Change
     )
 
 
-def _replace_index(comparison: Comparison, new: ops.CreateIndexOp, old: ops.CreateIndexOp) -> Changes:
+def _replace_index(
+    comparison: Comparison, new: ops.CreateIndexOp, old: ops.CreateIndexOp | ops.CreateUniqueConstraintOp
+) -> Changes:
     """Under another name first, so that one of the two indexes always exists."""
     table, name = table_of(new), str(new.index_name)
     temporary = conv(short_name(f"{name}_new"))
@@ -60,16 +67,21 @@ def _replace_index(comparison: Comparison, new: ops.CreateIndexOp, old: ops.Crea
         f"{name} replaced",
         (
             Comment("Drops the old index, and gives its name to the new one."),
-            _remove(old),
+            _remove_unique(old) if isinstance(old, ops.CreateUniqueConstraintOp) else _remove(old),
             *_rename_index(comparison, new, temporary, name),
         ),
         (
-            _build(old, previous),
+            _build(_index_of(old), previous),
             *_rename_index(comparison, new, name, temporary),
-            *_rename_index(comparison, new, previous, name),
+            *(
+                (_attach(old, previous),)
+                if isinstance(old, ops.CreateUniqueConstraintOp)
+                else _rename_index(comparison, new, previous, name)
+            ),
         ),
-        build_phase if old.unique else CONTRACT,
+        build_phase if is_unique(old) else CONTRACT,
         alone=True,
+        danger=danger_of_replacing(new, old),
     )
 
 
@@ -89,7 +101,7 @@ def drop_index(operation: ops.DropIndexOp, comparison: Comparison) -> Changes:
         return
     index = operation.reverse()
     phase = CONTRACT
-    if index.unique and not _has_successor(comparison, index):
+    if index.unique and not has_successor(comparison, index):
         phase = comparison.phase_of_dropping(operation, index.to_index().columns.keys())
     comment = "Dropped CONCURRENTLY, without blocking reads or writes"
     comment += "." if phase == EXPAND else ", when no code needs it any more."
@@ -101,19 +113,20 @@ def drop_index(operation: ops.DropIndexOp, comparison: Comparison) -> Changes:
         (_build(index),),
         phase,
         alone=True,
-        danger=_without_unique(index.columns, operation.index_name) if phase == EXPAND else None,
+        danger=without_unique(index.columns, operation.index_name) if phase == EXPAND else None,
     )
 
 
 @rewrite.register
 def create_unique(operation: ops.CreateUniqueConstraintOp, comparison: Comparison) -> Changes:
     """Build the index first, then make it a constraint."""
-    old = comparison.replaced.get(name_of(operation))
+    dropped = comparison.replaced.get(name_of(operation))
     if comparison.is_partitioned(operation):
         danger = f"builds an index of each partition of {table_of(operation)}, which blocks writes until it is complete"
         phase = comparison.phase_of_building(operation, operation.to_constraint().columns)
-        yield _at_once(Stage.UNIQUE, operation, old, phase, "disallowed-unique-constraint", "builds", danger)
+        yield _at_once(Stage.UNIQUE, operation, dropped, phase, "disallowed-unique-constraint", "builds", danger)
         return
+    old = dropped.reverse() if dropped is not None else None
     yield Change(
         Stage.UNIQUE,
         table_of(operation),
@@ -121,11 +134,12 @@ def create_unique(operation: ops.CreateUniqueConstraintOp, comparison: Compariso
         (
             Comment("The index is built CONCURRENTLY, without blocking writes; then the constraint adopts it."),
             Comment("As early as possible, because the new code may rely on it (ON CONFLICT)."),
-            *_unique(operation, old.reverse() if old is not None else None),
+            *_unique(operation, old),
         ),
-        _unique(old.reverse(), operation) if old is not None else (operation.reverse(),),
+        _unique(old, operation, comparison) if old is not None else (operation.reverse(),),
         comparison.phase_of_building(operation, operation.to_constraint().columns),
         alone=True,
+        danger=danger_of_replacing(operation, old),
     )
 
 
@@ -244,7 +258,7 @@ def drop_constraint(operation: ops.DropConstraintOp, comparison: Comparison) -> 
     create: Any = operation.reverse()
     unique = isinstance(create, ops.CreateUniqueConstraintOp)
     phase = CONTRACT
-    if not _has_successor(comparison, create):
+    if not has_successor(comparison, create):
         phase = comparison.phase_of_dropping(operation, create.to_constraint().columns.keys())
     expand = phase == EXPAND
     reason = "Expand, because the new code may write rows that violate it." if expand else "No code needs it any more."
@@ -256,31 +270,8 @@ def drop_constraint(operation: ops.DropConstraintOp, comparison: Comparison) -> 
         _unique(create, None) if unique and not comparison.is_partitioned(operation) else (create,),
         phase,
         alone=unique,
-        danger=_without_unique(create.columns, operation.constraint_name) if unique and expand else None,
+        danger=without_unique(create.columns, operation.constraint_name) if unique and expand else None,
     )
-
-
-def _has_successor(comparison: Comparison, old: Any) -> bool:
-    """Whether a new constraint of this kind covers the same columns; the old one is then dropped after it is valid."""
-    if isinstance(old, ops.CreateForeignKeyOp):
-        new = [key for key in comparison.of(ops.CreateForeignKeyOp) if key.local_cols[0] == old.local_cols[0]]
-    elif isinstance(old, ops.CreateUniqueConstraintOp | ops.CreateIndexOp):
-        kinds = comparison.of(ops.CreateUniqueConstraintOp, ops.CreateIndexOp)
-        new = [unique for unique in kinds if _unique_columns(unique) == _unique_columns(old)]
-    else:
-        return False
-    return any(table_of(create) == table_of(old) for create in new)
-
-
-def _unique_columns(operation: Any) -> list[str] | None:
-    if isinstance(operation, ops.CreateIndexOp):
-        return list(operation.to_index().columns.keys()) if operation.unique else None
-    return list(operation.columns)
-
-
-def _without_unique(columns: Iterable[Any], name: Any) -> str:
-    names = ", ".join(str(getattr(column, "name", column)) for column in columns)
-    return f"nothing prevents duplicates of {names} any more, and INSERT … ON CONFLICT ({names}) fails without {name}"
 
 
 def _build(index: ops.CreateIndexOp, name: str | None = None) -> CreateIndexConcurrentlyOp:
@@ -292,16 +283,39 @@ def _remove(index: ops.CreateIndexOp, name: str | None = None) -> DropIndexConcu
     return DropIndexConcurrentlyOp(conv(name or str(index.index_name)), index.table_name, index.schema)
 
 
-def _unique(new: Any, old: Any | None) -> tuple[MigrateOperation, ...]:
-    """Operations that make a unique constraint, and drop the one that it replaces."""
-    name = str(new.constraint_name)
-    index_name = name if old is None else short_name(f"{name}_new")
-    options = {key: value for key, value in new.kw.items() if key.startswith("postgresql_") and value}
-    index = ops.CreateIndexOp(index_name, new.table_name, new.columns, schema=new.schema, unique=True, **options)
-    deferring = {"deferrable": new.kw.get("deferrable"), "initially": new.kw.get("initially")}
-    attach = CreateUniqueConstraintUsingIndexOp(name, new.table_name, new.schema, index_name=index_name, **deferring)
-    drop = () if old is None else (ops.DropConstraintOp(conv(name), old.table_name, "unique", schema=old.schema),)
-    return _build(index), *drop, attach
+def _unique(new: Any, old: Any | None, comparison: Comparison | None = None) -> tuple[MigrateOperation, ...]:
+    """Operations that make a unique constraint or index, and drop the one that it replaces."""
+    index = _index_of(new)
+    name = str(index.index_name)
+    temporary = name if old is None else short_name(f"{name}_new")
+    drop: tuple[MigrateOperation, ...] = ()
+    if old is not None:
+        drop = (_remove(old) if isinstance(old, ops.CreateIndexOp) else _remove_unique(old),)
+    if isinstance(new, ops.CreateIndexOp) and comparison is not None:
+        return _build(index, temporary), *drop, *_rename_index(comparison, new, temporary, name)
+    return _build(index, temporary), *drop, _attach(new, temporary)
+
+
+def _index_of(operation: Any) -> ops.CreateIndexOp:
+    """The index, or the one of a unique constraint."""
+    if isinstance(operation, ops.CreateIndexOp):
+        return operation
+    options = {key: value for key, value in operation.kw.items() if key.startswith("postgresql_") and value}
+    name, columns = str(operation.constraint_name), operation.columns
+    return ops.CreateIndexOp(name, operation.table_name, columns, schema=operation.schema, unique=True, **options)
+
+
+def _attach(constraint: Any, index_name: str) -> CreateUniqueConstraintUsingIndexOp:
+    deferring = {"deferrable": constraint.kw.get("deferrable"), "initially": constraint.kw.get("initially")}
+    name = str(constraint.constraint_name)
+    return CreateUniqueConstraintUsingIndexOp(
+        name, constraint.table_name, constraint.schema, index_name=index_name, **deferring
+    )
+
+
+def _remove_unique(constraint: Any) -> ops.DropConstraintOp:
+    name = conv(str(constraint.constraint_name))
+    return ops.DropConstraintOp(name, constraint.table_name, "unique", schema=constraint.schema)
 
 
 def _not_valid(operation: Any) -> Any:

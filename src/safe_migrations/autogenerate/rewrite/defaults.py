@@ -3,14 +3,14 @@
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import ColumnElement, DefaultClause, column, func, select, table, text
+from sqlalchemy import BigInteger, ColumnElement, DefaultClause, column, func, select, table, text
 
 from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.autogenerate.comparison import Comparison, alter, table_of
 from safe_migrations.autogenerate.enum_comparison import VALUES_ADDED, EnumChange
 from safe_migrations.autogenerate.plan import Change, Stage
 from safe_migrations.autogenerate.rendering import Comment
-from safe_migrations.ddl.column_changes import is_identity
+from safe_migrations.ddl.column_changes import is_identity, plain_type
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
@@ -18,7 +18,7 @@ from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 def change_default(operation: ops.AlterColumnOp, comparison: Comparison) -> Change:
     """Give a column another default, or none, or an identity."""
     before, after = operation.existing_server_default or None, operation.modify_server_default
-    if is_identity(before) or is_identity(after):
+    if is_identity(before) or is_identity(after) or (not before and not after):
         return _change_identity(comparison, operation, before, after)
     comment, phase = "Metadata only: the default applies to new rows.", EXPAND
     if after is None:
@@ -44,10 +44,10 @@ def _names_new_value(comparison: Comparison, operation: ops.AlterColumnOp) -> bo
 
 def _change_identity(comparison: Comparison, operation: ops.AlterColumnOp, before: Any, after: Any) -> Change:
     """The old default is dropped first: PostgreSQL has no default beside an identity."""
-    serial = _serial(comparison, operation)
+    serial, new_serial = _serial(comparison, operation), _new_serial(comparison, operation, after)
     sql = _Statements(comparison, operation)
     old = "identity" if is_identity(before) else "serial" if serial else "default" if before else "no default"
-    new = "identity" if is_identity(after) else "default" if after else "no default"
+    new = "identity" if is_identity(after) else "serial" if new_serial else "default" if after else "no default"
     return Change(
         Stage.COLUMNS,
         table_of(operation),
@@ -55,9 +55,9 @@ def _change_identity(comparison: Comparison, operation: ops.AlterColumnOp, befor
         (
             Comment("Metadata only. Numbering continues after the highest value, which the index finds at once."),
             *sql.without(before, serial),
-            *sql.counting(after, None),
+            *sql.counting(after, new_serial),
         ),
-        (*sql.without(after, None), *sql.counting(before, serial)),
+        (*sql.without(after, new_serial), *sql.counting(before, serial)),
         CONTRACT,
         alone=True,
     )
@@ -76,6 +76,8 @@ class _Statements:
         """Drop the default, the identity, or the sequence of a serial."""
         if is_identity(default):
             return self._execute(f"ALTER TABLE {self.table} ALTER COLUMN {self.column} DROP IDENTITY")
+        if default is None and serial is None:
+            return ()
         drop = alter(self.operation, modify_server_default=None)
         return (drop, *self._execute(f"DROP SEQUENCE {serial}")) if serial else (drop,)
 
@@ -83,7 +85,8 @@ class _Statements:
         """Set the default, the identity, or the sequence of a serial, which continues after the highest value."""
         create: tuple[MigrateOperation, ...] = ()
         if serial is not None:
-            create = self._execute(f"CREATE SEQUENCE {serial} OWNED BY {self.table}.{self.column}")
+            type_ = plain_type(self.operation.existing_type or BigInteger()).compile(self.dialect)
+            create = self._execute(f"CREATE SEQUENCE {serial} AS {type_} OWNED BY {self.table}.{self.column}")
             default = DefaultClause(text(f"nextval('{serial}')"))
         if default is None:
             return ()
@@ -106,3 +109,12 @@ def _serial(comparison: Comparison, operation: ops.AlterColumnOp) -> str | None:
     sequence = func.pg_get_serial_sequence(_Statements(comparison, operation).table, operation.column_name)
     name: str | None = comparison.connection.scalar(select(sequence))
     return name if not is_identity(operation.existing_server_default) else None
+
+
+def _new_serial(comparison: Comparison, operation: ops.AlterColumnOp, after: Any) -> str | None:
+    """The sequence of a column that is a serial in the models: the first integer of a primary key."""
+    column = comparison.model(operation).c[operation.column_name]
+    if after is not None or column.table.autoincrement_column is not column:
+        return None
+    name = f"{operation.table_name}_{operation.column_name}_seq"
+    return qualified(comparison.connection.dialect, operation.schema, name)
