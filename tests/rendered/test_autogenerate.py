@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -1149,16 +1149,19 @@ def test_a_shorter_type_fails_on_what_is_too_long_and_cuts_nothing_off(
 def test_a_time_without_a_zone_is_utc_and_not_the_session_s(render: Render, database: URL) -> None:
     fetch(database, f"ALTER DATABASE {database.database} SET timezone = 'Asia/Tokyo'")
     inside = Inside(render(), database)
-    inside.write_models(model("t_moment", "at = mapped_column(sa.DateTime)"))
+    with_zone, without = "mapped_column(sa.DateTime(timezone=True))", "mapped_column(sa.DateTime)"
+    inside.write_models(model("t_moment", f"at = {without}\nday = {with_zone}"))
     inside.autogenerate("start")
     inside.alembic(command.upgrade, "head")
-    fetch(database, "INSERT INTO t_moment (at) VALUES ('2026-01-01 12:00')")
-    inside.write_models(model("t_moment", "at = mapped_column(sa.DateTime(timezone=True))"))
+    fetch(database, "INSERT INTO t_moment (at, day) VALUES ('2026-01-01 12:00', '2026-01-01 23:30+00')")
+    inside.write_models(model("t_moment", f"at = {with_zone}\nday = mapped_column(sa.Date)"))
     inside.autogenerate("change")
     inside.upgrade("head", lambda name: name)
-    assert [row.at for row in fetch(database, "SELECT at FROM t_moment")] == [datetime(2026, 1, 1, 12, tzinfo=UTC)]
-    inside.alembic(command.downgrade, "-1", x=["yes"])
-    assert [row.at for row in fetch(database, "SELECT at FROM t_moment")] == [datetime(2026, 1, 1, 12)]
+    (row,) = fetch(database, "SELECT at, day FROM t_moment")
+    assert (row.at, row.day) == (datetime(2026, 1, 1, 12, tzinfo=UTC), date(2026, 1, 1))
+    inside.alembic(command.downgrade, "-2", x=["yes"])
+    (row,) = fetch(database, "SELECT at, day FROM t_moment")
+    assert (row.at, row.day) == (datetime(2026, 1, 1, 12), datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def test_an_identity_goes_on_where_a_serial_ended_and_back(render: Render, database: URL) -> None:

@@ -5,13 +5,20 @@ supported version of PostgreSQL.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Column, Connection, Dialect, Identity, TypeDecorator, column, func, select, table, types
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import CompileError
 from sqlalchemy.types import TypeEngine
 
 DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
+MICROSECONDS = 6  # digits of a second's fraction, if a type does not say how many
+_FORM = re.compile(
+    r"(?P<name>[A-Z]+(?:8| VARYING| PRECISION)?) ?(?P<arguments>\([\d, ]+\))?(?: (?P<zone>WITH(?:OUT)? TIME ZONE))?"
+    r"(?P<rest>(?: COLLATE \S+)?(?:\[\])*)"
+)
 _PG_PROC = table("pg_proc", column("proname"), column("provolatile"))
 
 
@@ -35,30 +42,64 @@ def _public(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     return type_
 
 
+@dataclass(frozen=True)
+class TypeForm:
+    """A type as PostgreSQL names it, which says more than a class of Python: a subclass may be another type.
+
+    Attributes:
+        name: in capitals, if it is one of PostgreSQL's own types; otherwise the text as a whole.
+        arguments: the length, or precision and scale.
+        with_zone: whether a time has a time zone.
+        rest: the collation, and the dimensions of an array.
+    """
+
+    name: str
+    arguments: tuple[int, ...] = ()
+    with_zone: bool = False
+    rest: str = ""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether a value has several elements."""
+        return self.rest.endswith("]")
+
+    @classmethod
+    def of(cls, type_: TypeEngine[Any]) -> "TypeForm":
+        """The form of a type of the models, or of the database."""
+        try:
+            text = plain_type(type_).compile(dialect=DIALECT)
+        except CompileError:  # Alembic knows no type for the column
+            return cls("")
+        if (match := _FORM.fullmatch(text)) is None:
+            return cls(text)
+        arguments = tuple(map(int, re.findall(r"\d+", match["arguments"] or "")))
+        return cls(match["name"], arguments, (match["zone"] or "").startswith("WITH "), match["rest"])
+
+
 def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
-    """Whether a column can get another type without a rewrite of its table or indexes.
+    """Whether the new type stores every value of the old one in the same form, so that no row is rewritten.
+
+    Indexes and checks of the column may cost more than that.
 
     Args:
         before: the column's type.
         after: its new type.
     """
-    before, after = plain_type(before), plain_type(after)
-    if isinstance(before, types.String) and isinstance(after, types.String):
-        native = [isinstance(type_, types.Enum) and type_.native_enum for type_ in (before, after)]
-        if any(native) or any(isinstance(type_, types.CHAR) for type_ in (before, after)):
-            return False
-        return before.collation == after.collation and _at_least(before.length, after.length)
-    if isinstance(before, types.Numeric) and isinstance(after, types.Numeric):
-        if any(isinstance(type_, types.Float) for type_ in (before, after)):
-            return False
-        same_scale = after.precision is None or (before.scale or 0) == (after.scale or 0)
-        return same_scale and _at_least(before.precision, after.precision)
-    if isinstance(before, postgresql.BIT) and isinstance(after, postgresql.BIT):
-        return before.varying and after.varying and _at_least(before.length, after.length)
-    for kind in (types.DateTime, types.Time):
-        if isinstance(before, kind) and isinstance(after, kind):
-            return before.timezone == after.timezone and _precision(before) <= _precision(after)
-    return isinstance(before, postgresql.CIDR) and isinstance(after, postgresql.INET)
+    old, new = TypeForm.of(before), TypeForm.of(after)
+    if (old.rest, old.with_zone) != (new.rest, new.with_zone) or old.is_array:
+        return False
+    match old.name, new.name:
+        case ("VARCHAR" | "TEXT", "VARCHAR" | "TEXT") | ("BIT VARYING", "BIT VARYING"):
+            return _at_least(old.arguments, new.arguments)
+        case ("NUMERIC", "NUMERIC"):
+            return not new.arguments or (
+                _at_least(old.arguments, new.arguments) and (*old.arguments, 0)[1] == (*new.arguments, 0)[1]
+            )
+        case ("TIMESTAMP", "TIMESTAMP") | ("TIME", "TIME"):
+            return (*old.arguments, MICROSECONDS)[0] <= (*new.arguments, MICROSECONDS)[0]
+        case ("CIDR", "INET"):
+            return True
+    return False
 
 
 def writes_rows(new: Column[Any]) -> bool:
@@ -107,10 +148,5 @@ def is_volatile(connection: Connection, default: str) -> bool:
     return bool(connection.scalar(volatile.where(_PG_PROC.c.proname.in_(names), _PG_PROC.c.provolatile == "v")))
 
 
-def _at_least(before: int | None, after: int | None) -> bool:
-    return after is None or (before is not None and before <= after)
-
-
-def _precision(type_: TypeEngine[Any]) -> int:
-    precision: int | None = getattr(type_, "precision", None)
-    return 6 if precision is None else precision  # microseconds
+def _at_least(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    return not after or (bool(before) and before[0] <= after[0])

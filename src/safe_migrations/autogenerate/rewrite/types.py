@@ -1,5 +1,6 @@
 """The safe form of a column's new type: in place where no row changes, and otherwise a decision of the author."""
 
+from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
@@ -8,6 +9,7 @@ from sqlalchemy.types import TypeEngine
 
 from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.autogenerate.comparison import Comparison, alter, table_of
+from safe_migrations.autogenerate.conversion import at_utc, cost_of, lost
 from safe_migrations.autogenerate.plan import Change, Stage
 from safe_migrations.autogenerate.rendering import Comment, ConvertColumnOp
 from safe_migrations.ddl.column_changes import is_identity, keeps_rows, plain_type
@@ -18,45 +20,49 @@ from safe_migrations.upgrade.phases import CONTRACT
 def change_type(operation: ops.AlterColumnOp, comparison: Comparison) -> Change:
     """Give a column another type."""
     table, name = table_of(operation), operation.column_name
-    title = f"type of {table}.{name}"
     before, after = plain_type(operation.existing_type), plain_type(operation.modify_type)  # type: ignore[arg-type]
     if keeps_rows(before, after):
-        back = alter(operation, existing_type=after, modify_type=before)
-        rewrites = Comment("Scans the table, and may rewrite it, while holding ACCESS EXCLUSIVE.")
-        return Change(
-            Stage.COLUMNS,
-            table,
-            title,
-            (
-                Comment("Metadata only: the new type stores every value in the same form. A statement that a"),
-                Comment("connection has prepared before fails once."),
-                alter(operation, existing_type=before, modify_type=after),
-            ),
-            (back,) if keeps_rows(after, before) else (rewrites, back),
-        )
+        return _widen(operation, comparison, before, after)
     default = comparison.model(operation).c[name].server_default
-    comment = "In one statement: for a small table, or while no code uses it."
-    if _changes_zone(before, after):
-        comment += " The values are taken as UTC."
-    change = Change(
-        Stage.TYPES,
-        table,
-        title,
-        (
-            Comment(comment),
-            *_convert(comparison, operation, (before, after), operation.existing_server_default, default),
-        ),
-        _convert(comparison, operation, (after, before), default, operation.existing_server_default),
-        CONTRACT,
-        alone=True,
-    )
-    return change.with_question(
-        (
-            f"Rewrites {table} while holding ACCESS EXCLUSIVE. To avoid that: add a column of the new type,",
+    upgrade = _convert(comparison, operation, (before, after), operation.existing_server_default, default)
+    comments = ["In one statement: for a small table, or while no code uses it."]
+    dangers = []
+    if cost := cost_of(comparison.connection, upgrade).of(table):
+        comments += [
+            f"{cost[0].upper()}{cost[1:]} while holding ACCESS EXCLUSIVE. To avoid that: add a column of the new type,",
             "let the code write both, fill the new one by a backfill, let the code read it, and drop the old one.",
+        ]
+        dangers.append(f"the new type of {name} {cost} and blocks reads and writes until that is done")
+    if loss := lost(before, after):
+        comments.append(f"Loses {loss}; a downgrade does not bring that back.")
+        dangers.append(f"{loss} of {table}.{name} may be lost, also for a downgrade")
+    dangers.append("code that expects one type fails with the other: stop the service, or use a new column")
+    downgrade = _convert(comparison, operation, (after, before), default, operation.existing_server_default)
+    change = Change(Stage.TYPES, table, f"type of {table}.{name}", upgrade, downgrade, CONTRACT, alone=True)
+    return change.with_question(comments, "; ".join(dangers))
+
+
+def _widen(
+    operation: ops.AlterColumnOp, comparison: Comparison, before: TypeEngine[Any], after: TypeEngine[Any]
+) -> Change:
+    """Give a column a type that stores its values in the same form, and more; running code goes on with it."""
+    table, name = table_of(operation), operation.column_name
+    widen = alter(operation, existing_type=before, modify_type=after)
+    back = alter(operation, existing_type=after, modify_type=before)
+    rewrites = Comment("Scans the table, and may rewrite it, while holding ACCESS EXCLUSIVE.")
+    downgrade = (back,) if keeps_rows(after, before) else (rewrites, back)
+    change = Change(Stage.COLUMNS, table, f"type of {table}.{name}", (widen,), downgrade)
+    prepared = "A statement that a connection has prepared before fails once."
+    cost = cost_of(comparison.connection, (widen,)).of(table)
+    if not cost:
+        metadata_only = Comment("Metadata only: the new type stores every value in the same form.")
+        return replace(change, upgrade=(metadata_only, Comment(prepared), widen))
+    return replace(change, alone=True).with_question(
+        (
+            f"No row is rewritten, but this {cost} while holding ACCESS EXCLUSIVE. To avoid that:",
+            f"drop these indexes and checks of {name} before, and add them again after it. {prepared}",
         ),
-        f"the new type of {name} rewrites {table} and blocks reads and writes until the rewrite finishes, and code "
-        "that expects one type fails with the other: stop the service, or use a new column",
+        f"the new type of {name} {cost} and blocks reads and writes until that is done",
     )
 
 
@@ -83,7 +89,7 @@ def _convert(
     old, new = (None if is_identity(default) else default for default in (old_default, new_default))
     drop_default = (alter(operation, modify_server_default=None),) if old else ()
     set_default = (alter(operation, modify_server_default=new),) if new else ()
-    return *drop_default, convert, *set_default
+    return *at_utc(before, after), *drop_default, convert, *set_default
 
 
 def _using(comparison: Comparison, column: str, before: TypeEngine[Any], after: TypeEngine[Any]) -> str | None:
@@ -93,8 +99,6 @@ def _using(comparison: Comparison, column: str, before: TypeEngine[Any], after: 
     """
     dialect = comparison.connection.dialect
     quoted = qualified(dialect, column)
-    if _changes_zone(before, after):
-        return f"{quoted} AT TIME ZONE 'UTC'"
     if any(enum_of(type_) is not None for type_ in (before, after)):
         return f"{quoted}::text::{after.compile(dialect)}" if enum_of(after) is not None else None
     of_text, to_text = (isinstance(type_, types.String) for type_ in (before, after))
@@ -102,8 +106,3 @@ def _using(comparison: Comparison, column: str, before: TypeEngine[Any], after: 
     if (of_text and not to_text) or (of_boolean != to_boolean and not to_text):
         return f"{quoted}::{after.compile(dialect)}"
     return None
-
-
-def _changes_zone(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
-    both = isinstance(before, types.DateTime) and isinstance(after, types.DateTime)
-    return both and getattr(before, "timezone", False) != getattr(after, "timezone", False)
