@@ -143,6 +143,6 @@ def test_the_end_of_the_transaction_is_reported(project: PlainProject, caplog: p
 def test_lint_sees_each_statement(project: PlainProject) -> None:
     file = project.add("one", f"op.execute(\n    {TWO!r}\n)")
     line = file.read_text().splitlines().index("    op.execute(") + 1
-    statements, problem = run_offline(project.scripts("one")[0], "upgrade")
-    assert problem is None
+    statements, problems = run_offline(project.scripts("one")[0], "upgrade")
+    assert problems == []
     assert [(each.plain, each.line) for each in statements[1:-1]] == [(text.strip(), line) for text in TWO.split(";")]
