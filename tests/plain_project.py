@@ -16,10 +16,14 @@ from safe_migrations.upgrade.project import Project, load_project
 
 _ENVIRONMENT = """
 from alembic import context
-from safe_migrations import run_env
+from safe_migrations import explain_model_errors, run_env
 
 attributes = context.config.attributes
-run_env(target_metadata=attributes.get("models"), database_url=attributes.get("url"), **attributes.get("options", {}))
+with explain_model_errors():
+    models = attributes.get("models")
+    if type(models) is type(lambda: 0):
+        models = models()
+run_env(target_metadata=models, database_url=attributes.get("url"), **attributes.get("options", {}))
 """
 _REVISION = '''"""{message}"""
 
@@ -48,7 +52,7 @@ class PlainProject:
     Attributes:
         folder: where it is.
         url: of its database.
-        models: the `target_metadata`.
+        models: the `target_metadata`, or a function that returns it.
         options: what `env.py` gives to `run_env` besides.
     """
 

@@ -25,13 +25,14 @@ from safe_migrations.errors import (
 )
 
 if TYPE_CHECKING:
-    from safe_migrations.env import run_env
+    from safe_migrations.env import explain_model_errors, run_env
     from safe_migrations.postgres.database import parse_database_url
     from safe_migrations.readiness import Readiness, check_readiness
     from safe_migrations.service import Service, load_env_files
 
 _MODULES = {
     "run_env": "env",
+    "explain_model_errors": "env",
     "load_env_files": "service",
     "parse_database_url": "postgres.database",
     "Readiness": "readiness",
@@ -58,6 +59,7 @@ __all__ = [
     "Service",
     "TemplateError",
     "check_readiness",
+    "explain_model_errors",
     "load_env_files",
     "parse_database_url",
     "run_env",

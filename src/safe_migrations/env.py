@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationErr
 from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
-from safe_migrations.upgrade.models import load_models
+from safe_migrations.upgrade.models import check_models, explained_models
 from safe_migrations.upgrade.project import COLLECT, DatabaseURL, Project, command_line, service_of
 
 
@@ -32,14 +33,25 @@ def run_env(*, database_url: DatabaseURL, **options: Any) -> None:
     Args:
         database_url: a URL of PostgreSQL, for any driver, or a function that returns one, which is called only if the
             command needs a database. The library connects with asyncpg.
-        options: what `context.configure` takes, such as `target_metadata`; this may be a function, which imports the
-            models, so that a mistake in the models ends with one sentence.
+        options: what `context.configure` takes, such as `target_metadata`.
 
     Raises:
         MigrationError: an error that a user can correct. On the command line it is printed instead, and the command
             ends with the error's exit status.
     """
     _run_or_explain(service_of, database_url, options)
+
+
+@contextmanager
+def explain_model_errors() -> Iterator[None]:
+    """Import the models in `env.py`, so that a mistake in them ends each command with one sentence.
+
+    Raises:
+        ModelError: SQLAlchemy refuses the models. On the command line it is printed instead, and the command ends with
+            the error's exit status.
+    """
+    with _printed_on_command_line(), explained_models():
+        yield
 
 
 def run_deprecated(*, env_prefix: str, database_url: DatabaseURL, **options: Any) -> None:
@@ -63,8 +75,14 @@ def _run_or_explain(
     if command_line(context.config) is not None and threading.current_thread() is threading.main_thread():
         # The first process of a container ignores SIGTERM without a handler.
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
+    with _printed_on_command_line():
         _run(read_service(context.config), database_url, options)
+
+
+@contextmanager
+def _printed_on_command_line() -> Iterator[None]:
+    try:
+        yield
     except (MigrationError, KeyboardInterrupt) as error:
         if command_line(context.config) is None:
             raise
@@ -113,13 +131,13 @@ def _with_version_table(service: Service, options: Mapping[str, Any]) -> Service
 
 def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a project, with those that this library adds."""
+    check_models(options.get("target_metadata"))
     scope = plugin.Scope(options.get("include_name"))
     return {
         "transaction_per_migration": True,
         "compare_server_default": True,
         "autogenerate_plugins": plugin.PLUGINS,
         **options,
-        "target_metadata": load_models(options.get("target_metadata")),
         "version_table": service.version_table,
         "version_table_schema": service.version_table_schema,
         "include_name": scope.include_name,

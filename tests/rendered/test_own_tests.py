@@ -40,8 +40,8 @@ BROKEN = [
     ("alembic/versions", 'op.drop_table("item")', "pass", "test_stairway"),
     (
         "safe_migrations/upgrade/executor.py",
-        "    context.configure(**options)",
-        "    options['connection'].exec_driver_sql('SELECT 1')\n    context.configure(**options)",
+        "    context.configure(connection=connection, **options)",
+        "    connection.exec_driver_sql('SELECT 1')\n    context.configure(connection=connection, **options)",
         "test_upgrade_persists",
     ),
 ]

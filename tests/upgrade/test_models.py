@@ -77,7 +77,7 @@ def test_what_autogenerate_leaves_out_is_not_checked(project: PlainProject) -> N
 
 
 def test_what_sqlalchemy_refuses_when_the_models_are_imported(project: PlainProject) -> None:
-    """Every command needs the naming convention of the models, if they are given by a function."""
+    """Every command needs the naming convention of the models."""
 
     def unnamed() -> MetaData:
         return models(sa.CheckConstraint("id > 0"))

@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,33 +13,24 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from safe_migrations.errors import ConfigurationError, ModelError
 
-Models = MetaData | list[MetaData] | None
 _SQLALCHEMY = Path(sqlalchemy.__file__).parent
 
 
-def load_models(target_metadata: Any) -> Models:
-    """The models, as Alembic takes them.
+def check_models(target_metadata: object) -> None:
+    """Check what `env.py` gives as `target_metadata`.
 
     Args:
-        target_metadata: what `env.py` gives: a MetaData, several, None, or a function that returns one of these.
+        target_metadata: a MetaData, several, or None.
 
     Raises:
         ConfigurationError: it is something else.
-        ModelError: SQLAlchemy refuses the models.
     """
-    models = target_metadata
-    if callable(models) and not isinstance(models, type):
-        with explained_models():
-            models = models()
-    if isinstance(models, MetaData | None):
-        return models
-    several = list(models) if isinstance(models, Iterable) else [models]
-    if not all(isinstance(metadata, MetaData) for metadata in several):
+    several = list(target_metadata) if isinstance(target_metadata, Sequence) else [target_metadata]
+    if target_metadata is not None and not all(isinstance(metadata, MetaData) for metadata in several):
         raise ConfigurationError(
             "target_metadata in env.py is not a MetaData of SQLAlchemy, nor a list of them. Correct this line:\n"
             "run_env(target_metadata=Base.metadata, database_url=…)"
         )
-    return several
 
 
 @contextmanager
