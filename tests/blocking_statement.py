@@ -1,11 +1,13 @@
 """A statement that lasts until a test says so, and waiting for what the server does meanwhile."""
 
+import asyncio
 import time
 from typing import Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, text
 
-from support import fetch
+from safe_migrations.postgres.connection import connected, run_async
+from support import at, fetch
 
 # In a revision; the database has a table gate, which is empty as long as the statement is to last.
 GATE = """
@@ -30,9 +32,14 @@ def open_gate(database: URL) -> None:
 
 
 def wait_for(database: URL, query: str, *, count: int = 1) -> list[Any]:
-    """Wait until a query gives at least so many values, or none if `count` is 0."""
-    until = time.monotonic() + 60
-    while len(rows := fetch(database, query)) < count or (rows and not count):
-        assert time.monotonic() < until, f"{rows} instead of {count}: {query}"
-        time.sleep(0.02)
-    return [row[0] for row in rows]
+    """Wait until a query gives at least so many values, or none if `count` is 0; ask again on the same connection."""
+
+    async def wait() -> list[Any]:
+        until = time.monotonic() + 60
+        async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
+            while len(rows := (await connection.execute(text(query))).all()) < count or (rows and not count):
+                assert time.monotonic() < until, f"{rows} instead of {count}: {query}"
+                await asyncio.sleep(0.02)
+        return [row[0] for row in rows]
+
+    return run_async(wait())
