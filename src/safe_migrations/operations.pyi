@@ -127,5 +127,17 @@ class _Operations(Operations):
         Args:
             name: the schema's name.
         """
+    def drop_dependent_views(self, table_name: str, column_name: str, *, schema: str | None = None) -> None:
+        """Drop the views that use a column before its type changes, until `recreate_dependent_views`.
+
+        If anything else depends on the column or on these views, this fails and names it.
+
+        Args:
+            table_name: the table's name.
+            column_name: the column's.
+            schema: the table's.
+        """
+    def recreate_dependent_views(self) -> None:
+        """Create the views again as they were, with their owners, options, privileges and comments."""
 
 op: _Operations
