@@ -1,6 +1,7 @@
 """The comparison of models and database as a whole, because one difference often explains another."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -8,8 +9,10 @@ from alembic.operations import MigrateOperation, ops
 from sqlalchemy import Column, Connection, ForeignKeyConstraint, Table
 from sqlalchemy.types import NullType
 
+from safe_migrations.autogenerate.dependents import Dependents, changed_by
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.ddl.column_changes import DIALECT, keeps_rows
+from safe_migrations.ddl.dependents import find_dependents
 from safe_migrations.ddl.partitions import is_partitioned
 from safe_migrations.postgres.sql import qualified, short_name
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
@@ -50,6 +53,12 @@ class Comparison:
         drops = {name_of(drop): drop for drop in self.of(ops.DropIndexOp, ops.DropConstraintOp)}
         self.replaced = {name: drops[name] for name in drops.keys() & new_names}
         self.backfills: list[NewBackfill] = []
+
+    @cached_property
+    def dependents(self) -> Dependents:
+        """What depends on the tables, columns and constraints that are dropped, and on the columns with new types."""
+        changes = [changed for operation in self.operations if (changed := changed_by(operation))]
+        return find_dependents(self.connection, changes)
 
     def of(self, *kinds: type[Any]) -> list[Any]:
         """The operations of these kinds."""
@@ -112,9 +121,14 @@ def _in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
     for name, operation in dropped.items():
         for other in set(map(referred, foreign_keys(operation))) & dropped.keys() - {name}:
             before[other].add(name)
-    columns = sorted((drop for drop in flat if isinstance(drop, ops.DropColumnOp)), key=lambda drop: drop.column_name)
+    columns = sorted((drop for drop in flat if isinstance(drop, ops.DropColumnOp)), key=_computed_first)
     rest = [operation for operation in flat if not isinstance(operation, ops.DropTableOp | ops.DropColumnOp)]
     return [*rest, *columns, *(dropped[name] for name in _without_cycles(before))]
+
+
+def _computed_first(drop: ops.DropColumnOp) -> tuple[bool, str]:
+    """Because what a column is computed from can't be dropped before."""
+    return drop.to_column().computed is None, drop.column_name
 
 
 def _without_cycles(before: dict[str, set[str]]) -> list[str]:

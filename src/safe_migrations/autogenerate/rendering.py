@@ -6,6 +6,7 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp
 
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
+from safe_migrations.ddl.dependents import DropDependentViewsOp, RecreateDependentViewsOp
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 from safe_migrations.ddl.schemas import CreateSchemaOp, DropSchemaOp
@@ -103,6 +104,17 @@ def _render_add_value(context: AutogenContext, operation: AddEnumValueOp) -> str
 def _render_replace(context: AutogenContext, operation: ReplaceEnumOp) -> str:
     options = {"columns": operation.columns, "schema": operation.schema}
     return _call(context, "replace_enum", operation.name, operation.values, **options)
+
+
+@renderers.dispatch_for(DropDependentViewsOp)
+def _render_drop_views(context: AutogenContext, operation: DropDependentViewsOp) -> str:
+    names = operation.table_name, operation.column_name
+    return _call(context, "drop_dependent_views", *names, schema=operation.schema)
+
+
+@renderers.dispatch_for(RecreateDependentViewsOp)
+def _render_recreate_views(context: AutogenContext, _operation: RecreateDependentViewsOp) -> str:
+    return _call(context, "recreate_dependent_views")
 
 
 def _call(context: AutogenContext, function: str, *arguments: object, **options: object) -> str:

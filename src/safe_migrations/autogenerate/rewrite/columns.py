@@ -7,6 +7,7 @@ from sqlalchemy import Column
 from sqlalchemy.sql.elements import conv
 
 from safe_migrations.autogenerate.comparison import Comparison, alter, table_of
+from safe_migrations.autogenerate.dependents import with_dependents
 from safe_migrations.autogenerate.new_backfill import NewBackfill, backfill_name
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
@@ -144,7 +145,7 @@ def drop_column(operation: ops.DropColumnOp, comparison: Comparison) -> Changes:
         for (of, new), added in comparison.added.items()
         if of == table and comparison.renamed_from(of, added) == name
     ]
-    yield Change(
+    change = Change(
         Stage.DROP_COLUMNS,
         table,
         f"drop {table}.{name}",
@@ -154,6 +155,7 @@ def drop_column(operation: ops.DropColumnOp, comparison: Comparison) -> Changes:
         danger=f"the column {table}.{name} and its data are lost",
         backfill=backfill_name(operation.schema, operation.table_name, successors[0]) if successors else None,
     )
+    yield with_dependents(change, operation, comparison.dependents)
 
 
 def _drop_not_null(operation: ops.DropColumnOp | ops.AlterColumnOp, reason: str) -> Change:
@@ -176,7 +178,7 @@ def alter_column(operation: ops.AlterColumnOp, comparison: Comparison) -> Change
     table, name = table_of(operation), operation.column_name
     converted = (table, name) in comparison.converted
     if operation.modify_type is not None:
-        yield change_type(operation, comparison)
+        yield with_dependents(change_type(operation, comparison), operation, comparison.dependents)
     if operation.modify_nullable is True:
         yield _drop_not_null(operation, "Expand, because the new code may insert NULL.")
     if operation.modify_server_default is not False and (not converted or is_identity(operation.modify_server_default)):

@@ -6,6 +6,7 @@ from alembic.operations import MigrateOperation, ops
 from sqlalchemy.sql.elements import conv
 
 from safe_migrations.autogenerate.comparison import Comparison, name_of, names_of, table_of
+from safe_migrations.autogenerate.dependents import with_dependents
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
@@ -262,7 +263,7 @@ def drop_constraint(operation: ops.DropConstraintOp, comparison: Comparison) -> 
         phase = comparison.phase_of_dropping(operation, create.to_constraint().columns.keys())
     expand = phase == EXPAND
     reason = "Expand, because the new code may write rows that violate it." if expand else "No code needs it any more."
-    yield Change(
+    change = Change(
         (Stage.UNIQUE if unique else Stage.COLUMNS) if expand else Stage.DROP_CONSTRAINTS,
         table_of(operation),
         f"drop {operation.constraint_name}",
@@ -272,6 +273,7 @@ def drop_constraint(operation: ops.DropConstraintOp, comparison: Comparison) -> 
         alone=unique,
         danger=without_unique(create.columns, operation.constraint_name) if unique and expand else None,
     )
+    yield with_dependents(change, operation, comparison.dependents)
 
 
 def _build(index: ops.CreateIndexOp, name: str | None = None) -> CreateIndexConcurrentlyOp:

@@ -7,6 +7,7 @@ from alembic.operations import MigrateOperation, ops
 from sqlalchemy import ForeignKeyConstraint
 
 from safe_migrations.autogenerate.comparison import Comparison, foreign_keys, referred, shape, table_of, with_name
+from safe_migrations.autogenerate.dependents import with_dependents
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
@@ -48,7 +49,7 @@ def drop_table(operation: ops.DropTableOp, comparison: Comparison) -> Changes:
     order = list(comparison.dropped)
     earlier, later = order[: order.index(name)], order[order.index(name) + 1 :]
     of_later = [key for table in later for key in foreign_keys(comparison.dropped[table]) if referred(key) == name]
-    yield Change(
+    change = Change(
         Stage.DROP_TABLES,
         name,
         f"drop {name}",
@@ -66,6 +67,7 @@ def drop_table(operation: ops.DropTableOp, comparison: Comparison) -> Changes:
         CONTRACT,
         danger=f"the table {name} and its rows are lost",
     )
+    yield with_dependents(change, operation, comparison.dependents)
 
 
 def _create(key: ForeignKeyConstraint) -> MigrateOperation:
