@@ -21,6 +21,7 @@ COLUMNS = {
     "name": "sa.String(20)",
     "price": "sa.Integer",
     "area": "sa.Integer",
+    "status": 'sa.Enum("a", "b", "c", name="status")',
     "double": 'sa.Integer, sa.Computed("area * 2", persisted=True)',
 }
 VIEWS = (
@@ -28,6 +29,7 @@ VIEWS = (
     "CREATE VIEW a AS SELECT upper(name) AS name FROM z",
     'CREATE VIEW "pri\nces" AS SELECT price FROM item',  # which must not end the comment that names the view
 )
+STATUS = "CREATE VIEW recent AS SELECT id, status FROM item WHERE status <> 'c'"
 PRICES = r'view public."pri\nces"'
 DEFINITIONS = """
     SELECT viewname, definition, obj_description(quote_ident(viewname)::regclass)
@@ -125,6 +127,19 @@ def test_other_dependents_are_the_decision_of_the_author(inside: Inside, databas
         assert all(dependent in revision.danger for dependent in names), name
     revision, *_ = planned(database, inside.write_models("\n"))
     assert {PRICES, "materialized view public.m"} <= set(listed(revision))
+
+
+def test_views_of_an_enum(inside: Inside, database: URL) -> None:
+    fetch(database, STATUS)
+    before, views = schema(database), fetch(database, DEFINITIONS)
+    inside.write_models(models(status='sa.Enum("c", "a", name="status")'))
+    written = inside.autogenerate("less statuses")
+    inside.upgrade("head", str)
+    inside.alembic(command.check)
+    assert inside.lint(written) == []
+    assert fetch(database, DEFINITIONS) == views
+    inside.alembic(command.downgrade, "-1", x=["yes"])
+    assert (schema(database), fetch(database, DEFINITIONS)) == (before, views)
 
 
 def test_what_is_dropped_as_well_is_no_dependent(inside: Inside, database: URL) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
@@ -57,8 +58,7 @@ class Comparison:
     @cached_property
     def dependents(self) -> Dependents:
         """What depends on the tables, columns and constraints that are dropped, and on the columns with new types."""
-        changes = [changed for operation in self.operations if (changed := changed_by(operation))]
-        return find_dependents(self.connection, changes)
+        return find_dependents(self.connection, list(chain.from_iterable(map(changed_by, self.operations))))
 
     def of(self, *kinds: type[Any]) -> list[Any]:
         """The operations of these kinds."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from alembic.operations import MigrateOperation, ops
 
+from safe_migrations.autogenerate.enum_comparison import EnumChange
 from safe_migrations.autogenerate.plan import Change
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.ddl.dependents import Changed, Dependent, DropDependentViewsOp, RecreateDependentViewsOp
@@ -25,33 +26,36 @@ _RECREATE = (
 Dependents = Mapping[Changed, Sequence[Dependent]]
 
 
-def changed_by(operation: MigrateOperation) -> Changed | None:
+def changed_by(operation: MigrateOperation) -> tuple[Changed, ...]:
     """What an operation drops, or gives another type."""
     match operation:
         case ops.DropTableOp():
-            return Changed("table", operation.schema, operation.table_name)
+            return (Changed("table", operation.schema, operation.table_name),)
         case ops.DropColumnOp():
-            return Changed("column", operation.schema, operation.table_name, operation.column_name)
+            return (Changed("column", operation.schema, operation.table_name, operation.column_name),)
         case ops.DropConstraintOp():
-            return Changed("constraint", operation.schema, operation.table_name, str(operation.constraint_name))
+            return (Changed("constraint", operation.schema, operation.table_name, str(operation.constraint_name)),)
         case ops.AlterColumnOp() if operation.modify_type is not None:
-            return Changed("type", operation.schema, operation.table_name, operation.column_name)
-    return None
+            return (Changed("type", operation.schema, operation.table_name, operation.column_name),)
+        case EnumChange():
+            return operation.columns
+    return ()
 
 
 def with_dependents(change: Change, operation: Any, dependents: Dependents) -> Change:
-    """The same with the views that depend on a column created again, or with a question about what else depends on it.
+    """The same with the views that depend on a column created again, or with a question about what else depends.
 
     Args:
         change: with the operation.
-        operation: what drops something, or gives a column another type.
+        operation: what drops something, or gives columns another type.
         dependents: of all such operations.
     """
-    changed = changed_by(operation)
-    if changed is None or not (obstacles := dependents[changed]):
+    changed = [item for item in changed_by(operation) if dependents[item]]
+    if not changed:
         return change
+    obstacles = list(dict.fromkeys(dependent for item in changed for dependent in dependents[item]))
     names = [dependent.name for dependent in obstacles]
-    if changed.kind != "type":
+    if changed[0].kind != "type":
         return _ask(change, names, _DROP)
     if not all(dependent.is_plain_view for dependent in obstacles):
         return _ask(change, names, _RECREATE, alone=True)
@@ -63,9 +67,10 @@ def with_dependents(change: Change, operation: Any, dependents: Dependents) -> C
     )
 
 
-def _between(changed: Changed, operations: Iterable[MigrateOperation]) -> Iterable[MigrateOperation]:
+def _between(columns: list[Changed], operations: Iterable[MigrateOperation]) -> Iterable[MigrateOperation]:
     """The operations while the views do not exist."""
-    yield DropDependentViewsOp(changed.table, str(changed.name), changed.schema)
+    for column in columns:
+        yield DropDependentViewsOp(column.table, str(column.name), column.schema)
     yield from operations
     yield RecreateDependentViewsOp()
 

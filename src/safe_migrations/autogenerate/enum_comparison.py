@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 from safe_migrations.autogenerate.column_types import enum_of
+from safe_migrations.ddl.dependents import Changed
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.errors import ModelError
 
@@ -33,10 +34,10 @@ _ENUMS = text("""
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
     WHERE t.typtype = 'e'
 """)
-# A partition's columns change with their table's; a view or another type with such a column prevents the change.
+# A partition's columns change with their table's; another type with such a column prevents the change.
 _USES = text("""
     SELECT tn.nspname AS schema, t.typname AS name,
-      cn.nspname AS table_schema, c.relname AS table_name, a.attname AS column_name
+      cn.nspname AS table_schema, c.relname AS table_name, a.attname AS column_name, c.relkind = 'v' AS is_view
     FROM pg_type t JOIN pg_namespace tn ON tn.oid = t.typnamespace
     JOIN pg_attribute a ON a.atttypid IN (t.oid, t.typarray) AND a.attinhcount = 0
     JOIN pg_class c ON c.oid = a.attrelid AND c.relkind NOT IN ('i', 'I')
@@ -60,6 +61,7 @@ class EnumChange(MigrateOperation):
         comment: what it does and why, in one line.
         downgrade_comment: the lines above its downgrade.
         acknowledged: what is lost or locked, if that has to be acknowledged.
+        columns: which get another type.
     """
 
     kind: str
@@ -70,6 +72,7 @@ class EnumChange(MigrateOperation):
     comment: str
     downgrade_comment: tuple[str, ...] = ()
     acknowledged: str | None = None
+    columns: tuple[Changed, ...] = ()
 
     def to_diff_tuple(self) -> tuple[str, "EnumChange"]:
         """As `alembic check` reports it."""
@@ -95,6 +98,7 @@ class _ColumnName(NamedTuple):
     schema: str
     table: str
     column: str
+    is_view: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class _EnumComparison:
         self.uses: defaultdict[_Name, list[_ColumnName]] = defaultdict(list)
         for row in connection.execute(_USES):
             self.uses[_Name(row.schema, row.name)].append(
-                _ColumnName(row.table_schema, row.table_name, row.column_name)
+                _ColumnName(row.table_schema, row.table_name, row.column_name, row.is_view)
             )
         self.wanted = self._of_models(context)
         self.unused: set[_Name] = set()
@@ -211,7 +215,8 @@ class _EnumComparison:
             yield self._replace(name, wanted, values)
 
     def _replace(self, name: _Name, wanted: _Wanted, values: list[str]) -> EnumChange:
-        columns = [(self._written(use), use.column) for use in self.uses[name]]
+        uses = [use for use in self.uses[name] if not use.is_view]  # a view gets the new type from the table
+        columns = [(self._written(use), use.column) for use in uses]
         tables = list(dict.fromkeys(table for table, _ in columns))
         removed = [value for value in values if value not in wanted.values]
         operation = ReplaceEnumOp(name.name, wanted.values, columns, wanted.schema, values)
@@ -224,6 +229,7 @@ class _EnumComparison:
             [operation.reverse()],
             f"Replaces the enum {name.name} by one {how}, because PostgreSQL can't change it in place.",
             acknowledged=_danger(name.name, removed, tables) + _renaming(name.name, self.existing[name], wanted.values),
+            columns=tuple(Changed("type", use.schema, use.table, use.column) for use in uses),
         )
 
     def _drop(self, name: _Name) -> EnumChange:

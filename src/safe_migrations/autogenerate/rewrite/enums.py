@@ -8,6 +8,7 @@ from alembic.operations import MigrateOperation, ops
 
 from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.autogenerate.comparison import Comparison
+from safe_migrations.autogenerate.dependents import with_dependents
 from safe_migrations.autogenerate.enum_comparison import CREATED, DROPPED, REPLACED, EnumChange
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
@@ -16,12 +17,12 @@ from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 
 @rewrite.register
-def change_enum(enum: EnumChange, _comparison: Comparison) -> Changes:
+def change_enum(enum: EnumChange, comparison: Comparison) -> Changes:
     """Add values, or replace the enum."""
     if enum.kind in (CREATED, DROPPED):
         return  # beside the columns: see below
     replaced = enum.kind == REPLACED
-    yield Change(
+    change = Change(
         Stage.REPLACE_ENUMS if replaced else Stage.ENUMS,
         f"enum {enum.name}",
         f"values of {enum.name}",
@@ -30,6 +31,7 @@ def change_enum(enum: EnumChange, _comparison: Comparison) -> Changes:
         alone=True,
         danger=enum.acknowledged,
     )
+    yield with_dependents(change, enum, comparison.dependents)
 
 
 def with_created_and_dropped(changes: list[Change], comparison: Comparison) -> list[Change]:
