@@ -142,5 +142,6 @@ def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
         "version_table_schema": service.version_table_schema,
         "include_name": scope.include_name,
         plugin.SCOPE: scope,
+        "render_item": plugin.render_item(options.get("render_item")),
         "process_revision_directives": plugin.write_plan(options.get("process_revision_directives")),
     }

@@ -1,7 +1,11 @@
-"""`op` for revision files: Alembic's operations, and those of this library; operations.pyi has their types."""
+"""`op` for revision files: Alembic's operations, and those of this library; operations.pyi has their types.
+
+`SQLType` is a column type by its SQL.
+"""
 
 from alembic import op
 
 from safe_migrations import ddl as _ddl  # noqa: F401  # registers the operations of this library
+from safe_migrations.ddl.types import SQLType
 
-__all__ = ["op"]
+__all__ = ["SQLType", "op"]

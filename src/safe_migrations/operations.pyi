@@ -4,7 +4,9 @@ from typing import Any
 
 from alembic.operations import Operations
 
-__all__ = ["op"]
+from safe_migrations.ddl.types import SQLType as SQLType
+
+__all__ = ["SQLType", "op"]
 
 class _Operations(Operations):
     def create_index_concurrently(

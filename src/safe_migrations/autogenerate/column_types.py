@@ -1,13 +1,23 @@
-"""The types of columns in revision files: which are enums, and how a column refers to one without creating it."""
+"""The types of columns in revision files.
+
+A column refers to its enum without creating it. A type that is not SQLAlchemy's own is written as SQL: a revision that
+imported the type would fail as soon as the class moves, takes other arguments, or its package is removed.
+"""
 
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import ARRAY, Column, MetaData, Table
+from sqlalchemy import ARRAY, Column, Connection, MetaData, Table, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import NullType, TypeEngine
 
-from safe_migrations.ddl.column_changes import DIALECT, plain_type
+from safe_migrations.ddl.column_changes import DIALECT, is_foreign, plain_type
+from safe_migrations.ddl.types import SQLType
+from safe_migrations.postgres.sql import qualified
+
+_TYPE = text("""
+    SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column
+""")
 
 
 def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:
@@ -16,6 +26,31 @@ def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:
     if isinstance(native, ARRAY):
         native = _native(native.item_type)
     return native if isinstance(native, postgresql.ENUM) else None
+
+
+def name_unknown_types(operation: MigrateOperation, connection: Connection) -> None:
+    """Let an operation restore a column whose type SQLAlchemy does not know, as PostgreSQL names this type.
+
+    Args:
+        operation: whose table exists in the database.
+        connection: to the database.
+    """
+
+    def known(type_: TypeEngine[Any], operation: Any, column: str) -> TypeEngine[Any]:
+        table = qualified(connection.dialect, operation.schema, operation.table_name)
+        is_unknown = isinstance(type_, NullType)
+        sql = connection.scalar(_TYPE, {"table": table, "column": column}) if is_unknown else None
+        return SQLType(sql) if sql else type_
+
+    match operation:
+        case ops.CreateTableOp():
+            for column in (item for item in operation.columns if isinstance(item, Column)):
+                column.type = known(column.type, operation, column.name)
+        case ops.AddColumnOp(column=column):
+            column.type = known(column.type, operation, column.name)
+        case ops.AlterColumnOp(column_name=name):
+            operation.existing_type = operation.existing_type and known(operation.existing_type, operation, name)
+            operation.modify_type = operation.modify_type and known(operation.modify_type, operation, name)
 
 
 def managed_columns(operation: MigrateOperation) -> None:
@@ -50,9 +85,16 @@ def _managed_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     native = _native(type_)
     if isinstance(native, postgresql.ENUM):
         return postgresql.ENUM(*native.enums, name=native.name, schema=native.schema, create_type=False)
-    if isinstance(native, ARRAY) and enum_of(native) is not None:
-        return postgresql.ARRAY(_managed_type(native.item_type), dimensions=native.dimensions)
-    return plain_type(type_)
+    plain = plain_type(type_)
+    if any(map(is_foreign, (plain, native, *plain._variant_mapping.values()))):  # SQLAlchemy has no public name for it
+        return SQLType(plain.compile(dialect=DIALECT))
+    if isinstance(native, ARRAY):
+        item = _managed_type(native.item_type)
+        if isinstance(item, SQLType):
+            return SQLType(plain.compile(dialect=DIALECT))
+        if item is not native.item_type:
+            return postgresql.ARRAY(item, dimensions=native.dimensions)
+    return plain
 
 
 def _native(type_: TypeEngine[Any]) -> TypeEngine[Any]:

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import rev_id
 from sqlalchemy import MetaData
 
-from safe_migrations.autogenerate.column_types import managed_columns
+from safe_migrations.autogenerate.column_types import managed_columns, name_unknown_types
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.formatting import find_ruff, format_with_ruff
 from safe_migrations.autogenerate.new_backfill import NewBackfill
@@ -73,6 +73,7 @@ def plan(
     revisions = plan_revisions(rewrite_all(comparison))
     for revision in revisions:
         for operation in (*revision.upgrade, *revision.downgrade):
+            name_unknown_types(operation, migration.connection)
             managed_columns(operation)
     return revisions, comparison.backfills
 

@@ -5,7 +5,7 @@ See https://alembic.sqlalchemy.org/en/latest/api/plugins.html
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from alembic.util import DispatchPriority, PriorityDispatchResult
 
@@ -21,6 +21,7 @@ PROGRESS_SCHEMA = "safe_migrations"
 SCOPE = "safe_migrations_scope"  # among the options of `context.configure`
 
 IncludeName = Callable[[str | None, str, Any], bool]
+RenderItem = Callable[[str, Any, "AutogenContext"], str | Literal[False]]
 Directives = Callable[["MigrationContext", Any, "list[MigrationScript]"], None]
 
 
@@ -83,6 +84,18 @@ class Scope:
         else:
             included = (parents["schema_name"], parents["table_name"], name) not in self.inherited
         return included and (self._own is None or self._own(name, kind, parents))
+
+
+def render_item(own: RenderItem | None) -> RenderItem:
+    """`render_item`: write a type as SQL, with the import that it needs."""
+
+    def render(kind: str, item: Any, context: "AutogenContext") -> str | Literal[False]:
+        from safe_migrations.autogenerate.rendering import render_sql_type
+
+        rendered = own(kind, item, context) if own is not None else False
+        return render_sql_type(item, context) if rendered is False and kind == "type" else rendered
+
+    return render
 
 
 def _prepare_models(context: "AutogenContext", _upgrade_ops: "UpgradeOps") -> PriorityDispatchResult:

@@ -1,4 +1,6 @@
-"""The form of this library's operations, and of comments, in a revision file."""
+"""The form of this library's operations and types, and of comments, in a revision file."""
+
+from typing import Any, Literal
 
 from alembic.autogenerate import render_op_text, renderers
 from alembic.autogenerate.api import AutogenContext
@@ -10,6 +12,7 @@ from safe_migrations.ddl.dependents import DropDependentViewsOp, RecreateDepende
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 from safe_migrations.ddl.schemas import CreateSchemaOp, DropSchemaOp
+from safe_migrations.ddl.types import SQLType
 
 
 class Comment(MigrateOperation):
@@ -115,6 +118,14 @@ def _render_drop_views(context: AutogenContext, operation: DropDependentViewsOp)
 @renderers.dispatch_for(RecreateDependentViewsOp)
 def _render_recreate_views(context: AutogenContext, _operation: RecreateDependentViewsOp) -> str:
     return _call(context, "recreate_dependent_views")
+
+
+def render_sql_type(type_: Any, context: AutogenContext) -> str | Literal[False]:
+    """A type that is written as SQL; False for any other."""
+    if not isinstance(type_, SQLType):
+        return False
+    context.imports.add("from safe_migrations.operations import SQLType")
+    return f"SQLType({type_.sql!r})"
 
 
 def _call(context: AutogenContext, function: str, *arguments: object, **options: object) -> str:

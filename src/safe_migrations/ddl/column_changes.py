@@ -30,13 +30,22 @@ def plain_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     Args:
         type_: of the models.
     """
-    own = isinstance(type_, TypeDecorator) and not type(type_).__module__.startswith("sqlalchemy.")
+    own = isinstance(type_, TypeDecorator) and is_foreign(type_)
     return _public(plain_type(cast("TypeDecorator[Any]", type_).load_dialect_impl(DIALECT))) if own else type_
+
+
+def is_foreign(type_: TypeEngine[Any]) -> bool:
+    """Whether the class of a type is another package's, or the project's own, and not SQLAlchemy's.
+
+    Args:
+        type_: of the models.
+    """
+    return not type(type_).__module__.startswith("sqlalchemy.")
 
 
 def _public(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """SQLAlchemy's public type for one of a driver, which dialect.type_descriptor() returns to decorators."""
-    for class_ in type(type_).__mro__:
+    for class_ in () if is_foreign(type_) else type(type_).__mro__:
         if class_ in (getattr(types, class_.__name__, None), getattr(postgresql, class_.__name__, None)):
             return type_ if class_ is type(type_) else type_.adapt(class_)
     return type_
