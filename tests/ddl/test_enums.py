@@ -19,14 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.autogenerate import rendering
 from safe_migrations.autogenerate.column_types import managed_columns
-from safe_migrations.autogenerate.enum_comparison import (
-    CREATED,
-    DROPPED,
-    REPLACED,
-    VALUES_ADDED,
-    EnumChange,
-    enum_changes,
-)
+from safe_migrations.autogenerate.enum_comparison import REPLACED, VALUES_ADDED, EnumChange, enum_changes
+from safe_migrations.autogenerate.named_types import CREATED, DROPPED
 from safe_migrations.ddl import enums
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected, run_async

@@ -1,7 +1,7 @@
 """The types of columns in revision files.
 
-A column refers to its enum without creating it. A type that is not SQLAlchemy's own is written as SQL: a revision that
-imported the type would fail as soon as the class moves, takes other arguments, or its package is removed.
+A column refers to its enum or domain without creating it. A type that is not SQLAlchemy's own is written as SQL: a
+revision that imported the type would fail as soon as the class moves, takes other arguments, or its package is removed.
 """
 
 from typing import Any
@@ -22,10 +22,16 @@ _TYPE = text("""
 
 def enum_of(type_: TypeEngine[Any]) -> postgresql.ENUM | None:
     """The enum of a column's type, or of its array's elements; None for other types."""
+    named = named_type_of(type_)
+    return named if isinstance(named, postgresql.ENUM) else None
+
+
+def named_type_of(type_: TypeEngine[Any]) -> postgresql.ENUM | postgresql.DOMAIN | None:
+    """The enum or the domain of a column's type, or of its array's elements; None for other types."""
     native = _native(type_)
     if isinstance(native, ARRAY):
         native = _native(native.item_type)
-    return native if isinstance(native, postgresql.ENUM) else None
+    return native if isinstance(native, postgresql.ENUM | postgresql.DOMAIN) else None
 
 
 def name_unknown_types(operation: MigrateOperation, connection: Connection) -> None:
@@ -54,7 +60,7 @@ def name_unknown_types(operation: MigrateOperation, connection: Connection) -> N
 
 
 def managed_columns(operation: MigrateOperation) -> None:
-    """Let columns refer to their enums without creating them, which one operation of its own does.
+    """Let columns refer to their enums and domains without creating them, which one operation of its own does.
 
     The models' columns are not changed: the operation, and each operation that it contains, gets copies.
     """
@@ -85,6 +91,9 @@ def _managed_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     native = _native(type_)
     if isinstance(native, postgresql.ENUM):
         return postgresql.ENUM(*native.enums, name=native.name, schema=native.schema, create_type=False)
+    if isinstance(native, postgresql.DOMAIN):
+        base = _managed_type(native.data_type)
+        return postgresql.DOMAIN(str(native.name), base, schema=native.schema, create_type=False)
     plain = plain_type(type_)
     if any(map(is_foreign, (plain, native, *plain._variant_mapping.values()))):  # SQLAlchemy has no public name for it
         return SQLType(plain.compile(dialect=DIALECT))

@@ -6,10 +6,11 @@ from typing import Any
 
 from alembic.operations import MigrateOperation, ops
 
-from safe_migrations.autogenerate.column_types import enum_of
+from safe_migrations.autogenerate.column_types import named_type_of
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.dependents import with_dependents
-from safe_migrations.autogenerate.enum_comparison import CREATED, DROPPED, REPLACED, EnumChange
+from safe_migrations.autogenerate.enum_comparison import REPLACED, EnumChange
+from safe_migrations.autogenerate.named_types import CREATED, DROPPED, TypeChange
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
@@ -35,21 +36,21 @@ def change_enum(enum: EnumChange, comparison: Comparison) -> Changes:
 
 
 def with_created_and_dropped(changes: list[Change], comparison: Comparison) -> list[Change]:
-    """The same with enums that are created before their first column, or dropped after their last one."""
-    for enum in comparison.of(EnumChange):
-        created = enum.kind == CREATED
-        if not created and enum.kind != DROPPED:
+    """The same with types that are created before their first column, or dropped after their last one."""
+    for named in comparison.of(TypeChange):
+        created = named.kind == CREATED
+        if not created and named.kind != DROPPED:
             continue
         places = [
             index
             for index, change in enumerate(changes)
-            if _names_enum(change.upgrade if created else change.downgrade, enum)
+            if _names_type(change.upgrade if created else change.downgrade, named)
         ]
         place = places[0] if created else places[-1]
-        upgrade, downgrade = _operations(enum)
+        upgrade, downgrade = _operations(named)
         change = replace(
             changes[place],
-            title=f"{'create' if created else 'drop'} enum {enum.name}",
+            title=f"{'create' if created else 'drop'} {named.what} {named.name}",
             upgrade=upgrade,
             downgrade=downgrade,
             danger=None,
@@ -59,12 +60,12 @@ def with_created_and_dropped(changes: list[Change], comparison: Comparison) -> l
     return changes
 
 
-def _operations(enum: EnumChange) -> tuple[tuple[MigrateOperation, ...], tuple[MigrateOperation, ...]]:
-    return (Comment(enum.comment), *enum.upgrade), (*map(Comment, enum.downgrade_comment), *enum.downgrade)
+def _operations(change: TypeChange) -> tuple[tuple[MigrateOperation, ...], tuple[MigrateOperation, ...]]:
+    return (Comment(change.comment), *change.upgrade), (*map(Comment, change.downgrade_comment), *change.downgrade)
 
 
-def _names_enum(operations: Iterable[MigrateOperation], change: EnumChange) -> bool:
-    """Whether one of these operations adds a column of the enum."""
+def _names_type(operations: Iterable[MigrateOperation], change: TypeChange) -> bool:
+    """Whether one of these operations adds a column of the type."""
     types: list[Any] = []
     for operation in operations:
         match operation:
@@ -74,5 +75,5 @@ def _names_enum(operations: Iterable[MigrateOperation], change: EnumChange) -> b
                 types.append(operation.column.type)
             case ops.AlterColumnOp() if operation.modify_type is not None:
                 types.append(operation.modify_type)
-    enums = [enum for type_ in types if (enum := enum_of(type_)) is not None]
-    return any(enum.name == change.name and enum.schema in (change.schema, None) for enum in enums)
+    named = [named for type_ in types if (named := named_type_of(type_)) is not None]
+    return any(type_.name == change.name and type_.schema in (change.schema, None) for type_ in named)
