@@ -117,6 +117,21 @@ class _Operations(Operations):
                 `schema.table` if it has a schema, and a name with a dot in double quotes.
             schema: the type's.
         """
+    def create_domain(self, name: str, definition: str, *, schema: str | None = None) -> None:
+        """Create a domain, before the tables that use it.
+
+        Args:
+            name: the domain's name.
+            definition: as SQL, what follows `AS` in CREATE DOMAIN, such as `integer NOT NULL CHECK (VALUE > 0)`.
+            schema: the domain's.
+        """
+    def drop_domain(self, name: str, *, schema: str | None = None) -> None:
+        """Drop a domain, after the columns that use it.
+
+        Args:
+            name: the domain's name.
+            schema: the domain's.
+        """
     def create_schema(self, name: str) -> None:
         """Create a schema, unless it exists; no right to create schemas is needed then.
 

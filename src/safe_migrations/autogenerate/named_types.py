@@ -86,6 +86,7 @@ class NamedTypeComparison:
     """The columns that use each type, before and after the operations of an upgrade.
 
     Attributes:
+        context: with the models, the filters and the connection.
         default_schema: of the connection.
         visible: the types that are found without a schema.
         uses: the columns of each type, after the operations.
@@ -101,7 +102,7 @@ class NamedTypeComparison:
             operations: of the upgrade that autogenerate has found, which add and drop columns.
             existing: each type of the database: its schema and name, and whether the search path finds it.
         """
-        self._context = context
+        self.context = context
         self.default_schema = context.dialect.default_schema_name or "public"
         self.visible = {row.name: TypeName(row.schema, row.name) for row in existing if row.visible}
         self.uses: defaultdict[TypeName, list[ColumnName]] = defaultdict(list)
@@ -115,10 +116,10 @@ class NamedTypeComparison:
 
     def columns(self) -> Iterator[Column[Any]]:
         """Those of the models that the project's filters include."""
-        for table in self._context.table_key_to_table.values():
-            if self._context.run_object_filters(table, table.name, "table", False, None):
+        for table in self.context.table_key_to_table.values():
+            if self.context.run_object_filters(table, table.name, "table", False, None):
                 for column in table.columns:
-                    if self._context.run_object_filters(column, column.name, "column", False, None):
+                    if self.context.run_object_filters(column, column.name, "column", False, None):
                         yield column
 
     def name_of(self, type_: postgresql.ENUM | postgresql.DOMAIN) -> TypeName:

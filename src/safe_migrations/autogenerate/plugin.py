@@ -26,7 +26,7 @@ Directives = Callable[["MigrationContext", Any, "list[MigrationScript]"], None]
 
 
 def setup(plugin: "Plugin") -> None:
-    """Register what prepares the models, and the comparison with PostgreSQL's descriptions and enums; Alembic calls it.
+    """Register what prepares the models, and the comparison with PostgreSQL's descriptions; Alembic calls it.
 
     Args:
         plugin: made by Alembic, with the name of the entry point.
@@ -38,6 +38,9 @@ def setup(plugin: "Plugin") -> None:
     plugin.add_autogenerate_comparator(_compare_table, "table", "descriptions", priority=last)
     plugin.add_autogenerate_comparator(_add_sequences, "autogenerate", "sequences", priority=last)
     plugin.add_autogenerate_comparator(_compare_enums, "autogenerate", "enums", priority=last)
+    plugin.add_autogenerate_comparator(_compare_domains, "autogenerate", "domains", priority=last)
+    plugin.add_autogenerate_comparator(_correct_columns, "table", "domains", priority=first)
+    plugin.add_autogenerate_comparator(_correct_column, "column", "domains", priority=first)
 
 
 def write_plan(own: Directives | None) -> Directives:
@@ -111,6 +114,24 @@ def _compare_enums(*arguments: Any) -> PriorityDispatchResult:
     from safe_migrations.autogenerate.enum_comparison import compare_enums
 
     return compare_enums(*arguments)
+
+
+def _compare_domains(*arguments: Any) -> PriorityDispatchResult:
+    from safe_migrations.autogenerate.domain_comparison import compare_domains
+
+    return compare_domains(*arguments)
+
+
+def _correct_column(*arguments: Any) -> PriorityDispatchResult:
+    from safe_migrations.autogenerate.domain_comparison import correct_column
+
+    return correct_column(*arguments)
+
+
+def _correct_columns(*arguments: Any) -> PriorityDispatchResult:
+    from safe_migrations.autogenerate.domain_comparison import correct_columns
+
+    return correct_columns(*arguments)
 
 
 def _compare_schema(*arguments: Any) -> PriorityDispatchResult:

@@ -9,6 +9,7 @@ from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp
 
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
 from safe_migrations.ddl.dependents import DropDependentViewsOp, RecreateDependentViewsOp
+from safe_migrations.ddl.domains import CreateDomainOp, DropDomainOp
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 from safe_migrations.ddl.schemas import CreateSchemaOp, DropSchemaOp
@@ -95,6 +96,16 @@ def _render_create(context: AutogenContext, operation: CreateEnumOp) -> str:
 @renderers.dispatch_for(DropEnumOp)
 def _render_drop(context: AutogenContext, operation: DropEnumOp) -> str:
     return _call(context, "drop_enum", operation.name, schema=operation.schema)
+
+
+@renderers.dispatch_for(CreateDomainOp)
+def _render_create_domain(context: AutogenContext, operation: CreateDomainOp) -> str:
+    return _call(context, "create_domain", operation.name, operation.definition, schema=operation.schema)
+
+
+@renderers.dispatch_for(DropDomainOp)
+def _render_drop_domain(context: AutogenContext, operation: DropDomainOp) -> str:
+    return _call(context, "drop_domain", operation.name, schema=operation.schema)
 
 
 @renderers.dispatch_for(AddEnumValueOp)

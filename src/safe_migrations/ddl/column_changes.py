@@ -117,8 +117,12 @@ def writes_rows(new: Column[Any]) -> bool:
     Args:
         new: the column.
     """
-    if isinstance(new.type, postgresql.DOMAIN) and (new.type.check is not None or new.type.not_null):
-        return True
+    type_ = plain_type(new.type)
+    while isinstance(type_, postgresql.DOMAIN):
+        computed = type_.default is not None and "(" in str(type_.default)  # maybe volatile
+        if type_.check is not None or type_.not_null or computed:
+            return True
+        type_ = plain_type(type_.data_type)
     return new.identity is not None or (new.computed is not None and new.computed.persisted is not False)
 
 

@@ -2,7 +2,15 @@
 
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.plan import Change, in_order
-from safe_migrations.autogenerate.rewrite import columns, constraints, enums, schema_changes, schemas, tables  # noqa: F401
+from safe_migrations.autogenerate.rewrite import (  # noqa: F401
+    columns,
+    constraints,
+    domains,
+    enums,
+    schema_changes,
+    schemas,
+    tables,
+)
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
 
 
