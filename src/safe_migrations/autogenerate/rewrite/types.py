@@ -34,8 +34,8 @@ def change_type(operation: ops.AlterColumnOp, comparison: Comparison) -> Change:
         ]
         dangers.append(f"the new type of {name} {cost} and blocks reads and writes until that is done")
     if loss := lost(before, after):
-        comments.append(f"Loses {loss}; a downgrade does not bring that back.")
-        dangers.append(f"{loss} of {table}.{name} may be lost, also for a downgrade")
+        comments.append(f"Loses {loss}; a downgrade does not restore it.")
+        dangers.append(f"{loss} of {table}.{name} may be lost, and a downgrade does not restore it")
     dangers.append("code that expects one type fails with the other: stop the service, or use a new column")
     downgrade = _convert(comparison, operation, (after, before), default, operation.existing_server_default)
     change = Change(Stage.TYPES, table, f"type of {table}.{name}", upgrade, downgrade, CONTRACT, alone=True)
