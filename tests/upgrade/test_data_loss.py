@@ -1,18 +1,21 @@
 """What a downgrade would destroy, found before it runs."""
 
+from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from textwrap import indent
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import URL
 
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.upgrade.data_loss import find_data_loss
 from safe_migrations.upgrade.offline import offline_statements
-from support import NewRole, at, fetch
+from support import Administrator, NewRole, as_text, at, fetch
 
 UNTOLD = None
 LOST = ["the column item.name (1 row)"]
@@ -47,15 +50,66 @@ def losses(database: URL, folder: Path, *bodies: str, module: str = "") -> list[
     return run_async(find())
 
 
+TABLES = """
+    CREATE TABLE item (id int, name text, note text);
+    INSERT INTO item VALUES (1, 'a', NULL);
+    CREATE TABLE "A b" (i int);
+    CREATE TABLE two (i int);
+    INSERT INTO two SELECT generate_series(1, 3);
+"""
+# Besides, tables in which a name, a type or a function decides what is lost.
+OTHERS = """
+    CREATE TABLE empty (id int, name text, note text);
+    CREATE TABLE shadow (i int);
+    CREATE SCHEMA tenant;
+    CREATE TABLE tenant.shadow AS SELECT 1 AS i;
+    CREATE TABLE number AS SELECT 1.5 AS n;
+    CREATE TYPE pair AS (a int, rename int);
+    CREATE TABLE composite AS SELECT CAST(ROW(1, NULL) AS pair) AS c;
+    CREATE TABLE of_type (i int);
+    CREATE TABLE has_type AS SELECT CAST(ROW(1) AS of_type) AS c;
+    CREATE TABLE as_argument (i int);
+    CREATE FUNCTION of_row(as_argument) RETURNS int LANGUAGE sql AS 'SELECT 1';
+    CREATE VIEW seen AS SELECT 1 AS a;
+    CREATE VIEW none AS SELECT * FROM item WHERE false;
+    CREATE FUNCTION empty_all() RETURNS int LANGUAGE sql AS 'DELETE FROM item; SELECT 1';
+    CREATE FUNCTION empty_item() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM item; RETURN NEW; END';
+    CREATE TABLE watched (i int);
+    CREATE TRIGGER empties BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION empty_item();
+"""
+
+
+def create(url: URL, statements: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(as_text(url))
+        await connection.execute(statements)
+        await connection.close()
+
+    run_async(run())
+
+
+@pytest.fixture(scope="module")
+def read_only(server: URL, administrator: Administrator) -> Iterator[Callable[[str], URL]]:
+    """Databases with the tables and more, in which no test can write; one for each text."""
+    urls: dict[str, URL] = {}
+
+    def with_tables(more: str) -> URL:
+        if more not in urls:
+            name = f"database_{uuid4().hex}"
+            administrator.create(name)
+            urls[more] = server.set(database=name)
+            create(urls[more], f"{TABLES}; {more}; ALTER DATABASE {name} SET default_transaction_read_only = on")
+        return urls[more]
+
+    yield with_tables
+    for url in urls.values():
+        administrator.drop(str(url.database))
+
+
 @pytest.fixture
-def item(database: URL) -> URL:
+def item(read_only: Callable[[str], URL]) -> URL:
     """A database with a table of one row, in which one column is empty, and an empty table."""
-    fetch(database, "CREATE TABLE item (id int, name text, note text)")
-    fetch(database, "INSERT INTO item VALUES (1, 'a', NULL)")
-    fetch(database, 'CREATE TABLE "A b" (i int)')
-    fetch(database, "CREATE TABLE two (i int)")
-    fetch(database, "INSERT INTO two SELECT generate_series(1, 3)")
-    return database
+    return read_only("")
 
 
 @pytest.mark.parametrize(
@@ -132,29 +186,9 @@ def test_what_is_lost(item: URL, tmp_path: Path, code: str, lost: list[str] | No
 
 
 @pytest.fixture
-def others(item: URL) -> URL:
-    """Besides, tables in which a name, a type or a function decides what is lost."""
-    for statement in (
-        "CREATE TABLE empty (id int, name text, note text)",
-        "CREATE TABLE shadow (i int)",
-        "CREATE SCHEMA tenant",
-        "CREATE TABLE tenant.shadow AS SELECT 1 AS i",
-        "CREATE TABLE number AS SELECT 1.5 AS n",
-        "CREATE TYPE pair AS (a int, rename int)",
-        "CREATE TABLE composite AS SELECT CAST(ROW(1, NULL) AS pair) AS c",
-        "CREATE TABLE of_type (i int)",
-        "CREATE TABLE has_type AS SELECT CAST(ROW(1) AS of_type) AS c",
-        "CREATE TABLE as_argument (i int)",
-        "CREATE FUNCTION of_row(as_argument) RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "CREATE VIEW seen AS SELECT 1 AS a",
-        "CREATE VIEW none AS SELECT * FROM item WHERE false",
-        "CREATE FUNCTION empty_all() RETURNS int LANGUAGE sql AS 'DELETE FROM item; SELECT 1'",
-        "CREATE FUNCTION empty_item() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM item; RETURN NEW; END'",
-        "CREATE TABLE watched (i int)",
-        "CREATE TRIGGER empties BEFORE INSERT ON watched FOR EACH ROW EXECUTE FUNCTION empty_item()",
-    ):
-        fetch(item, statement)
-    return item
+def others(read_only: Callable[[str], URL]) -> URL:
+    """With the other tables as well."""
+    return read_only(OTHERS)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +333,9 @@ def test_functions_of_the_file_are_looked_into(item: URL, tmp_path: Path) -> Non
     ]
 
 
-def test_rows_that_row_security_hides_are_not_taken_for_none(item: URL, new_role: NewRole, tmp_path: Path) -> None:
+def test_rows_that_row_security_hides_are_not_taken_for_none(database: URL, new_role: NewRole, tmp_path: Path) -> None:
     """The owner migrates, and sees no row."""
+    create(database, TABLES)
     role = new_role("LOGIN", "secret")
     for statement in (
         f"GRANT ALL ON SCHEMA public TO {role}",
@@ -308,8 +343,8 @@ def test_rows_that_row_security_hides_are_not_taken_for_none(item: URL, new_role
         "ALTER TABLE item ENABLE ROW LEVEL SECURITY",
         "ALTER TABLE item FORCE ROW LEVEL SECURITY",
     ):
-        fetch(item, statement)
-    owner = item.set(username=role, password="secret")
+        fetch(database, statement)
+    owner = database.set(username=role, password="secret")
     assert fetch(owner, "SELECT count(*) FROM item") == [(0,)]
     assert losses(owner, tmp_path, "op.drop_table('item')") == ["the table item (row security may hide rows)"]
-    fetch(item, f"ALTER TABLE item OWNER TO {item.username}")
+    fetch(database, f"ALTER TABLE item OWNER TO {database.username}")
