@@ -10,17 +10,21 @@ import sysconfig
 import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any, Protocol
 
 import alembic
+import asyncpg  # type: ignore[import-untyped]
 import yaml
 from sqlalchemy import URL, Row, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.service import Service as ServiceSettings
 from warm_python import WarmProcess, can_fork, run
@@ -213,11 +217,22 @@ def at(url: URL) -> Database:
     return Database(url, replace(SETTINGS))  # which reads the environment anew
 
 
+_url: ContextVar[URL] = ContextVar("the database that the engine connects to")
+# One for all databases: what SQLAlchemy prepares for an engine takes longer than a connection.
+_engine = create_async_engine(
+    "postgresql+asyncpg://",
+    async_creator=lambda: asyncpg.connect(as_text(_url.get())),
+    isolation_level="AUTOCOMMIT",
+    poolclass=NullPool,
+)
+
+
 def fetch(url: URL, statement: str, /, **parameters: Any) -> Sequence[Row[Any]]:
     """The rows of a statement, on a new connection, which sees only what was committed."""
 
     async def run() -> Sequence[Row[Any]]:
-        async with connected(at(url), isolation_level="AUTOCOMMIT") as connection:
+        _url.set(url)
+        async with _engine.connect() as connection:
             result = await connection.execute(text(statement), parameters)
             return result.all() if result.returns_rows else []
 
