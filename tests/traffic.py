@@ -1,4 +1,4 @@
-"""Readers and writers of a database without a pause, as a service's replicas are, and what they meet."""
+"""Readers and writers of a database, as a service's replicas are, and what they meet."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ LONGEST_STALL = 3.0  # seconds; the lock timeout of a try, and what a busy machi
 
 @dataclass
 class Traffic:
-    """What runs without a pause, and what it has met.
+    """What runs again and again, and what it has met.
 
     Attributes:
         works: which statements run; they may be replaced at any time.
@@ -81,8 +81,9 @@ def traffic(database: URL, works: Sequence[Executable], **options: Any) -> Itera
             connect_args={"server_settings": {"application_name": "traffic"}, **options},
         )
         while not stop.is_set():
+            begun = time.monotonic()
             await running._round(engine)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(2 * (time.monotonic() - begun))  # which leaves most of a core to what is tested
         await engine.dispose()
 
     with ThreadPoolExecutor(max_workers=1) as executor:
