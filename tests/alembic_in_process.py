@@ -5,7 +5,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -56,6 +59,7 @@ class Inside:
         self.service = service
         self.url = url
         self._models = service.folder / "models_db.py"
+        self._imported: tuple[str, dict[str, ModuleType]] = ("", {})  # the models' text, and the module
         self._header, found = _EXAMPLE.subn("\n", self._models.read_text())
         assert found == 1
         for path in service.versions.glob("*.py"):
@@ -163,14 +167,25 @@ class Inside:
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(self.service.folder)
             patch.setenv(f"{self.service.env_prefix}_DATABASE_URL", as_text(self.url))
-            patch.setattr(sys, "dont_write_bytecode", True)  # what is cached for a file is found by its second and size
+            # What Python caches for a file is found by its second and size: too little for files that tests write.
+            patch.setattr(sys, "dont_write_bytecode", True)
+            patch.setattr(SourceFileLoader, "source_to_code", lambda _, text, path: _compiled(bytes(text), path))
             for name in _OF_THE_SERVICE:
                 sys.modules.pop(name, None)
+            text = self._models.read_text()
+            if text == self._imported[0]:
+                sys.modules.update(self._imported[1])
             try:
                 yield
             finally:
-                for name in _OF_THE_SERVICE:
-                    sys.modules.pop(name, None)
+                modules = {name: sys.modules.pop(name) for name in _OF_THE_SERVICE if name in sys.modules}
+                self._imported = text, {name: modules[name] for name in modules if name == "models_db"}
+
+
+@cache
+def _compiled(text: bytes, path: str) -> CodeType:
+    """The code of a file, which Alembic reads once for each command."""
+    return compile(text, path, "exec", dont_inherit=True)
 
 
 def _uncomment(path: Path, line: int) -> None:
