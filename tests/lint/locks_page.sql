@@ -21,7 +21,8 @@ CREATE TABLE item (
     number int NOT NULL DEFAULT nextval('numbers'),
     total int
 );
-INSERT INTO item (id, sku, name, total) SELECT n, 'sku ' || n, 'name', n FROM generate_series(1001, 1100) AS n;
+-- So many that one row is found by its index, with or without statistics.
+INSERT INTO item (id, sku, name, total) SELECT n, 'sku ' || n, 'name', n FROM generate_series(1001, 3000) AS n;
 ALTER TABLE item ADD CONSTRAINT priced CHECK (price > 0), ADD CONSTRAINT low CHECK (price < 5000) NOT VALID;
 ALTER TABLE item ADD COLUMN bounds int4range;
 CREATE INDEX ix ON item (name);
