@@ -291,3 +291,11 @@ def test_new_revisions_are_judged_in_full(versions: Versions) -> None:
     git(versions.folder, "switch", "--create=work")
     versions.add("0002", of_others())
     assert [finding.path.stem for finding in versions.lint("base:head")] == ["0002"] * len(STYLE)
+
+
+def test_a_foreign_key_goes_with_the_table_that_it_references(versions: Versions) -> None:
+    drop = "op.drop_constraint('fk_item_box', 'item', type_={!r})\nop.drop_table('box')"
+    versions.add("0002", written(drop.format("foreignkey")))
+    assert "unrelated-changes" not in names(versions)
+    versions.add("0002", written(drop.format("check")))
+    assert "unrelated-changes" in names(versions)

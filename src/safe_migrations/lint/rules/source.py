@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
-from safe_migrations.lint.statements import DATA, READ, bare, names_in, touched_tables
+from safe_migrations.lint.statements import DATA, DROP_TABLE, READ, bare, names_in, touched_tables
 from safe_migrations.postgres.statements import pattern
 from safe_migrations.upgrade.revision_ids import LIMIT
 
@@ -51,13 +51,17 @@ def schema_and_data(revision: Revision) -> Iterator[Place]:
     is_style=True,
 )
 def unrelated_changes(revision: Revision) -> Iterator[Place]:
-    """The first revision creates a whole schema."""
+    """The first revision creates a whole schema. A foreign key goes before one of the tables that it connects."""
     if revision.script.down_revision is None:
         return
+    drops = (statement for statement in revision.upgrade if DROP_TABLE.match(statement.plain))
+    dropped = set[str]().union(*map(touched_tables, drops))
     groups: list[set[str]] = []
     lines: dict[str, int] = {}
     for statement in revision.upgrade:
         tables = touched_tables(statement)
+        if getattr(statement.operation, "constraint_type", None) == "foreignkey":
+            tables |= dropped
         lines = {**dict.fromkeys(tables, statement.line), **lines}
         near = [group for group in groups if group & tables]
         groups = [*(group for group in groups if not group & tables), *([tables.union(*near)] if tables else [])]
