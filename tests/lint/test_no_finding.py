@@ -52,6 +52,7 @@ def names(versions: Versions, revision: str = "0002") -> list[str]:
         ("# why\nop.execute('DROP INDEX ix')\nop.drop_column('item', 'a')", ["require-concurrent-index-deletion"]),
         ("op.drop_column('item', 'a')\nop.drop_table('box')\nop.drop_table('shop')", []),
         ("op.add_column('item', sa.Column('b', sa.Text()))\nop.alter_column('item', 'b', new_column_name='a')", []),
+        ("# why\nop.execute('ALTER TABLE item ADD COLUMN \"a, (b\" int, ADD COLUMN c text')", []),
     ],
 )
 def test_lock_that_the_revision_takes_anyway(versions: Versions, body: str, found: list[str]) -> None:

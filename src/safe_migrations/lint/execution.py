@@ -16,13 +16,13 @@ from sqlalchemy.types import TypeEngine
 
 from safe_migrations.lint.connection import Connection
 from safe_migrations.lint.unknown import MARKER, Possible, Unknown, is_unknown, shaped, use
+from safe_migrations.upgrade.inert import CONNECTING
 
 _DESCRIBING = {"sqlalchemy", "alembic", "safe_migrations"}  # libraries that only describe SQL
 _PURE = {"asyncio", "base64", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "functools"}
 _PURE |= {"hashlib", "itertools", "json", "logging", "math", "operator", "posixpath", "random", "re", "secrets"}
 _PURE |= {"string", "textwrap", "time", "typing", "uuid", "warnings"}
 _READING = {"Path", "PosixPath", "get", "getenv", "joinpath", "read", "read_bytes", "read_text", "resolve", "with_name"}
-_CONNECTING = {"create_engine", "create_async_engine", "create_pool_from_url", "engine_from_config"}
 _ACTING = {"open", "exec", "eval", "compile", "__import__", "input", "breakpoint"}
 _PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset, type(None))
 _DESCRIPTIONS = (TypeEngine, ClauseElement, MetaData, enum.Enum, BaseException)
@@ -105,7 +105,7 @@ class Run:
         if isinstance(function, type) and issubclass(function, _DESCRIPTIONS):
             return True
         if root in _DESCRIBING:
-            return name not in _CONNECTING
+            return name not in CONNECTING
         if unknown:
             return False
         if not self._guesses or name in _READING:

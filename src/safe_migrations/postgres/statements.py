@@ -64,6 +64,18 @@ def _semicolons(text: str) -> Iterator[int]:
                 start = match.end()
 
 
+def actions(text: str) -> list[str]:
+    """The actions of an ALTER TABLE on one line: what commas separate outside of parentheses and quoted names."""
+    texts, depth = [""], 0
+    for piece in re.findall(r'"(?:[^"]|"")*"|.', text):
+        depth += {"(": 1, ")": -1}.get(piece, 0)
+        if piece == "," and depth == 0:
+            texts.append("")
+        else:
+            texts[-1] += piece
+    return [text.strip() for text in texts]
+
+
 def parts(name: str) -> list[str]:
     """The parts of a qualified name, as PostgreSQL keeps them."""
     quoted = re.findall(_PART, name)

@@ -10,7 +10,7 @@ from alembic.runtime.migration import RevisionStep
 from sqlalchemy import Connection, Select, column, func, literal_column, select, text
 
 from safe_migrations.postgres.catalog import find_table, hides_rows, own_relations
-from safe_migrations.postgres.statements import NAME, parts, pattern
+from safe_migrations.postgres.statements import NAME, actions, parts, pattern
 from safe_migrations.prompt import confirm
 from safe_migrations.upgrade.offline import offline_statements
 
@@ -191,7 +191,7 @@ def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> lis
 def _is_known(statement: str) -> bool:
     """Whether it can be predicted what a statement does to rows."""
     if match := _ALTER.fullmatch(statement):
-        return all(any(known.match(action) for known in _ACTIONS) for action in _actions(match[2]))
+        return all(any(known.match(action) for known in _ACTIONS) for action in actions(match[2]))
     return bool(_KEEPS_ROWS.match(statement) or _EMPTIES.match(statement))
 
 
@@ -215,7 +215,7 @@ def _created(statement: str) -> Iterator[Target]:
     if match := _CREATE.match(statement):
         yield match[1], None
     elif match := _ALTER.fullmatch(statement):
-        yield from ((match[1], added[1]) for action in _actions(match[2]) if (added := _ADDED.match(action)))
+        yield from ((match[1], added[1]) for action in actions(match[2]) if (added := _ADDED.match(action)))
 
 
 def _with_table(target: Target) -> set[Target]:
@@ -227,7 +227,7 @@ def _moved(statement: str) -> Iterator[Target]:
     if match := _RENAMED.match(statement) or _VIEW.match(statement):
         yield parts(match[1])[-1], None
     elif match := _ALTER.fullmatch(statement):
-        for action in _actions(match[2]):
+        for action in actions(match[2]):
             if renamed := _RENAMED_COLUMN.match(action):
                 yield parts(match[1])[-1], parts(renamed[1])[-1]
             elif _TAKEN_IN.match(action):
@@ -242,24 +242,11 @@ def _changed(statement: str) -> Iterator[tuple[Target, str | None]]:
         tables = re.sub(r"\bONLY |\*", "", match[1], flags=re.IGNORECASE)
         yield from (((table, None), None) for table in re.findall(NAME, tables))
     elif match := _ALTER.fullmatch(statement):
-        for action in _actions(match[2]):
+        for action in actions(match[2]):
             if dropped := _DROPPED.match(action):
                 yield (match[1], dropped[1]), None
             elif converted := _CONVERTED.match(action):
                 yield (match[1], converted[1]), converted[2]
-
-
-def _actions(text: str) -> list[str]:
-    """The actions of an ALTER TABLE, which commas separate outside of parentheses and of quoted names."""
-    parts = re.findall(r'"(?:[^"]|"")*"|.', text)
-    actions, depth = [""], 0
-    for part in parts:
-        depth += {"(": 1, ")": -1}.get(part, 0)
-        if part == "," and depth == 0:
-            actions.append("")
-        else:
-            actions[-1] += part
-    return [action.strip() for action in actions]
 
 
 def _count(

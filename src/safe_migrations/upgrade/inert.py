@@ -11,9 +11,10 @@ from sqlalchemy.types import TypeEngine
 
 _MODULES = {"alembic.op", "sqlalchemy", "sqlalchemy.sql", "sqlalchemy.types", "textwrap"}
 _VALUES = (str, bytes, int, float, tuple, list, dict, set, frozenset, type(None), ClauseElement, MetaData, TypeEngine)
+CONNECTING = {"create_engine", "create_async_engine", "create_pool_from_url", "engine_from_config"}
 # What makes a connection, or tells whether there is one, so that the SQL written offline would be other SQL.
-_NOT_HARMLESS = {"create_engine", "engine_from_config", "create_async_engine", "create_pool_from_url", "get_bind"}
-_NOT_HARMLESS |= {"as_sql", "bind", "connection", "run_async", "impl", "migration_context", "environment_context"}
+_NOT_HARMLESS = CONNECTING | {"get_bind", "as_sql", "bind", "connection", "run_async", "impl", "migration_context"}
+_NOT_HARMLESS |= {"environment_context"}
 _BUILTINS = {"dict", "enumerate", "int", "len", "list", "range", "reversed", "set", "sorted", "str", "tuple", "zip"}
 _EXPRESSIONS = (
     *(ast.Constant, ast.Attribute, ast.JoinedStr, ast.FormattedValue, ast.Tuple, ast.List, ast.Dict, ast.Set),

@@ -8,7 +8,7 @@ from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.squawk import STEADY
 from safe_migrations.lint.statements import ALTER_TABLE, CREATE_TYPE, Statement, altered, bare
-from safe_migrations.postgres.statements import NAME, pattern
+from safe_migrations.postgres.statements import NAME, actions, pattern
 
 # The actions of ALTER TABLE that a rule judges, or that are harmless.
 _ACTION = pattern(
@@ -144,18 +144,7 @@ def unknown_command(revision: Revision) -> Iterator[Place]:
 def _unknown(statement: Statement) -> str:
     """The part of a statement that is not known; empty if all is."""
     if match := ALTER_TABLE.match(statement.plain):
-        return next((action for action in _actions(match[2]) if not _ACTION.match(action)), "")
+        return next((action for action in actions(match[2]) if not _ACTION.match(action)), "")
     if (match := _FUNCTION.match(statement.plain)) and bare(match[1]) not in STEADY:
         return match[1]
     return "" if _COMMAND.match(statement.plain) else statement.plain
-
-
-def _actions(actions: str) -> Iterator[str]:
-    """The actions of an ALTER TABLE: its parts between commas outside of parentheses."""
-    depth, start = 0, 0
-    for position, character in enumerate(actions):
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if character == "," and not depth:
-            yield actions[start:position].strip()
-            start = position + 1
-    yield actions[start:].strip()
