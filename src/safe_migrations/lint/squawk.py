@@ -105,27 +105,32 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
         first = {(id(statement), report["rule_name"]): (statement, report) for statement, report in reversed(here)}
         exact = {id(statement) for statement, report in here if report["rule_name"] in _EXACT}
         for statement, report in first.values():
-            match report["rule_name"]:
-                case name if name == _GENERAL and id(statement) in exact:
-                    continue
-                case "changing-column-type" if _keeps_rows(statement) or _is_of_new_type(statement, revision):
-                    continue
-                case "ban-alter-domain-with-add-constraint" if statement.plain.upper().endswith(" NOT VALID"):
-                    continue
-                case name if name == _GENERAL and statement.plain.upper().endswith(" NOT ENFORCED"):
-                    continue
-                case name if name == REWRITING and statement.plain.upper().endswith(" VIRTUAL"):
-                    continue
-                case name if name == REWRITING and _has_steady_default(statement):
-                    continue
-                case "adding-foreign-key-constraint" if _COLUMN_WITH_REFERENCE.fullmatch(statement.plain):
-                    continue
-                case "require-concurrent-index-deletion" if _is_locked_anyway(statement, revision):
-                    continue
-                case "renaming-column" if _renames_added_column(statement, revision):
-                    continue
-            what = _quote(report, lines[report["line"]]) if report["rule_name"] == SYNTAX else ""
+            rule = report["rule_name"]
+            if (rule == _GENERAL and id(statement) in exact) or _is_wrong(rule, statement, revision):
+                continue
+            what = _quote(report, lines[report["line"]]) if rule == SYNTAX else ""
             yield Finding(revision.path, statement.line, _rule_of(report), what)
+
+
+def _is_wrong(rule: str, statement: Statement, revision: Revision) -> bool:
+    """Whether a finding of squawk does not hold for this statement."""
+    text = statement.plain.upper()
+    match rule:
+        case "constraint-missing-not-valid":
+            return text.endswith(" NOT ENFORCED")
+        case "changing-column-type":
+            return _keeps_rows(statement) or _is_of_new_type(statement, revision)
+        case "ban-alter-domain-with-add-constraint":
+            return text.endswith(" NOT VALID")
+        case "adding-field-with-default":
+            return text.endswith(" VIRTUAL") or _has_steady_default(statement)
+        case "adding-foreign-key-constraint":
+            return _COLUMN_WITH_REFERENCE.fullmatch(statement.plain) is not None
+        case "require-concurrent-index-deletion":
+            return _is_locked_anyway(statement, revision)
+        case "renaming-column":
+            return _renames_added_column(statement, revision)
+    return False
 
 
 def _texts(revision: Revision) -> list[str]:

@@ -139,28 +139,9 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
 
 
 def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
-    metadata = migration_context.opts["target_metadata"]
-    if metadata is None:  # without models there is nothing to compare
+    if migration_context.opts["target_metadata"] is None:  # without models there is nothing to compare
         return report
-    tables = [key for models in ([metadata] if isinstance(metadata, MetaData) else metadata) for key in models.tables]
-    if len(tables) > MANY_TABLES:
-        log.info("Comparing %d tables of the models with the database.", len(tables))
-    unknown: list[str] = []
-    context = _without_unknown_tables(migration_context, frozenset(tables), unknown)
-    with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # they log each difference, and each plugin
-        differences = compare_metadata(context, metadata)
-    drift = [
-        *_joined([*map(_describe, differences)], definitions(context)),
-        *(f"remove_table {name}" for name in sorted(unknown)),
-    ]
-    # An index of REINDEX CONCURRENTLY is reported as invalid, or disappears when the build ends.
-    report = replace(
-        report,
-        drift=tuple(
-            difference for difference in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", difference)
-        ),
-        not_compared=not_compared(context),
-    )
+    report = _compared(report, migration_context)
     if report.state == UNTRACKED:
         head = shlex.join(report.heads or ["head"])
         following = (
@@ -178,6 +159,30 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
         meaning=f"{report.meaning[:-1]}, but the schema differs from the models.",
         next="If the schema is right, correct models_db.py. If the models are right, write a revision:\n"
         "alembic revision --autogenerate -m 'what changes'",
+    )
+
+
+def _compared(report: Report, migration_context: MigrationContext) -> Report:
+    """The report with the differences between models and database."""
+    metadata = migration_context.opts["target_metadata"]
+    tables = [key for models in ([metadata] if isinstance(metadata, MetaData) else metadata) for key in models.tables]
+    if len(tables) > MANY_TABLES:
+        log.info("Comparing %d tables of the models with the database.", len(tables))
+    unknown: list[str] = []
+    context = _without_unknown_tables(migration_context, frozenset(tables), unknown)
+    with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # they log each difference, and each plugin
+        differences = compare_metadata(context, metadata)
+    drift = [
+        *_joined([*map(_describe, differences)], definitions(context)),
+        *(f"remove_table {name}" for name in sorted(unknown)),
+    ]
+    # An index of REINDEX CONCURRENTLY is reported as invalid, or disappears when the build ends.
+    return replace(
+        report,
+        drift=tuple(
+            difference for difference in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", difference)
+        ),
+        not_compared=not_compared(context),
     )
 
 
