@@ -74,24 +74,27 @@ class SchemaChange(MigrateOperation):
 def compare_schema(context: AutogenContext, _operations: ops.UpgradeOps, *_: Any) -> PriorityDispatchResult:
     """Before Alembic compares, let PostgreSQL describe both sides."""
     connection = cast(Connection, context.connection)
-    default = str(context.dialect.default_schema_name) if context.dialect else "public"
     tables = (
         table
         for table in context.sorted_tables
         if context.run_name_filters(table.name, "table", {"schema_name": table.schema})
     )
-    context.opts[_KEY] = compare_with_database(connection, tables, _sequences(context), default)
+    context.opts[_KEY] = compare_with_database(connection, tables, _sequences(context), _default_schema(context))
     return PriorityDispatchResult.CONTINUE
 
 
 def add_sequences(context: AutogenContext, operations: ops.UpgradeOps, *_: Any) -> PriorityDispatchResult:
     """After Alembic has compared, add what differs in sequences, which Alembic does not compare."""
     comparison: SchemaComparison = context.opts[_KEY]
-    default = str(context.dialect.default_schema_name) if context.dialect else "public"
     for sequence in _sequences(context):
-        for difference in comparison.differences.get(TableName(sequence.schema or default, sequence.name), ()):
+        name = TableName(sequence.schema or _default_schema(context), sequence.name)
+        for difference in comparison.differences.get(name, ()):
             operations.ops.append(SchemaChange(sequence.name, sequence.schema, difference))
     return PriorityDispatchResult.CONTINUE
+
+
+def _default_schema(context: AutogenContext) -> str:
+    return str(context.dialect.default_schema_name)
 
 
 def _sequences(context: AutogenContext) -> list[Sequence]:
@@ -170,8 +173,8 @@ def compare_table(
 ) -> PriorityDispatchResult:
     """After Alembic has compared a table, add what only the descriptions show."""
     comparison: SchemaComparison = context.opts[_KEY]
-    if database is not None and models is not None and context.dialect is not None:
-        key = TableName(schema or str(context.dialect.default_schema_name), name)
+    if database is not None and models is not None:
+        key = TableName(schema or _default_schema(context), name)
         _TableChanges(context, operations, database, models).add(comparison.differences.get(key, ()))
     return PriorityDispatchResult.CONTINUE
 
@@ -317,9 +320,13 @@ class _TableChanges:
         is_index = difference.kind == "index"
         objects: Iterable[Any] = table.indexes if is_index else table.constraints
         name_of = preparer.format_index if is_index else preparer.format_constraint
-        named = [part for part in objects if part.name and name_of(part) == preparer.quote(difference.name)]
-        # Alembic adds its own to those that SQLAlchemy has reflected; without empty options.
-        return min(named, key=lambda part: len(part.dialect_kwargs), default=None)
+        return next((part for part in by_name(objects) if name_of(part) == preparer.quote(difference.name)), None)
+
+
+def by_name(objects: Iterable[Any]) -> list[Any]:
+    """One index or constraint for each name: Alembic adds some that SQLAlchemy has reflected with empty options."""
+    shortest_last = sorted(objects, key=lambda part: len(part.dialect_kwargs), reverse=True)
+    return list({part.name: part for part in shortest_last if part.name}.values())
 
 
 _REPLACED = (UniqueConstraint, ForeignKeyConstraint, CheckConstraint)

@@ -154,11 +154,7 @@ def create_constraint(
     columns, referent = [], names_of(operation)[0]
     if isinstance(operation, ops.CreateForeignKeyOp):
         columns, referent = operation.local_cols, operation.referent_table
-    if (
-        comparison.is_partitioned(operation)
-        and columns
-        and (comparison.connection.dialect.server_version_info or ()) < (18,)
-    ):
+    if columns and comparison.server_version < 18 and comparison.is_partitioned(operation):
         danger = f"scans {table} while writes to {table} and {referent} wait"
         yield _at_once(Stage.NOT_VALID, operation, old, CONTRACT, "adding-foreign-key-constraint", "scans", danger)
         return

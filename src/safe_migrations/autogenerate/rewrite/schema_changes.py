@@ -12,13 +12,11 @@ from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.constraints import in_two_steps
 from safe_migrations.autogenerate.rewrite.dispatch import METADATA_ONLY, rewrite
-from safe_migrations.autogenerate.schema_changes import SchemaChange
+from safe_migrations.autogenerate.schema_changes import SchemaChange, by_name
 from safe_migrations.ddl.constraints import ValidateConstraintOp
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
-
-SET_EXPRESSION = (17,)  # the first version with ALTER COLUMN … SET EXPRESSION
 
 
 @rewrite.register
@@ -149,8 +147,7 @@ def _change_computed(change: SchemaChange, comparison: Comparison) -> Change:
     old, new = _expression(before), _expression(after)
     if old and not new and old[1] == "STORED":
         return _make_plain(change, comparison, old)
-    version = comparison.connection.dialect.server_version_info or ()
-    if old and new and old[1] == new[1] and version >= SET_EXPRESSION:
+    if old and new and old[1] == new[1] and comparison.server_version >= 17:  # which has SET EXPRESSION
         return _set_expression(change, comparison, old, new)
     return _new_column(change, _title(change))
 
@@ -256,11 +253,9 @@ _WITHOUT_CONCURRENCY: dict[type[Any], str] = {
 
 
 def _parts(column: Column[Any], kind: type[Any]) -> list[Any]:
-    """The indexes or constraints of a column; Alembic adds its own to those that SQLAlchemy has reflected."""
+    """The indexes or constraints of a column."""
     parts: list[Any] = [*column.table.indexes, *column.table.constraints]
-    of_column = [part for part in parts if isinstance(part, kind) and column.name in part.columns and part.name]
-    shortest = sorted(of_column, key=lambda part: len(part.dialect_kwargs), reverse=True)  # without empty options
-    return list({part.name: part for part in shortest}.values())
+    return by_name(part for part in parts if isinstance(part, kind) and column.name in part.columns)
 
 
 def _column(column: Column[Any] | None) -> Column[Any]:
