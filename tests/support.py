@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.service import Service as ServiceSettings
 from warm_python import WarmProcess, can_fork, run
@@ -225,6 +225,16 @@ _engine = create_async_engine(
     isolation_level="AUTOCOMMIT",
     poolclass=NullPool,
 )
+
+
+def on(url: URL, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function with a new connection, which has these options of `connected`."""
+
+    async def call() -> Any:
+        async with connected(at(url), **options) as connection:
+            return await connection.run_sync(function, *arguments)
+
+    return run_async(call())
 
 
 def fetch(url: URL, statement: str, /, **parameters: Any) -> Sequence[Row[Any]]:

@@ -12,19 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from safe_migrations.autogenerate.conversion import Cost, cost_of, lost
-from safe_migrations.postgres.connection import connected, run_async
-from support import at, fetch
-
-
-def on(url: URL, function: Any, *arguments: Any) -> Any:
-    """Call a function with a connection in AUTOCOMMIT."""
-
-    async def call() -> Any:
-        async with connected(at(url), isolation_level="AUTOCOMMIT") as connection:
-            return await connection.run_sync(function, *arguments)
-
-    return run_async(call())
-
+from support import fetch, on
 
 COSTS = {
     "nothing": ("code", sa.String(20), sa.String(50), Cost(False)),
@@ -52,7 +40,7 @@ def test_cost(database: URL, column: str, before: TypeEngine[Any], after: TypeEn
     ):
         fetch(database, statement)
     change = ops.AlterColumnOp("Item", column, schema="Shop", existing_type=before, modify_type=after)
-    seen = on(database, cost_of, [change])
+    seen = on(database, cost_of, [change], isolation_level="AUTOCOMMIT")
     names = tuple(name.removeprefix('"Shop".') for name in cost.indexes)
     assert (seen.rewrites, seen.scans) == (cost.rewrites, cost.scans)
     assert tuple(name.removeprefix('"Shop".') for name in seen.indexes) == names
@@ -114,7 +102,7 @@ def test_each_loss_is_named(database: URL) -> None:
         connection.execute(text("SET TimeZone = 'UTC'"))
         return [pair for pair in pairs if is_lost(connection, *pair)]
 
-    assert on(database, not_named) == []
+    assert on(database, not_named, isolation_level="AUTOCOMMIT") == []
 
 
 @pytest.mark.parametrize(

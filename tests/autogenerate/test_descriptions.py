@@ -17,8 +17,8 @@ from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.autogenerate.plugin import PLUGINS
 from safe_migrations.autogenerate.schema_changes import not_compared
 from safe_migrations.errors import MigrationError
-from safe_migrations.postgres.connection import connected, run_async
-from support import NewRole, at, fetch
+from safe_migrations.postgres.connection import connected
+from support import NewRole, at, fetch, on
 
 Run = Callable[[Callable[[Connection], Any]], Any]
 
@@ -75,16 +75,6 @@ def differences(metadata: MetaData, *statements: str) -> Callable[[Connection], 
     return compare
 
 
-def run(database: URL, function: Callable[[Connection], Any]) -> Any:
-    """What a function returns, on a new connection."""
-
-    async def call() -> Any:
-        async with connected(at(database)) as connection:
-            return await connection.run_sync(function)
-
-    return run_async(call())
-
-
 @pytest.fixture(scope="module")
 def shared(server: URL, administrator: Any) -> Iterator[URL]:
     """A database with the models, which no test changes."""
@@ -96,7 +86,7 @@ def shared(server: URL, administrator: Any) -> Iterator[URL]:
         models().create_all(connection)
         connection.commit()
 
-    run(url, create)
+    on(url, create)
     yield url
     administrator.drop(name)
 
@@ -207,7 +197,7 @@ def test_what_is_the_same_is_not_reported(reading: Run, name: str) -> None:
 def test_what_can_t_be_made_is_named(shared: URL) -> None:
     """The other tables are compared, and nothing is left."""
     missing = Column("size", sa.Integer, server_default=text("nothing_of_this_name()"))
-    found, unknown = run(shared, differences(models(missing), "ALTER TABLE count SET UNLOGGED"))
+    found, unknown = on(shared, differences(models(missing), "ALTER TABLE count SET UNLOGGED"))
     (what,) = (each for each in unknown if each.startswith("item "))
     assert "nothing_of_this_name" in what
     assert any("UNLOGGED" in str(each) for each in found)
@@ -219,7 +209,7 @@ def test_what_could_not_be_compared_is_named(shared: URL, new_role: NewRole) -> 
     fetch(shared, "GRANT USAGE ON SCHEMA public TO public")
     user = shared.set(username=new_role("LOGIN", "secret"), password="secret")
     for url, statements in ((user, ()), (shared, ("SET TRANSACTION READ ONLY",))):
-        found, unknown = run(url, differences(models(), *statements))
+        found, unknown = on(url, differences(models(), *statements))
         assert not found
         assert all(name in unknown[0] for name in ("item", "box", "count", "event", "receipt"))
 
@@ -231,9 +221,9 @@ def test_no_table_gets_a_stronger_lock_than_a_query_needs(shared: URL) -> None:
         for table in ("item", "box", "count", "event"):
             holder.execute(text(f"LOCK {table} IN EXCLUSIVE MODE"))
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(run, shared, differences(models())).result()
+            return pool.submit(on, shared, differences(models())).result()
 
-    assert run(shared, compare_beside) == ([], ())
+    assert on(shared, compare_beside) == ([], ())
 
 
 @pytest.mark.parametrize("name", ["unlogged", "partition key", "inheritance"])

@@ -31,7 +31,7 @@ from safe_migrations.postgres.catalog import own_relations
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
-from support import NewRole, Render, at, fetch
+from support import NewRole, Render, at, fetch, on
 
 FAST = Pace(nice_ratio=0)
 RUN = "\nsafe-migrations backfill item_sku"  # the last line of a message
@@ -85,16 +85,6 @@ def run(database: URL, folder: Path, name: str = "item_sku", pace: Pace = FAST) 
     return run_async(run_backfill(at(database), folder, name, load_backfill(folder, name), pace))
 
 
-def ask(database: URL, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function with a connection."""
-
-    async def call() -> Any:
-        async with connected(at(database)) as connection:
-            return await connection.run_sync(function, *arguments)
-
-    return run_async(call())
-
-
 def refusal(function: Callable[..., Any], *arguments: Any, kind: type[MigrationError] = BackfillError) -> str:
     """The message of the error of this kind that a call ends with."""
     with pytest.raises(kind) as failure:
@@ -122,7 +112,7 @@ def test_what_is_written_after_the_end_counts(item: URL, folder: Path) -> None:
     write(folder, EMPTY_COLUMN)
     run(item, folder)
     fetch(item, "INSERT INTO item VALUES (0), (101)")
-    assert not ask(item, is_complete, load_backfill(folder, "item_sku"), "item_sku")
+    assert not on(item, is_complete, load_backfill(folder, "item_sku"), "item_sku")
     assert run(item, folder).rows == 102
     assert rows(item, "SELECT id, sku FROM item WHERE id IN (0, 101)") == [(0, "sku-0"), (101, "sku-101")]
 
@@ -191,12 +181,12 @@ def test_keys_of_several_columns_and_names_to_quote(database: URL, folder: Path)
 def test_without_where_the_progress_tells(item: URL, folder: Path) -> None:
     definition = load_backfill(folder, write(folder, INCREMENT))
     fetch(item, "TRUNCATE item")
-    assert ask(item, is_complete, definition, "item_sku")
+    assert on(item, is_complete, definition, "item_sku")
     fetch(item, "INSERT INTO item SELECT generate_series(1, 10)")
-    assert not ask(item, is_complete, definition, "item_sku")
+    assert not on(item, is_complete, definition, "item_sku")
     run(item, folder)
     fetch(item, "INSERT INTO item VALUES (11)")
-    assert ask(item, is_complete, definition, "item_sku")
+    assert on(item, is_complete, definition, "item_sku")
     assert run(item, folder).already_complete
 
 
@@ -335,20 +325,20 @@ def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_pat
         script: Any = SimpleNamespace(module=SimpleNamespace(requires_backfill=names), path=path)
         return lambda connection: refuse_incomplete(connection, script, folder)
 
-    message = refusal(ask, item, require("item_sku"))
+    message = refusal(on, item, require("item_sku"))
     assert message.startswith("alembic/versions/20300101_0003_sku_not_null.py needs the backfill item_sku, ")
     assert message.endswith(RUN)
-    assert refusal(ask, item, require(("item_sku", "item_price"))).splitlines()[1:] == [
+    assert refusal(on, item, require(("item_sku", "item_price"))).splitlines()[1:] == [
         "safe-migrations backfill item_sku",
         "safe-migrations backfill item_price",
     ]
     run(item, folder)
-    ask(item, require("item_sku"))
-    message = refusal(ask, item, require(("item_sku", "item_price")))
+    on(item, require("item_sku"))
+    message = refusal(on, item, require(("item_sku", "item_price")))
     assert message.splitlines()[1:] == ["safe-migrations backfill item_price"]
-    ask(item, require(None))  # needs none
+    on(item, require(None))  # needs none
     fetch(item, "DROP TABLE item")
-    message = refusal(ask, item, require("item_sku"))
+    message = refusal(on, item, require("item_sku"))
     assert all(part in message for part in ('relation "item" does not exist', "alembic/backfills/item_sku.py"))
 
 
@@ -415,7 +405,7 @@ def test_one_that_another_process_has_just_finished_is_not_begun_again(item: URL
     run(item, folder, write(folder, INCREMENT))
     late = Batches("item_sku", load_backfill(folder, "item_sku"))
     # It has found rows to change, before the other one came to its end.
-    assert ask(item, lambda connection: (late.begin(connection), late.step(connection))) == (100, "finished")
+    assert on(item, lambda connection: (late.begin(connection), late.step(connection))) == (100, "finished")
 
 
 def test_its_tables_are_none_of_the_service(item: URL, folder: Path) -> None:
@@ -425,7 +415,7 @@ def test_its_tables_are_none_of_the_service(item: URL, folder: Path) -> None:
         context = MigrationContext.configure(connection)
         return own_relations(connection, {}), len(compare_metadata(context, MetaData()))
 
-    assert ask(item, look) == (["public.item"], 1)
+    assert on(item, look) == (["public.item"], 1)
 
 
 def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,12 +493,12 @@ def tell(database: URL, values: str) -> None:
 
 
 def test_the_slowest_standby_counts(told: URL) -> None:
-    assert ask(told, Lag().measure) == ("", 0)
+    assert on(told, Lag().measure) == ("", 0)
     tell(told, "'quick', 'streaming', 'FFFFFFFF/0', '2 h'")
     tell(told, "'archive', 'streaming', NULL, NULL")
-    assert ask(told, Lag().measure) == ("", 0)
+    assert on(told, Lag().measure) == ("", 0)
     tell(told, "'slow', 'streaming', '0/1', '1 h'")
-    assert ask(told, Lag().measure) == ("slow", 3600)
+    assert on(told, Lag().measure) == ("slow", 3600)
 
 
 def test_state_on_a_standby_names_the_setting_of_the_primary(replicated: tuple[URL, URL], render: Render) -> None:

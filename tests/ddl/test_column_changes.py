@@ -14,8 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 from safe_migrations.ddl.column_changes import default_text, is_volatile, keeps_rows, writes_rows
-from safe_migrations.postgres.connection import connected, run_async
-from support import at
+from support import on
 
 # Several of each family, with and without what they can have.
 TYPES: dict[str, Sequence[TypeEngine[Any]]] = {
@@ -104,16 +103,15 @@ CAREFUL = {
 FILES = "SELECT relname AS name, relfilenode AS file FROM pg_class WHERE relname IN ('row', 'row_value', 'row_id')"
 
 
-def on(url: URL, function: Any, *arguments: Any) -> Any:
+def prepared(url: URL, function: Any, *arguments: Any) -> Any:
     """Call a function with a connection in AUTOCOMMIT, on which the types and functions exist."""
 
-    async def call() -> Any:
-        async with connected(at(url), isolation_level="AUTOCOMMIT") as connection:
-            for statement in SETUP:
-                await connection.exec_driver_sql(statement)
-            return await connection.run_sync(function, *arguments)
+    def call(connection: Connection) -> Any:
+        for statement in SETUP:
+            connection.exec_driver_sql(statement)
+        return function(connection, *arguments)
 
-    return run_async(call())
+    return on(url, call, isolation_level="AUTOCOMMIT")
 
 
 def name_of(type_: TypeEngine[Any]) -> str:
@@ -154,7 +152,7 @@ def disagreements(connection: Connection, types: Sequence[TypeEngine[Any]]) -> s
 @pytest.mark.parametrize("family", list(TYPES))
 def test_a_change_of_type_keeps_the_rows(url_of_each_version: URL, family: str) -> None:
     """Of all pairs of types; the function may be more careful than PostgreSQL, in rare cases."""
-    assert on(url_of_each_version, disagreements, TYPES[family]) == CAREFUL.get(family, set())
+    assert prepared(url_of_each_version, disagreements, TYPES[family]) == CAREFUL.get(family, set())
 
 
 def new_column(connection: Connection, column: Column[Any]) -> tuple[bool, bool]:
@@ -220,9 +218,9 @@ def test_new_columns(url_of_each_version: URL) -> None:
             if new_column(connection, each._copy()) != (writes, writes)
         ]
 
-    assert on(url_of_each_version, trace) == []
+    assert prepared(url_of_each_version, trace) == []
 
 
 def test_a_virtual_column(database: URL) -> None:
     """New in PostgreSQL 18."""
-    assert on(database, new_column, computed("upper(text)", persisted=False)) == (False, False)
+    assert prepared(database, new_column, computed("upper(text)", persisted=False)) == (False, False)
