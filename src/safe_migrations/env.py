@@ -19,8 +19,8 @@ from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationErr
 from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
-from safe_migrations.upgrade.models import check_models, explained_models
 from safe_migrations.upgrade.project import COLLECT, DatabaseURL, Project, command_line, service_of
+from safe_migrations.upgrade.target_metadata import check_models, explained_models
 
 
 def run_env(*, database_url: DatabaseURL, **options: Any) -> None:

@@ -13,9 +13,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import URL, CheckConstraint, Column, Connection, Index, MetaData, Table, UniqueConstraint, text
 from sqlalchemy.dialects import postgresql
 
+from safe_migrations.autogenerate.description_comparison import not_compared
 from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.autogenerate.plugin import PLUGINS
-from safe_migrations.autogenerate.schema_changes import not_compared
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected
 from support import NewRole, at, fetch, on

@@ -14,10 +14,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import DOMAIN
 
 from alembic_in_process import Inside, schema
+from safe_migrations.autogenerate.description_comparison import not_compared
 from safe_migrations.autogenerate.domain_comparison import DomainChange
 from safe_migrations.autogenerate.plugin import PLUGINS
 from safe_migrations.autogenerate.rewrite.domains import change_domain
-from safe_migrations.autogenerate.schema_changes import not_compared
 from safe_migrations.ddl.column_changes import DIALECT
 from safe_migrations.errors import MigrationError, ModelError
 from safe_migrations.postgres.connection import connected, run_async

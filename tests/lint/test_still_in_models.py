@@ -8,7 +8,7 @@ from alembic.config import Config
 
 from revision_files import POSTGRES_VERSION, Versions, written
 from safe_migrations.lint import check as lint
-from safe_migrations.lint.models import load_models
+from safe_migrations.lint.still_in_models import load_models
 
 
 def models() -> list[sa.MetaData]:

@@ -14,12 +14,12 @@ from sqlalchemy import MetaData
 
 from safe_migrations.autogenerate.column_types import managed_columns, name_unknown_types
 from safe_migrations.autogenerate.comparison import Comparison
+from safe_migrations.autogenerate.description_comparison import warn_of_not_compared
 from safe_migrations.autogenerate.formatting import find_ruff, format_with_ruff
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.plan import PlannedRevision, plan_revisions
 from safe_migrations.autogenerate.rewrite import rewrite_all
-from safe_migrations.autogenerate.schema_changes import warn_of_not_compared
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
 from safe_migrations.printable import printable
 

@@ -11,9 +11,9 @@ from sqlalchemy import Column, Connection, Dialect, Table, text
 from sqlalchemy.dialects import postgresql
 
 from safe_migrations.autogenerate.column_types import named_type_of
+from safe_migrations.autogenerate.description_comparison import add_not_compared
 from safe_migrations.autogenerate.named_types import CREATED, DROPPED, NamedTypeComparison, TypeChange, TypeName
 from safe_migrations.autogenerate.rendering import Comment
-from safe_migrations.autogenerate.schema_changes import add_not_compared
 from safe_migrations.ddl.domains import CreateDomainOp, DropDomainOp
 from safe_migrations.errors import ModelError
 from safe_migrations.postgres.scratch import execute_apart, rolled_back

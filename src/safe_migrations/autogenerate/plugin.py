@@ -102,8 +102,8 @@ def render_item(own: RenderItem | None) -> RenderItem:
 
 
 def _prepare_models(context: "AutogenContext", _upgrade_ops: "UpgradeOps") -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.models import prepare
     from safe_migrations.autogenerate.ownership import read_scope
+    from safe_migrations.autogenerate.preparation import prepare
 
     prepare(context)
     read_scope(context)
@@ -135,24 +135,24 @@ def _correct_columns(*arguments: Any) -> PriorityDispatchResult:
 
 
 def _compare_schema(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.schema_changes import compare_schema
+    from safe_migrations.autogenerate.description_comparison import compare_schema
 
     return compare_schema(*arguments)
 
 
 def _add_sequences(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.schema_changes import add_sequences
+    from safe_migrations.autogenerate.description_comparison import add_sequences
 
     return add_sequences(*arguments)
 
 
 def _leave_default(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.schema_changes import leave_default
+    from safe_migrations.autogenerate.description_comparison import leave_default
 
     return leave_default(*arguments)
 
 
 def _compare_table(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.schema_changes import compare_table
+    from safe_migrations.autogenerate.description_comparison import compare_table
 
     return compare_table(*arguments)

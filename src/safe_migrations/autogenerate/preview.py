@@ -9,10 +9,10 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
+from safe_migrations.autogenerate.description_comparison import warn_of_not_compared
 from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.plan import PlannedRevision
-from safe_migrations.autogenerate.schema_changes import warn_of_not_compared
 from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
 from safe_migrations.upgrade.offline import offline_context

@@ -17,12 +17,12 @@ from sqlalchemy import MetaData
 
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
 from safe_migrations.lint.findings import Finding
-from safe_migrations.lint.models import names_in_models, still_in_models
 from safe_migrations.lint.offline import run_offline
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules import CHECKS, RULES
 from safe_migrations.lint.squawk import run_squawk
 from safe_migrations.lint.statements import ANY, Types, types_after
+from safe_migrations.lint.still_in_models import names_in_models, still_in_models
 from safe_migrations.lint.style import revisions_with_style
 
 _SAFE = re.compile(r"#\s*safe:\s*(?P<rule>[\w-]*)(?P<reason>\s+because\s+\S.*)?")

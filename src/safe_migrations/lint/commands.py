@@ -27,7 +27,7 @@ def lint(arguments: argparse.Namespace) -> int:
 
     from safe_migrations.lint import check
     from safe_migrations.lint import findings as output
-    from safe_migrations.lint.models import load_models
+    from safe_migrations.lint.still_in_models import load_models
     from safe_migrations.upgrade.states import load_revisions
 
     if arguments.explain:

@@ -21,9 +21,9 @@ from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import CompileError
 
 from safe_migrations import ddl as ddl  # revisions call its operations
+from safe_migrations.lint.code_paths import compile_paths
 from safe_migrations.lint.connection import Connection
 from safe_migrations.lint.execution import Run
-from safe_migrations.lint.paths import compile_paths
 from safe_migrations.lint.statements import DIALECT, Statement
 from safe_migrations.lint.unknown import MARKER, Unknown, is_unknown
 from safe_migrations.postgres.statements import split

@@ -14,7 +14,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import DefaultClause, MetaData
 
-from safe_migrations.autogenerate.schema_changes import SCHEMA_DIFFERENCE, definitions, not_compared
+from safe_migrations.autogenerate.description_comparison import SCHEMA_DIFFERENCE, definitions, not_compared
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.logs import quiet
 from safe_migrations.operate.sessions import blocking_sessions

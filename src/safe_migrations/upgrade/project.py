@@ -17,7 +17,7 @@ from sqlalchemy import URL
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.postgres.database import Database
 from safe_migrations.service import Service, find_config_files, refuse_hidden_library
-from safe_migrations.upgrade.models import explained_models
+from safe_migrations.upgrade.target_metadata import explained_models
 
 # In the attributes of Alembic's configuration: describe the project and run nothing; another database than its own.
 COLLECT, DATABASE_URL = "safe_migrations.project", "safe_migrations.database_url"

@@ -7,9 +7,9 @@ from safe_migrations.autogenerate.rewrite import (  # noqa: F401
     constraints,
     domains,
     enums,
-    schema_changes,
     schemas,
     tables,
+    without_operation,
 )
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
 

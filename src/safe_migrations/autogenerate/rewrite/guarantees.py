@@ -7,7 +7,7 @@ from alembic.operations import ops
 from sqlalchemy import ColumnClause
 
 from safe_migrations.autogenerate.comparison import Comparison, name_of, table_of
-from safe_migrations.autogenerate.schema_changes import PREDICATES
+from safe_migrations.autogenerate.description_comparison import PREDICATES
 
 
 def has_successor(comparison: Comparison, old: Any) -> bool:

@@ -7,12 +7,12 @@ from sqlalchemy import CheckConstraint, Column, Computed, ForeignKeyConstraint, 
 from sqlalchemy.sql.elements import conv
 
 from safe_migrations.autogenerate.comparison import Comparison, table_of
+from safe_migrations.autogenerate.description_comparison import SchemaChange, by_name
 from safe_migrations.autogenerate.descriptions import OBJECTS, Description
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.constraints import in_two_steps
 from safe_migrations.autogenerate.rewrite.dispatch import METADATA_ONLY, rewrite
-from safe_migrations.autogenerate.schema_changes import SchemaChange, by_name
 from safe_migrations.ddl.constraints import ValidateConstraintOp
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.sql import qualified

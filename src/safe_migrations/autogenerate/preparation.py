@@ -13,7 +13,7 @@ from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.ddl.column_changes import DIALECT
 from safe_migrations.errors import ModelError
 from safe_migrations.postgres.sql import LONGEST_NAME, short_name
-from safe_migrations.upgrade.models import explained_models
+from safe_migrations.upgrade.target_metadata import explained_models
 
 _WITH_INDEX = (PrimaryKeyConstraint, UniqueConstraint, ExcludeConstraint)
 
