@@ -139,7 +139,7 @@ class _Operations(Operations):
             name: the schema's name.
         """
     def drop_schema(self, name: str) -> None:
-        """Drop a schema, if it is empty and belongs to the user who migrates; otherwise it stays.
+        """Drop a schema, if it is empty and belongs to the user who migrates; otherwise do nothing.
 
         Args:
             name: the schema's name.

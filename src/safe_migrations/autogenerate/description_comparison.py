@@ -143,7 +143,7 @@ def definitions(migration: MigrationContext) -> dict[str, str]:
 def warn_of_not_compared(migration: MigrationContext) -> None:
     """Log what the last comparison could not compare."""
     for what in not_compared(migration):
-        log.warning("Alembic alone compared these with the models: %s", printable(what))
+        log.warning("Only Alembic compared these with the models: %s", printable(what))
 
 
 def leave_default(

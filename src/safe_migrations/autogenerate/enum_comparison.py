@@ -151,7 +151,7 @@ def _add(name: str, wanted: _Wanted, operations: list[MigrateOperation], added: 
         operations,
         [],
         f"Adds {_listed(added)} to the enum {name} without locking a table; later revisions can use it.",
-        (f"PostgreSQL can't remove a value of an enum: it keeps {_listed(added)}, which the next upgrade finds.",),
+        (f"The enum keeps {_listed(added)}, because PostgreSQL can't remove a value; the next upgrade adds nothing.",),
     )
 
 

@@ -1,7 +1,7 @@
 """Whether two definitions mean the same, although PostgreSQL writes them in different ways.
 
-After a restore from a dump, PostgreSQL writes some expressions otherwise than before, and then always the same; and a
-default may be written as 0 or as '0'::bigint.
+After a restore from a dump, PostgreSQL writes some expressions in another way than before. A default may be written as
+0 or as '0'::bigint.
 """
 
 import re

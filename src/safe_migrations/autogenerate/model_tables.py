@@ -44,8 +44,8 @@ class SchemaComparison:
     """What differs, and what could not be compared.
 
     Attributes:
-        differences: by table.
-        not_compared: why not, by the name of what.
+        differences: by table or sequence.
+        not_compared: the reasons, by the name of a table, a foreign key or a sequence.
     """
 
     differences: dict[TableName, list[Difference]] = field(default_factory=dict)

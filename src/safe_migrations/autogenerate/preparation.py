@@ -66,7 +66,7 @@ def _refuse_same_names(tables: Sequence[Table]) -> None:
                 where = " and ".join(dict.fromkeys([owners[table.schema, name], table.fullname]))
                 raise ModelError(
                     f"Two indexes or constraints of the models have the name {name} (table {where}), and PostgreSQL "
-                    "takes a name once in a schema. Rename one, then run the same command again."
+                    "allows a name once in a schema. Rename one, then run the same command again."
                 )
             owners[table.schema, name] = table.fullname
 
@@ -80,6 +80,6 @@ def _shorten_names(table: Table) -> None:
     for name in (table.schema, table.name, *(item.name for item in (*table.columns, *items, *enums))):
         if isinstance(name, str) and (length := len(name.encode())) > LONGEST_NAME:
             raise ModelError(
-                f"In the models, the table {table.fullname} has the name {name}, of {length} bytes: PostgreSQL cuts "
-                f"off what follows {LONGEST_NAME} bytes. Shorten this name."
+                f"The models have a name of {length} bytes in the table {table.fullname}: {name}. PostgreSQL cuts off "
+                f"what follows {LONGEST_NAME} bytes. Shorten the name, then run the same command again."
             )

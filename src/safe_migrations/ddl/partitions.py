@@ -75,7 +75,8 @@ def partitions_without_index(connection: Connection, table: str, index: str, who
     if foreign := connection.scalar(_FOREIGN, {"table": table}):
         raise RevisionError(
             f"The index {index} can't be built concurrently, because partitions of {table} are foreign tables: "
-            f"{', '.join(foreign)}. Build it in a maintenance window with op.create_index, which leaves these out."
+            f"{', '.join(foreign)}. Build the index in a maintenance window with op.create_index, which skips foreign "
+            "tables."
         )
     rows = connection.execute(_PARTITIONS, {"table": table, "index": index}).all()
     return [

@@ -22,7 +22,7 @@ class _SchemaOperation(MigrateOperation):
         self.name = name
 
     def execute(self, operations: Operations, condition: str, statement: str) -> None:
-        """Run a statement if a condition holds; offline, the statement has to do without the condition."""
+        """Run a statement if a condition holds; offline, always."""
         context = operations.get_context()
         if context.as_sql or operations.get_bind().scalar(text(condition), {"name": self.name}):
             operations.execute(ddl(statement, schema=qualified(context.dialect, self.name)))
@@ -57,7 +57,7 @@ class DropSchemaOp(_SchemaOperation):
 
     @classmethod
     def drop_schema(cls, operations: Operations, name: str) -> None:
-        """Drop a schema, if it is empty and belongs to the user who migrates; otherwise it stays.
+        """Drop a schema, if it is empty and belongs to the user who migrates; otherwise do nothing.
 
         Args:
             operations: given by Alembic.

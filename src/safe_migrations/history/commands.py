@@ -32,7 +32,7 @@ def rebase(arguments: argparse.Namespace) -> int:
     move = moving.plan(script_directory, arguments.revision)
     if move is None:
         heads = " ".join(moving.set_head(script_directory)) or None
-        print(f"No branch has two heads; nothing to move. The file HEAD contains what is newest: {heads}")
+        print(f"No branch has two heads; nothing to move. HEAD contains the newest revision of each branch: {heads}")
         return 0
     for sentence in _refuse_applied(arguments, move):
         print(sentence)

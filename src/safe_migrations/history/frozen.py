@@ -106,8 +106,8 @@ def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | N
         if not file.exists() or file.read_text(errors="replace").strip() != head_text(heads).strip():
             name = os.path.relpath(file)
             return file, (
-                f"{name} does not contain the id of the head, one a line, and nothing else. To correct this file:\n"
-                f"printf '%s\\n' {shlex.join(heads)} > {shlex.quote(name)}"
+                f"{name} has to contain the ids of the newest revisions, one on each line, and nothing else. To "
+                f"correct this file:\nprintf '%s\\n' {shlex.join(heads)} > {shlex.quote(name)}"
             )
     return None
 

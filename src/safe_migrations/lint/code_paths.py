@@ -20,7 +20,7 @@ _NOT_IN_LAMBDA = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 @lru_cache(maxsize=1024)
 def compile_paths(text: bytes, path: str) -> CodeType:
-    """The code of a file whose functions go all ways, with the lines of the file.
+    """The code of a file whose functions run in all branches, with the lines of the file.
 
     Args:
         text: of the file.

@@ -1,4 +1,4 @@
-"""A run of a revision without a database that goes all ways: what the code that code_paths.py has rewritten calls."""
+"""A run of a revision without a database, in all branches: what the code that code_paths.py has rewritten calls."""
 
 import builtins
 import enum

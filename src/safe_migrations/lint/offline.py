@@ -50,7 +50,7 @@ class Problem:
 
 
 def run_offline(script: Script, function: str) -> tuple[list[Statement], list[Problem]]:
-    """Run `upgrade` or `downgrade` of a revision without a database, all ways; a missing function does nothing."""
+    """Run `upgrade` or `downgrade` without a database, in all branches; a missing function does nothing."""
     loader = _Loader(script.module.__name__, script.path)
     module = module_from_spec(ModuleSpec(loader.name, loader, origin=script.path))
     recorder = _Recorder(script.path, module.__name__)
@@ -75,7 +75,7 @@ def run_offline(script: Script, function: str) -> tuple[list[Statement], list[Pr
 
 
 class _Loader(SourceFileLoader):
-    """Loads a revision so that its functions go all ways."""
+    """Loads a revision so that its functions run in all branches."""
 
     def get_code(self, fullname: str) -> CodeType:
         return compile_paths(self.get_data(self.path), self.path)

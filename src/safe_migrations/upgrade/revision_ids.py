@@ -36,7 +36,7 @@ def refuse_long_ids(connection: Connection, scripts: Sequence[Script], options: 
             raise RevisionError(
                 f"{os.path.relpath(script.path)} has the id {script.revision}, of {len(script.revision)} characters; "
                 f"the column {_COLUMN} of the version table takes {width}. Nothing was changed. Shorten the id in this "
-                "file and in the down_revision of the next one, or widen the column, then run the same command again."
+                "file and in the down_revision of the next file, or widen the column, then run the same command again."
             )
 
 

@@ -182,10 +182,10 @@ def _at_once(stage: Stage, operation: Any, old: Any, phase: str, rule: str, does
         str(operation.constraint_name),
         (
             Comment(
-                f"Where a partition has such a constraint, PostgreSQL takes that and {does} nothing: add it to each"
+                f"Where a partition has such a constraint, PostgreSQL attaches it and {does} nothing. First add it to"
             ),
             Comment(
-                "large partition first, in revisions of their own, in the form for tables that are not partitioned."
+                "each large partition, in revisions of their own, in the form for tables that are not partitioned."
             ),
             Comment(f"safe: {rule} because a partitioned table does not take the usual form"),
             *filter(None, (old, operation)),

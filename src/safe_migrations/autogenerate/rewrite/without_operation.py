@@ -107,7 +107,7 @@ def _add_constraint(change: SchemaChange, comparison: Comparison, constraint: De
 
 
 def _make_again(change: SchemaChange, comparison: Comparison) -> Change:
-    """Drop an index or a constraint, and make it anew in the other form, in one transaction."""
+    """Drop an index or a constraint, and create the other form, in one transaction."""
     difference, table = change.difference, table_of(change)
     before, after = difference.database, difference.models
     safe = Comment("safe: constraint-missing-not-valid because this constraint is built in one step")
@@ -173,7 +173,7 @@ def _set_expression(change: SchemaChange, comparison: Comparison, old: tuple[str
 
 
 def _make_plain(change: SchemaChange, comparison: Comparison, old: tuple[str, str]) -> Change:
-    """The new code writes the column; the values stay."""
+    """The new code writes the column, which keeps its values."""
     table, name, existing = table_of(change), change.difference.name, _column(change.existing)
     column = _column(change.column)
     default: tuple[MigrateOperation, ...] = ()
@@ -188,7 +188,7 @@ def _make_plain(change: SchemaChange, comparison: Comparison, old: tuple[str, st
         table,
         _title(change),
         (
-            Comment("Metadata only: the values stay. Expand, because the new code writes the column."),
+            Comment("Metadata only: the column keeps its values. Expand, because the new code writes the column."),
             Comment("safe: contract-in-expand because the new code can't write the column before"),
             *_execute(f"{_alter(change, comparison)} DROP EXPRESSION"),
             *default,

@@ -131,7 +131,7 @@ def domain_scan(revision: Revision) -> Iterator[Place]:
     why="lint does not know what this command locks, reads and breaks",
     instead="""\
 op.alter_column("item", "sku", nullable=True)  # an operation, or a command that the page on commands and locks has
-# or, when a person knows what the command does
+# or, if you know what the command does
 # safe: unknown-command because no table uses the type""",
 )
 def unknown_command(revision: Revision) -> Iterator[Place]:

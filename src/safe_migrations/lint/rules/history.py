@@ -24,15 +24,15 @@ rule(
 )
 rule(
     "unseen-statement",
-    why="what it does depends on a query, or on code that lint does not run: no rule has seen its locks and losses",
+    why="what it does depends on a query, or on code that lint does not run: no rule has checked its effects",
     instead="""\
 op.drop_column("item", "sku")  # the names, types and SQL in the revision itself
-# or, when a person has read the statement
+# or, if you have read the statement
 # safe: unseen-statement because it only reads""",
 )
 rule(
     "still-in-models",
-    why="the models of this code still have it: every query of theirs fails as soon as the revision has run",
+    why="the models still have it: their queries fail as soon as the revision has run",
     instead="""\
 # remove it from the models as well; in this release, if the revision drops it in the contract phase:
 phase = "contract"  # runs when the code without it runs everywhere""",

@@ -225,7 +225,7 @@ def several_tables(revision: Revision) -> Iterator[Place]:
     instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # replaces an invalid index',
 )
 def index_if_not_exists(revision: Revision) -> Iterator[Place]:
-    """An index that the revision drops before is built anew."""
+    """An index that the revision has dropped is no finding: it is built again."""
     create = pattern(r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (<name>)")
     drop = pattern(r"DROP INDEX (?:CONCURRENTLY )?(?:IF EXISTS )?<names>")
     for statements in (revision.upgrade, revision.downgrade):
