@@ -17,7 +17,7 @@ from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.ddl.domains import CreateDomainOp, DropDomainOp
 from safe_migrations.errors import ModelError
 from safe_migrations.postgres.scratch import execute_apart, rolled_back
-from safe_migrations.postgres.sql import qualified, read_sql
+from safe_migrations.postgres.sql import qualified, read_sql, sql_of
 
 CHANGED = "changed"
 
@@ -26,7 +26,7 @@ _SQL = read_sql(__package__, "domains.sql")
 
 @dataclass(frozen=True, eq=False)
 class DomainChange(TypeChange):
-    """A difference of one domain; a revision creates and drops domains, and a person changes them.
+    """A difference of one domain: autogenerate creates and drops domains, and the author changes them.
 
     Attributes:
         statements: for `CHANGED`, what makes the database as the models are.
@@ -169,9 +169,7 @@ def _statements(name: str, existing: Any, wanted: Any, has_name: bool, dialect: 
 
 def _definition(domain: postgresql.DOMAIN, dialect: Dialect) -> str:
     """What follows AS in CREATE DOMAIN."""
-    sql = str(postgresql.CreateDomainType(domain).compile(dialect=dialect))
-    if dialect.paramstyle in ("format", "pyformat"):
-        sql = sql.replace("%%", "%")
+    sql = sql_of(postgresql.CreateDomainType(domain), dialect)
     preparer: Any = dialect.identifier_preparer
     return sql.removeprefix(f"CREATE DOMAIN {preparer.format_type(domain)} AS ").strip()
 

@@ -32,7 +32,7 @@ from safe_migrations.autogenerate.equivalence import equal_when_parsed_again
 from safe_migrations.ddl.column_changes import DIALECT, plain_type
 from safe_migrations.postgres.scratch import execute_apart, rolled_back
 from safe_migrations.postgres.server_errors import INSUFFICIENT_PRIVILEGE, READ_ONLY, reason, sqlstate
-from safe_migrations.postgres.sql import ddl, qualified
+from safe_migrations.postgres.sql import ddl, qualified, sql_of
 from safe_migrations.postgres.timeouts import load_timeouts, milliseconds
 from safe_migrations.printable import printable
 
@@ -168,11 +168,9 @@ class _ModelTables:
         return ";\n".join(map(self._text, elements))
 
     def _text(self, element: Any) -> str:
-        dialect = self.connection.dialect
         schemas = {schema: own for schema, own in self.schemas.items() if schema is not None}
-        text = str(element.compile(dialect=dialect, schema_translate_map=schemas, render_schema_translate=True))
-        if dialect.paramstyle in ("format", "pyformat"):
-            text = text.replace("%%", "%")
+        dialect = self.connection.dialect
+        text = sql_of(element, dialect, schema_translate_map=schemas, render_schema_translate=True)
         return re.sub(r"^CREATE (UNIQUE )?INDEX CONCURRENTLY ", r"CREATE \1INDEX ", text)
 
     def _create_types(self) -> None:

@@ -5,7 +5,8 @@ See https://alembic.sqlalchemy.org/en/latest/api/plugins.html
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from alembic.util import DispatchPriority, PriorityDispatchResult
 
@@ -32,15 +33,17 @@ def setup(plugin: "Plugin") -> None:
         plugin: made by Alembic, with the name of the entry point.
     """
     first, last = DispatchPriority.FIRST, DispatchPriority.LAST
-    plugin.add_autogenerate_comparator(_prepare_models, "autogenerate", priority=first)
-    plugin.add_autogenerate_comparator(_compare_schema, "autogenerate", "descriptions", priority=first)
-    plugin.add_autogenerate_comparator(_leave_default, "column", "server_default", priority=first)
-    plugin.add_autogenerate_comparator(_compare_table, "table", "descriptions", priority=last)
-    plugin.add_autogenerate_comparator(_add_sequences, "autogenerate", "sequences", priority=last)
-    plugin.add_autogenerate_comparator(_compare_enums, "autogenerate", "enums", priority=last)
-    plugin.add_autogenerate_comparator(_compare_domains, "autogenerate", "domains", priority=last)
-    plugin.add_autogenerate_comparator(_correct_columns, "table", "domains", priority=first)
-    plugin.add_autogenerate_comparator(_correct_column, "column", "domains", priority=first)
+    descriptions, enums, domains = "description_comparison", "enum_comparison", "domain_comparison"
+    add = plugin.add_autogenerate_comparator
+    add(_prepare_models, "autogenerate", priority=first)
+    add(_later(descriptions, "compare_schema"), "autogenerate", "descriptions", priority=first)
+    add(_later(descriptions, "leave_default"), "column", "server_default", priority=first)
+    add(_later(descriptions, "compare_table"), "table", "descriptions", priority=last)
+    add(_later(descriptions, "add_sequences"), "autogenerate", "sequences", priority=last)
+    add(_later(enums, "compare_enums"), "autogenerate", "enums", priority=last)
+    add(_later(domains, "compare_domains"), "autogenerate", "domains", priority=last)
+    add(_later(domains, "correct_columns"), "table", "domains", priority=first)
+    add(_later(domains, "correct_column"), "column", "domains", priority=first)
 
 
 def write_plan(own: Directives | None) -> Directives:
@@ -110,49 +113,11 @@ def _prepare_models(context: "AutogenContext", _upgrade_ops: "UpgradeOps") -> Pr
     return PriorityDispatchResult.CONTINUE
 
 
-def _compare_enums(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.enum_comparison import compare_enums
+def _later(module: str, name: str) -> Callable[..., PriorityDispatchResult]:
+    """A comparator whose module is imported when autogenerate calls the comparator."""
 
-    return compare_enums(*arguments)
+    def compare(*arguments: Any) -> PriorityDispatchResult:
+        comparator = getattr(import_module(f"safe_migrations.autogenerate.{module}"), name)
+        return cast(PriorityDispatchResult, comparator(*arguments))
 
-
-def _compare_domains(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.domain_comparison import compare_domains
-
-    return compare_domains(*arguments)
-
-
-def _correct_column(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.domain_comparison import correct_column
-
-    return correct_column(*arguments)
-
-
-def _correct_columns(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.domain_comparison import correct_columns
-
-    return correct_columns(*arguments)
-
-
-def _compare_schema(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.description_comparison import compare_schema
-
-    return compare_schema(*arguments)
-
-
-def _add_sequences(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.description_comparison import add_sequences
-
-    return add_sequences(*arguments)
-
-
-def _leave_default(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.description_comparison import leave_default
-
-    return leave_default(*arguments)
-
-
-def _compare_table(*arguments: Any) -> PriorityDispatchResult:
-    from safe_migrations.autogenerate.description_comparison import compare_table
-
-    return compare_table(*arguments)
+    return compare

@@ -3,8 +3,9 @@
 import re
 from hashlib import md5
 from importlib.resources import files
+from typing import Any
 
-from sqlalchemy import DDL, Dialect, TextClause, text
+from sqlalchemy import DDL, ClauseElement, Dialect, TextClause, text
 from sqlalchemy.sql.elements import conv
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts off what follows
@@ -48,6 +49,18 @@ def stored_name(name: str, length: int = LONGEST_NAME) -> str:
         length: in bytes.
     """
     return name.encode()[:length].decode(errors="ignore")
+
+
+def sql_of(element: ClauseElement, dialect: Dialect, **options: Any) -> str:
+    """The text of an element, also for a driver whose parameters double the percent signs.
+
+    Args:
+        element: without parameters.
+        dialect: of the driver.
+        options: of `compile`.
+    """
+    sql = str(element.compile(dialect=dialect, **options))
+    return sql.replace("%%", "%") if dialect.paramstyle in ("format", "pyformat") else sql
 
 
 def ddl(statement: str, **names: str) -> DDL:

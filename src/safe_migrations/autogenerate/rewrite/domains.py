@@ -1,4 +1,4 @@
-"""Changes of domains: a person writes them, because PostgreSQL checks all rows of all tables while writes wait."""
+"""Changes of domains: the author writes them, because PostgreSQL checks all rows of all tables while writes wait."""
 
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.domain_comparison import CHANGED, DomainChange
