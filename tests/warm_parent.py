@@ -15,6 +15,7 @@ import struct
 import sys
 from contextlib import suppress
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 status: int | str = "not known"  # with which a fork ends
@@ -41,7 +42,12 @@ import safe_migrations  # noqa: E402
 for module in pkgutil.walk_packages(safe_migrations.__path__, "safe_migrations."):
     if not module.name.endswith("__main__") and ".testing" not in module.name:
         importlib.import_module(module.name)
-programs = {name: entry_points(group="console_scripts")[name].load() for name in sys.argv[3:]}
+sys.path.insert(0, os.path.dirname(__file__))
+from jinja_cache import share_compiled_templates  # noqa: E402
+
+del sys.path[0]
+share_compiled_templates(Path(sys.argv[3], "jinja"))
+programs = {name: entry_points(group="console_scripts")[name].load() for name in sys.argv[4:]}
 sys.modules.pop("copier.__main__")  # which `python -m copier` runs
 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the first one takes three milliseconds, and a connection makes one
 python = sys.argv[2]

@@ -46,6 +46,7 @@ def warm_parent() -> Iterator[None]:
                 Path(__file__).with_name("warm_parent.py"),
                 str(listener.fileno()),
                 Path(folder, "python"),  # sys.executable of the forks
+                folder,
                 *SCRIPTS,
             ],
             env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
