@@ -77,6 +77,22 @@ def clone_with_releases(destination: Path) -> None:
     release(destination, NEXT)
 
 
+# What services are made of.
+OF_THE_TEMPLATE = ("copier.yml", "RELEASES.toml", "hooks", "template")
+
+
+def template_with_releases(destination: Path) -> None:
+    """The same without the library, its tests and documentation, which Copier would check out for each update."""
+    clone_with_releases(destination)
+    others = [".", *(f":!{name}" for name in OF_THE_TEMPLATE)]
+    for version in (*VERSIONS, NEXT):
+        git(destination, "read-tree", version)
+        git(destination, "rm", "-r", "--quiet", "--force", "--cached", "--", *others)
+        git(destination, "commit", "--quiet", "--message", version)
+        git(destination, "tag", "--force", version)
+    git(destination, "clean", "--quiet", "-xdf")
+
+
 # A small template that has all that `template-update` deals with: questions, a file that an answer switches off.
 TOY = {
     "copier.yml": """
@@ -187,7 +203,7 @@ class Releases:
         template: the clone.
     """
 
-    def __init__(self, folder: Path, make: Callable[[Path], None] = clone_with_releases) -> None:
+    def __init__(self, folder: Path, make: Callable[[Path], None] = template_with_releases) -> None:
         self.template = folder / "copier-postgres-service.git"
         self._folder = folder
         self._rendered: dict[str, Path] = {}

@@ -31,11 +31,13 @@ def test_they_are_in_order_and_in_the_changelog() -> None:
     assert [*being_released, *reversed(VERSIONS)] == CHANGELOG
 
 
-def test_each_is_in_the_history_with_its_version(releases: Releases) -> None:
+def test_each_is_in_the_history_with_its_version(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    clone_with_releases(clone)
     for version, following in pairwise([*VERSIONS, NEXT]):
-        git(releases.template, "merge-base", "--is-ancestor", version, following)
-        assert f'\nversion = "{version}"\n' in git(releases.template, "show", f"{version}:pyproject.toml")
-        assert f"\n## {version} - " in git(releases.template, "show", f"{version}:CHANGELOG.md")
+        git(clone, "merge-base", "--is-ancestor", version, following)
+        assert f'\nversion = "{version}"\n' in git(clone, "show", f"{version}:pyproject.toml")
+        assert f"\n## {version} - " in git(clone, "show", f"{version}:CHANGELOG.md")
 
 
 def test_a_file_disappears_with_a_major_release_only(releases: Releases) -> None:
