@@ -220,24 +220,17 @@ def test_fixtures_that_a_service_keeps_say_what_to_write(carried: Carried) -> No
         assert what in process.stderr
 
 
-def test_edited_machinery_is_kept_aside_and_hides_nothing(carried: Carried, tmp_path: Path) -> None:
-    old = carried.old
+def test_edited_machinery_that_is_kept_hides_nothing(carried: Carried) -> None:
+    """As an update leaves what a service has edited."""
+    new = carried.new
     names = ("safe_migrations/__init__.py", "safe_migrations/errors.py")
-    for name in names:
-        with old.folder.joinpath(name).open("a") as file:
-            file.write("# of our own\n")
-    commit(old.folder)
-    process = own_update(old, tmp_path / "programs")
-    assert process.returncode
-    for name in names:
-        assert f"\n  {name}: the template has dropped" in process.stderr
-        assert old.folder.joinpath(name).read_text().endswith("# of our own\n")
+    git(new.folder, "checkout", "HEAD~", "--", *names)
     for command in (("alembic", "upgrade", "head"), ("safe-migrations", "state")):
-        assert names[0] in old.fail(*command)
-    old.folder.joinpath(names[0]).unlink()
-    old.folder.joinpath(names[1]).write_text("raise RuntimeError")
-    old.succeed("alembic", "upgrade", "head")
-    old.succeed("python", "-m", "safe_migrations", "state")
+        assert names[0] in new.fail(*command)
+    new.folder.joinpath(names[0]).unlink()
+    new.folder.joinpath(names[1]).write_text("raise RuntimeError")
+    new.succeed("alembic", "upgrade", "head")
+    new.succeed("python", "-m", "safe_migrations", "state")
 
 
 def test_a_service_of_1_beside_the_library_is_told_to_update(carried: Carried, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ EDITS = [
 
 
 # What 1.x carried, and 2.0.0 has dropped; and the files in which 2.0.0 has rewritten the very lines that EDITS change.
-MACHINERY = Edit("the machinery", "safe_migrations/runner.py", lambda text: text + "# of our own\n")
+MACHINERY = Edit("the machinery", "safe_migrations/__init__.py", lambda text: text + "# of our own\n")
 REWRITTEN = {"alembic/env.py", "config.py"}
 
 
