@@ -245,7 +245,7 @@ def test_what_is_no_text_stays(service: Service) -> None:
 def monorepo(toy: Releases, later: Path, tmp_path: Path, thorough: bool) -> list[Service]:
     """Ten services in a repository, or a few, each of which can take the release."""
     made = []
-    for number in range(10 if thorough else 4):
+    for number in range(10 if thorough else 3):
         folder = tmp_path / "repository" / "services" / f"orders_{number}"
         made.append(toy.service(folder, NEXT, template=later, layout="monorepo"))
         shutil.rmtree(folder / ".git")
