@@ -15,6 +15,7 @@ from sqlalchemy import URL
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, commit, git, own_update, path_to_pdm
 from support import Administrator, MypyCache, Process, Service, as_text, fetch
+from warm_python import warm_program
 
 BACKFILL = """
 import sqlalchemy as sa
@@ -237,6 +238,8 @@ def test_a_service_of_1_beside_the_library_is_told_to_update(carried: Carried, t
     """In a monorepo, whose services share one environment; the library's command brings it over."""
     said = carried.old.fail("alembic", "upgrade", "head")
     assert "safe-migrations template-update" in said
-    said = carried.old.succeed("safe-migrations", "template-update", path=path_to_pdm(tmp_path / "programs"))
+    main = f"import sys; from safe_migrations.cli import main; sys.executable = {str(warm_program('python'))!r}; main()"
+    path = path_to_pdm(tmp_path / "programs")
+    said = carried.old.succeed("python", "-P", "-c", main, "template-update", path=path)  # the library's, not its own
     assert "git add --all" in said
     carried.old.succeed("alembic", "upgrade", "head")
