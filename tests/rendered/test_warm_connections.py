@@ -23,7 +23,7 @@ class Note(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.now()){more}
 """
 BEFORE = NOTE.format(
-    checks="CheckConstraint(\"code <> ''\", name='full'),",
+    checks="CheckConstraint(\"text <> ''\", name='full'),",
     length=10,
     code="default='a'",
     kinds="'a', 'b'",
