@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError, NotInstalledError
@@ -53,7 +54,7 @@ def test_password_is_private_and_needed(tmp_path: Path) -> None:
         password_file = cluster.folder / "password"
         assert stat.S_IMODE(password_file.stat().st_mode) == 0o600
         assert stat.S_IMODE(cluster.folder.stat().st_mode) == 0o700
-        with pytest.raises(Exception, match="refused the password"):
+        with pytest.raises(DBAPIError, match="password authentication failed"):
             fetch(cluster.url().set(password="guessed"), "SELECT 1")
 
 

@@ -11,7 +11,7 @@ from shutil import which
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.dev.cluster import THROW_AWAY, Cluster, free_port
@@ -21,16 +21,22 @@ from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database, client_environment
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.postgres.server_errors import reason
-from support import SETTINGS, NewRole, at, fetch
+from support import SETTINGS, NewRole, at, fetch, on
 
 DRIVERS = ["postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"]
 NO_EFFECT = "keepalives=1&keepalives_idle=30&keepalives_interval=5&keepalives_count=3&connect_timeout=5"
 
 
+def has_settings(connection: Connection) -> bool:
+    """Whether the session has the settings of a migration."""
+    query = text("SELECT current_setting('application_name'), current_setting('lock_timeout')")
+    return tuple(connection.execute(query).one()) == ("alembic", "1s")
+
+
 def sentence_for(url: URL) -> str:
     """The message of a connection that fails, which names a setting and holds no password."""
     with pytest.raises(ConnectionFailedError) as failure:
-        fetch(url, "SELECT 1")
+        on(url, has_settings)
     sentence = str(failure.value)
     assert "TEST_DATABASE_URL" in sentence
     assert str(url.password) not in sentence
@@ -76,8 +82,7 @@ def test_silent_server(server: URL, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_session_settings_are_there_without_a_transaction(server: URL) -> None:
-    (settings,) = fetch(server, "SELECT current_setting('application_name'), current_setting('lock_timeout')")
-    assert tuple(settings) == ("alembic", "1s")
+    assert on(server, has_settings)
 
 
 def test_the_system_notices_that_the_machine_of_the_server_is_gone(server: URL) -> None:
