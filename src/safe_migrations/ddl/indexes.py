@@ -17,7 +17,7 @@ from alembic.operations.ops import CreateIndexOp
 from sqlalchemy import text
 
 from safe_migrations.ddl.outside_transaction import longest_wait, outside_transaction, run_briefly, set_for_session
-from safe_migrations.ddl.partitions import CreateIndexOnly, Partition, is_partitioned, partitions_without_index
+from safe_migrations.ddl.partitions import Partition, create_index_only, is_partitioned, partitions_without_index
 from safe_migrations.ddl.registration import register
 from safe_migrations.errors import LockedError, RevisionError
 from safe_migrations.postgres.catalog import sessions, transactions_of_index
@@ -264,8 +264,8 @@ class _Index:
         names = self.table or "", self.name, whole or parts(self.name)[-1]
         partitions_without_index(self.operations.get_bind(), *names)  # which refuses foreign tables
         if self.is_valid() is None:
-            only = CreateIndexOnly(self._create().to_index(self.operations.migration_context))
-            run_briefly(self.operations, timeouts, only)
+            create = create_index_only(self._create().to_index(self.operations.migration_context))
+            run_briefly(self.operations, timeouts, create)
         else:
             self.check_definition()
         for partition in partitions_without_index(self.operations.get_bind(), *names):

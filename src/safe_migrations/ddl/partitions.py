@@ -5,11 +5,12 @@ See https://www.postgresql.org/docs/current/ddl-partitioning.html#DDL-PARTITIONI
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, Index, Table, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex
+from sqlalchemy.types import NullType
 
 from safe_migrations.errors import RevisionError
 from safe_migrations.postgres.sql import short_name
@@ -101,14 +102,25 @@ def partition_indexes(partition: str, index: str) -> Iterator[str]:
     yield from (short_name(f"{partition}_{index}_{number}") for number in range(2, 10))
 
 
-class CreateIndexOnly(CreateIndex):
-    """CREATE INDEX … ON ONLY: of a partitioned table, without its partitions."""
+def create_index_only(index: Index) -> CreateIndex:
+    """CREATE INDEX … ON ONLY: of a partitioned table, without its partitions.
 
+    Args:
+        index: of a table that need not have the columns of INCLUDE, as Alembic makes it.
+    """
+    table = cast(Table, index.table)
+    for name in index.dialect_options["postgresql"]["include"] or ():
+        if name not in table.columns:
+            table.append_column(Column(name, NullType))
+    return _CreateIndexOnly(index)
+
+
+class _CreateIndexOnly(CreateIndex):
     inherit_cache = False
 
 
-@compiles(CreateIndexOnly)
-def _compile(create: CreateIndexOnly, compiler: Any, **options: Any) -> str:
+@compiles(_CreateIndexOnly)
+def _compile(create: _CreateIndexOnly, compiler: Any, **options: Any) -> str:
     statement: str = compiler.visit_create_index(create, **options)
     before_table = f"{compiler.preparer.format_index(create.element)} ON "
     return statement.replace(before_table, f"{before_table}ONLY ", 1)
