@@ -181,6 +181,8 @@ SAME = {
     "the operator's": (
         "ALTER TABLE item SET (autovacuum_enabled = off, fillfactor = 90)",
         "ALTER TABLE item ENABLE ROW LEVEL SECURITY, REPLICA IDENTITY FULL, ALTER code SET STATISTICS 500",
+        "CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler",
+        "ALTER TABLE count SET ACCESS METHOD other",
         "CREATE TABLE event_2026 PARTITION OF event FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
     ),
 }

@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from safe_migrations.autogenerate.descriptions import OF_COLUMNS, Description, Difference, TableName
 from safe_migrations.autogenerate.model_tables import SchemaComparison, compare_with_database
+from safe_migrations.autogenerate.parameters import condition_as_text
 from safe_migrations.ddl.column_changes import is_identity
 from safe_migrations.printable import printable
 
@@ -175,8 +176,27 @@ def compare_table(
     comparison: SchemaComparison = context.opts[_KEY]
     if database is not None and models is not None:
         key = TableName(schema or _default_schema(context), name)
-        _TableChanges(context, operations, database, models).add(comparison.differences.get(key, ()))
+        differences = comparison.differences.get(key, [])
+        if key in comparison.compared:
+            _leave_equal_indexes(operations, differences)
+        _TableChanges(context, operations, database, models).add(differences)
+        for operation in operations.ops:
+            condition_as_text(operation, context.migration_context.impl)
     return PriorityDispatchResult.CONTINUE
+
+
+def _leave_equal_indexes(operations: ops.ModifyTableOps, differences: Iterable[Difference]) -> None:
+    """Remove what Alembic would build again, although PostgreSQL describes it in the same way on both sides."""
+    dropped, created = (
+        {str(operation.index_name) for operation in operations.ops if isinstance(operation, kind)}
+        for kind in (ops.DropIndexOp, ops.CreateIndexOp)
+    )
+    equal = (dropped & created) - {difference.name for difference in differences}
+    operations.ops = [
+        operation
+        for operation in operations.ops
+        if not (isinstance(operation, ops.DropIndexOp | ops.CreateIndexOp) and str(operation.index_name) in equal)
+    ]
 
 
 _FILTERED = {
@@ -285,16 +305,15 @@ class _TableChanges:
 
     def _change_object(self, difference: Difference) -> None:
         before, after = self._existing(difference), self._model(difference)
-        weaker = _definition(difference.database) == _definition(difference.models)
+        is_same = difference.kind == "constraint comment" or _definition(difference.database) == _definition(
+            difference.models
+        )
         if isinstance(before, Index) and isinstance(after, Index):
             create = ops.CreateIndexOp.from_index(after)
             sides = difference.models, difference.database
             create.info[PREDICATES] = tuple(_definition(side).partition(" WHERE ")[2] for side in sides)
             self.operations.ops += [ops.DropIndexOp.from_index(before), create]
-        elif isinstance(before, _REPLACED) and isinstance(after, _REPLACED) and not weaker:
-            if isinstance(before, UniqueConstraint):  # which SQLAlchemy does not reflect in full
-                before.deferrable = " DEFERRABLE" in _definition(difference.database) or None
-                before.initially = "DEFERRED" if " INITIALLY DEFERRED" in _definition(difference.database) else None
+        elif isinstance(before, _REPLACED) and isinstance(after, _REPLACED) and not is_same:
             drop, add = ops.DropConstraintOp.from_constraint(before), ops.AddConstraintOp.from_constraint(after)
             self.operations.ops += [drop, add]
         else:

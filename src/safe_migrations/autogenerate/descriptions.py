@@ -102,6 +102,8 @@ def differences(database: Described, models: Described) -> Iterable[Difference]:
             continue
         if kind in _ONLY_IF_IN_MODELS and not after:
             continue
+        if kind == "constraint comment" and not any((of, name) in database and (of, name) in models for of in OBJECTS):
+            continue  # a new constraint gets its comment with itself
         if before and after and before.definition == after.definition and before.is_valid >= after.is_valid:
             continue
         yield Difference(kind, before, after)

@@ -18,6 +18,7 @@ from safe_migrations.autogenerate.description_comparison import warn_of_not_comp
 from safe_migrations.autogenerate.formatting import find_ruff, format_with_ruff
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.ownership import explain_scope
+from safe_migrations.autogenerate.parameters import escape_in_files, predicate_as_text
 from safe_migrations.autogenerate.plan import PlannedRevision, plan_revisions
 from safe_migrations.autogenerate.rewrite import rewrite_all
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
@@ -31,6 +32,7 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
     if not _writes_files(migration) or len(directives) != 1:  # none: the project's own directives have dropped it
         return
     (original,) = directives
+    escape_in_files(migration.impl)
     revisions, backfills = plan(migration, original.upgrade_ops.ops if original.upgrade_ops else [])
     for line in explain_scope(migration.opts):
         print(printable(line))
@@ -75,6 +77,7 @@ def plan(
         for operation in (*revision.upgrade, *revision.downgrade):
             name_unknown_types(operation, migration.connection)
             managed_columns(operation)
+            predicate_as_text(operation)
     return revisions, comparison.backfills
 
 

@@ -45,10 +45,12 @@ class SchemaComparison:
 
     Attributes:
         differences: by table or sequence.
+        compared: the tables of which PostgreSQL has described both sides.
         not_compared: the reasons, by the name of a table, a foreign key or a sequence.
     """
 
     differences: dict[TableName, list[Difference]] = field(default_factory=dict)
+    compared: set[TableName] = field(default_factory=set)
     not_compared: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,6 +87,7 @@ def _compare(connection: Connection, models: "_ModelTables", comparison: SchemaC
     types: dict[TableName, Described] = {}
     for query, names in (("describe", models.models), ("sequences", models.counted)):
         database, described = describe(connection, names, query), models.describe(names, query)
+        comparison.compared |= described.keys()
         types |= {models.own[name]: described[name] for name in described}
         pairs += [
             (name, difference)
@@ -117,6 +120,7 @@ class _ModelTables:
         self.tables = list(dict.fromkeys(chain(models.values(), *referred)))
         self.models, self.counted = models, sequences
         self.sequences = list(sequences.values())
+        self.with_method = {name for name, table in models.items() if table.dialect_options["postgresql"]["using"]}
         self.without_keys: set[TableName] = set()  # those of which a foreign key can't be made
         types = (_named_type(column.type) for table in self.tables for column in table.columns)
         self.types = [type_ for type_ in types if type_ is not None and type_.name]
@@ -149,7 +153,7 @@ class _ModelTables:
         }
         possible = {name: key for name, (_, key) in keys.items() if set(_referred(key)) & set(made)}
         failed = dict.fromkeys(keys.keys() - possible.keys(), "the table that it refers to can't be made")
-        failed |= self._create_each({name: [AddConstraint(key)] for name, key in possible.items()})
+        failed |= self._create_each({name: _of_key(key) for name, key in possible.items()})
         incomplete = {keys[name][0] for name in failed}
         self.without_keys = {name for name, table in self.models.items() if table in incomplete}
         return failures | failed
@@ -197,6 +201,7 @@ class _ModelTables:
             own[name]: {
                 key: description._replace(definition=self._renamed(description.definition))
                 for key, description in described.items()
+                if key[0] != "access method" or own[name] in self.with_method
             }
             for name, described in describe(self.connection, own, query).items()
         }
@@ -216,6 +221,12 @@ def _of_table(table: Table) -> Iterable[Any]:
     for constraint in table.constraints:
         if constraint.comment and constraint.name and not isinstance(constraint, ForeignKeyConstraint):
             yield SetConstraintComment(constraint)
+
+
+def _of_key(key: ForeignKeyConstraint) -> Iterable[Any]:
+    yield AddConstraint(key)
+    if key.comment and key.name:
+        yield SetConstraintComment(key)
 
 
 def _named_type(type_: TypeEngine[Any]) -> Any:
