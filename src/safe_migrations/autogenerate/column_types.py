@@ -7,7 +7,7 @@ revision that imported the type would fail as soon as the class moves, takes oth
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import ARRAY, Column, Connection, MetaData, Table, text
+from sqlalchemy import ARRAY, Column, Connection, Enum, MetaData, String, Table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import NullType, TypeEngine
 
@@ -57,6 +57,13 @@ def name_unknown_types(operation: MigrateOperation, connection: Connection) -> N
         case ops.AlterColumnOp(column_name=name):
             operation.existing_type = operation.existing_type and known(operation.existing_type, operation, name)
             operation.modify_type = operation.modify_type and known(operation.modify_type, operation, name)
+
+
+def without_check(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type of a column in a revision that adds its CHECK by an operation of its own, not by the type."""
+    plain = plain_type(type_)
+    is_text = isinstance(plain, Enum) and plain.create_constraint and enum_of(plain) is None
+    return String(plain.length, plain.collation) if isinstance(plain, Enum) and is_text else plain
 
 
 def managed_columns(operation: MigrateOperation) -> None:

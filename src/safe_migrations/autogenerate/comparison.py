@@ -12,6 +12,7 @@ from sqlalchemy.types import NullType
 
 from safe_migrations.autogenerate.dependents import Dependents, changed_by
 from safe_migrations.autogenerate.new_backfill import NewBackfill
+from safe_migrations.autogenerate.restoring import with_restoring
 from safe_migrations.ddl.column_changes import DIALECT, keeps_rows
 from safe_migrations.ddl.dependents import find_dependents
 from safe_migrations.ddl.partitions import is_partitioned
@@ -38,7 +39,7 @@ class Comparison:
     def __init__(
         self, operations: Iterable[MigrateOperation], connection: Connection, tables: Mapping[str, Table]
     ) -> None:
-        self.operations = _in_order(operations)
+        self.operations = [with_restoring(connection, operation) for operation in _in_order(operations)]
         self.connection = connection
         self.tables = tables
         self.created = {table_of(create): create for create in self.of(ops.CreateTableOp)}
@@ -110,8 +111,11 @@ class Comparison:
         name, schema = names_of(operation)
         return is_partitioned(self.connection, qualified(self.connection.dialect, schema, name))
 
-    def model(self, operation: ops.AlterColumnOp) -> Table:
-        """The model's table."""
+    def model_column(self, operation: ops.AlterColumnOp) -> Column[Any]:
+        """The model's column, whose key may be another name."""
+        return next(column for column in self._model(operation).columns if column.name == operation.column_name)
+
+    def _model(self, operation: ops.AlterColumnOp) -> Table:
         default = self.connection.dialect.default_schema_name
         schema, name = operation.schema, operation.table_name
         tables = {(table.schema, table.name): table for table in self.tables.values()}
@@ -119,7 +123,7 @@ class Comparison:
 
 
 def _in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
-    """One by one, in a deterministic order; a table is dropped before the tables that it references."""
+    """One by one, in a deterministic order; what refers to a table or a column is dropped before it."""
     flat = list(_flat(operations))
     dropped = {table_of(drop): drop for drop in flat if isinstance(drop, ops.DropTableOp)}
     before: dict[str, set[str]] = {name: set() for name in sorted(dropped)}

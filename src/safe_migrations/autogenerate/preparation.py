@@ -1,10 +1,11 @@
 """What is prepared in the models before they are compared: names as PostgreSQL stores them, references in cycles."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from alembic.autogenerate.api import AutogenContext
 from alembic.util import to_list
-from sqlalchemy import Constraint, Index, MetaData, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import CheckConstraint, Constraint, Index, MetaData, PrimaryKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.schema import sort_tables_and_constraints
 from sqlalchemy.sql.elements import conv
@@ -19,7 +20,7 @@ _WITH_INDEX = (PrimaryKeyConstraint, UniqueConstraint, ExcludeConstraint)
 
 
 def prepare(context: AutogenContext) -> None:
-    """Shorten names of the naming convention, and let foreign keys that form a cycle follow their tables.
+    """Leave out checks that are never created, shorten names, and let foreign keys in a cycle follow their tables.
 
     Args:
         context: with the models.
@@ -30,6 +31,7 @@ def prepare(context: AutogenContext) -> None:
     _refuse_duplicates(to_list(context.metadata))
     tables = list(context.table_key_to_table.values())
     for table in tables:
+        _leave_out_checks(table)
         _shorten_names(table)
     compared = [table for table in tables if context.run_object_filters(table, table.name, "table", False, None)]
     _refuse_same_names(compared)
@@ -69,6 +71,15 @@ def _refuse_same_names(tables: Sequence[Table]) -> None:
                     "allows a name once in a schema. Rename one, then run the same command again."
                 )
             owners[table.schema, name] = table.fullname
+
+
+def _leave_out_checks(table: Table) -> None:
+    """Those of `create_constraint=True` that SQLAlchemy never creates on PostgreSQL, which has such types itself."""
+    compiler: Any = DIALECT.ddl_compiler
+    for check in [item for item in table.constraints if isinstance(item, CheckConstraint)]:
+        is_created: Any = check._create_rule  # Alembic asks in the same way; SQLAlchemy has no public one
+        if is_created is not None and not is_created(compiler(DIALECT, None)):
+            table.constraints.discard(check)
 
 
 def _shorten_names(table: Table) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from alembic.autogenerate import render_op_text, renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations
-from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp
+from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp, ExecuteSQLOp
 
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
 from safe_migrations.ddl.dependents import DropDependentViewsOp, RecreateDependentViewsOp
@@ -25,6 +25,11 @@ class Comment(MigrateOperation):
 
 class Nothing(MigrateOperation):
     """`pass`, in a function that does nothing."""
+
+
+def plain_sql(statement: str) -> tuple[MigrateOperation, ...]:
+    """A statement that Alembic has no operation for, with a comment that says so."""
+    return Comment("Alembic has no operation for this."), ExecuteSQLOp(statement.replace(":", r"\:"))
 
 
 @renderers.dispatch_for(Comment)

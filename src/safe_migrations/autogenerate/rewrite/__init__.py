@@ -4,6 +4,7 @@ from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.plan import Change, in_order
 from safe_migrations.autogenerate.rewrite import (  # noqa: F401
     columns,
+    comments,
     constraints,
     domains,
     enums,
@@ -17,4 +18,5 @@ from safe_migrations.autogenerate.rewrite.dispatch import rewrite
 def rewrite_all(comparison: Comparison) -> list[Change]:
     """The safe form of each operation, in the order in which the changes run."""
     changes = in_order(change for operation in comparison.operations for change in rewrite(operation, comparison))
+    changes = comments.with_comments_on_constraints(changes, comparison)
     return schemas.with_created_schemas(enums.with_created_and_dropped(changes, comparison), comparison)

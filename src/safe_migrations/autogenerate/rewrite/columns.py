@@ -6,6 +6,7 @@ from alembic.operations import MigrateOperation, ops
 from sqlalchemy import Column
 from sqlalchemy.sql.elements import conv
 
+from safe_migrations.autogenerate.column_types import without_check
 from safe_migrations.autogenerate.comparison import Comparison, alter, table_of
 from safe_migrations.autogenerate.dependents import with_dependents
 from safe_migrations.autogenerate.new_backfill import NewBackfill, backfill_name
@@ -58,7 +59,8 @@ def add_column(operation: ops.AddColumnOp, comparison: Comparison) -> Changes:
 def _add(operation: ops.AddColumnOp, nullable: bool | None, default: Any) -> ops.AddColumnOp:
     """Add the column alone: its indexes and foreign keys are operations of their own."""
     model = operation.column
-    column = Column(model.name, model.type, nullable=nullable, server_default=default, comment=model.comment)
+    type_ = without_check(model.type)
+    column = Column(model.name, type_, nullable=nullable, server_default=default, comment=model.comment)
     return ops.AddColumnOp(operation.table_name, column, schema=operation.schema)
 
 
@@ -189,7 +191,7 @@ def alter_column(operation: ops.AlterColumnOp, comparison: Comparison) -> Change
         title = f"comment on {table}.{name}"
         yield Change(Stage.COLUMNS, table, title, (Comment(METADATA_ONLY), upgrade), (downgrade,))
     if operation.modify_nullable is False:
-        column = comparison.model(operation).c[name]
+        column = comparison.model_column(operation)
         default = default_text(comparison.connection, column)
         yield from _set_not_null(comparison, operation, column, _backfill(comparison, operation, column, None, default))
 

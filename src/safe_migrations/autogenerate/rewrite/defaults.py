@@ -3,13 +3,13 @@
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import BigInteger, ColumnElement, DefaultClause, column, func, select, table, text
+from sqlalchemy import BigInteger, ColumnElement, DefaultClause, Text, column, func, literal, select, table, text
 
 from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.autogenerate.comparison import Comparison, alter, table_of
 from safe_migrations.autogenerate.enum_comparison import VALUES_ADDED, EnumChange
 from safe_migrations.autogenerate.plan import Change, Stage
-from safe_migrations.autogenerate.rendering import Comment
+from safe_migrations.autogenerate.rendering import Comment, plain_sql
 from safe_migrations.ddl.column_changes import is_identity, plain_type
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
@@ -37,7 +37,7 @@ def change_default(operation: ops.AlterColumnOp, comparison: Comparison) -> Chan
 
 def _names_new_value(comparison: Comparison, operation: ops.AlterColumnOp) -> bool:
     """Whether the default may be a value that this change adds to the column's enum."""
-    enum = enum_of(comparison.model(operation).c[operation.column_name].type)
+    enum = enum_of(comparison.model_column(operation).type)
     changes = comparison.of(EnumChange)
     return enum is not None and any(change.name == enum.name and change.kind == VALUES_ADDED for change in changes)
 
@@ -48,8 +48,9 @@ def _change_identity(comparison: Comparison, operation: ops.AlterColumnOp, befor
     sql = _Statements(comparison, operation)
     old = "identity" if is_identity(before) else "serial" if serial else "default" if before else "no default"
     new = "identity" if is_identity(after) else "serial" if new_serial else "default" if after else "no default"
+    after_not_null = operation.modify_nullable is False  # which an identity needs
     return Change(
-        Stage.COLUMNS,
+        Stage.DROP_CONSTRAINTS if after_not_null else Stage.COLUMNS,
         table_of(operation),
         f"{table_of(operation)}.{operation.column_name}: switch from {old} to {new}",
         (
@@ -75,18 +76,18 @@ class _Statements:
     def without(self, default: Any, serial: str | None) -> tuple[MigrateOperation, ...]:
         """Drop the default, the identity, or the sequence of a serial."""
         if is_identity(default):
-            return self._execute(f"ALTER TABLE {self.table} ALTER COLUMN {self.column} DROP IDENTITY")
+            return plain_sql(f"ALTER TABLE {self.table} ALTER COLUMN {self.column} DROP IDENTITY")
         if default is None and serial is None:
             return ()
         drop = alter(self.operation, modify_server_default=None)
-        return (drop, *self._execute(f"DROP SEQUENCE {serial}")) if serial else (drop,)
+        return (drop, *plain_sql(f"DROP SEQUENCE {serial}")) if serial else (drop,)
 
     def counting(self, default: Any, serial: str | None) -> tuple[MigrateOperation, ...]:
         """Set the default, the identity, or the sequence of a serial, which continues after the highest value."""
         create: tuple[MigrateOperation, ...] = ()
         if serial is not None:
             type_ = plain_type(self.operation.existing_type or BigInteger()).compile(self.dialect)
-            create = self._execute(f"CREATE SEQUENCE {serial} AS {type_} OWNED BY {self.table}.{self.column}")
+            create = plain_sql(f"CREATE SEQUENCE {serial} AS {type_} OWNED BY {self.table}.{self.column}")
             default = DefaultClause(text(f"nextval('{serial}')"))
         if default is None:
             return ()
@@ -95,13 +96,12 @@ class _Statements:
     def _continue(self) -> tuple[MigrateOperation, ...]:
         name = self.operation.column_name
         following: ColumnElement[int] = func.coalesce(func.max(column(name)), 0) + 1
-        set_sequence = select(func.setval(func.pg_get_serial_sequence(self.table, name), following, False))
+        set_sequence = select(
+            func.setval(func.pg_get_serial_sequence(self.table, literal(name, Text)), following, False)
+        )
         rows = set_sequence.select_from(table(self.operation.table_name, schema=self.operation.schema))
         sql = str(rows.compile(dialect=self.dialect, compile_kwargs={"literal_binds": True}))
-        return self._execute(sql.replace("\n", ""))
-
-    def _execute(self, statement: str) -> tuple[MigrateOperation, ...]:
-        return Comment("Alembic has no operation for this."), ops.ExecuteSQLOp(statement.replace(":", r"\:"))
+        return plain_sql(sql.replace("\n", ""))
 
 
 def _serial(comparison: Comparison, operation: ops.AlterColumnOp) -> str | None:
@@ -113,7 +113,7 @@ def _serial(comparison: Comparison, operation: ops.AlterColumnOp) -> str | None:
 
 def _new_serial(comparison: Comparison, operation: ops.AlterColumnOp, after: Any) -> str | None:
     """The sequence of a column that is a serial in the models: the first integer of a primary key."""
-    column = comparison.model(operation).c[operation.column_name]
+    column = comparison.model_column(operation)
     if after is not None or column.table.autoincrement_column is not column:
         return None
     name = f"{operation.table_name}_{operation.column_name}_seq"

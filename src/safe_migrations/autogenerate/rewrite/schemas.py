@@ -11,6 +11,8 @@ from safe_migrations.autogenerate.plan import Change
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.ddl.schemas import CreateSchemaOp
 
+CREATED_IN = "safe_migrations_schema"  # of an operation that is SQL
+
 
 def with_created_schemas(changes: list[Change], comparison: Comparison) -> list[Change]:
     """The same with schemas that are created before their first table or enum, and dropped after their last one."""
@@ -32,4 +34,4 @@ def _create(schema: str, before: Change) -> Change:
 
 
 def _schema(operation: MigrateOperation) -> Any:
-    return getattr(operation, "schema", None)
+    return getattr(operation, "schema", None) or (operation.info or {}).get(CREATED_IN)

@@ -10,6 +10,7 @@ from safe_migrations.autogenerate.comparison import Comparison, foreign_keys, re
 from safe_migrations.autogenerate.dependents import with_dependents
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
+from safe_migrations.autogenerate.restoring import restored_table
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
 from safe_migrations.upgrade.phases import CONTRACT
 
@@ -49,6 +50,7 @@ def drop_table(operation: ops.DropTableOp, comparison: Comparison) -> Changes:
     order = list(comparison.dropped)
     earlier, later = order[: order.index(name)], order[order.index(name) + 1 :]
     of_later = [key for table in later for key in foreign_keys(comparison.dropped[table]) if referred(key) == name]
+    restore, following = restored_table(comparison.connection, operation)
     change = Change(
         Stage.DROP_TABLES,
         name,
@@ -60,7 +62,8 @@ def drop_table(operation: ops.DropTableOp, comparison: Comparison) -> Changes:
         ),
         (
             Comment("Restores the table without its rows."),
-            _without(operation.reverse(), lambda key: referred(key) in earlier),
+            _without(restore, lambda key: referred(key) in earlier),
+            *following,
             *indexes,
             *map(_create, of_later),
         ),

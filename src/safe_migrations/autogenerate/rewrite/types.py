@@ -7,7 +7,7 @@ from alembic.operations import MigrateOperation, ops
 from sqlalchemy import types
 from sqlalchemy.types import TypeEngine
 
-from safe_migrations.autogenerate.column_types import enum_of
+from safe_migrations.autogenerate.column_types import enum_of, without_check
 from safe_migrations.autogenerate.comparison import Comparison, alter, table_of
 from safe_migrations.autogenerate.conversion import at_utc, cost_of, lost
 from safe_migrations.autogenerate.plan import Change, Stage
@@ -20,20 +20,21 @@ from safe_migrations.upgrade.phases import CONTRACT
 def change_type(operation: ops.AlterColumnOp, comparison: Comparison) -> Change:
     """Give a column another type."""
     table, name = table_of(operation), operation.column_name
-    before, after = plain_type(operation.existing_type), plain_type(operation.modify_type)  # type: ignore[arg-type]
+    before, after = plain_type(operation.existing_type), without_check(operation.modify_type)  # type: ignore[arg-type]
     if keeps_rows(before, after):
         return _widen(operation, comparison, before, after)
-    default = comparison.model(operation).c[name].server_default
+    default = comparison.model_column(operation).server_default
     upgrade = _convert(comparison, operation, (before, after), operation.existing_server_default, default)
     comments = ["In one statement: for a small table, or while no code uses it."]
     dangers = []
-    if cost := cost_of(comparison.connection, upgrade).of(table):
+    price = cost_of(comparison.connection, upgrade)
+    if cost := price.of(table):
         comments += [
             f"{cost[0].upper()}{cost[1:]} while holding ACCESS EXCLUSIVE. To avoid that: add a column of the new type,",
             "let the code write both, fill the new one by a backfill, let the code read it, and drop the old one.",
         ]
         dangers.append(f"the new type of {name} {cost} and blocks reads and writes until that is done")
-    if loss := lost(before, after):
+    if price.rewrites and (loss := lost(before, after)):  # without a rewrite, the values stay as they are
         comments.append(f"Loses {loss}; a downgrade does not restore it.")
         dangers.append(f"{loss} of {table}.{name} may be lost, and a downgrade does not restore it")
     dangers.append("code that expects one type fails with the other: stop the service, or use a new column")

@@ -3,16 +3,25 @@
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import CheckConstraint, Column, Computed, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Computed,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+)
 from sqlalchemy.sql.elements import conv
 
 from safe_migrations.autogenerate.comparison import Comparison, table_of
 from safe_migrations.autogenerate.description_comparison import SchemaChange, by_name
 from safe_migrations.autogenerate.descriptions import OBJECTS, Description
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
-from safe_migrations.autogenerate.rendering import Comment
+from safe_migrations.autogenerate.rendering import Comment, plain_sql
+from safe_migrations.autogenerate.rewrite.comments import COMMENT, comment_on
 from safe_migrations.autogenerate.rewrite.constraints import in_two_steps
 from safe_migrations.autogenerate.rewrite.dispatch import METADATA_ONLY, rewrite
+from safe_migrations.autogenerate.rewrite.schemas import CREATED_IN
 from safe_migrations.ddl.constraints import ValidateConstraintOp
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.sql import qualified
@@ -30,6 +39,8 @@ def change_schema(change: SchemaChange, comparison: Comparison) -> Changes:
         yield _write_sequence(change, comparison, before, after)
     elif difference.kind == "serial" and before and after:
         yield _change_sequence(change, before, after)
+    elif difference.kind == COMMENT:
+        yield _comment(change, comparison)
     elif difference.kind in OBJECTS and before and after and before.definition == after.definition:
         yield _validate(change)
     elif difference.kind in ("check", "foreign key") and before is None and after:
@@ -41,7 +52,7 @@ def change_schema(change: SchemaChange, comparison: Comparison) -> Changes:
 
 
 def _refusal(comparison: Comparison) -> MigrationError:
-    written = {"computed", "sequence", "serial", *OBJECTS}
+    written = {"computed", "sequence", "serial", COMMENT, *OBJECTS}
     changes = [change for change in comparison.of(SchemaChange) if change.difference.kind not in written]
     listed = "\n".join(map(str, changes))
     return MigrationError(
@@ -55,7 +66,7 @@ def _change_sequence(change: SchemaChange, before: Description, after: Descripti
     """A new type of a serial column does not change how far its sequence counts."""
     sequence, _, old = before.definition.rpartition(" AS ")
     new = after.definition.rpartition(" AS ")[2]
-    upgrade, downgrade = (_execute(f"ALTER SEQUENCE {sequence} AS {type_}") for type_ in (new, old))
+    upgrade, downgrade = (plain_sql(f"ALTER SEQUENCE {sequence} AS {type_}") for type_ in (new, old))
     title = f"type of the sequence of {table_of(change)}.{change.difference.name}"
     return Change(Stage.TYPES, table_of(change), title, (Comment(METADATA_ONLY), *upgrade), downgrade)
 
@@ -69,8 +80,18 @@ def _write_sequence(
         upgrade, downgrade = (f"CREATE SEQUENCE {name} {after.definition}", f"DROP SEQUENCE {name}")
     else:
         upgrade, downgrade = (f"ALTER SEQUENCE {name} {side.definition}" for side in (after, before))
-    comments = Comment(METADATA_ONLY), *_execute(upgrade)
-    return Change(Stage.ENUMS, title, f"sequence {title}", comments, _execute(downgrade))
+    operations = Comment(METADATA_ONLY), *plain_sql(upgrade)
+    operations[-1].info[CREATED_IN] = change.schema
+    return Change(Stage.ENUMS, title, f"sequence {title}", operations, plain_sql(downgrade))
+
+
+def _comment(change: SchemaChange, comparison: Comparison) -> Change:
+    difference, table = change.difference, table_of(change)
+    upgrade, downgrade = (
+        comment_on(comparison, change.table_name, change.schema, difference.name, side.definition if side else None)
+        for side in (difference.models, difference.database)
+    )
+    return Change(Stage.COLUMNS, table, f"comment on {difference.name}", (Comment(METADATA_ONLY), *upgrade), downgrade)
 
 
 def _validate(change: SchemaChange) -> Change:
@@ -94,9 +115,12 @@ def _add_constraint(change: SchemaChange, comparison: Comparison, constraint: De
     """A constraint that has a name in the database alone, which PostgreSQL gave it."""
     dialect, name, table = comparison.connection.dialect, conv(constraint.name), table_of(change)
     owner = qualified(dialect, change.schema, change.table_name)
+    _, create = plain_sql(
+        f"ALTER TABLE {owner} ADD CONSTRAINT {qualified(dialect, name)} {constraint.definition} NOT VALID"
+    )
     yield from in_two_steps(
         str(name),
-        _sql(f"ALTER TABLE {owner} ADD CONSTRAINT {qualified(dialect, name)} {constraint.definition} NOT VALID"),
+        create,
         ops.DropConstraintOp(name, change.table_name, schema=change.schema),
         ValidateConstraintOp(name, change.table_name, change.schema),
         table=table,
@@ -134,11 +158,11 @@ def _replace(
         drop = f"DROP INDEX {qualified(dialect, change.schema, old.name)}" if old else ""
         unique, _, rest = new.definition.partition("USING ") if new else ("", "", "")
         create = f"CREATE {unique}INDEX {qualified(dialect, new.name)} ON {table} USING {rest}" if new else ""
-        return tuple(operation for statement in (drop, create) if statement for operation in _execute(statement))
+        return tuple(operation for statement in (drop, create) if statement for operation in plain_sql(statement))
     actions = [f"DROP CONSTRAINT {qualified(dialect, old.name)}"] if old else []
     if new:
         actions.append(f"ADD CONSTRAINT {qualified(dialect, new.name)} {new.definition}")
-    return _execute(f"ALTER TABLE {table} {', '.join(actions)}")
+    return plain_sql(f"ALTER TABLE {table} {', '.join(actions)}")
 
 
 def _change_computed(change: SchemaChange, comparison: Comparison) -> Change:
@@ -155,7 +179,7 @@ def _change_computed(change: SchemaChange, comparison: Comparison) -> Change:
 def _set_expression(change: SchemaChange, comparison: Comparison, old: tuple[str, str], new: tuple[str, str]) -> Change:
     table, name = table_of(change), change.difference.name
     upgrade, downgrade = (
-        _execute(f"{_alter(change, comparison)} SET EXPRESSION AS ({expression})") for expression, _ in (new, old)
+        plain_sql(f"{_alter(change, comparison)} SET EXPRESSION AS ({expression})") for expression, _ in (new, old)
     )
     is_stored = new[1] == "STORED"
     danger = f"the new expression of {name} rewrites {table} and blocks reads and writes until the rewrite finishes"
@@ -190,7 +214,7 @@ def _make_plain(change: SchemaChange, comparison: Comparison, old: tuple[str, st
         (
             Comment("Metadata only: the column keeps its values. Expand, because the new code writes the column."),
             Comment("safe: contract-in-expand because the new code can't write the column before"),
-            *_execute(f"{_alter(change, comparison)} DROP EXPRESSION"),
+            *plain_sql(f"{_alter(change, comparison)} DROP EXPRESSION"),
             *default,
         ),
         (Comment("Computes the values again; those that code has written are lost."), *_drop_and_add(change, existing)),
@@ -255,7 +279,11 @@ _WITHOUT_CONCURRENCY: dict[type[Any], str] = {
 def _parts(column: Column[Any], kind: type[Any]) -> list[Any]:
     """The indexes or constraints of a column."""
     parts: list[Any] = [*column.table.indexes, *column.table.constraints]
-    return by_name(part for part in parts if isinstance(part, kind) and column.name in part.columns)
+    return by_name(part for part in parts if isinstance(part, kind) and column.name in _names(part))
+
+
+def _names(part: Any) -> set[str]:
+    return {column.name for column in part.columns}
 
 
 def _column(column: Column[Any] | None) -> Column[Any]:
@@ -279,11 +307,3 @@ def _alter(change: SchemaChange, comparison: Comparison) -> str:
     dialect = comparison.connection.dialect
     table = qualified(dialect, change.schema, change.table_name)
     return f"ALTER TABLE {table} ALTER COLUMN {qualified(dialect, change.difference.name)}"
-
-
-def _execute(statement: str) -> tuple[MigrateOperation, ...]:
-    return Comment("Alembic has no operation for this."), _sql(statement)
-
-
-def _sql(statement: str) -> ops.ExecuteSQLOp:
-    return ops.ExecuteSQLOp(statement.replace(":", r"\:"))
