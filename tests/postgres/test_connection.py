@@ -183,7 +183,7 @@ def tls(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def asked(url: str, query: str, programs: Path) -> tuple[Sequence[Any], Sequence[str]]:
     """The row that a query gives to this library, and to psql, when they connect by a URL."""
     database = Database.of(url, SETTINGS)
-    (row,) = fetch(database.url, query)
+    row = on(database.url, lambda connection: connection.execute(text(query)).one())
     environment = {"PATH": os.environ["PATH"], **client_environment(database.url)}
     command = [str(programs / "psql"), "--no-psqlrc", "--tuples-only", "--no-align", "--no-password", "-c", query]
     psql = subprocess.run(command, env=environment, capture_output=True, text=True)
