@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 
 from safe_migrations.autogenerate.descriptions import OF_COLUMNS, Description, Difference, TableName
+from safe_migrations.autogenerate.equivalence import leave_equal_indexes
 from safe_migrations.autogenerate.model_tables import SchemaComparison, compare_with_database
 from safe_migrations.autogenerate.parameters import condition_as_text
 from safe_migrations.ddl.column_changes import is_identity
@@ -178,25 +179,11 @@ def compare_table(
         key = TableName(schema or _default_schema(context), name)
         differences = comparison.differences.get(key, [])
         if key in comparison.compared:
-            _leave_equal_indexes(operations, differences)
+            leave_equal_indexes(operations, differences)
         _TableChanges(context, operations, database, models).add(differences)
         for operation in operations.ops:
             condition_as_text(operation, context.migration_context.impl)
     return PriorityDispatchResult.CONTINUE
-
-
-def _leave_equal_indexes(operations: ops.ModifyTableOps, differences: Iterable[Difference]) -> None:
-    """Remove what Alembic would build again, although PostgreSQL describes it in the same way on both sides."""
-    dropped, created = (
-        {str(operation.index_name) for operation in operations.ops if isinstance(operation, kind)}
-        for kind in (ops.DropIndexOp, ops.CreateIndexOp)
-    )
-    equal = (dropped & created) - {difference.name for difference in differences}
-    operations.ops = [
-        operation
-        for operation in operations.ops
-        if not (isinstance(operation, ops.DropIndexOp | ops.CreateIndexOp) and str(operation.index_name) in equal)
-    ]
 
 
 _FILTERED = {

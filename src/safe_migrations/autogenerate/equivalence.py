@@ -5,8 +5,9 @@ After a restore from a dump, PostgreSQL writes some expressions in another way t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from alembic.operations import ops
 from sqlalchemy import Connection
 
 from safe_migrations.autogenerate.descriptions import SQL, Described, Description, Difference, TableName, describe
@@ -79,3 +80,22 @@ def _is_same(first: str, second: str, texts: Mapping[str, str], values: Mapping[
         return True
     constants = not any(_NOT_CONSTANT.search(_LITERAL.sub("", text)) for text in both if text)
     return constants and first in values and values[first] == values.get(second)
+
+
+def leave_equal_indexes(operations: ops.ModifyTableOps, differences: Iterable[Difference]) -> None:
+    """Remove what Alembic would build again, although PostgreSQL describes it in the same way on both sides.
+
+    Args:
+        operations: what Alembic has found for a table; it is changed.
+        differences: of the table, in PostgreSQL's words.
+    """
+    dropped, created = (
+        {str(operation.index_name) for operation in operations.ops if isinstance(operation, kind)}
+        for kind in (ops.DropIndexOp, ops.CreateIndexOp)
+    )
+    equal = (dropped & created) - {difference.name for difference in differences}
+    operations.ops = [
+        operation
+        for operation in operations.ops
+        if not (isinstance(operation, ops.DropIndexOp | ops.CreateIndexOp) and str(operation.index_name) in equal)
+    ]
