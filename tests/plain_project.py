@@ -118,7 +118,7 @@ class PlainProject:
 
     @property
     def service(self) -> Service:
-        """What alembic.ini says of it."""
+        """The service, as alembic.ini describes it."""
         return Service.read(self.folder / "alembic.ini")
 
     @property

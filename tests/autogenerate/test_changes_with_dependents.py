@@ -60,7 +60,7 @@ def text(script: Script) -> str:
 
 
 def test_views_are_created_again(inside: Inside, database: URL) -> None:
-    """Around a type of the same form, in expand, around one that rewrites the table, and around the one of an enum."""
+    """Around a type of the same form, a type that rewrites the table, and the replacement of an enum."""
     before, views = schema(database), fetch(database, DEFINITIONS)
     first = inside.history()[-1].revision
     inside.write_models(models(name="sa.String(50)", price="sa.BigInteger", status='sa.Enum("c", "a", name="status")'))

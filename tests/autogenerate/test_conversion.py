@@ -1,4 +1,4 @@
-"""What a new type costs and loses: what autogenerate says of it, against what PostgreSQL does."""
+"""What a new type costs and loses: the text of autogenerate against what PostgreSQL does."""
 
 from itertools import permutations
 from typing import Any

@@ -74,7 +74,7 @@ class TypeName(NamedTuple):
 
 
 class ColumnName(NamedTuple):
-    """Of a column that has such a type, or an array of it."""
+    """The name of a column that has such a type, or an array of such a type."""
 
     schema: str
     table: str

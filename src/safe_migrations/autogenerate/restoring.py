@@ -11,7 +11,7 @@ _KINDS: dict[type[Constraint], str] = {ForeignKeyConstraint: "foreign key", Uniq
 
 
 def with_restoring(connection: Connection, operation: MigrateOperation) -> MigrateOperation:
-    """The same operation; one that drops a constraint restores all of it when it is reversed.
+    """The same operation; an operation that drops a constraint restores the whole constraint when reversed.
 
     Args:
         connection: to the database.

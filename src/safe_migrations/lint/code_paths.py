@@ -1,4 +1,4 @@
-"""The source of a revision, rewritten so that a run reaches all of it: each branch, and what follows a failure.
+"""The source of a revision, rewritten so that a run reaches each branch, and what follows a failure.
 
 In the rewritten code `__lint__` is the `Run` of execution.py, and `__frame__` the `Frame` of one call of a function.
 """

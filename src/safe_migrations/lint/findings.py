@@ -46,7 +46,7 @@ def as_text(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
 
 
 def explanation(rule: Rule) -> str:
-    """Why a rule exists, the safe code, and how to acknowledge a finding of it, as text.
+    """Why a rule exists, the safe code, and how to acknowledge a finding, as text.
 
     Args:
         rule: to explain.

@@ -36,7 +36,7 @@ _NAMES = {"columns", "comment", "schema", "source_schema", "referent_schema", "l
 
 @dataclass(frozen=True)
 class Problem:
-    """What lint can't tell of a revision, and why.
+    """What lint can't see in a revision, and why.
 
     Attributes:
         line: of the revision file.

@@ -97,7 +97,7 @@ class Statement:
 
     @property
     def is_schema(self) -> bool:
-        """Whether it changes the schema; a temporary table is none of it."""
+        """Whether the statement changes the schema, to which temporary tables do not belong."""
         return bool(_SCHEMA.match(self.plain))
 
     @property

@@ -85,7 +85,7 @@ for _names, _what in {
 
 
 class Possible(list[Any]):
-    """A list of which only a database knows how much of it there is."""
+    """A list whose length only a database knows."""
 
 
 def is_unknown(value: object) -> bool:

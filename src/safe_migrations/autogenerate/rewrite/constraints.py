@@ -295,7 +295,7 @@ def _unique(new: Any, old: Any | None, comparison: Comparison | None = None) -> 
 
 
 def _index_of(operation: Any) -> ops.CreateIndexOp:
-    """The index, or the one of a unique constraint."""
+    """The index, or the index of a unique constraint."""
     if isinstance(operation, ops.CreateIndexOp):
         return operation
     options = {key: value for key, value in operation.kw.items() if key.startswith("postgresql_") and value}
