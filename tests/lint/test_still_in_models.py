@@ -1,5 +1,6 @@
 """What a revision takes away although the models still have it."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,13 @@ def test_models_that_can_not_be_loaded(tmp_path: Path, env: str, note: str, caps
     output, errors = capsys.readouterr()
     assert (output, bool(errors)) == ("", bool(note))
     assert note in errors
+
+
+def test_loggers_are_as_before_the_models_were_loaded(tmp_path: Path) -> None:
+    noisy = "import logging\nfrom safe_migrations import run_env\nlogging.getLogger('alembic').setLevel('DEBUG')\n"
+    tmp_path.joinpath("env.py").write_text(f"{noisy}run_env(database_url='postgresql://')")
+    ini = tmp_path / "alembic.ini"
+    ini.write_text("[alembic]\nscript_location = %(here)s\n")
+    level = logging.getLogger("alembic").level
+    load_models(Config(ini))
+    assert logging.getLogger("alembic").level == level

@@ -26,6 +26,7 @@ from safe_migrations.lint.statements import (
     bare_name,
     names_in,
 )
+from safe_migrations.logs import quiet
 from safe_migrations.postgres.statements import pattern
 from safe_migrations.upgrade.project import load_project
 
@@ -44,7 +45,7 @@ def load_models(config: Config) -> list[MetaData]:
     if "run_env" not in env.read_text(encoding="utf-8"):  # another env.py would connect to a database
         return []
     try:
-        with redirect_stdout(sys.stderr):
+        with quiet("alembic"), redirect_stdout(sys.stderr):  # env.py sets the level of loggers
             models: list[MetaData] = to_list(load_project(config).options.get("target_metadata")) or []
     except (Exception, SystemExit) as error:  # whatever the code of the project raises
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
