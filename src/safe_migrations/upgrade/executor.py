@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,25 +25,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
 from safe_migrations.ddl.schemas import create_version_schema
-from safe_migrations.errors import ConnectionFailedError, LockedError, MigrationError, RevisionError
+from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.catalog import Session, blockers
 from safe_migrations.postgres.connection import reset_settings
 from safe_migrations.postgres.server_errors import (
     DEADLOCK_DETECTED,
-    DEPENDENT_OBJECTS,
-    INSUFFICIENT_PRIVILEGE,
     QUERY_CANCELED,
-    READ_ONLY,
     RETRIED,
-    VIOLATIONS,
     is_disconnect,
-    reason,
     sqlstate,
 )
 from safe_migrations.postgres.several_statements import several_statements
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text
 from safe_migrations.postgres.transaction import RevisionTransaction
 from safe_migrations.service import Service
+from safe_migrations.upgrade.failures import Failure, blocked_by, file_of, progress
 from safe_migrations.upgrade.steps import refuse_exit, reload
 
 log = logging.getLogger(__name__)
@@ -152,11 +147,11 @@ class Executor:
                     raise error from None
                 if isinstance(error, MigrationError) and not self._running:
                     if self._applied:
-                        error.args = (f"{self._progress()} {error}",)
+                        error.args = (f"{progress(self._applied)} {error}",)
                     raise error from None
                 retried = sqlstate(error) in RETRIED or (self._ended_for_others and sqlstate(error) == QUERY_CANCELED)
                 if self._left_transaction or not retried:
-                    raise self._failure(error) from error
+                    raise self._failure().explained(error) from error
                 await self._pause(error)
 
     async def _try(self, options: dict[str, Any]) -> None:
@@ -225,7 +220,7 @@ class Executor:
             yield step
             # Alembic asks for the next step after it has committed this one.
             self._statement_begun = None
-            self._applied.append(_file(self._remaining.popleft()))
+            self._applied.append(file_of(self._remaining.popleft()))
             self._begun, self._tries, self._left_transaction = time.monotonic(), 1, False
 
     def _observe(self, step: RevisionStep, connection: Connection) -> None:
@@ -241,7 +236,7 @@ class Executor:
                 function(**arguments)
                 if (transaction := self._transaction) is not None and not transaction.is_current(connection):
                     if not self._left_transaction:
-                        log.warning(_ENDED, _file(step))
+                        log.warning(_ENDED, file_of(step))
                     self._left_transaction = True
             except Exception as error:
                 if (transaction := self._transaction) is not None:
@@ -281,8 +276,8 @@ class Executor:
                     with suppress(SQLAlchemyError, OSError):
                         await self._control.execute(_CANCEL, {"pid": self._pid})
             if self._remaining and not ends_soon and timer.is_due():
-                running = _file(self._remaining[0])
-                log.info("%s has been running for %s%s", running, duration_text(seconds), self._blocked_by())
+                running = file_of(self._remaining[0])
+                log.info("%s has been running for %s%s", running, duration_text(seconds), blocked_by(self._blocking))
 
     def _give_up_silent_server(self) -> None:
         """Close a connection on which the server should have ended a statement by its timeout, and has not."""
@@ -299,89 +294,29 @@ class Executor:
     async def _pause(self, error: Exception) -> None:
         left = self._begun + self._timeouts.retry_window - time.monotonic()
         if left <= 0:
-            raise self._gave_up(error) from error
+            raise self._failure().gave_up(error) from error
         pause = min(self._timeouts.pause(self._tries), left)
         log.warning(
             "%s %s (try %d) and was rolled back, so that other sessions continue; next try in %s, for at most %s%s",
-            _file(self._remaining[0]),
+            file_of(self._remaining[0]),
             "met a deadlock" if sqlstate(error) == DEADLOCK_DETECTED else "did not get a lock",
             self._tries,
-            *(duration_text(pause), duration_text(left), self._blocked_by()),
+            *(duration_text(pause), duration_text(left), blocked_by(self._blocking)),
         )
         await asyncio.sleep(pause)
 
-    def _blocked_by(self) -> str:
-        return f"; blocked by {'; '.join(map(str, self._blocking))}" if self._blocking else ""
-
-    def _gave_up(self, error: Exception) -> LockedError:
-        tries = f"tries: {self._tries}, each of at most {duration_text(self._timeouts.lock_timeout)}, "
-        undone = f"Each try was rolled back{self._not_undone()}."
-        if self._transaction is not None and self._transaction.is_suspended:  # a concurrent build is one long try
-            tries, undone = "", " ".join(getattr(error, "__notes__", ["What it had begun was undone."]))
-        command = f"To end it{self._blocking[0].how_to_end}" if self._blocking else "To see it:\nsafe-migrations locks"
-        return LockedError(
-            f"{_file(self._remaining[0])} did not get its locks ({tries}within MIGRATION_RETRY_WINDOW, "
-            f"{duration_text(self._timeouts.retry_window)}{self._blocked_by()}). {undone} {self._progress()} Wait "
-            f"until the blocking transaction ends, or end it, then run the same command again. {command}"
+    def _failure(self) -> Failure:
+        return Failure(
+            self._remaining[0],
+            self._running,
+            self._left_transaction,
+            self._transaction,
+            self._applied,
+            self._tries,
+            self._blocking,
+            self._timeouts,
+            self._service,
         )
-
-    def _not_undone(self) -> str:
-        finished = self._transaction is not None and self._transaction.has_left
-        return ", except for its concurrent operations, which are complete" if finished else ""
-
-    def _failure(self, error: Exception) -> MigrationError:
-        step, what = self._remaining[0], reason(error)
-        if isinstance(error, LockedError) and not self._left_transaction:
-            return LockedError(f"{_file(step)} did not get its locks. {self._progress()} {error}")
-        if is_disconnect(error):
-            return ConnectionFailedError(
-                f"The connection to PostgreSQL was lost while {_file(step)} ran ({what}); "
-                f"{self._after_a_lost_connection()}"
-            )
-        if self._left_transaction:
-            return RevisionError(
-                f"{_place(step, error)} failed: {what}. It ended its transaction (COMMIT, or an autocommit_block): "
-                f"its changes may be committed, and it is not retried. {self._progress()} Check the database before "
-                "you run the same command again."
-            )
-        then = f"{what}. {self._progress()} {self._advice(error, what)}, then run the same command again."
-        if self._running:
-            then = " ".join([*getattr(error, "__notes__", ()), then])
-            return RevisionError(f"{_place(step, error)} failed and was rolled back{self._not_undone()}: {then}")
-        return MigrationError(f"Reading Alembic's version table failed: {then}")
-
-    def _after_a_lost_connection(self) -> str:
-        if self._left_transaction:
-            return (
-                f"the revision had ended its transaction, so its changes may be committed. {self._progress()} Check "
-                "the database before you run the same command again."
-            )
-        return (
-            f"the server rolls back what was not committed. {self._progress()} When PostgreSQL answers, run the same "
-            "command again."
-        )
-
-    def _advice(self, error: Exception, what: str) -> str:
-        """What to do before the next run."""
-        if "extension" in what and "is not available" in what:
-            return "Install the extension on the server (the revision needs no change)"
-        advice = {
-            DEPENDENT_OBJECTS: "Drop or change the dependent objects first, in this revision or in one before it",
-            INSUFFICIENT_PRIVILEGE: "Grant the user the missing privileges, or migrate as the tables' owner "
-            f"({self._service.migration_url})",
-            READ_ONLY: f"Migrate on the server that accepts writes ({self._service.migration_url})",
-            QUERY_CANCELED: "If it took longer than MIGRATION_STATEMENT_TIMEOUT "
-            f"({duration_text(self._timeouts.statement_timeout)}), raise that, or split the revision",
-            **dict.fromkeys(VIOLATIONS, "Fix the rows that violate the constraint"),
-        }
-        return advice.get(sqlstate(error) or "", "Correct the revision" if self._running else "Correct the cause")
-
-    def _progress(self) -> str:
-        if not self._applied:
-            return "No revision was applied before it."
-        if len(self._applied) == 1:
-            return f"1 revision was applied before it ({self._applied[0]})."
-        return f"{len(self._applied)} revisions were applied before it (the last: {self._applied[-1]})."
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -395,14 +330,3 @@ async def _within(event: asyncio.Event, seconds: float) -> bool:
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
     return event.is_set()
-
-
-def _file(step: RevisionStep) -> str:
-    return os.path.relpath(step.revision.path)
-
-
-def _place(step: RevisionStep, error: Exception) -> str:
-    """The revision's file, with the line that failed where that is known."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [str(frame.lineno) for frame in frames if frame.filename == step.revision.path]
-    return ":".join([_file(step), *lines[-1:]])

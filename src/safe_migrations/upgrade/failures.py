@@ -1,0 +1,158 @@
+"""What is said of a revision that failed: what happened, what that means, and what to do next."""
+
+import os
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alembic.runtime.migration import RevisionStep
+
+from safe_migrations.errors import ConnectionFailedError, LockedError, MigrationError, RevisionError
+from safe_migrations.postgres.catalog import Session
+from safe_migrations.postgres.server_errors import (
+    DEPENDENT_OBJECTS,
+    INSUFFICIENT_PRIVILEGE,
+    QUERY_CANCELED,
+    READ_ONLY,
+    VIOLATIONS,
+    is_disconnect,
+    reason,
+    sqlstate,
+)
+from safe_migrations.postgres.timeouts import Timeouts, duration_text
+from safe_migrations.postgres.transaction import RevisionTransaction
+from safe_migrations.service import Service
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A try that failed.
+
+    Attributes:
+        step: what was to be applied.
+        is_running: whether the revision had begun; before that, Alembic reads its version table.
+        left_transaction: whether the try can't be rolled back as a whole.
+        transaction: of the revision; None before its first statement.
+        applied: the files of the revisions that were applied before.
+        tries: how many there were.
+        blocking: the sessions that blocked it.
+        timeouts: of the migration.
+        service: whose database it is, to name its variables.
+    """
+
+    step: RevisionStep
+    is_running: bool
+    left_transaction: bool
+    transaction: RevisionTransaction | None
+    applied: Sequence[str]
+    tries: int
+    blocking: Sequence[Session]
+    timeouts: Timeouts
+    service: Service
+
+    def gave_up(self, error: Exception) -> LockedError:
+        """The error after the last try for a lock.
+
+        Args:
+            error: of that try.
+        """
+        tries = f"tries: {self.tries}, each of at most {duration_text(self.timeouts.lock_timeout)}, "
+        undone = f"Each try was rolled back{self._not_undone()}."
+        if self.transaction is not None and self.transaction.is_suspended:  # a concurrent build is one long try
+            tries, undone = "", " ".join(getattr(error, "__notes__", ["What it had begun was undone."]))
+        command = f"To end it{self.blocking[0].how_to_end}" if self.blocking else "To see it:\nsafe-migrations locks"
+        return LockedError(
+            f"{file_of(self.step)} did not get its locks ({tries}within MIGRATION_RETRY_WINDOW, "
+            f"{duration_text(self.timeouts.retry_window)}{blocked_by(self.blocking)}). {undone} {self._progress} Wait "
+            f"until the blocking transaction ends, or end it, then run the same command again. {command}"
+        )
+
+    def _not_undone(self) -> str:
+        finished = self.transaction is not None and self.transaction.has_left
+        return ", except for its concurrent operations, which are complete" if finished else ""
+
+    def explained(self, error: Exception) -> MigrationError:
+        """The error for a try that is not repeated.
+
+        Args:
+            error: which ended it.
+        """
+        step, what = self.step, reason(error)
+        if isinstance(error, LockedError) and not self.left_transaction:
+            return LockedError(f"{file_of(step)} did not get its locks. {self._progress} {error}")
+        if is_disconnect(error):
+            return ConnectionFailedError(
+                f"The connection to PostgreSQL was lost while {file_of(step)} ran ({what}); "
+                f"{self._after_a_lost_connection()}"
+            )
+        if self.left_transaction:
+            return RevisionError(
+                f"{_place(step, error)} failed: {what}. It ended its transaction (COMMIT, or an autocommit_block): "
+                f"its changes may be committed, and it is not retried. {self._progress} Check the database before "
+                "you run the same command again."
+            )
+        then = f"{what}. {self._progress} {self._advice(error, what)}, then run the same command again."
+        if self.is_running:
+            then = " ".join([*getattr(error, "__notes__", ()), then])
+            return RevisionError(f"{_place(step, error)} failed and was rolled back{self._not_undone()}: {then}")
+        return MigrationError(f"Reading Alembic's version table failed: {then}")
+
+    def _after_a_lost_connection(self) -> str:
+        if self.left_transaction:
+            return (
+                f"the revision had ended its transaction, so its changes may be committed. {self._progress} Check "
+                "the database before you run the same command again."
+            )
+        return (
+            f"the server rolls back what was not committed. {self._progress} When PostgreSQL answers, run the same "
+            "command again."
+        )
+
+    def _advice(self, error: Exception, what: str) -> str:
+        """What to do before the next run."""
+        if "extension" in what and "is not available" in what:
+            return "Install the extension on the server (the revision needs no change)"
+        advice = {
+            DEPENDENT_OBJECTS: "Drop or change the dependent objects first, in this revision or in one before it",
+            INSUFFICIENT_PRIVILEGE: "Grant the user the missing privileges, or migrate as the tables' owner "
+            f"({self.service.migration_url})",
+            READ_ONLY: f"Migrate on the server that accepts writes ({self.service.migration_url})",
+            QUERY_CANCELED: "If it took longer than MIGRATION_STATEMENT_TIMEOUT "
+            f"({duration_text(self.timeouts.statement_timeout)}), raise that, or split the revision",
+            **dict.fromkeys(VIOLATIONS, "Fix the rows that violate the constraint"),
+        }
+        return advice.get(sqlstate(error) or "", "Correct the revision" if self.is_running else "Correct the cause")
+
+    @property
+    def _progress(self) -> str:
+        return progress(self.applied)
+
+
+def progress(applied: Sequence[str]) -> str:
+    """How many revisions were applied.
+
+    Args:
+        applied: their files.
+    """
+    if not applied:
+        return "No revision was applied before it."
+    if len(applied) == 1:
+        return f"1 revision was applied before it ({applied[0]})."
+    return f"{len(applied)} revisions were applied before it (the last: {applied[-1]})."
+
+
+def blocked_by(blocking: Sequence[Session]) -> str:
+    """The sessions that block, for the end of a clause."""
+    return f"; blocked by {'; '.join(map(str, blocking))}" if blocking else ""
+
+
+def file_of(step: RevisionStep) -> str:
+    """The revision's file."""
+    return os.path.relpath(step.revision.path)
+
+
+def _place(step: RevisionStep, error: Exception) -> str:
+    """The revision's file, with the line that failed where that is known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [str(frame.lineno) for frame in frames if frame.filename == step.revision.path]
+    return ":".join([file_of(step), *lines[-1:]])
