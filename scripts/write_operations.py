@@ -10,10 +10,10 @@ from types import ModuleType
 
 from alembic.operations import MigrateOperation
 
-from safe_migrations.ddl import constraints, dependents, domains, enums, indexes, schemas
+from safe_migrations.ddl import constraints, dependents, domains, enums, indexes, schemas, steps
 
 TARGET = Path(inspect.getfile(indexes)).parent.parent / "operations.pyi"
-MODULES = (indexes, constraints, enums, domains, schemas, dependents)
+MODULES = (indexes, constraints, enums, domains, schemas, dependents, steps)
 _GIVEN = "operations: given by Alembic.\n    "
 HEAD = """\
 # Written by `pdm run operations`; a test compares it.
@@ -56,7 +56,8 @@ def _stub(name: str, class_: type[MigrateOperation]) -> str:
     arguments.args = [ast.arg("self"), *arguments.args[2:]]  # without the class and Alembic's operations
     documentation = inspect.cleandoc(ast.get_docstring(function) or "").replace(_GIVEN, "")
     body = "\n".join(f"        {line}".rstrip() for line in f'"""{documentation}\n"""'.splitlines())
-    return f"    def {name}({ast.unparse(arguments)}) -> None:\n{body}\n"
+    returns = ast.unparse(function.returns) if function.returns else "None"
+    return f"    def {name}({ast.unparse(arguments)}) -> {returns}:\n{body}\n"
 
 
 if __name__ == "__main__":

@@ -156,5 +156,18 @@ class _Operations(Operations):
         """
     def recreate_dependent_views(self) -> None:
         """Create the views again as they were, with their owners, options, privileges and comments."""
+    def step(self, name: str) -> bool:
+        """Commit the step before, and begin the next one: `if op.step("index ix_item_sku"):`
+
+        Args:
+            name: of the step; a revision uses each name once in a function.
+
+        Returns:
+            Whether to run the step: False if an earlier run has completed it.
+
+        Raises:
+            RevisionError: the function has executed a statement outside of its steps, or uses the name twice.
+            ConfigurationError: `env.py` does not call `run_env`, or the caller of Alembic has begun the transaction.
+        """
 
 op: _Operations

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from alembic.script import Script
-from sqlalchemy import ColumnElement, Connection, TableClause, exists, func, literal_column, select, text, true
+from sqlalchemy import ColumnElement, Connection, TableClause, exists, literal_column, select, text, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 
 from safe_migrations.errors import BackfillError
 from safe_migrations.postgres.catalog import hides_rows
+from safe_migrations.postgres.own_tables import has_table
 from safe_migrations.postgres.server_errors import reason, sqlstate
 from safe_migrations.postgres.sql import qualified
 
-SCHEMA = "safe_migrations"  # of the progress of backfills, apart from the service's own tables
 COMMAND = "safe-migrations backfill"
 MISSING = ("3F000", "42703", "42P01")  # a schema, a column, a table
 
@@ -204,8 +204,7 @@ def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> N
 
 
 def _finished(connection: Connection, name: str) -> bool:
-    recorded = connection.scalar(select(func.to_regclass(f"{SCHEMA}.backfill"))) is not None
-    return recorded and bool(connection.scalar(_FINISHED, {"name": name}))
+    return has_table(connection, "backfill") and bool(connection.scalar(_FINISHED, {"name": name}))
 
 
 def _place(path: Path, error: BaseException) -> str:

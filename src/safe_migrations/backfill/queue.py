@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import array
 
-from safe_migrations.backfill.definition import COMMAND, SCHEMA, Backfill, is_complete
+from safe_migrations.backfill.definition import COMMAND, Backfill, is_complete
 from safe_migrations.errors import BackfillError
 from safe_migrations.postgres.advisory_lock import lock_key
+from safe_migrations.postgres.own_tables import SCHEMA, create_own_tables
 from safe_migrations.postgres.sql import read_sql
 
 Step = Literal["worked", "wait", "finished"]  # what a worker has done; "wait" is for other workers
@@ -92,9 +93,7 @@ class Batches:
         return "worked"
 
     def _record(self, connection: Connection, key: str) -> None:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_key(SCHEMA, "backfill", "tables"))))
-        if not connection.scalar(_SQL["tables_exist"]):
-            connection.execute(_SQL["tables"])
+        create_own_tables(connection, "backfill", [_SQL["backfill_table"], _SQL["batch_table"]])
         # Without where, a backfill that another process has just finished does not begin again.
         connection.execute(_SQL["begin"], {"name": self.name, "key": key, "again": self.backfill.where is not None})
         if (begun := self._read(connection).key) != key:

@@ -1,10 +1,5 @@
--- tables_exist --
--- Not to_regclass, which may still return what it found before the lock was free.
-SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'safe_migrations')
-
--- tables --
-CREATE SCHEMA safe_migrations
-CREATE TABLE backfill (
+-- backfill_table --
+CREATE TABLE safe_migrations.backfill (
     name text PRIMARY KEY,
     key text NOT NULL,
     position text[],
@@ -12,8 +7,10 @@ CREATE TABLE backfill (
     rows bigint NOT NULL DEFAULT 0,
     finished_at timestamptz
 )
-CREATE TABLE backfill_batch (
-    name text REFERENCES backfill ON DELETE CASCADE,
+
+-- batch_table --
+CREATE TABLE safe_migrations.backfill_batch (
+    name text REFERENCES safe_migrations.backfill ON DELETE CASCADE,
     id bigint GENERATED ALWAYS AS IDENTITY,
     after text[],
     last text[] NOT NULL,

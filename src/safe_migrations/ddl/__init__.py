@@ -1,5 +1,5 @@
 """Operations for revision files, registered with Alembic: indexes, constraints, types, schemas and views."""
 
-from safe_migrations.ddl import constraints, dependents, domains, enums, indexes, schemas
+from safe_migrations.ddl import constraints, dependents, domains, enums, indexes, schemas, steps
 
-__all__ = ["constraints", "dependents", "domains", "enums", "indexes", "schemas"]
+__all__ = ["constraints", "dependents", "domains", "enums", "indexes", "schemas", "steps"]

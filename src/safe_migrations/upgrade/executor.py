@@ -12,7 +12,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
 from safe_migrations.ddl.schemas import create_version_schema
+from safe_migrations.ddl.step_records import StepRecords
+from safe_migrations.ddl.steps import RecordedSteps
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.catalog import Session, blockers
 from safe_migrations.postgres.connection import reset_settings
@@ -40,7 +42,7 @@ from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_te
 from safe_migrations.postgres.transaction import RevisionTransaction
 from safe_migrations.service import Service
 from safe_migrations.upgrade.failures import Failure, blocked_by, file_of, progress
-from safe_migrations.upgrade.steps import refuse_exit, reload
+from safe_migrations.upgrade.steps import direction_of, record_steps, refuse_exit, reload
 
 log = logging.getLogger(__name__)
 
@@ -69,17 +71,19 @@ def run_migrations(connection: Connection, **options: Any) -> None:
         context.run_migrations()
 
 
-def refuse_unready(connection: Connection, step: RevisionStep) -> None:
+def refuse_unready(connection: Connection, step: RevisionStep, records: StepRecords) -> None:
     """Refuse a revision that needs a backfill which is not complete.
 
     Args:
         connection: the one that applies the revision; a transaction that this begins is ended.
         step: to apply next.
+        records: of completed steps; a revision that has some may have dropped the columns of its backfill.
 
     Raises:
         BackfillError: the backfill is not complete.
     """
-    if step.is_upgrade and required_backfills(step.revision):
+    has_begun = bool(records.of(step.revision.revision, direction_of(step)))
+    if step.is_upgrade and required_backfills(step.revision) and not has_begun:
         of_caller = connection.in_transaction()
         refuse_incomplete(connection, step.revision, Path(context.script.dir, "backfills"))
         if not of_caller:
@@ -102,6 +106,9 @@ class Executor:
             service: whose database it is, to name its variables in an error.
         """
         self._service = service
+        self._records = StepRecords("", {})  # of the completed steps, once they are read
+        self._steps_of_revision: RecordedSteps | None = None
+        self._is_between_steps = False  # whether a step is being committed
         self._applied: list[str] = []  # the files of the committed revisions
         self._migration = migration
         self._pid = pid
@@ -135,6 +142,7 @@ class Executor:
             RevisionError: a revision failed.
         """
         self._remaining.extend(steps)
+        self._records = await self._control.run_sync(StepRecords.read, options)
         self._begun = time.monotonic()
         while self._remaining:
             try:
@@ -185,7 +193,7 @@ class Executor:
 
     def _note_autocommit(self, connection: Connection, options: dict[str, Any]) -> None:
         suspended = self._transaction is not None and self._transaction.is_suspended
-        if options.get("isolation_level") == "AUTOCOMMIT" and not suspended:
+        if options.get("isolation_level") == "AUTOCOMMIT" and not (suspended or self._is_between_steps):
             self._left_transaction = True
 
     def _note_statement(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
@@ -202,14 +210,16 @@ class Executor:
         self._statement_begun = None
 
     def _note_commit(self, _connection: Connection) -> None:
-        if not self._in_function:  # after a commit of its own, a revision may do something else than a statement
+        if (
+            not self._in_function or self._is_between_steps
+        ):  # after a commit of its own, a revision may do something else than a statement
             self._statement_begun = time.monotonic()
 
     def _steps(self, connection: Connection) -> Iterator[RevisionStep]:
         while self._remaining:
             step = self._remaining[0]
             self._running = False
-            refuse_unready(connection, step)
+            refuse_unready(connection, step, self._records)
             self._running = True
             if self._tries > 1:
                 reload(step, os.path.abspath(context.script.dir))
@@ -226,28 +236,51 @@ class Executor:
     def _observe(self, step: RevisionStep, connection: Connection) -> None:
         """Note whether the revision's function ends in the transaction in which it began."""
         refuse_exit(step)
+        self._steps_of_revision = record_steps(step, self._records, self._between_steps)
         function = step.migration_fn
 
         @wraps(function)  # Alembic logs its name
         def run(**arguments: Any) -> None:
-            RevisionTransaction.forget(connection)
-            self._transaction, self._is_noted, self._in_function = None, False, True
+            self._forget_transaction(connection)
+            self._in_function = True
             try:
                 function(**arguments)
-                if (transaction := self._transaction) is not None and not transaction.is_current(connection):
-                    if not self._left_transaction:
-                        log.warning(_ENDED, file_of(step))
-                    self._left_transaction = True
+                self._note_left(connection)
             except Exception as error:
                 if (transaction := self._transaction) is not None:
                     self._left_transaction |= transaction.was_ended
-                    if not (transaction.is_suspended or is_disconnect(_origin(error))):
+                    suspended = transaction.is_suspended or self._is_between_steps
+                    if not (suspended or is_disconnect(_origin(error))):
                         self._left_transaction |= not transaction.has_failed(connection)
                 raise
             finally:
-                self._is_noted, self._in_function = True, False
+                self._is_noted, self._in_function, self._is_between_steps = True, False, False
 
         step.migration_fn = run
+
+    def _forget_transaction(self, connection: Connection) -> None:
+        """Note that the next statement is the first one of a transaction."""
+        RevisionTransaction.forget(connection)
+        self._transaction, self._is_noted = None, False
+
+    def _note_left(self, connection: Connection) -> None:
+        """Note whether the revision, or a step, ends in another transaction than that in which it began."""
+        if (transaction := self._transaction) is not None and not transaction.is_current(connection):
+            if not self._left_transaction:
+                log.warning(_ENDED, file_of(self._remaining[0]))
+            self._left_transaction = True
+
+    @contextmanager
+    def _between_steps(self, connection: Connection) -> Iterator[None]:
+        """Commit a step; the next one is tried, and fails, by itself."""
+        self._note_left(connection)
+        self._is_between_steps = True
+        yield
+        connection.connection.run_async(reset_settings)
+        self._forget_transaction(connection)
+        self._is_between_steps = self._left_transaction = False
+        self._statement_begun, self._has_deadline = None, True
+        self._begun, self._tries = time.monotonic(), 1
 
     async def _watch(self, ended: asyncio.Event) -> None:
         """Note the blocking sessions while they block, because later they are unknown; report what takes long."""

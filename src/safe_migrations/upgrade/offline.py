@@ -13,6 +13,7 @@ from alembic.script import Script
 
 from safe_migrations.backfill.definition import COMMAND, required_backfills
 from safe_migrations.ddl.schemas import create_version_schema
+from safe_migrations.ddl.steps import steps_offline
 from safe_migrations.postgres.sql import ddl
 from safe_migrations.postgres.statements import split
 from safe_migrations.upgrade.inert import is_inert
@@ -37,7 +38,9 @@ class _Statements(io.StringIO):
 
 def offline_context(output: TextIO) -> MigrationContext:
     """A context in which operations write their SQL."""
-    return MigrationContext.configure(**_CONFIGURATION, opts={**_OPTIONS, "output_buffer": output})
+    migration = MigrationContext.configure(**_CONFIGURATION, opts={**_OPTIONS, "output_buffer": output})
+    steps_offline(migration)
+    return migration
 
 
 def offline_statements(script: Script, function: str) -> list[str] | None:
@@ -91,6 +94,7 @@ def _with_backfills(function: Callable[..., Iterable[RevisionStep]], heads: Any,
     refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
     for step in steps:
         refuse_exit(step)
+        steps_offline(migration)
         for name in required_backfills(step.revision) if step.is_upgrade else ():
             migration.impl.static_output(f"-- Only if this is complete: {COMMAND} {name}")
         yield step

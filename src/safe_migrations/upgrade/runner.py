@@ -19,6 +19,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations import ddl as _operations  # noqa: F401  # revision files use its operations
+from safe_migrations.ddl.step_records import StepRecords
+from safe_migrations.ddl.steps import no_steps_between
 from safe_migrations.errors import LockedError, MigrationError, RefusedError
 from safe_migrations.postgres.advisory_lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.postgres.connection import connected, run_async
@@ -42,7 +44,7 @@ from safe_migrations.upgrade.states import (
     refusal,
     refuse_unsafe,
 )
-from safe_migrations.upgrade.steps import refuse_exit
+from safe_migrations.upgrade.steps import record_steps, refuse_exit
 
 log = logging.getLogger(__name__)
 
@@ -117,11 +119,12 @@ def _run_injected(connection: Connection, service: Service, options: dict[str, A
         steps = request.plan(connection)
         if request.command == "downgrade":
             request.confirmed_plan(connection)
+        records = StepRecords.read(connection, options)
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
         if request.command != "stamp":
             refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
-            configuration["fn"] = lambda *_: _when_ready(connection, steps)
+            configuration["fn"] = lambda *_: _when_ready(connection, steps, records)
         run_migrations(**configuration)
 
 
@@ -320,10 +323,11 @@ async def _refuse_pooler(control: AsyncConnection, database: Database) -> None:
             raise pooler_refused(database.service, "a setting or a server process was exchanged")
 
 
-def _when_ready(connection: Connection, steps: list[RevisionStep]) -> Iterator[RevisionStep]:
+def _when_ready(connection: Connection, steps: list[RevisionStep], records: StepRecords) -> Iterator[RevisionStep]:
     for step in steps:
-        refuse_unready(connection, step)
+        refuse_unready(connection, step, records)
         refuse_exit(step)
+        record_steps(step, records, no_steps_between)
         yield step
 
 

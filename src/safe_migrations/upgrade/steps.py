@@ -7,9 +7,12 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from alembic import context
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script
 
+from safe_migrations.ddl.step_records import Direction, StepRecords
+from safe_migrations.ddl.steps import Between, RecordedSteps
 from safe_migrations.errors import RevisionError
 
 
@@ -60,6 +63,31 @@ def refuse_exit(step: RevisionStep) -> None:
             raise _exited(step.revision, error) from error
 
     step.migration_fn = run
+
+
+def direction_of(step: RevisionStep) -> Direction:
+    """Which function of the revision's file the step runs."""
+    return "upgrade" if step.is_upgrade else "downgrade"
+
+
+def record_steps(step: RevisionStep, records: StepRecords, between: Between) -> RecordedSteps:
+    """Let the revision's function record the steps that it begins by `op.step`, and leave out those of earlier runs.
+
+    Args:
+        step: that is about to run.
+        records: of the version table.
+        between: as `RecordedSteps` takes it.
+    """
+    steps = RecordedSteps(records, step.revision.revision, direction_of(step), between)
+    function = step.migration_fn
+
+    @wraps(function)  # Alembic logs its name
+    def run(**arguments: object) -> None:
+        with steps.running(context.get_context()):
+            function(**arguments)
+
+    step.migration_fn = run
+    return steps
 
 
 def _exited(script: Script, error: SystemExit) -> RevisionError:
