@@ -12,6 +12,7 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import URL
 
+from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.upgrade.data_loss import find_data_loss
 from safe_migrations.upgrade.offline import offline_statements
@@ -44,7 +45,7 @@ def losses(database: URL, folder: Path, *bodies: str, module: str = "") -> list[
     async def find() -> list[str] | None:
         async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
             steps = [step(number, body) for number, body in enumerate(bodies)]
-            found = await connection.run_sync(find_data_loss, steps)
+            found = await connection.run_sync(find_data_loss, steps, StepRecords("", {}))
             return None if found is None else [str(loss) for loss in found]
 
     return run_async(find())

@@ -5,7 +5,7 @@ recorded, and goes on at the first step that is not. The records are removed in 
 revision.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -62,8 +62,13 @@ class StepOp(MigrateOperation):
 class Steps:
     """The steps of the function that runs; offline, they are separated by COMMIT and BEGIN, and not recorded."""
 
-    def __init__(self) -> None:
-        """Know no step yet."""
+    def __init__(self, completed: Collection[str] = ()) -> None:
+        """Know which steps are not to be run.
+
+        Args:
+            completed: their names.
+        """
+        self.completed = completed
         self.names: list[str] = []
 
     def begin(self, operations: Operations, name: str) -> bool:
@@ -87,7 +92,7 @@ class Steps:
             with context.autocommit_block():
                 pass
         context.impl.static_output(f"-- Step {printable(name)}")
-        return True
+        return name not in self.completed
 
 
 class RecordedSteps(Steps):
@@ -102,18 +107,13 @@ class RecordedSteps(Steps):
             direction: of its function.
             between: is entered when a step is about to be committed, and left when the next one begins.
         """
-        super().__init__()
+        super().__init__(records.of(revision, direction))
         self._records = records
         self._key = revision, direction
         self._between = between
         self._is_own = False  # whether the statements that are executed are those of this class
         self._has_executed = False  # whether the function has executed a statement
         self.current: str | None = None
-
-    @property
-    def completed(self) -> list[str]:
-        """The steps that are completed, in order."""
-        return self._records.of(*self._key)
 
     def _begin(self, operations: Operations, name: str) -> bool:
         if self._has_executed and len(self.names) == 1:
@@ -141,7 +141,7 @@ class RecordedSteps(Steps):
                 self._records.add(connection, *self._key, name)
             with context.autocommit_block():  # which commits, and begins a transaction afterwards
                 pass
-            self.completed.append(name)
+            self._records.of(*self._key).append(name)
 
     @contextmanager
     def running(self, context: MigrationContext) -> Iterator[None]:
@@ -192,13 +192,14 @@ class RecordedSteps(Steps):
                 self._records.remove(connection, *self._key)
 
 
-def steps_offline(context: MigrationContext) -> None:
+def steps_offline(context: MigrationContext, completed: Collection[str] = ()) -> None:
     """Let a revision begin its steps in a script.
 
     Args:
         context: which writes the script.
+        completed: the steps to leave out.
     """
-    context.opts[_OPTION] = Steps()
+    context.opts[_OPTION] = Steps(completed)
 
 
 def current_step(connection: Connection) -> str | None:

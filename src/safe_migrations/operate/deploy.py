@@ -55,7 +55,8 @@ def deploy(
         report(_waiting(before))
         return before
     refuse_unacknowledged(ready)
-    if before.state != FRESH:
+    begun = {partly["revision"] for partly in before.partly_applied}
+    if before.state != FRESH and ready[0].revision not in begun:
         run_async(_refuse_incomplete(project.database, ready[0], project.backfills))
     if backup_file is not None and before.state != FRESH:
         _back_up(project.database, backup_file, contract=contract)

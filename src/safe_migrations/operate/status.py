@@ -40,6 +40,8 @@ class Report:
         current: the revisions that the database is at.
         heads: the newest revisions of this code.
         pending: the revisions to run, each with its file, and its phase where it declares one.
+        partly_applied: the revisions of which some steps are completed and not all, each with its file, the direction
+            (`upgrade` or `downgrade`), and its completed and remaining steps.
         drift: how the models differ from the database, in Alembic's words; None where that was not compared, because
             revisions are pending.
         not_compared: what could not be compared with the models, each with the reason.
@@ -53,6 +55,7 @@ class Report:
     current: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     pending: tuple[dict[str, str | None], ...] = ()
+    partly_applied: tuple[dict[str, Any], ...] = ()
     drift: tuple[str, ...] | None = None
     not_compared: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
@@ -124,6 +127,16 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         pending=tuple(
             {"revision": script.revision, "phase": phase_of(script), "file": Path(script.path).name}
             for script in state.pending
+        ),
+        partly_applied=tuple(
+            {
+                "revision": partly.revision,
+                "file": Path(partly.script.path).name if partly.script else None,
+                "direction": partly.direction,
+                "completed": partly.completed,
+                "remaining": partly.remaining,
+            }
+            for partly in state.partly_applied
         ),
         invalid=tuple(index.name for index in state.invalid),
         blockers=tuple(blocking_sessions(connection)),

@@ -9,6 +9,7 @@ from typing import Any
 from alembic.runtime.migration import RevisionStep
 from sqlalchemy import Connection, Select, column, func, literal_column, select, text
 
+from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.postgres.catalog import find_table, hides_rows, own_relations
 from safe_migrations.postgres.statements import NAME, actions, parts, pattern
 from safe_migrations.prompt import confirm
@@ -131,7 +132,7 @@ def confirm_data_loss(
     Raises:
         NotConfirmedError: the user has not confirmed.
     """
-    losses = find_data_loss(connection, steps)
+    losses = find_data_loss(connection, steps, StepRecords.read(connection, options))
     if losses is None:
         if not _has_rows(connection, options):
             return
@@ -144,12 +145,15 @@ def confirm_data_loss(
     confirm(warning, "Downgrade", yes=yes, how=f"-x yes, with a backup at hand:\n{command}")
 
 
-def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> list[DataLoss] | None:
+def find_data_loss(
+    connection: Connection, steps: Sequence[RevisionStep], records: StepRecords
+) -> list[DataLoss] | None:
     """The tables and columns with rows that a downgrade drops, empties or changes; no code of it runs but operations.
 
     Args:
         connection: to the database, in AUTOCOMMIT.
         steps: the downgrade's, in order.
+        records: the steps of revisions that are completed.
 
     Returns:
         None where that can't be predicted: a revision runs code of its own, reads the database to decide, has a
@@ -160,7 +164,8 @@ def find_data_loss(connection: Connection, steps: Sequence[RevisionStep]) -> lis
     moved: set[Target] = set()
     adds_code = False
     for step in steps:
-        statements = offline_statements(step.revision, "downgrade")
+        completed = records.of(step.revision.revision, "downgrade")
+        statements = offline_statements(step.revision, "downgrade", completed)
         if statements is None or not all(map(_is_known, statements)):
             return None
         if any(

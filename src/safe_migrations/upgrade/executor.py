@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 from alembic import context
@@ -23,7 +22,6 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
 from safe_migrations.ddl.schemas import create_version_schema
 from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.ddl.steps import RecordedSteps
@@ -41,8 +39,8 @@ from safe_migrations.postgres.several_statements import several_statements
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text
 from safe_migrations.postgres.transaction import RevisionTransaction
 from safe_migrations.service import Service
-from safe_migrations.upgrade.failures import Failure, blocked_by, file_of, progress
-from safe_migrations.upgrade.steps import direction_of, record_steps, refuse_exit, reload
+from safe_migrations.upgrade.failures import Failure, blocked_by, file_of, progress, running_name
+from safe_migrations.upgrade.steps import record_steps, refuse_exit, refuse_unready, reload
 
 log = logging.getLogger(__name__)
 
@@ -69,25 +67,6 @@ def run_migrations(connection: Connection, **options: Any) -> None:
     with several_statements(connection), context.begin_transaction():
         create_version_schema(context.get_context())
         context.run_migrations()
-
-
-def refuse_unready(connection: Connection, step: RevisionStep, records: StepRecords) -> None:
-    """Refuse a revision that needs a backfill which is not complete.
-
-    Args:
-        connection: the one that applies the revision; a transaction that this begins is ended.
-        step: to apply next.
-        records: of completed steps; a revision that has some may have dropped the columns of its backfill.
-
-    Raises:
-        BackfillError: the backfill is not complete.
-    """
-    has_begun = bool(records.of(step.revision.revision, direction_of(step)))
-    if step.is_upgrade and required_backfills(step.revision) and not has_begun:
-        of_caller = connection.in_transaction()
-        refuse_incomplete(connection, step.revision, Path(context.script.dir, "backfills"))
-        if not of_caller:
-            connection.rollback()
 
 
 class Executor:
@@ -166,7 +145,7 @@ class Executor:
         self._blocking = []
         self._running = self._left_transaction = self._ended_for_others = self._has_deadline = False
         self._statement_begun = None
-        self._transaction = None
+        self._transaction = self._steps_of_revision = None
         self._tries += 1
         ended = asyncio.Event()
         watcher = asyncio.create_task(self._watch(ended))
@@ -229,7 +208,7 @@ class Executor:
             self._has_deadline = True
             yield step
             # Alembic asks for the next step after it has committed this one.
-            self._statement_begun = None
+            self._statement_begun = self._steps_of_revision = None
             self._applied.append(file_of(self._remaining.popleft()))
             self._begun, self._tries, self._left_transaction = time.monotonic(), 1, False
 
@@ -309,7 +288,7 @@ class Executor:
                     with suppress(SQLAlchemyError, OSError):
                         await self._control.execute(_CANCEL, {"pid": self._pid})
             if self._remaining and not ends_soon and timer.is_due():
-                running = file_of(self._remaining[0])
+                running = running_name(self._remaining[0], self._steps_of_revision)
                 log.info("%s has been running for %s%s", running, duration_text(seconds), blocked_by(self._blocking))
 
     def _give_up_silent_server(self) -> None:
@@ -331,7 +310,7 @@ class Executor:
         pause = min(self._timeouts.pause(self._tries), left)
         log.warning(
             "%s %s (try %d) and was rolled back, so that other sessions continue; next try in %s, for at most %s%s",
-            file_of(self._remaining[0]),
+            running_name(self._remaining[0], self._steps_of_revision),
             "met a deadlock" if sqlstate(error) == DEADLOCK_DETECTED else "did not get a lock",
             self._tries,
             *(duration_text(pause), duration_text(left), blocked_by(self._blocking)),
@@ -341,6 +320,7 @@ class Executor:
     def _failure(self) -> Failure:
         return Failure(
             self._remaining[0],
+            self._steps_of_revision,
             self._running,
             self._left_transaction,
             self._transaction,

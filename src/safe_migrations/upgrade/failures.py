@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from alembic.runtime.migration import RevisionStep
 
+from safe_migrations.ddl.steps import RecordedSteps
 from safe_migrations.errors import ConnectionFailedError, LockedError, MigrationError, RevisionError
 from safe_migrations.postgres.catalog import Session
 from safe_migrations.postgres.server_errors import (
@@ -21,7 +22,9 @@ from safe_migrations.postgres.server_errors import (
 )
 from safe_migrations.postgres.timeouts import Timeouts, duration_text
 from safe_migrations.postgres.transaction import RevisionTransaction
+from safe_migrations.printable import printable
 from safe_migrations.service import Service
+from safe_migrations.upgrade.steps import direction_of, step_names
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Failure:
 
     Attributes:
         step: what was to be applied.
+        steps: in the revision's function; None before it has begun.
         is_running: whether the revision had begun; before that, Alembic reads its version table.
         left_transaction: whether the try can't be rolled back as a whole.
         transaction: of the revision; None before its first statement.
@@ -41,6 +45,7 @@ class Failure:
     """
 
     step: RevisionStep
+    steps: RecordedSteps | None
     is_running: bool
     left_transaction: bool
     transaction: RevisionTransaction | None
@@ -62,7 +67,7 @@ class Failure:
             tries, undone = "", " ".join(getattr(error, "__notes__", ["What it had begun was undone."]))
         command = f"To end it{self.blocking[0].how_to_end}" if self.blocking else "To see it:\nsafe-migrations locks"
         return LockedError(
-            f"{file_of(self.step)} did not get its locks ({tries}within MIGRATION_RETRY_WINDOW, "
+            f"{running_name(self.step, self.steps)} did not get its locks ({tries}within MIGRATION_RETRY_WINDOW, "
             f"{duration_text(self.timeouts.retry_window)}{blocked_by(self.blocking)}). {undone} {self._progress} Wait "
             f"until the blocking transaction ends, or end it, then run the same command again. {command}"
         )
@@ -79,22 +84,22 @@ class Failure:
         """
         step, what = self.step, reason(error)
         if isinstance(error, LockedError) and not self.left_transaction:
-            return LockedError(f"{file_of(step)} did not get its locks. {self._progress} {error}")
+            return LockedError(f"{running_name(step, self.steps)} did not get its locks. {self._progress} {error}")
         if is_disconnect(error):
             return ConnectionFailedError(
-                f"The connection to PostgreSQL was lost while {file_of(step)} ran ({what}); "
+                f"The connection to PostgreSQL was lost while {running_name(step, self.steps)} ran ({what}); "
                 f"{self._after_a_lost_connection()}"
             )
         if self.left_transaction:
             return RevisionError(
-                f"{_place(step, error)} failed: {what}. It ended its transaction (COMMIT, or an autocommit_block): "
+                f"{self._place(error)} failed: {what}. It ended its transaction (COMMIT, or an autocommit_block): "
                 f"its changes may be committed, and it is not retried. {self._progress} Check the database before "
                 "you run the same command again."
             )
         then = f"{what}. {self._progress} {self._advice(error, what)}, then run the same command again."
         if self.is_running:
             then = " ".join([*getattr(error, "__notes__", ()), then])
-            return RevisionError(f"{_place(step, error)} failed and was rolled back{self._not_undone()}: {then}")
+            return RevisionError(f"{self._place(error)} failed and was rolled back{self._not_undone()}: {then}")
         return MigrationError(f"Reading Alembic's version table failed: {then}")
 
     def _after_a_lost_connection(self) -> str:
@@ -123,9 +128,22 @@ class Failure:
         }
         return advice.get(sqlstate(error) or "", "Correct the revision" if self.is_running else "Correct the cause")
 
+    def _place(self, error: Exception) -> str:
+        """The revision's file and its step, with the line that failed where that is known."""
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [str(frame.lineno) for frame in frames if frame.filename == self.step.revision.path]
+        return _joined(":".join([file_of(self.step), *lines[-1:]]), step_text(self.step, self.steps))
+
     @property
     def _progress(self) -> str:
-        return progress(self.applied)
+        steps = self.steps
+        if steps is None or not steps.completed or steps.current is None:
+            return progress(self.applied)
+        completed = ", ".join(f'"{printable(name)}"' for name in steps.completed)
+        return (
+            f'Completed steps of this revision: {completed}; the next run goes on at "{printable(steps.current)}". '
+            f"{progress(self.applied)}"
+        )
 
 
 def progress(applied: Sequence[str]) -> str:
@@ -146,13 +164,24 @@ def blocked_by(blocking: Sequence[Session]) -> str:
     return f"; blocked by {'; '.join(map(str, blocking))}" if blocking else ""
 
 
+def running_name(step: RevisionStep, steps: RecordedSteps | None) -> str:
+    """The revision's file, with the step that runs."""
+    return _joined(file_of(step), step_text(step, steps))
+
+
+def step_text(step: RevisionStep, steps: RecordedSteps | None) -> str:
+    """The step that runs, such as `step 2 of 3 "index ix_item_sku"`; empty where there is none."""
+    if steps is None or steps.current is None:
+        return ""
+    names = step_names(step.revision, direction_of(step))
+    of = f" of {len(names)}" if names else ""
+    return f'step {len(steps.names)}{of} "{printable(steps.current)}"'
+
+
 def file_of(step: RevisionStep) -> str:
     """The revision's file."""
     return os.path.relpath(step.revision.path)
 
 
-def _place(step: RevisionStep, error: Exception) -> str:
-    """The revision's file, with the line that failed where that is known."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [str(frame.lineno) for frame in frames if frame.filename == step.revision.path]
-    return ":".join([file_of(step), *lines[-1:]])
+def _joined(*parts: str) -> str:
+    return " ".join(part for part in parts if part)

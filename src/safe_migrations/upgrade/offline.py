@@ -1,7 +1,7 @@
 """Running revisions offline: their SQL is written instead of executed, without a database."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -43,12 +43,13 @@ def offline_context(output: TextIO) -> MigrationContext:
     return migration
 
 
-def offline_statements(script: Script, function: str) -> list[str] | None:
+def offline_statements(script: Script, function: str, completed: Collection[str] = ()) -> list[str] | None:
     """The statements of a revision, each on one line, without comments and contents of literals.
 
     Args:
         script: the revision.
         function: `upgrade` or `downgrade`.
+        completed: the steps to leave out.
 
     Returns:
         None if the revision does more than call operations, or needs a database: then nothing of it is run.
@@ -58,7 +59,9 @@ def offline_statements(script: Script, function: str) -> list[str] | None:
         if not is_inert(script.module, Path(script.path), function):
             return None
         # In a module of its own: what a function uses up, or adds to MetaData, it can't do again when it runs.
-        with Operations.context(offline_context(output)):
+        migration = offline_context(output)
+        steps_offline(migration, completed)
+        with Operations.context(migration):
             getattr(load(script), function, lambda: None)()
     except (Exception, SystemExit):  # whatever a revision expected of a database
         return None

@@ -29,7 +29,7 @@ from safe_migrations.postgres.server_errors import explain, pooler_refused
 from safe_migrations.postgres.timeouts import load_timeouts
 from safe_migrations.service import Service
 from safe_migrations.upgrade.data_loss import confirm_data_loss
-from safe_migrations.upgrade.executor import Executor, refuse_unready, run_migrations
+from safe_migrations.upgrade.executor import Executor, run_migrations
 from safe_migrations.upgrade.offline import run_offline
 from safe_migrations.upgrade.phases import refuse_unacknowledged
 from safe_migrations.upgrade.project import Project, command_line
@@ -42,9 +42,10 @@ from safe_migrations.upgrade.states import (
     load_revisions,
     read_state,
     refusal,
+    refuse_partly_applied,
     refuse_unsafe,
 )
-from safe_migrations.upgrade.steps import record_steps, refuse_exit
+from safe_migrations.upgrade.steps import record_steps, refuse_exit, refuse_unready
 
 log = logging.getLogger(__name__)
 
@@ -247,12 +248,14 @@ class _Request:
         A relative destination counts from the state before this run waited for the lock.
         """
         state = self.read_state(connection)
+        refuse_partly_applied(state, self.command)
         if self.command == "stamp":  # which repairs most states, and with --purge this one, too
             if state.unknown and not context.get_context().opts.get("purge"):
                 raise refusal(state, self.service)
             recorded = context.script.get_revisions(context.get_context().opts["destination_rev"])
             refuse_long_ids(connection, recorded, self.options)
             return []
+        state = replace(state, partly_applied=())  # which this command completes
         refuse_unsafe(replace(state, invalid=()), self.service)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
             raise LockedError(

@@ -19,6 +19,7 @@ from safe_migrations import revisions
 from safe_migrations.backfill.definition import COMMAND, required_backfills
 from safe_migrations.ddl.indexes import CONCURRENT_OPERATIONS
 from safe_migrations.ddl.partitions import partition_indexes
+from safe_migrations.ddl.step_records import Direction
 from safe_migrations.errors import RefusedError, RevisionError
 from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_relations
 from safe_migrations.postgres.server_errors import reason
@@ -26,12 +27,14 @@ from safe_migrations.postgres.statements import parts, pattern
 from safe_migrations.printable import printable
 from safe_migrations.service import Service
 from safe_migrations.upgrade.offline import offline_statements
+from safe_migrations.upgrade.partly_applied import PartlyApplied, read_partly_applied
 from safe_migrations.upgrade.phases import up_to_contract
 from safe_migrations.upgrade.project import version_folders
 
 AT_HEAD, FRESH, BEHIND = revisions.AT_HEAD, revisions.FRESH, revisions.BEHIND
 UNTRACKED, DRIFT, INVALID_OBJECTS = "untracked", "drift", "invalid objects"
-EXIT_STATUS = {**revisions.EXIT_STATUS, UNTRACKED: 5, DRIFT: 8, INVALID_OBJECTS: 9}
+PARTLY_UNDONE = "partly undone"
+EXIT_STATUS = {**revisions.EXIT_STATUS, UNTRACKED: 5, DRIFT: 8, INVALID_OBJECTS: 9, PARTLY_UNDONE: 23}
 SHOWN = 5  # names in a sentence
 _CONCURRENTLY = pattern(r"(?:CREATE (?:UNIQUE )?INDEX|DROP INDEX|REINDEX INDEX) CONCURRENTLY (?:IF EXISTS )?(<name>)")
 
@@ -50,6 +53,7 @@ class State:
         pending: revisions of this code that the database does not have, in the order in which they would run.
         relations: tables and views, where there is no revision.
         invalid: indexes that a failed concurrent build has left, and that no pending revision builds.
+        partly_applied: revisions of which some steps are completed, and not all.
         files: the files of this code's revisions.
         is_read_only: whether the server accepts no writes, such as a standby.
     """
@@ -63,6 +67,7 @@ class State:
     pending: tuple[Script, ...]
     relations: tuple[str, ...]
     invalid: tuple[InvalidIndex, ...]
+    partly_applied: tuple[PartlyApplied, ...]
     files: Mapping[str, Path]
     is_read_only: bool
 
@@ -77,9 +82,17 @@ class State:
         name = revisions.state_of(self.current, self.heads, rivals=bool(self.rivals), unknown=bool(self.unknown))
         if name in (revisions.SEVERAL_HEADS, revisions.UNKNOWN_REVISION):
             return name
+        if self.interrupted("downgrade"):
+            return PARTLY_UNDONE
+        if self.interrupted("upgrade") and name == FRESH:
+            return BEHIND
         if self.relations:
             return UNTRACKED
         return INVALID_OBJECTS if self.invalid else name
+
+    def interrupted(self, direction: Direction) -> list[PartlyApplied]:
+        """The revisions whose upgrade, or downgrade, was interrupted between two steps."""
+        return [revision for revision in self.partly_applied if revision.direction == direction]
 
     def excusing(self, scripts: Sequence[Script]) -> "State":
         """The same state without the invalid indexes that these revisions build, rebuild or drop."""
@@ -187,6 +200,7 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
         pending=tuple(reversed(pending)),
         relations=tuple(relations),
         invalid=tuple(invalid_indexes(connection)),
+        partly_applied=read_partly_applied(connection, script, options),
         files=known.files,
         is_read_only=connection.scalar(text("SHOW transaction_read_only")) == "on",
     )
@@ -207,6 +221,22 @@ def refuse_unsafe(state: State, service: Service) -> None:
         raise refusal(state, service)
 
 
+def refuse_partly_applied(state: State, command: str) -> None:
+    """Refuse to go back while an upgrade is interrupted between two steps, and to go forward while a downgrade is.
+
+    Args:
+        state: the database's.
+        command: `upgrade`, `downgrade` or `stamp`.
+
+    Raises:
+        RefusedError: names the steps, and the command that completes the revision.
+    """
+    for revision in state.partly_applied:
+        if revision.direction != command:
+            status = EXIT_STATUS[BEHIND if revision.direction == "upgrade" else PARTLY_UNDONE]
+            raise RefusedError(f"Nothing was changed. {revision.explained}", status)
+
+
 def refusal(state: State, service: Service) -> RefusedError:
     """The error for a state that does not allow a command."""
     meaning, following = explain_state(state, service)
@@ -217,6 +247,7 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
     """What the state means, and what to do next, with each command on a line of its own."""
     url = service.settings
     name, database = state.name, repr(state.database)
+    partly = list(map(str, state.interrupted("upgrade")))
     if name == revisions.SEVERAL_HEADS:
         return (
             f"This code has several heads ({revisions.named(state.rivals, state.files)}): two branches have each added "
@@ -240,6 +271,9 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
             "safe-migrations state\nIf nothing differs, record that it is at head:\n"
             f"{shlex.join(['alembic', 'stamp', *(state.heads or ['head'])])}",
         )
+    if name == PARTLY_UNDONE:
+        undone = state.interrupted("downgrade")[0]
+        return f"A downgrade of the database {database} was interrupted between two steps.", undone.explained
     if name == INVALID_OBJECTS:
         indexes = printable(", ".join(f"{index.name} on {index.table}" for index in state.invalid))
         repair = "\n".join(
@@ -255,22 +289,26 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
         return f"The database {database} is empty.", f"Build the schema:\nalembic upgrade {state.target}"
     if name == BEHIND:
         behind = f"The database {database} is at revision {state.revisions}; revisions to run: {len(state.pending)}."
+        behind = " ".join([behind, *partly])
         if len(up_to_contract(state.pending)) == len(state.pending):
             return behind, f"Run them:\nalembic upgrade {state.target}"
-        return behind, _next_phase(state.pending, state.target)
-    return f"The database {database} is at head, revision {state.revisions}.", "There is nothing to do."
+        return behind, _next_phase(state)
+    at_head = f"The database {database} is at head, revision {state.revisions}."
+    return " ".join([at_head, *partly]), "There is nothing to do."
 
 
-def _next_phase(pending: Sequence[Script], target: str) -> str:
-    """What to run before and after the new code is deployed."""
-    names = sorted({name for script in pending for name in required_backfills(script)})
-    expands = bool(up_to_contract(pending))
+def _next_phase(state: State) -> str:
+    """What to run before and after the new code is deployed; a revision that has begun needs no backfill any more."""
+    begun = {partly.revision for partly in state.partly_applied}
+    waiting = [script for script in state.pending if script.revision not in begun]
+    names = sorted({name for script in waiting for name in required_backfills(script)})
+    expands = bool(up_to_contract(state.pending))
     lines = ["Before you deploy the new code:", "safe-migrations deploy"] if expands else []
     lines.append("When the new code runs everywhere:")
     lines.extend(f"{COMMAND} {shlex.quote(name)}" for name in names)
     lines.append("safe-migrations deploy --contract")
     if expands and not names:
-        lines.extend(["All at once, if no old code runs:", f"alembic upgrade {target}"])
+        lines.extend(["All at once, if no old code runs:", f"alembic upgrade {state.target}"])
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
-"""A step of an upgrade or a downgrade: the function of a revision file that it runs."""
+"""A step of an upgrade or a downgrade: the function of a revision file that it runs, and the steps in the function."""
 
+import ast
 import os
 import sys
 from functools import wraps
@@ -10,7 +11,9 @@ from types import ModuleType
 from alembic import context
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script
+from sqlalchemy import Connection
 
+from safe_migrations.backfill.definition import refuse_incomplete, required_backfills
 from safe_migrations.ddl.step_records import Direction, StepRecords
 from safe_migrations.ddl.steps import Between, RecordedSteps
 from safe_migrations.errors import RevisionError
@@ -88,6 +91,56 @@ def record_steps(step: RevisionStep, records: StepRecords, between: Between) -> 
 
     step.migration_fn = run
     return steps
+
+
+def refuse_unready(connection: Connection, step: RevisionStep, records: StepRecords) -> None:
+    """Refuse a revision that needs a backfill which is not complete.
+
+    Args:
+        connection: the one that applies the revision; a transaction that this begins is ended.
+        step: to apply next.
+        records: of completed steps; a revision that has some may have dropped the columns of its backfill.
+
+    Raises:
+        BackfillError: the backfill is not complete.
+    """
+    has_begun = bool(records.of(step.revision.revision, direction_of(step)))
+    if step.is_upgrade and required_backfills(step.revision) and not has_begun:
+        of_caller = connection.in_transaction()
+        refuse_incomplete(connection, step.revision, Path(context.script.dir, "backfills"))
+        if not of_caller:
+            connection.rollback()
+
+
+def step_names(script: Script, function: str) -> list[str] | None:
+    """The names of the steps of a function, in order, as the file has them.
+
+    Args:
+        script: the revision.
+        function: `upgrade` or `downgrade`.
+
+    Returns:
+        None where that can't be known without running the function.
+    """
+    tree = ast.parse(Path(script.path).read_bytes())
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    calls = step_calls(functions[function]) if function in functions else []
+    inside = [call for name in ("upgrade", "downgrade") if name in functions for call in step_calls(functions[name])]
+    if len(inside) < len(step_calls(tree)):
+        return None
+    arguments = [argument for call in calls for argument in (*call.args, *(key.value for key in call.keywords))]
+    names = [str(argument.value) for argument in arguments if isinstance(argument, ast.Constant)]
+    return names if len(names) == len(calls) else None
+
+
+def step_calls(tree: ast.AST) -> list[ast.Call]:
+    """The calls of `op.step`, in the order of the lines."""
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "step"
+    ]
+    return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
 
 
 def _exited(script: Script, error: SystemExit) -> RevisionError:
