@@ -103,12 +103,12 @@ class PlainProject:
         """Call an Alembic command: `project.alembic(command.upgrade, "heads")`."""
         return function(self.config(x), *arguments, **options)
 
-    def config(self, x: str = "") -> Config:
-        """Alembic's configuration."""
+    def config(self, x: str = "", **attributes: Any) -> Config:
+        """Alembic's configuration, with these attributes."""
         return Config(
             self.folder / "alembic.ini",
             cmd_opts=Namespace(x=[x]) if x else None,
-            attributes={"url": self.url, "models": self.models, "options": self.options},
+            attributes={"url": self.url, "models": self.models, "options": self.options, **attributes},
         )
 
     @property

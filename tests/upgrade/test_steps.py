@@ -1,15 +1,21 @@
 """Steps of a revision commit one after the other; after a failure, the next run goes on at the one that is not done."""
 
 import io
+import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from alembic import command
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 
 from plain_project import PlainProject
-from safe_migrations.errors import RevisionError
-from support import fetch, on
+from safe_migrations.errors import ConfigurationError, RefusedError, RevisionError
+from safe_migrations.operate.status import read_report
+from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, PARTLY_UNDONE
+from support import fetch, on, tables
 
 RECORDS = "SELECT revision, direction, name FROM safe_migrations.revision_step ORDER BY completed_at"
 COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = 'item'::regclass AND attnum > 0 AND NOT attisdropped"
@@ -92,14 +98,175 @@ def test_a_script_commits_each_step(project: PlainProject) -> None:
     assert "revision_step" not in sql.getvalue()
 
 
-def test_an_injected_connection(project: PlainProject) -> None:
+def test_a_connection_of_the_caller_commits_steps_unless_it_is_in_a_transaction(project: PlainProject) -> None:
     project.add("sku", RIGHT, DOWNGRADE, after="item")
 
-    def upgrade(connection: object) -> None:
-        config = project.config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    def upgrade(connection: Connection, *, begin: bool) -> None:
+        if begin:
+            connection.begin()
+        command.upgrade(project.config(connection=connection), "head")
 
-    on(project.url, upgrade)
+    with pytest.raises(ConfigurationError, match="transaction"):
+        on(project.url, partial(upgrade, begin=True))
+    assert columns(project) == ["id"]
+    on(project.url, partial(upgrade, begin=False))
     assert columns(project) == ["id", "sku", "name"]
     assert recorded(project) == []
+
+
+def test_without_run_env_a_revision_says_what_it_lacks(project: PlainProject) -> None:
+    environment = project.folder / "migrations" / "env.py"
+    environment.write_text("""
+from alembic import context
+context.configure(connection=context.config.attributes["connection"])
+with context.begin_transaction():
+    context.run_migrations()
+""")
+    project.add("sku", RIGHT, DOWNGRADE, after="item")
+    with pytest.raises(ConfigurationError, match="run_env"):
+        on(project.url, lambda connection: command.upgrade(project.config(connection=connection), "head"))
+    assert columns(project) == ["id"]
+
+
+STEP = """
+if op.step("first"):
+    op.add_column("item", sa.Column("sku", sa.Text()))
+"""
+SELECT = 'op.execute("SELECT 1")'
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "named"),
+    [
+        (f"{SELECT}{STEP}", "before its first step"),
+        (f"op.get_bind().execute(sa.text('SELECT 1')){STEP}", "before its first step"),
+        (f"{STEP}{STEP}", "'first'"),
+        ("with op.get_context().autocommit_block():" + indent(STEP + 'op.step("second")', "    "), "autocommit_block"),
+    ],
+)
+def test_what_would_not_be_run_once_is_refused(project: PlainProject, upgrade: str, named: str) -> None:
+    project.add("sku", upgrade, after="item")
+    with pytest.raises(RevisionError, match=named):
+        project.alembic(command.upgrade, "head")
+
+
+def test_a_statement_after_a_completed_step_is_refused(project: PlainProject) -> None:
+    body = f"{STEP}{SELECT}\nif op.step('second'):\n    op.add_column('item', sa.Column('name', sa.{{}}()))"
+    project.add("sku", body.format("Wrong"), after="item")
+    with pytest.raises(RevisionError, match="Wrong"):
+        project.alembic(command.upgrade, "head")
+    project.add("sku", body.format("Text"), after="item")
+    with pytest.raises(RevisionError, match=r"outside .*'first'.*SELECT 1"):
+        project.alembic(command.upgrade, "head")
+    assert columns(project) == ["id", "sku"]
+
+
+def test_a_completed_step_that_the_file_has_no_more_is_named(project: PlainProject) -> None:
+    project.add("sku", WRONG, DOWNGRADE, after="item")
+    with pytest.raises(RevisionError):
+        project.alembic(command.upgrade, "head")
+    only = 'if op.step("name"):\n    op.add_column("item", sa.Column("name", sa.Text()))'
+    for upgrade in (only, 'op.add_column("item", sa.Column("name", sa.Text()))'):
+        project.add("sku", upgrade, DOWNGRADE, after="item")
+        with pytest.raises(RevisionError, match="'columns', 'index'"):
+            project.alembic(command.upgrade, "head")
+        assert columns(project) == ["id", "sku"]
+
+
+TARGETS = {"upgrade": "sku", "downgrade": "item"}
+
+
+def interrupt(project: PlainProject, direction: str) -> None:
+    """Leave a revision with two completed steps, and one that remains."""
+    broken = DOWNGRADE.replace('"sku")', '"skew")')
+    project.add("sku", WRONG if direction == "upgrade" else RIGHT, broken, after="item")
+    if direction == "downgrade":
+        project.alembic(command.upgrade, "head")
+    with pytest.raises(RevisionError, match=r"TextOfNoKind|skew"):
+        project.alembic(
+            command.upgrade if direction == "upgrade" else command.downgrade, "head" if direction == "upgrade" else "-1"
+        )
+    project.add("sku", RIGHT, DOWNGRADE, after="item")
+
+
+@pytest.mark.parametrize(
+    ("direction", "state", "refused"),
+    [
+        ("upgrade", BEHIND, [(command.downgrade, "-1"), (command.downgrade, "base"), (command.stamp, "head")]),
+        ("downgrade", PARTLY_UNDONE, [(command.upgrade, "head"), (command.upgrade, "sku"), (command.stamp, "item")]),
+    ],
+)
+def test_a_revision_is_completed_before_the_way_back(
+    project: PlainProject, direction: str, state: str, refused: list[tuple[Callable[..., None], str]]
+) -> None:
+    interrupt(project, direction)
+    completing = f"alembic {direction} {TARGETS[direction]}"
+    before = recorded(project)
+    for function, target in refused:
+        with pytest.raises(RefusedError, match=f"(?s)'?sku.py.*columns.*{completing}") as caught:
+            project.alembic(function, target)
+        assert caught.value.exit_status == EXIT_STATUS[state]
+    report = read_report(project.project)
+    assert report.state == state
+    names = ["columns", "index", "name"] if direction == "upgrade" else ["name", "index", "columns"]
+    facts = {"revision": "sku", "file": "sku.py", "direction": direction}
+    steps = {"completed": names[:2], "remaining": names[2:]}
+    assert json.loads(report.as_json())["partly_applied"] == [facts | steps]
+    assert all(f'"{name}"' in report.as_text() for name in names)
+    assert recorded(project) == before
+    project.alembic(getattr(command, direction), TARGETS[direction])
+    assert recorded(project) == []
+    assert columns(project) == (["id", "sku", "name"] if direction == "upgrade" else ["id"])
+
+
+def test_the_first_revision_of_a_database_goes_on_too(tmp_path: Path, database: URL) -> None:
+    """Its tables have no revision yet, and are not somebody else's."""
+    project = PlainProject(tmp_path / "project", database)
+    body = """
+    if op.step("one"):
+        op.create_table("one", sa.Column("id", sa.Integer()))
+    if op.step("two"):
+        op.create_table("two", sa.Column("id", sa.{}()))
+    """
+    project.add("first", body.format("Wrong"))
+    with pytest.raises(RevisionError, match="Wrong"):
+        project.alembic(command.upgrade, "head")
+    assert read_report(project.project).state == BEHIND
+    project.add("first", body.format("Integer"))
+    project.alembic(command.upgrade, "head")
+    assert tables(database) == {"one", "two", "alembic_version"}
+
+
+def test_a_revision_of_another_release_is_not_completed_here(project: PlainProject) -> None:
+    interrupt(project, "upgrade")
+    project.versions.joinpath("sku.py").unlink()
+    with pytest.raises(RefusedError, match=r"(?s)sku.*git log"):
+        project.alembic(command.downgrade, "base")
+    report = read_report(project.project)
+    assert (report.state, report.partly_applied[0]["file"]) == (AT_HEAD, None)
+    assert "sku" in report.as_text()
+
+
+def test_two_version_tables_have_records_of_their_own(project: PlainProject) -> None:
+    interrupt(project, "upgrade")
+    project.options = {"version_table": "other"}
+    assert read_report(project.project).partly_applied == ()
+
+
+def test_a_step_that_ends_its_transaction_concerns_that_step_only(
+    project: PlainProject, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade = """
+    if op.step("first"):
+        op.add_column("item", sa.Column("sku", sa.Text()))
+        op.execute("COMMIT")
+        op.execute("SELECT 1")
+    if op.step("second"):
+        op.add_column("item", sa.Column("name", sa.Wrong()))
+    """
+    project.add("sku", upgrade, after="item")
+    with pytest.raises(RevisionError, match='"second" failed and was rolled back'):
+        project.alembic(command.upgrade, "head")
+    assert any("ended its transaction itself" in record.getMessage() for record in caplog.records)
+    assert columns(project) == ["id", "sku"]
+    assert recorded(project) == [("sku", "upgrade", "first")]

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, event
 from safe_migrations.ddl.registration import register
 from safe_migrations.ddl.step_records import Direction, StepRecords
 from safe_migrations.errors import ConfigurationError, RevisionError
+from safe_migrations.postgres.transaction import is_of_transaction
 from safe_migrations.printable import printable
 
 _OPTION = "safe_migrations_steps"  # among the options of Alembic's context: the steps of the revision that runs
@@ -163,8 +164,10 @@ class RecordedSteps(Steps):
             connection.info.pop(_NAME, None)
             del context.opts[_OPTION]
 
-    def _note_statement(self, _connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        if self._is_own:
+    def _note_statement(
+        self, _connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
+    ) -> None:
+        if self._is_own or is_of_transaction(context):
             return
         if self.names and self.current is None:
             raise RevisionError(

@@ -16,6 +16,15 @@ _NAME = f"safe_migrations_{token_hex(8)}"  # which no revision can know
 _SAVEPOINT, _UNDO = text(f"SAVEPOINT {_NAME}"), text(f"ROLLBACK TO SAVEPOINT {_NAME}")
 
 
+def is_of_transaction(context: Any) -> bool:
+    """Whether a statement is one of this module.
+
+    Args:
+        context: of its execution, as SQLAlchemy's events have it.
+    """
+    return any(context.invoked_statement is own for own in (_BEGUN, _SAVEPOINT, _UNDO))
+
+
 class RevisionTransaction:
     """The transaction that a revision runs in.
 

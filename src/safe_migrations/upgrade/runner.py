@@ -255,7 +255,8 @@ class _Request:
             recorded = context.script.get_revisions(context.get_context().opts["destination_rev"])
             refuse_long_ids(connection, recorded, self.options)
             return []
-        state = replace(state, partly_applied=())  # which this command completes
+        # A downgrade completes those of the downgrades that were interrupted.
+        state = replace(state, partly_applied=tuple(state.interrupted("upgrade")))
         refuse_unsafe(replace(state, invalid=()), self.service)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
             raise LockedError(
