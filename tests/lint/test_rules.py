@@ -43,6 +43,29 @@ CASES = [
         "# why\nop.execute('ALTER TABLE item ADD COLUMN box_id bigint REFERENCES box')",
     ),
     case(
+        "constraint-missing-not-valid",
+        "if op.step('a'):\n"
+        "    op.create_check_constraint(op.f('ck'), 'item', 'price > 0', postgresql_not_valid=True)\n"
+        "    op.validate_constraint('ck', 'item')  «",
+        "if op.step('a'):\n"
+        "    op.create_check_constraint(op.f('ck'), 'item', 'price > 0', postgresql_not_valid=True)\n"
+        "if op.step('b'):\n    op.validate_constraint('ck', 'item')",
+    ),
+    case(
+        "several-tables",
+        "if op.step('a'):\n    op.add_column('item', sa.Column('a', sa.Text()))\n"
+        "    op.add_column('box', sa.Column('a', sa.Text()))  « unrelated-changes",
+        "if op.step('a'):\n    op.add_column('item', sa.Column('a', sa.Text()))\n"
+        "if op.step('b'):\n    op.add_column('box', sa.Column('a', sa.Text()))",
+    ),
+    case(
+        "ban-concurrent-index-creation-in-transaction",
+        "if op.step('a'):\n    op.add_column('item', sa.Column('a', sa.Text()))\n"
+        "    op.create_index_concurrently('ix', 'item', ['a'])  «",
+        "if op.step('a'):\n    op.add_column('item', sa.Column('a', sa.Text()))\n"
+        "if op.step('b'):\n    op.create_index_concurrently('ix', 'item', ['a'])",
+    ),
+    case(
         "adding-not-nullable-field",
         "op.alter_column('item', 'sku', nullable=False)  «",
         "op.validate_constraint('c', 'item')\nop.alter_column('item', 'sku', nullable=False)\n"
@@ -638,6 +661,36 @@ CASES = [
         "unrelated-changes",
         "op.create_index_concurrently('ix', 'item', ['sku'])\nop.create_index_concurrently('ix2', 'box', ['id'])  «",
         "op.create_index_concurrently('ix', 'item', ['sku'])\nop.create_index_concurrently('ix2', 'item', ['id'])",
+    ),
+    case(
+        "unrelated-changes",
+        "if op.step('a'):\n    op.create_index_concurrently('ix', 'item', ['sku'])\n"
+        "    op.create_index_concurrently('ix2', 'box', ['id'])  «",
+        "if op.step('a'):\n    op.create_index_concurrently('ix', 'item', ['sku'])\n"
+        "if op.step('b'):\n    op.create_index_concurrently('ix2', 'box', ['id'])",
+    ),
+    *(
+        case(
+            "outside-step",
+            unsafe,
+            "item = sa.table('item', sa.column('id'))\n"
+            "if op.step('a'):\n    op.add_column('item', sa.Column('a', sa.Text()))\n"
+            "if op.step('b'):\n    op.create_index_concurrently('ix', 'item', ['sku'])",
+        )
+        for unsafe in (
+            "if op.step('a'):\n    pass\nop.add_column('item', sa.Column('a', sa.Text()))  «",
+            "op.add_column('item', sa.Column('a', sa.Text()))  «\nif op.step('a'):\n    pass",
+            "bind = op.get_bind()  «\nif op.step('a'):\n    pass",
+            "str(op)  «\nif op.step('a'):\n    pass",
+            "if op.step('a'):\n    pass\nif op.step('a'):  « unseen-statement\n    pass",
+            "if op.step('a'):  «\n    pass\nelse:\n    op.add_column('item', sa.Column('a', sa.Text()))",
+            "op.step('a')  «\nop.add_column('item', sa.Column('a', sa.Text()))  «",
+            "for name in ('a', 'b'):  «\n    if op.step(name):  «\n        pass",
+            "if op.step('a') and op.step('b'):  «\n    pass",
+            "if op.step('a'):\n    if op.step('b'):  «\n        pass",
+            "if op.step(name='a'):  «\n    pass",
+            "with op.get_context().autocommit_block():  «\n    if op.step('a'):  «\n        pass",
+        )
     ),
     case(
         "raw-sql-without-reason",

@@ -21,6 +21,7 @@ from safe_migrations.errors import NotConfirmedError, NotInstalledError, Revisio
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.programs import find_programs
+from safe_migrations.trace.copies import upgrade
 from safe_migrations.trace.phase_check import check_phases
 from safe_migrations.trace.recorder import Trace, tracing
 from safe_migrations.trace.seed import seed
@@ -93,7 +94,7 @@ CASES = {
         op.create_check_constraint('ck_$', '$', 'qty >= 0', postgresql_not_valid=True)
         op.validate_constraint('ck_$', '$')
         """,
-        reads("ACCESS EXCLUSIVE", "in the next revision"),
+        reads("ACCESS EXCLUSIVE", "in the next step"),
     ),
     "reference": unsafe(
         "op.create_foreign_key('fk_$', '$', 'other_$', ['other_id'], ['id'])",
@@ -197,6 +198,43 @@ CASES = {
     "few_rows_after_analyze": safe(
         "op.execute('ANALYZE $')",
         "op.add_column('$', sa.Column('a', sa.Text()))\nop.execute(\"UPDATE $ SET a = 'x' WHERE id = 150\")",
+    ),
+    "two_tables_in_two_steps": safe(
+        """
+        if op.step("one"):
+            op.add_column('$', sa.Column('a', sa.Text()))
+        if op.step("other"):
+            op.add_column('other_$', sa.Column('a', sa.Text()))
+        """
+    ),
+    "two_tables_in_the_second_step": unsafe(
+        """
+        if op.step("one"):
+            op.add_column('$', sa.Column('a', sa.Text()))
+        if op.step("both"):
+            op.add_column('$', sa.Column('b', sa.Text()))
+            op.add_column('other_$', sa.Column('a', sa.Text()))
+        """,
+        r'locks several tables in one transaction in step "both", .*other_$ \(ACCESS EXCLUSIVE\)',
+    ),
+    "check_validated_in_a_step": safe(
+        """
+        if op.step("check"):
+            op.create_check_constraint('ck_$', '$', 'qty >= 0', postgresql_not_valid=True)
+        if op.step("validate"):
+            op.validate_constraint('ck_$', '$')
+        if op.step("index"):
+            op.create_index_concurrently('ix_$', '$', ['sku'])
+        """
+    ),
+    "index_in_a_step": unsafe(
+        """
+        if op.step("column"):
+            op.add_column('$', sa.Column('a', sa.Text()))
+        if op.step("index"):
+            op.create_index('ix_$', '$', ['sku'])
+        """,
+        r'scans table $ \(.*\) in step "index" while holding SHARE on $',
     ),
     "one_after_another": safe(
         """
@@ -395,6 +433,34 @@ def test_locks_outside_a_transaction_are_seen(database: URL) -> None:
         return trace
 
     assert {statement: run_async(run(statement)).locks["item"][-1] for statement in modes} == modes
+
+
+def test_each_step_has_its_locks_and_its_time(database: URL, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.add("first", "op.create_table('item', sa.Column('id', sa.Integer(), primary_key=True))")
+    history.add(
+        "second",
+        """
+        if op.step("column"):
+            op.add_column("item", sa.Column("name", sa.Text()))
+            op.execute("SELECT pg_sleep(0.1)")
+        if op.step("index"):
+            op.create_index_concurrently("ix_item_name", "item", ["name"])
+        """,
+    )
+    project = load_project(Config(history.config_file))
+
+    async def run(revision: str) -> Trace:
+        async with connected(at(database)) as connection, tracing(connection, at(database)) as trace:
+            await connection.run_sync(upgrade, project, revision)
+        return trace
+
+    assert [(step.name, step.locks) for step in run_async(run("first")).steps] == [(None, {})]
+    trace = run_async(run("second"))
+    strongest = [(step.name, step.locks["item"][-1]) for step in trace.steps]
+    assert strongest == [("column", "AccessExclusiveLock"), ("index", "ShareUpdateExclusiveLock")]
+    seconds = {step.name: step.seconds for step in trace.steps}
+    assert seconds["column"] > 0.1 > seconds["index"]
 
 
 def test_what_needs_a_transaction_fails_outside_of_one(database: URL) -> None:

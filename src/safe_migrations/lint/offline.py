@@ -21,6 +21,7 @@ from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.exc import CompileError
 
 from safe_migrations import ddl as ddl  # revisions call its operations
+from safe_migrations.ddl.steps import StepOp
 from safe_migrations.lint.code_paths import compile_paths
 from safe_migrations.lint.connection import Connection
 from safe_migrations.lint.execution import Run
@@ -92,6 +93,7 @@ class _Recorder(io.StringIO):
         self.problems: list[Problem] = []
         self.operation: MigrateOperation | None = None
         self.failed_operation: MigrateOperation | None = None
+        self.steps = 0
         self.transactions = 0
         self.transaction: int | None = None
 
@@ -103,6 +105,7 @@ class _Recorder(io.StringIO):
             if self.operation is not None:
                 return invoke(operation)
             self.operation, decided = operation, Unknown.decided
+            self.steps += isinstance(operation, StepOp)
             try:
                 return invoke(operation)
             except Exception:
@@ -183,7 +186,8 @@ class _Recorder(io.StringIO):
             elif MARKER in plain and isinstance(operation, ExecuteSQLOp | None):
                 self.problems.append(Problem(line, UNSEEN, plain))
             if not plain.startswith(MARKER):
-                self.statements.append(Statement(sql, plain, line, operation, self.transaction, self.run.branch))
+                place = self.transaction, self.run.branch, self.steps
+                self.statements.append(Statement(sql, plain, line, operation, *place))
 
     def _record_element(self, element: Any, line: int, operation: MigrateOperation | None = None) -> bool:
         with suppress(CompileError):

@@ -71,6 +71,7 @@ class Statement:
         operation: what the revision called; None for SQL that it executes without an operation.
         transaction: the number of its transaction in the revision; None outside.
         branch: the branches that it is in, of those that only a database would let the revision take.
+        step: the number of its step (`op.step`) in the function; 0 before the first one, or where there are none.
     """
 
     sql: str
@@ -79,6 +80,7 @@ class Statement:
     operation: MigrateOperation | None
     transaction: int | None
     branch: tuple[int, ...] = ()
+    step: int = 0
 
     @property
     def is_own(self) -> bool:

@@ -24,7 +24,7 @@ from safe_migrations.postgres.database import Database, parse_database_url
 from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.timeouts import duration_text
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
-from safe_migrations.trace.recorder import tracing
+from safe_migrations.trace.recorder import TracedStep, tracing
 from safe_migrations.upgrade.project import Project
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Rehearsed:
         locks: the lock modes on each table, from the weakest.
         rewritten: the rewritten tables.
         rows: the number of rows of each rewritten or locked table.
+        steps: the time and the locks of each step; a revision without steps is one.
     """
 
     revision: str
@@ -58,6 +59,7 @@ class Rehearsed:
     locks: dict[str, list[str]]
     rewritten: list[str]
     rows: dict[str, int]
+    steps: list[TracedStep]
 
 
 async def rehearse(project: Project, revisions: Sequence[str], rehearsed: list[Rehearsed]) -> None:
@@ -137,7 +139,7 @@ async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
         with _explained(file):
             await connection.run_sync(verify, project, revision, trace)
         rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
-    return Rehearsed(revision, round(seconds, 3), trace.locks, trace.rewritten, rows)
+    return Rehearsed(revision, round(seconds, 3), trace.locks, trace.rewritten, rows, trace.steps)
 
 
 @contextmanager

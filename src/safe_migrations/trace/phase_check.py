@@ -15,6 +15,7 @@ from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.sql import ddl
+from safe_migrations.printable import printable
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
 from safe_migrations.trace.recorder import MODES, Trace, tracing
 from safe_migrations.trace.seed import seed
@@ -27,7 +28,7 @@ _INSTEAD = {
     r"\bALTER\b.*\b(UNIQUE|PRIMARY KEY)\b": "build the index by op.create_index_concurrently, then run "
     "op.create_unique_constraint_using_index",
     r"\bALTER\b": "add the constraint (for SET NOT NULL: a CHECK that the column is not null) with "
-    "postgresql_not_valid=True, and validate it by op.validate_constraint in the next revision",
+    "postgresql_not_valid=True, and validate it by op.validate_constraint in the next step",
     "": "change data in a revision of its own, or by a backfill",
 }
 _AGREE = 'to accept this, write acknowledged = "<what is lost or locked>" into the revision'
@@ -111,8 +112,8 @@ def not_allowed(trace: Trace, script: Script) -> list[str]:
 
 def _rewrites(trace: Trace) -> list[str]:
     return [
-        f"rewrites table {table} while holding {_name(MODES[-1])}, blocking reads and writes until the rewrite "
-        f"finishes. Add an empty column and fill it by a backfill; or, {_AGREE}."
+        f"rewrites table {table}{_in_step(_step_of(trace, table))} while holding {_name(MODES[-1])}, blocking reads "
+        f"and writes until the rewrite finishes. Add an empty column and fill it by a backfill; or, {_AGREE}."
         for table in trace.rewritten
     ]
 
@@ -121,8 +122,9 @@ def _scans(trace: Trace) -> list[str]:
     """One sentence for each statement and lock; a rewrite includes a scan."""
     scans = dict.fromkeys(scan for scan in trace.scans if scan.table not in trace.rewritten)
     return [
-        f"scans table {scan.table} ({scan.statement}) while holding {_name(scan.mode)} on {scan.locked}, blocking "
-        f"{_blocked(scan.mode)} until the scan finishes. Instead, {_instead(scan.statement)}; or, {_AGREE}."
+        f"scans table {scan.table} ({scan.statement}){_in_step(scan.step)} while holding {_name(scan.mode)} on "
+        f"{scan.locked}, blocking {_blocked(scan.mode)} until the scan finishes. "
+        f"Instead, {_instead(scan.statement)}; or, {_AGREE}."
         for scan in scans
     ]
 
@@ -142,10 +144,19 @@ def _several(trace: Trace) -> list[str]:
     tables = ", ".join(f"{table} ({_name(mode)})" for table, mode in sorted(trace.together.items()))
     strongest = max(trace.together.values(), key=MODES.index)
     return [
-        f"locks several tables in one transaction, {tables}. While the transaction waits for one table, it blocks "
-        f"{_blocked(strongest)} on the locked tables, and can deadlock. Change each table in a revision of its own; "
-        f"or, {_AGREE}."
+        f"locks several tables in one transaction{_in_step(trace.step_together)}, {tables}. While the transaction "
+        f"waits for one table, it blocks {_blocked(strongest)} on the locked tables, and can deadlock. Change each "
+        f"table in a step or a revision of its own; or, {_AGREE}."
     ]
+
+
+def _step_of(trace: Trace, table: str) -> str | None:
+    """The step that has rewritten a table, which includes a scan."""
+    return next((scan.step for scan in trace.scans if scan.table == table), None)
+
+
+def _in_step(name: str | None) -> str:
+    return f' in step "{printable(name)}"' if name else ""
 
 
 def _name(mode: str) -> str:

@@ -9,6 +9,7 @@ rewritten, and a scan of a whole table counts as a sequential scan, also in DDL.
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, event, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safe_migrations.ddl.steps import current_step
 from safe_migrations.postgres.catalog import mask
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
@@ -55,12 +57,29 @@ class Scan:
         locked: the locked table, most often the same.
         mode: the strongest lock on it.
         statement: the statement that scanned, without literals.
+        step: in which it stands; None in a revision without steps.
     """
 
     table: str
     locked: str
     mode: str
     statement: str
+    step: str | None = None
+
+
+@dataclass
+class TracedStep:
+    """What one step did, or a revision without steps.
+
+    Attributes:
+        name: the step's; None for a revision without steps.
+        seconds: from its first statement to its commit.
+        locks: the lock modes on each table, from the weakest.
+    """
+
+    name: str | None
+    seconds: float = 0.0
+    locks: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,7 +88,9 @@ class Trace:
 
     Attributes:
         locks: the lock modes on each table, from the weakest.
+        steps: in order; a revision without steps is one.
         together: the tables on which one transaction blocked writes, with the strongest mode of each.
+        step_together: the step of that transaction.
         scans: the scans while such a lock was held.
         rewritten: the rewritten tables.
         broken: changes that break the running code, such as `drops the column item.name`.
@@ -79,7 +100,9 @@ class Trace:
     """
 
     locks: dict[str, list[str]] = field(default_factory=dict)
+    steps: list[TracedStep] = field(default_factory=list)
     together: dict[str, str] = field(default_factory=dict)
+    step_together: str | None = None
     scans: list[Scan] = field(default_factory=list)
     rewritten: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -118,6 +141,7 @@ class _Tracer:
         self._before = before
         self._oids = list(before.tables)
         self._scans: dict[int, int] = {}
+        self._step_begun = 0.0
         self._begun: Any = None  # when the transaction began
         self._is_alone = False  # whether the statement that runs has a transaction made for it
 
@@ -142,13 +166,24 @@ class _Tracer:
 
     def _note_lock(self, oid: int, mode: str) -> str:
         name: str = self._before.tables[oid].name
-        self.trace.locks[name] = sorted({*self.trace.locks.get(name, []), mode}, key=MODES.index)
+        for locks in (self.trace.locks, *(step.locks for step in self.trace.steps[-1:])):
+            locks[name] = sorted({*locks.get(name, []), mode}, key=MODES.index)
         return name
+
+    def _note_step(self, connection: Connection) -> None:
+        """Note the begin of a step before its first statement, and how long it has taken until now."""
+        name, steps = current_step(connection), self.trace.steps
+        if not steps or name not in (None, steps[-1].name):  # the last step ends with the revision
+            steps.append(TracedStep(name))
+            self._step_begun = time.monotonic()
+        steps[-1].seconds = round(time.monotonic() - self._step_begun, 3)
 
     def _note_begin(
         self, connection: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool
     ) -> None:
         """Note the transaction, before its first statement can end it."""
+        if not _is_own(context):
+            self._note_step(connection)
         if not (self._begun or _is_own(context) or _is_autocommit(connection)):
             self._begun = connection.scalar(_SQL["begun"])
 
@@ -156,6 +191,8 @@ class _Tracer:
         if self._begun:
             self.trace.ended_itself |= connection.scalar(_SQL["begun"]) != self._begun
         self._begun = None
+        if self.trace.steps:
+            self._note_step(connection)
 
     def _note_rollback(self, _connection: Connection) -> None:
         self._begun = None
@@ -168,10 +205,12 @@ class _Tracer:
             return
         scanned = self.count_scans(connection)
         strong = {name: mode for name, mode in self.note_locks(connection).items() if mode in _BLOCK_WRITES}
-        self.trace.together = max(self.trace.together, strong, key=len)
+        step = current_step(connection)
+        if len(strong) > len(self.trace.together):
+            self.trace.together, self.trace.step_together = strong, step
         for table in scanned:
             for locked in [table] if table in strong else strong:
-                self.trace.scans.append(Scan(table, locked, strong[locked], mask(statement)))
+                self.trace.scans.append(Scan(table, locked, strong[locked], mask(statement), step))
         if self._is_alone:
             self._is_alone = False
             _control(connection, "COMMIT")
@@ -218,6 +257,7 @@ class _Tracer:
 
     def compare(self, after: _Schema) -> None:
         """Compare the schema before and after."""
+        self.trace.steps = [step for step in self.trace.steps if step.name] or self.trace.steps
         before = self._before
         both = before.tables.keys() & after.tables.keys()
         changed = [before.tables[oid] for oid in both if before.tables[oid].file != after.tables[oid].file]

@@ -90,7 +90,7 @@ def restricted_access(revision: Revision) -> Iterator[Place]:
     why="PostgreSQL refuses a new value of an enum before the commit of ADD VALUE: the upgrade fails (55P04)",
     instead="""\
 op.add_enum_value("status", "paid")
-# in a second revision
+# in a second step or revision
 op.alter_column("item", "status", server_default="paid")""",
 )
 def uncommitted_enum_value(revision: Revision) -> Iterator[Place]:

@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, groupby
 from math import inf
 
 from safe_migrations.lint.registry import Place, rule
@@ -50,7 +50,7 @@ def rewriting_column(revision: Revision) -> Iterator[Place]:
     why="checks every row while blocking writes, and for a check constraint reads too",
     instead="""\
 op.create_check_constraint(op.f("ck_item_price"), "item", "price > 0", postgresql_not_valid=True)
-# in a second revision
+# in a second step or revision
 op.validate_constraint("ck_item_price", "item")""",
 )
 def column_with_check(revision: Revision) -> Iterator[Place]:
@@ -96,9 +96,9 @@ def table_rewrite(revision: Revision) -> Iterator[Place]:
     why="scans the partition while holding ACCESS EXCLUSIVE on it, blocking its reads and writes",
     instead="""\
 op.create_check_constraint("bound", "item_2020", "id IS NOT NULL AND id >= 0 AND id < 9", postgresql_not_valid=True)
-# in a second revision
+# in a second step or revision
 op.validate_constraint("bound", "item_2020")
-# in a third revision, where this is a no-op, except after a downgrade
+# in a third step or revision, where this is a no-op, except after a downgrade
 op.validate_constraint("bound", "item_2020")
 # Raw SQL: Alembic has no operation for partitions.
 op.execute("ALTER TABLE item ATTACH PARTITION item_2020 FOR VALUES FROM (0) TO (9)")""",
@@ -199,7 +199,7 @@ def do_block(revision: Revision) -> Iterator[Place]:
     "several-tables",
     why="blocks writes to all of these tables until the commit, and deadlocks with code that locks them in another "
     "order",
-    instead="one revision for each table; a foreign key and the table that it references may share one",
+    instead="one step or revision for each table; a foreign key and the table that it references may share one",
 )
 def several_tables(revision: Revision) -> Iterator[Place]:
     """Tables that the revision creates or drops are no finding: no code uses them."""
@@ -277,15 +277,16 @@ def transaction_nesting(revision: Revision) -> Iterator[Place]:
 @rule(
     "ban-concurrent-index-creation-in-transaction",
     why="PostgreSQL refuses CONCURRENTLY in a transaction; outside of it, a failure leaves half of the revision",
-    instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # in a revision of its own',
+    instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # in a step or a revision of its own',
 )
 def concurrently_after_changes(revision: Revision) -> Iterator[Place]:
-    """CONCURRENTLY after other changes; squawk finds it in a transaction."""
-    changed = False
-    for statement in revision.upgrade:
-        if " CONCURRENTLY " in statement.plain.upper() and changed:
-            yield statement.line, ""
-        changed |= statement.transaction is not None and statement.plain.upper() != "BEGIN"
+    """CONCURRENTLY after other changes of its step; squawk finds it in a transaction."""
+    for _, statements in groupby(revision.upgrade, lambda statement: statement.step):
+        changed = False
+        for statement in statements:
+            if " CONCURRENTLY " in statement.plain.upper() and changed:
+                yield statement.line, ""
+            changed |= statement.transaction is not None and statement.plain.upper() != "BEGIN"
 
 
 def _seconds(statement: Statement, name: str) -> float:

@@ -12,7 +12,7 @@ rule(
     why="checks every row while holding SHARE ROW EXCLUSIVE, blocking writes to both tables",
     instead="""\
 op.create_foreign_key("fk_item_box", "item", "box", ["box_id"], ["id"], postgresql_not_valid=True)
-# in a second revision
+# in a second step or revision
 op.validate_constraint("fk_item_box", "item")""",
 )
 rule(
@@ -21,9 +21,9 @@ rule(
     instead="""\
 # when a backfill has left no NULL; a validated check spares SET NOT NULL its scan
 op.create_check_constraint(op.f("ck_item_sku_not_null"), "item", "sku IS NOT NULL", postgresql_not_valid=True)
-# in a second revision
+# in a second step or revision
 op.validate_constraint("ck_item_sku_not_null", "item")
-# in a third revision, where this is a no-op, except after a downgrade
+# in a third step or revision, where this is a no-op, except after a downgrade
 op.validate_constraint("ck_item_sku_not_null", "item")
 op.alter_column("item", "sku", nullable=False)
 op.drop_constraint(op.f("ck_item_sku_not_null"), "item", type_="check")""",
@@ -124,12 +124,12 @@ rule(
 rule(
     "require-concurrent-index-creation",
     why="builds the index while holding SHARE, blocking writes",
-    instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # in a revision of its own',
+    instead='op.create_index_concurrently("ix_item_sku", "item", ["sku"])  # in a step or a revision of its own',
 )
 rule(
     "require-concurrent-index-deletion",
     why="takes ACCESS EXCLUSIVE on the table: while it waits for a long query, reads and writes wait behind it",
-    instead='op.drop_index_concurrently("ix_item_sku", "item")  # in a revision of its own',
+    instead='op.drop_index_concurrently("ix_item_sku", "item")  # in a step or a revision of its own',
 )
 rule(
     "require-concurrent-partition-detach",
@@ -143,7 +143,7 @@ rule(
     "require-concurrent-reindex",
     why="rebuilds the index while holding SHARE on the table, blocking writes, and ACCESS EXCLUSIVE on the index, "
     "blocking the queries that use it",
-    instead='op.rebuild_index_concurrently("ix_item_sku")  # in a revision of its own',
+    instead='op.rebuild_index_concurrently("ix_item_sku")  # in a step or a revision of its own',
 )
 rule(
     SYNTAX,
