@@ -191,8 +191,7 @@ class _Tracer:
         if self._begun:
             self.trace.ended_itself |= connection.scalar(_SQL["begun"]) != self._begun
         self._begun = None
-        if self.trace.steps:
-            self._note_step(connection)
+        self._note_step(connection)
 
     def _note_rollback(self, _connection: Connection) -> None:
         self._begun = None
