@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,10 +14,13 @@ from alembic import command
 from sqlalchemy import URL, Connection
 
 from plain_project import PlainProject
-from safe_migrations.errors import ConfigurationError, RefusedError, RevisionError
+from safe_migrations.errors import ConfigurationError, NotConfirmedError, RefusedError, RevisionError
+from safe_migrations.operate.deploy import deploy
 from safe_migrations.operate.status import read_report
+from safe_migrations.postgres.database import client_environment
+from safe_migrations.postgres.programs import find_programs
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, PARTLY_UNDONE
-from support import fetch, on, tables
+from support import bare_environment, fetch, on, tables
 
 RECORDS = "SELECT revision, direction, name FROM safe_migrations.revision_step ORDER BY completed_at"
 COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = 'item'::regclass AND attnum > 0 AND NOT attisdropped"
@@ -89,13 +94,26 @@ def test_one_step_needs_no_table(project: PlainProject) -> None:
     assert fetch(project.url, "SELECT to_regnamespace('safe_migrations')") == [(None,)]
 
 
-def test_a_script_commits_each_step(project: PlainProject) -> None:
-    project.add("sku", RIGHT, DOWNGRADE, after="item")
-    sql = io.StringIO()
+def script(project: PlainProject, direction: str, range_: str) -> str:
     config = project.config()
-    config.output_buffer = sql
-    command.upgrade(config, "item:sku", sql=True)
-    assert "revision_step" not in sql.getvalue()
+    config.output_buffer = io.StringIO()
+    getattr(command, direction)(config, range_, sql=True)
+    return config.output_buffer.getvalue()
+
+
+def test_a_script_commits_each_step(project: PlainProject, database: URL) -> None:
+    project.add("sku", RIGHT, DOWNGRADE, after="item")
+    psql = [str(find_programs(18) / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
+    for direction, range_, expected in (
+        ("upgrade", "item:sku", ["id", "sku", "name"]),
+        ("downgrade", "sku:item", ["id"]),
+    ):
+        sql = script(project, direction, range_)
+        assert [sql.count(f"-- Step {name}\n") for name in ("columns", "index", "name")] == [1, 1, 1]
+        environment = bare_environment() | client_environment(database)
+        subprocess.run(psql, input=sql, env=environment, text=True, check=True)
+        assert columns(project) == expected
+    assert fetch(database, "SELECT to_regnamespace('safe_migrations')") == [(None,)]
 
 
 def test_a_connection_of_the_caller_commits_steps_unless_it_is_in_a_transaction(project: PlainProject) -> None:
@@ -217,6 +235,53 @@ def test_a_revision_is_completed_before_the_way_back(
     project.alembic(getattr(command, direction), TARGETS[direction])
     assert recorded(project) == []
     assert columns(project) == (["id", "sku", "name"] if direction == "upgrade" else ["id"])
+
+
+def test_a_revision_that_has_begun_asks_for_its_backfill_no_more(project: PlainProject) -> None:
+    """Its first step may have dropped the column that the backfill has read."""
+    folder = project.folder / "migrations" / "backfills"
+    folder.mkdir()
+    folder.joinpath("numbers.py").write_text("""
+import sqlalchemy as sa
+from safe_migrations.backfills import Backfill
+item = sa.table("item", sa.column("id"), sa.column("number"))
+backfill = Backfill(table=item, key=("id",), where=item.c.number.is_(None), values={"number": item.c.id})
+""")
+    fetch(project.url, "ALTER TABLE item ADD number int")
+    body = """
+    if op.step("drop"):
+        op.drop_column("item", "number")
+    if op.step("name"):
+        op.add_column("item", sa.Column("name", sa.{}()))
+    """
+    declared = 'depends_on = None\nphase = "contract"\nrequires_backfill = "numbers"\n'
+    for type_ in ("Wrong", "Text"):
+        path = project.add("sku", body.format(type_), after="item")
+        path.write_text(path.read_text().replace("depends_on = None\n", declared))
+        if type_ == "Wrong":
+            with pytest.raises(RevisionError, match="Wrong"):
+                project.alembic(command.upgrade, "head")
+    assert "backfill" not in read_report(project.project).next
+    deploy(project.project, None, lambda _: None, contract=True)
+    assert columns(project) == ["id", "name"]
+
+
+@pytest.mark.parametrize(("completed", "lost"), [([], ["item.name", "item.sku"]), (["name"], ["item.sku"])])
+def test_a_completed_step_destroys_nothing(project: PlainProject, completed: list[str], lost: list[str]) -> None:
+    project.add("sku", RIGHT, DOWNGRADE, after="item")
+    project.alembic(command.upgrade, "head")
+    fetch(project.url, "INSERT INTO item (id, sku, name) VALUES (1, 'a', 'b')")
+    if completed:
+        fetch(project.url, "ALTER TABLE item DROP name")
+        fetch(
+            project.url,
+            "INSERT INTO safe_migrations.revision_step VALUES ('public.alembic_version', 'sku', 'downgrade', 'name')",
+        )
+    with pytest.raises(NotConfirmedError) as caught:
+        project.alembic(command.downgrade, "item")
+    assert re.findall(r"the column (\S+)", str(caught.value)) == lost
+    project.alembic(command.downgrade, "item", x="yes")
+    assert columns(project) == ["id"]
 
 
 def test_the_first_revision_of_a_database_goes_on_too(tmp_path: Path, database: URL) -> None:
