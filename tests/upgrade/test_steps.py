@@ -318,6 +318,34 @@ def test_two_version_tables_have_records_of_their_own(project: PlainProject) -> 
     assert read_report(project.project).partly_applied == ()
 
 
+def test_a_step_that_can_not_be_committed_is_rolled_back_as_a_whole(project: PlainProject) -> None:
+    fetch(project.url, "ALTER TABLE item ADD UNIQUE (id) DEFERRABLE INITIALLY DEFERRED")
+    twice = """
+    if op.step("first"):
+        op.add_column("item", sa.Column("sku", sa.Text()))
+        op.execute("INSERT INTO item (id) VALUES (1), (1)")
+    if op.step("second"):
+        op.add_column("item", sa.Column("name", sa.Text()))
+    """
+    project.add("sku", twice, after="item")
+    with pytest.raises(RevisionError, match="failed and was rolled back: duplicate key"):
+        project.alembic(command.upgrade, "head")
+    assert columns(project) == ["id"]
+    assert read_report(project.project).partly_applied == ()
+
+
+def test_what_a_step_sets_ends_with_the_step(project: PlainProject) -> None:
+    body = """
+    if op.step("first"):
+        op.execute("SET work_mem = '7MB'")
+    if op.step("second"):
+        op.execute("CREATE TABLE seen AS SELECT current_setting('work_mem') AS work_mem")
+    """
+    project.add("sku", body, after="item")
+    project.alembic(command.upgrade, "head")
+    assert fetch(project.url, "SELECT work_mem FROM seen") == fetch(project.url, "SELECT current_setting('work_mem')")
+
+
 def test_a_step_that_ends_its_transaction_concerns_that_step_only(
     project: PlainProject, caplog: pytest.LogCaptureFixture
 ) -> None:
