@@ -1,7 +1,7 @@
 """`alembic revision --autogenerate`: Alembic's one directive is replaced by one for each planned revision."""
 
-import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alembic.autogenerate import produce_migrations
@@ -16,13 +16,16 @@ from safe_migrations.autogenerate.column_types import managed_columns, name_unkn
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.description_comparison import warn_of_not_compared
 from safe_migrations.autogenerate.formatting import find_ruff, format_with_ruff
+from safe_migrations.autogenerate.grouping import plan_revisions
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.parameters import escape_in_files, predicate_as_text
-from safe_migrations.autogenerate.plan import PlannedRevision, plan_revisions
+from safe_migrations.autogenerate.plan import PlannedRevision
 from safe_migrations.autogenerate.rewrite import rewrite_all
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
+from safe_migrations.autogenerate.written_files import report_when_written
 from safe_migrations.printable import printable
+from safe_migrations.upgrade.phases import CONTRACT
 
 
 def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -> None:
@@ -44,19 +47,17 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
     context = migration.environment_context
     if context is None:
         return
-    declarations = {
-        directive.rev_id: revision.declarations() for directive, revision in zip(directives, revisions, strict=True)
-    }
+    planned = {str(directive.rev_id): revision for directive, revision in zip(directives, revisions, strict=True)}
+    declarations = {revision: planned[revision].declarations() for revision in planned}
     context.config.attributes[DECLARATIONS] = declarations
     if not calls_declarations(Path(context.script.dir)):
         for directive in directives:
-            directive.imports.add(declarations[directive.rev_id])
+            directive.imports.add(declarations[str(directive.rev_id)])
     for backfill in backfills:
         path = backfill.write(Path(context.script.dir, "backfills"))
         if find_ruff() is not None:
             format_with_ruff(str(path))
-        advice = "" if backfill.value else f"; write the value of {backfill.table}.{backfill.column} into this file"
-        print(f"Wrote {os.path.relpath(path)}{advice}")
+    report_when_written(context.script, planned, backfills)
 
 
 def plan(
@@ -74,10 +75,11 @@ def plan(
     comparison = Comparison(operations, migration.connection, tables)
     revisions = plan_revisions(rewrite_all(comparison))
     for revision in revisions:
-        for operation in (*revision.upgrade, *revision.downgrade):
-            name_unknown_types(operation, migration.connection)
-            managed_columns(operation)
-            predicate_as_text(operation)
+        for change in revision.changes:
+            for operation in (*change.upgrade, *change.downgrade):
+                name_unknown_types(operation, migration.connection)
+                managed_columns(operation)
+                predicate_as_text(operation)
     return revisions, comparison.backfills
 
 
@@ -109,8 +111,7 @@ def _writes_files(migration: MigrationContext) -> bool:
 def _directives(original: MigrationScript, revisions: list[PlannedRevision]) -> list[MigrationScript]:
     """A directive for each revision; the first one keeps what the command line has set in Alembic's."""
     directives: list[MigrationScript] = []
-    for revision in revisions:
-        message = original.message if len(revisions) == 1 else f"{original.message or 'change'}: {revision.title}"
+    for revision, message in zip(revisions, _messages(original.message or "change", revisions), strict=True):
         first = not directives
         directives.append(
             MigrationScript(
@@ -127,3 +128,19 @@ def _directives(original: MigrationScript, revisions: list[PlannedRevision]) -> 
             )
         )
     return directives
+
+
+def _messages(message: str, revisions: list[PlannedRevision]) -> Iterator[str]:
+    """The message of each revision, after which its file is named: with table and phase where others differ there."""
+    tables = Counter(revision.phase for revision in revisions)
+    parts = Counter[tuple[str, str]]()
+    for revision in revisions:
+        parts[revision.phase, revision.table] += 1
+        number = parts[revision.phase, revision.table]
+        differing = (
+            revision.table if tables[revision.phase] > 1 else "",
+            str(number) if number > 1 else "",
+            revision.phase if revision.phase == CONTRACT and len(tables) > 1 else "",
+        )
+        where = ", ".join(filter(None, differing))
+        yield f"{message} ({where})" if where else message

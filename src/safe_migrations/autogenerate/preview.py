@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from safe_migrations.autogenerate.description_comparison import warn_of_not_compared
 from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.autogenerate.ownership import explain_scope
-from safe_migrations.autogenerate.plan import PlannedRevision
+from safe_migrations.autogenerate.plan import PlannedStep
 from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
 from safe_migrations.upgrade.offline import offline_context
@@ -22,7 +22,7 @@ from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, explain
 
 @dataclass(frozen=True)
 class Preview:
-    """One revision that would be written.
+    """One step of a revision that would be written.
 
     Attributes:
         title: what it does.
@@ -68,7 +68,7 @@ def read_preview(project: Project) -> tuple[list[Preview], list[str]]:
         with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # the preview shows every difference itself
             revisions, _ = plan(migration, find_operations(migration))
         warn_of_not_compared(migration)
-        previews.extend(map(_preview, revisions))
+        previews.extend(_preview(step) for revision in revisions for step in revision.steps)
         not_compared.extend(explain_scope(migration.opts))
         return []
 
@@ -77,9 +77,9 @@ def read_preview(project: Project) -> tuple[list[Preview], list[str]]:
     return previews, not_compared
 
 
-def _preview(revision: PlannedRevision) -> Preview:
+def _preview(step: PlannedStep) -> Preview:
     output = io.StringIO()
     operations = Operations(offline_context(output))
-    for operation in revision.upgrade:
+    for operation in step.upgrade:
         operations.invoke(operation)
-    return Preview(revision.title, revision.phase, revision.danger, output.getvalue().strip())
+    return Preview(step.title, step.phase, step.danger, output.getvalue().strip())

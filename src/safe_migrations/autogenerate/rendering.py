@@ -1,9 +1,12 @@
 """The form of this library's operations and types, and of comments, in a revision file."""
 
+import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from alembic.autogenerate import render_op_text, renderers
 from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import render_op
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp, ExecuteSQLOp
 
@@ -27,6 +30,14 @@ class Nothing(MigrateOperation):
     """`pass`, in a function that does nothing."""
 
 
+class Step(MigrateOperation):
+    """Operations that commit together, before the next step."""
+
+    def __init__(self, name: str, operations: Sequence[MigrateOperation]) -> None:
+        self.name = name
+        self.operations = operations
+
+
 def plain_sql(statement: str) -> tuple[MigrateOperation, ...]:
     """A statement that Alembic has no operation for, with a comment that says so."""
     return Comment("Alembic has no operation for this."), ExecuteSQLOp(statement.replace(":", r"\:"))
@@ -40,6 +51,18 @@ def _render_comment(_context: AutogenContext, operation: Comment) -> str:
 @renderers.dispatch_for(Nothing)
 def _render_nothing(_context: AutogenContext, _operation: Nothing) -> str:
     return "pass"
+
+
+@renderers.dispatch_for(Step)
+def _render_step(context: AutogenContext, step: Step) -> list[str]:
+    """Lines that Alembic indents; the last one ends the block, as in its own form of a batch."""
+    lines = (line for operation in step.operations for line in render_op(context, operation))
+    indented = (line.replace("\n", "\n    ") for line in lines)
+    return [
+        f"if {context.opts['alembic_module_prefix']}step({json.dumps(step.name, ensure_ascii=False)}):",
+        *indented,
+        "",
+    ]
 
 
 @Operations.implementation_for(Comment)

@@ -98,16 +98,14 @@ def _set_not_null(comparison: Comparison, operation: Any, column: Column[Any], b
         check, operation.table_name, f"{quoted} IS NOT NULL", schema=operation.schema, postgresql_not_valid=True
     )
     drop = ops.DropConstraintOp(check, operation.table_name, type_="check", schema=operation.schema)
-    validate = ValidateConstraintOp(check, operation.table_name, operation.schema)
     title = f"{table}.{name} not null"
     danger = f"no backfill can fill {name}, because {table} has no primary key: fill it in all rows before"
     yield from in_two_steps(
         title,
         create,
-        drop,
-        validate,
+        None,
+        ValidateConstraintOp(check, operation.table_name, operation.schema),
         table=table,
-        locks=table,
         phase=CONTRACT,
         backfill=backfill.name if backfill else None,
         danger=None if backfill else danger,
@@ -117,16 +115,12 @@ def _set_not_null(comparison: Comparison, operation: Any, column: Column[Any], b
         table,
         title,
         (
-            Comment("Already valid on a first upgrade, so this is a no-op;"),
-            Comment("after a downgrade it scans the table without blocking writes."),
-            validate,
             Comment("The valid CHECK spares SET NOT NULL its scan."),
             alter(operation, modify_nullable=False),
             drop,
         ),
-        (create, alter(operation, modify_nullable=True)),
+        (alter(operation, modify_nullable=True),),
         CONTRACT,
-        alone=True,
     )
 
 

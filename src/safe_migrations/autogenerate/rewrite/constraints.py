@@ -36,7 +36,7 @@ def create_index(operation: ops.CreateIndexOp, comparison: Comparison) -> Change
         table_of(operation),
         f"index {operation.index_name}",
         (
-            Comment(f"Built CONCURRENTLY, {how}; in a revision of its own, outside a transaction."),
+            Comment(f"Built CONCURRENTLY, {how}."),
             _build(operation),
         ),
         (_remove(operation),),
@@ -167,7 +167,7 @@ def create_constraint(
         operation.reverse(),
         ValidateConstraintOp(name, *names_of(operation)),
         table=table,
-        locks=table if referent == names_of(operation)[0] else f"{table} {referent}",
+        referent="" if referent == names_of(operation)[0] else referent,
         old=() if old is None else (old,),
         comment="" if new else " Contract, because the running code may write rows that violate it.",
         phase=EXPAND if new and old is None else CONTRACT,
@@ -200,11 +200,11 @@ def _at_once(stage: Stage, operation: Any, old: Any, phase: str, rule: str, does
 def in_two_steps(
     title: str,
     create: MigrateOperation,
-    drop: MigrateOperation,
+    drop: MigrateOperation | None,
     validate: ValidateConstraintOp,
     *,
     table: str,
-    locks: str,
+    referent: str = "",
     old: tuple[Any, ...] = (),
     comment: str = "",
     phase: str,
@@ -215,10 +215,10 @@ def in_two_steps(
     Args:
         title: the constraint.
         create: adds it NOT VALID.
-        drop: drops it.
+        drop: drops it, unless a later step has dropped it before a downgrade.
         validate: checks the existing rows.
         table: that the rows are in.
-        locks: the table, with the one that it references.
+        referent: the other table that it references.
         old: drops the constraint that it replaces.
         comment: follows the comment of the first change.
         phase: of both changes.
@@ -226,11 +226,12 @@ def in_two_steps(
     """
     yield Change(
         Stage.NOT_VALID,
-        locks,
+        table,
         f"{title}, for new rows",
         (Comment(f"NOT VALID: checks new rows only, so no rows are scanned under the lock.{comment}"), *old, create),
-        (drop, *(dropped.reverse() for dropped in old)),
+        (*((drop,) if drop else ()), *(dropped.reverse() for dropped in old)),
         phase,
+        referent=referent,
         **first,
     )
     yield Change(
@@ -242,7 +243,7 @@ def in_two_steps(
             Comment("stronger lock is held."),
             validate,
         ),
-        (Comment("Recreated as NOT VALID, because PostgreSQL can't undo a validation."), drop, create),
+        (),
         phase,
     )
 

@@ -1,10 +1,11 @@
 """The safe form of changes of enums: values are added first, and replaced when no code uses the old ones."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
+from sqlalchemy.types import TypeEngine
 
 from safe_migrations.autogenerate.column_types import named_type_of
 from safe_migrations.autogenerate.comparison import Comparison
@@ -25,7 +26,7 @@ def change_enum(enum: EnumChange, comparison: Comparison) -> Changes:
     replaced = enum.kind == REPLACED
     change = Change(
         Stage.REPLACE_ENUMS if replaced else Stage.ENUMS,
-        f"enum {enum.name}",
+        next(_tables(enum, comparison), f"enum {enum.name}"),
         f"values of {enum.name}",
         *_operations(enum),
         CONTRACT if replaced else EXPAND,
@@ -60,6 +61,13 @@ def with_created_and_dropped(changes: list[Change], comparison: Comparison) -> l
     return changes
 
 
+def _tables(enum: EnumChange, comparison: Comparison) -> Iterator[str]:
+    """The existing tables that use an enum."""
+    for name, table in sorted(comparison.tables.items()):
+        if name not in comparison.created and any(_is_type(column.type, enum) for column in table.columns):
+            yield name
+
+
 def _operations(change: TypeChange) -> tuple[tuple[MigrateOperation, ...], tuple[MigrateOperation, ...]]:
     return (Comment(change.comment), *change.upgrade), (*map(Comment, change.downgrade_comment), *change.downgrade)
 
@@ -75,5 +83,9 @@ def _names_type(operations: Iterable[MigrateOperation], change: TypeChange) -> b
                 types.append(operation.column.type)
             case ops.AlterColumnOp() if operation.modify_type is not None:
                 types.append(operation.modify_type)
-    named = [named for type_ in types if (named := named_type_of(type_)) is not None]
-    return any(type_.name == change.name and type_.schema in (change.schema, None) for type_ in named)
+    return any(_is_type(type_, change) for type_ in types)
+
+
+def _is_type(type_: TypeEngine[Any], change: TypeChange) -> bool:
+    named = named_type_of(type_)
+    return named is not None and named.name == change.name and named.schema in (change.schema, None)

@@ -124,7 +124,6 @@ def _add_constraint(change: SchemaChange, comparison: Comparison, constraint: De
         ops.DropConstraintOp(name, change.table_name, schema=change.schema),
         ValidateConstraintOp(name, change.table_name, change.schema),
         table=table,
-        locks=table,
         comment=" Alembic has no operation for a constraint without a name.",
         phase=CONTRACT,
     )

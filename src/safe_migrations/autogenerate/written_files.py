@@ -1,0 +1,71 @@
+"""What `alembic revision --autogenerate` prints when it has written its files."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from alembic.script import Script, ScriptDirectory
+
+from safe_migrations.autogenerate.new_backfill import NewBackfill
+from safe_migrations.autogenerate.plan import PlannedRevision
+from safe_migrations.printable import printable
+from safe_migrations.upgrade.phases import CONTRACT, EXPAND
+
+_MOST = 8  # lines about files; two follow
+_NEXT = "Read these files and complete them, then check them:\nsafe-migrations lint"
+
+
+def report_when_written(
+    script_directory: ScriptDirectory, planned: Mapping[str, PlannedRevision], backfills: Sequence[NewBackfill]
+) -> None:
+    """Print one line for each file when the last one is written, in place of Alembic's lines.
+
+    Alembic has no option that silences its lines about post-write hooks, and calls nothing after the last file.
+
+    Args:
+        script_directory: which writes the files of the running command; it is changed.
+        planned: the revisions by their ids.
+        backfills: whose files are written.
+    """
+    generate, paths = script_directory.generate_revision, dict[str, str]()
+
+    def generate_quietly(revid: str, *arguments: Any, **options: Any) -> Script | None:
+        with redirect_stdout(io.StringIO()):
+            script = generate(revid, *arguments, **options)
+        if script is not None:
+            paths[revid] = os.path.relpath(script.path)
+        if paths.keys() == planned.keys():
+            folder = Path(script_directory.dir, "backfills")
+            print("\n".join(map(printable, _lines(planned, paths, backfills, folder))), _NEXT, sep="\n")
+        return script
+
+    script_directory.generate_revision = generate_quietly  # type: ignore[method-assign]
+
+
+def _lines(
+    planned: Mapping[str, PlannedRevision], paths: Mapping[str, str], backfills: Sequence[NewBackfill], folder: Path
+) -> list[str]:
+    """A line for each file, in the order in which they run."""
+    files = [(planned[revision], path) for revision, path in paths.items()]
+    lines = [
+        *(_line(revision, path) for revision, path in files if revision.phase == EXPAND),
+        *(_line_of_backfill(backfill, folder) for backfill in backfills),
+        *(_line(revision, path) for revision, path in files if revision.phase == CONTRACT),
+    ]
+    shown = _MOST if len(lines) <= _MOST else _MOST - 1
+    return [*lines[:shown], *([f"and {len(lines) - shown} more files"] if lines[shown:] else [])]
+
+
+def _line(revision: PlannedRevision, path: str) -> str:
+    steps = shorten("; ".join(step.title for step in revision.steps), 60, placeholder=" …")
+    return f"{revision.phase:8}  {path}: {steps}{'; to acknowledge' if revision.danger else ''}"
+
+
+def _line_of_backfill(backfill: NewBackfill, folder: Path) -> str:
+    path = os.path.relpath(folder / f"{backfill.name}.py")
+    advice = "" if backfill.value else "; write the value into this file"
+    return f"backfill  {path}: fills {backfill.table}.{backfill.column}{advice}"
