@@ -22,6 +22,7 @@ from support import Render, at, fetch
 from traffic import LONGEST_STALL, Traffic, traffic
 
 ROWS = 2000  # in each table
+_OPERATION = re.compile(r"\bop\.(?!f\b)(\w+)\(")
 ID = "id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)"
 
 
@@ -33,7 +34,8 @@ class Case:
         name: what changes.
         before: the lines of its model besides `id`; or models, as a whole.
         after: the same, of the next release.
-        revisions: what autogenerate writes; `!` marks a danger to acknowledge, `<` a required backfill.
+        revisions: what autogenerate writes: phase, and operations by steps; `!` marks a danger to acknowledge, `<` a
+            required backfill.
         values: what its backfill fills in, in Python.
         refill: SQL that makes rows fit for a downgrade.
         in_use: whether code reads and writes it during the upgrade.
@@ -67,19 +69,22 @@ def model(table: str, lines: str) -> str:
 CASES: dict[str, list[Case]] = {}
 CASES["indexes"] = [
     Case(
-        "index", "code: Mapped[str]", "code: Mapped[str] = mapped_column(index=True)", ["expand: index ix_t_index_code"]
+        "index",
+        "code: Mapped[str]",
+        "code: Mapped[str] = mapped_column(index=True)",
+        ["expand: create_index_concurrently"],
     ),
     Case(
         "unique_index",
         "code: Mapped[str]",
         "code: Mapped[str] = mapped_column(index=True, unique=True)",
-        ["expand: index ix_t_unique_index_code"],
+        ["expand: create_index_concurrently"],
     ),
     Case(
         "index_changed",
         'code: Mapped[str]\nsize: Mapped[int]\n__table_args__ = (sa.Index("ix_t_index_changed", "code"),)',
         'code: Mapped[str]\nsize: Mapped[int]\n__table_args__ = (sa.Index("ix_t_index_changed", "size", "code"),)',
-        ["expand: index ix_t_index_changed_new", "contract: ix_t_index_changed replaced"],
+        ["expand: create_index_concurrently", "contract: drop_index_concurrently execute"],
     ),
     Case(
         "unique_index_changed",
@@ -87,7 +92,7 @@ CASES["indexes"] = [
         '__table_args__ = (sa.Index("ix_t_unique_index_changed", "code", unique=True),)',
         "code: Mapped[str]\nsize: Mapped[int]\n"
         '__table_args__ = (sa.Index("ix_t_unique_index_changed", "size", "code", unique=True),)',
-        ["expand: index ix_t_unique_index_changed_new", "expand!: ix_t_unique_index_changed replaced"],
+        ["expand!: create_index_concurrently | drop_index_concurrently execute"],
     ),
     Case(
         "index_partial",
@@ -95,25 +100,25 @@ CASES["indexes"] = [
         "code: Mapped[str]\n"
         "__table_args__ = (sa.Index('ix_t_index_partial', sa.text('lower(code) DESC'), postgresql_include=['id'], "
         "postgresql_where=sa.text(\"code LIKE 'a%'\"), postgresql_with={'fillfactor': 50}),)",
-        ["expand: index ix_t_index_partial"],
+        ["expand: create_index_concurrently"],
     ),
     Case(
         "index_dropped",
         "code: Mapped[str] = mapped_column(index=True)",
         "code: Mapped[str]",
-        ["contract: drop index ix_t_index_dropped_code"],
+        ["contract: drop_index_concurrently"],
     ),
     Case(
         "unique_index_dropped",
         "code: Mapped[str] = mapped_column(index=True, unique=True)",
         "code: Mapped[str]",
-        ["expand!: drop index ix_t_unique_index_dropped_code"],
+        ["expand!: drop_index_concurrently"],
     ),
     Case(
         "unique",
         "code: Mapped[str]",
         "code: Mapped[str] = mapped_column(unique=True)",
-        ["expand: unique uq_t_unique_code"],
+        ["expand: create_index_concurrently create_unique_constraint_using_index"],
     ),
     Case(
         "unique_changed",
@@ -121,31 +126,31 @@ CASES["indexes"] = [
         "__table_args__ = (sa.UniqueConstraint('code', name='uq_t_unique_changed'),)",
         "code: Mapped[str]\nsize: Mapped[int]\n"
         "__table_args__ = (sa.UniqueConstraint('code', 'size', name='uq_t_unique_changed'),)",
-        ["expand!: unique uq_t_unique_changed"],
+        ["expand!: create_index_concurrently drop_constraint create_unique_constraint_using_index"],
     ),
     Case(
         "unique_to_index",  # no successor: an index that is not unique forbids nothing
         "code: Mapped[str] = mapped_column(unique=True)",
         "code: Mapped[str] = mapped_column(index=True)",
-        ["expand!: drop uq_t_unique_to_index_code", "expand: index ix_t_unique_to_index_code"],
+        ["expand!: drop_constraint | create_index_concurrently"],
     ),
     Case(
         "unique_moved",  # no successor: it is another column's
         "code: Mapped[str] = mapped_column(unique=True)\nother: Mapped[str]",
         "code: Mapped[str]\nother: Mapped[str] = mapped_column(unique=True)",
-        ["expand!: drop uq_t_unique_moved_code", "expand: unique uq_t_unique_moved_other"],
+        ["expand!: drop_constraint | create_index_concurrently create_unique_constraint_using_index"],
     ),
     Case(
         "unique_by_constraint",
         "code: Mapped[str] = mapped_column(index=True, unique=True)",
         "code: Mapped[str] = mapped_column(unique=True)",
-        ["expand: unique uq_t_unique_by_constraint_code", "contract: drop index ix_t_unique_by_constraint_code"],
+        ["expand: create_index_concurrently create_unique_constraint_using_index", "contract: drop_index_concurrently"],
     ),
     Case(
         "unique_dropped",
         "code: Mapped[str] = mapped_column(unique=True)",
         "code: Mapped[str]",
-        ["expand!: drop uq_t_unique_dropped_code"],
+        ["expand!: drop_constraint"],
     ),
 ]
 
@@ -159,29 +164,25 @@ CASES["constraints"] = [
         "check",
         "code: Mapped[str]",
         "code: Mapped[str]\n__table_args__ = (CheckConstraint(\"code <> ''\", name='full'),)",
-        ["contract: ck_t_check_full, for new rows", "contract: ck_t_check_full, for all rows"],
+        ["contract: create_check_constraint | validate_constraint"],
     ),
     Case(
         "check_changed",
         "code: Mapped[str]\n__table_args__ = (CheckConstraint(\"code <> ''\", name='full'),)",
         "code: Mapped[str]\n__table_args__ = (CheckConstraint(\"code <> '-'\", name='not_dash'),)",
-        [
-            "expand: drop ck_t_check_changed_full",
-            "contract: ck_t_check_changed_not_dash, for new rows",
-            "contract: ck_t_check_changed_not_dash, for all rows",
-        ],
+        ["expand: drop_constraint", "contract: create_check_constraint | validate_constraint"],
     ),
     Case(
         "check_dropped",
         "code: Mapped[str]\n__table_args__ = (CheckConstraint(\"code <> ''\", name='full'),)",
         "code: Mapped[str]",
-        ["expand: drop ck_t_check_dropped_full"],
+        ["expand: drop_constraint"],
     ),
     Case(
         "fk",
         with_box("fk", "box_id: Mapped[int] = mapped_column(BigInteger)"),
         with_box("fk", "box_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_box.id'))"),
-        ["contract: fk_t_fk_box_id_t_fk_box, for new rows", "contract: fk_t_fk_box_id_t_fk_box, for all rows"],
+        ["contract: create_foreign_key | validate_constraint"],
     ),
     Case(
         "fk_column",
@@ -191,11 +192,7 @@ CASES["constraints"] = [
             "code: Mapped[str]\n"
             "box_id: Mapped[int | None] = mapped_column(BigInteger, sa.ForeignKey('t_fk_column_box.id'))",
         ),
-        [
-            "expand: add t_fk_column.box_id",
-            "expand: fk_t_fk_column_box_id_t_fk_column_box, for new rows",
-            "expand: fk_t_fk_column_box_id_t_fk_column_box, for all rows",
-        ],
+        ["expand: add_column | create_foreign_key | validate_constraint"],
     ),
     Case(
         "fk_table",
@@ -207,11 +204,8 @@ CASES["constraints"] = [
             "BigInteger, sa.ForeignKey('t_fk_table_box.id', ondelete='CASCADE'), index=True)",
         ),
         [
-            "expand: add t_fk_table.box_id",
-            "expand: create t_fk_table_box",
-            "expand: index ix_t_fk_table_box_id",
-            "expand: fk_t_fk_table_box_id_t_fk_table_box, for new rows",
-            "expand: fk_t_fk_table_box_id_t_fk_table_box, for all rows",
+            "expand: create_table",
+            "expand: add_column | create_index_concurrently | create_foreign_key | validate_constraint",
         ],
     ),
     Case(
@@ -221,10 +215,7 @@ CASES["constraints"] = [
             "fk_changed",
             "box_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_changed_box.id', ondelete='CASCADE'))",
         ),
-        [
-            "contract: fk_t_fk_changed_box_id_t_fk_changed_box, for new rows",
-            "contract: fk_t_fk_changed_box_id_t_fk_changed_box, for all rows",
-        ],
+        ["contract: drop_constraint create_foreign_key | validate_constraint"],
     ),
     Case(
         "fk_renamed",
@@ -239,11 +230,7 @@ CASES["constraints"] = [
             "ondelete='CASCADE'))\n"
             "code: Mapped[str]",
         ),
-        [
-            "contract: fk_t_fk_renamed_two, for new rows",
-            "contract: fk_t_fk_renamed_two, for all rows",
-            "contract: drop fk_t_fk_renamed_one",
-        ],
+        ["contract: create_foreign_key | validate_constraint | drop_constraint"],
     ),
     Case(
         "fk_moved",  # no successor: it is another column's
@@ -257,17 +244,13 @@ CASES["constraints"] = [
             "one_id: Mapped[int] = mapped_column(BigInteger)\n"
             "two_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_moved_box.id'))",
         ),
-        [
-            "expand: drop fk_t_fk_moved_one_id_t_fk_moved_box",
-            "contract: fk_t_fk_moved_two_id_t_fk_moved_box, for new rows",
-            "contract: fk_t_fk_moved_two_id_t_fk_moved_box, for all rows",
-        ],
+        ["expand: drop_constraint", "contract: create_foreign_key | validate_constraint"],
     ),
     Case(
         "fk_dropped",
         with_box("fk_dropped", "box_id: Mapped[int] = mapped_column(BigInteger, sa.ForeignKey('t_fk_dropped_box.id'))"),
         with_box("fk_dropped", "box_id: Mapped[int] = mapped_column(BigInteger)"),
-        ["expand: drop fk_t_fk_dropped_box_id_t_fk_dropped_box"],
+        ["expand: drop_constraint"],
     ),
 ]
 CASES["columns"] = [
@@ -275,18 +258,14 @@ CASES["columns"] = [
         "not_null",
         "code: Mapped[str | None]",
         "code: Mapped[str]",
-        [
-            "contract <t_not_null_code: t_not_null.code not null, for new rows",
-            "contract: t_not_null.code not null, for all rows",
-            "contract: t_not_null.code not null",
-        ],
+        ["contract <t_not_null_code: create_check_constraint | validate_constraint | alter_column drop_constraint"],
         values='{"code": sa.literal("-")}',
     ),
     Case(
         "null",
         "code: Mapped[str]",
         "code: Mapped[str | None]",
-        ["expand: t_null.code may be null"],
+        ["expand: alter_column"],
         refill="UPDATE t_null SET code = '' WHERE code IS NULL",
     ),
     Case(
@@ -294,10 +273,9 @@ CASES["columns"] = [
         "code: Mapped[str]",
         "code: Mapped[str]\nsku: Mapped[str]",
         [
-            "expand: add t_new_not_null.sku",
-            "contract <t_new_not_null_sku: t_new_not_null.sku not null, for new rows",
-            "contract: t_new_not_null.sku not null, for all rows",
-            "contract: t_new_not_null.sku not null",
+            "expand: add_column",
+            "contract <t_new_not_null_sku: create_check_constraint | validate_constraint | "
+            "alter_column drop_constraint",
         ],
         values='{"sku": rows.c.id.cast(sa.Text)}',
     ),
@@ -306,10 +284,9 @@ CASES["columns"] = [
         "code: Mapped[str]",
         "code: Mapped[str]\nsku: Mapped[str] = mapped_column(default='plain')",
         [
-            "expand: add t_new_not_null_python.sku",
-            "contract <t_new_not_null_python_sku: t_new_not_null_python.sku not null, for new rows",
-            "contract: t_new_not_null_python.sku not null, for all rows",
-            "contract: t_new_not_null_python.sku not null",
+            "expand: add_column",
+            "contract <t_new_not_null_python_sku: create_check_constraint | validate_constraint | "
+            "alter_column drop_constraint",
         ],
     ),
     Case(
@@ -317,42 +294,41 @@ CASES["columns"] = [
         "code: Mapped[str]",
         "code: Mapped[str]\nkind: Mapped[str] = mapped_column(server_default='plain')\n"
         "at: Mapped[datetime] = mapped_column(server_default=func.now())",
-        ["expand: add t_new_constant.kind and 1 more"],
+        ["expand: add_column add_column"],
     ),
     Case(
         "new_volatile",
         "code: Mapped[str]",
         "code: Mapped[str]\ntoken = mapped_column(sa.Uuid, server_default=func.gen_random_uuid(), nullable=False)",
         [
-            "expand: add t_new_volatile.token with its default",
-            "contract <t_new_volatile_token: t_new_volatile.token not null, for new rows",
-            "contract: t_new_volatile.token not null, for all rows",
-            "contract: t_new_volatile.token not null",
+            "expand: add_column alter_column",
+            "contract <t_new_volatile_token: create_check_constraint | validate_constraint | "
+            "alter_column drop_constraint",
         ],
     ),
     Case(
         "new_volatile_null",
         "code: Mapped[str]",
         "code: Mapped[str]\ntoken = mapped_column(sa.Uuid, server_default=func.gen_random_uuid())",
-        ["expand: add t_new_volatile_null.token with its default"],
+        ["expand: add_column alter_column"],
     ),
     Case(
         "new_computed",
         "code: Mapped[str]",
         "code: Mapped[str]\nlength = mapped_column(sa.Integer, sa.Computed('length(code)', persisted=True))",
-        ["expand!: add t_new_computed.length"],
+        ["expand!: add_column"],
     ),
     Case(
         "new_identity",
         "code: Mapped[str]",
         "code: Mapped[str]\nnumber = mapped_column(BigInteger, Identity())",
-        ["expand!: add t_new_identity.number"],
+        ["expand!: add_column"],
     ),
     Case(
         "widened",
         "code = mapped_column(sa.String(10))\nprice = mapped_column(sa.Numeric(10, 2))",
         "code = mapped_column(sa.String(20))\nprice = mapped_column(sa.Numeric(12, 2))",
-        ["expand: type of t_widened.code and 1 more"],
+        ["expand: alter_column alter_column"],
         refill="UPDATE t_widened SET code = left(code, 10)",
         error="InvalidCachedStatementError",
     ),
@@ -360,38 +336,38 @@ CASES["columns"] = [
         "rewritten",
         "size: Mapped[int]",
         "size: Mapped[int] = mapped_column(BigInteger)",
-        ["contract!: type of t_rewritten.size"],
+        ["contract!: alter_column"],
         in_use=False,
     ),
     Case(
         "default_set",
         "code: Mapped[str]",
         "code: Mapped[str] = mapped_column(server_default='plain')",
-        ["expand: t_default_set.code with a default"],
+        ["expand: alter_column"],
     ),
     Case(
         "default_changed",
         "code: Mapped[str] = mapped_column(server_default='plain')",
         "code: Mapped[str] = mapped_column(server_default='other')",
-        ["expand: t_default_changed.code with a default"],
+        ["expand: alter_column"],
     ),
     Case(
         "default_removed",
         "code: Mapped[str] = mapped_column(server_default='plain')",
         "code: Mapped[str]",
-        ["contract: t_default_removed.code without a default"],
+        ["contract: alter_column"],
     ),
     Case(
         "comment",
         "code: Mapped[str]",
         'code: Mapped[str] = mapped_column(comment="what it\'s called, 100%")',
-        ["expand: comment on t_comment.code"],
+        ["expand: alter_column"],
     ),
     Case(
         "cast",
         "code: Mapped[str] = mapped_column(server_default='1')",
         "code: Mapped[int] = mapped_column(BigInteger, server_default='1')",
-        ["contract!: type of t_cast.code"],
+        ["contract!: alter_column alter_column alter_column"],
         in_use=False,
     ),
 ]
@@ -401,14 +377,14 @@ CASES["descriptions"] = [  # what Alembic does not compare
         "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_predicate', 'code', unique=True, "
         "postgresql_where=sa.text(\"code <> ''\")),)",
         "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_predicate', 'code', unique=True),)",
-        ["expand: index ix_t_predicate_new", "expand: ix_t_predicate replaced"],
+        ["expand: create_index_concurrently | drop_index_concurrently execute"],
     ),
     Case(
         "new_predicate",  # a weaker form of the same name
         "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_new_predicate', 'code', unique=True),)",
         "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_new_predicate', 'code', unique=True, "
         "postgresql_where=sa.text(\"code <> ''\")),)",
-        ["expand: index ix_t_new_predicate_new", "expand!: ix_t_new_predicate replaced"],
+        ["expand!: create_index_concurrently | drop_index_concurrently execute"],
     ),
     Case(
         "same_predicate",
@@ -416,7 +392,7 @@ CASES["descriptions"] = [  # what Alembic does not compare
         "postgresql_where=sa.text(\"code <> ''\")),)",
         "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_same_predicate', 'code', unique=True, "
         "postgresql_include=['id'], postgresql_where=sa.text(\"code <> ''\")),)",
-        ["expand: index ix_t_same_predicate_new", "expand: ix_t_same_predicate replaced"],
+        ["expand: create_index_concurrently | drop_index_concurrently execute"],
     ),
     Case(
         "other_expression",
@@ -424,41 +400,38 @@ CASES["descriptions"] = [  # what Alembic does not compare
         "__table_args__ = (sa.Index('ix_t_other_expression', sa.func.lower(sa.text('code')), unique=True),)",
         "code: Mapped[str]\nname: Mapped[str]\n"
         "__table_args__ = (sa.Index('ix_t_other_expression', sa.func.lower(sa.text('name')), unique=True),)",
-        ["expand: index ix_t_other_expression_new", "expand!: ix_t_other_expression replaced"],
+        ["expand!: create_index_concurrently | drop_index_concurrently execute"],
     ),
     Case(
         "partial_successor",  # a weaker form of another name
         "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_partial_successor'),)",
         "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_partial_successor', 'code', unique=True, "
         "postgresql_where=sa.text(\"code <> ''\")),)",
-        ["expand!: drop uq_t_partial_successor", "expand: index ix_t_partial_successor"],
+        ["expand!: drop_constraint | create_index_concurrently"],
     ),
     Case(
         "include",
         "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_include', 'code'),)",
         "code: Mapped[str]\n__table_args__ = (sa.Index('ix_t_include', 'code', postgresql_include=['id']),)",
-        ["expand: index ix_t_include_new", "contract: ix_t_include replaced"],
+        ["expand: create_index_concurrently", "contract: drop_index_concurrently execute"],
     ),
     Case(
         "deferrable",
         "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_deferrable'),)",
         "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_deferrable', deferrable=True),)",
-        ["expand!: unique uq_t_deferrable"],
+        ["expand!: create_index_concurrently drop_constraint create_unique_constraint_using_index"],
     ),
     Case(
         "index_to_unique",
         "code: Mapped[str]\n__table_args__ = (sa.Index('uq_t_index_to_unique', 'code', unique=True),)",
         "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_index_to_unique'),)",
-        ["expand: unique uq_t_index_to_unique"],
+        ["expand: create_index_concurrently drop_index_concurrently create_unique_constraint_using_index"],
     ),
     Case(
         "unique_to_index_of_its_name",
         "code: Mapped[str]\n__table_args__ = (sa.UniqueConstraint('code', name='uq_t_unique_to_index_of_its_name'),)",
         "code: Mapped[str]\n__table_args__ = (sa.Index('uq_t_unique_to_index_of_its_name', 'code', unique=True),)",
-        [
-            "expand: index uq_t_unique_to_index_of_its_name_new",
-            "expand: uq_t_unique_to_index_of_its_name replaced",
-        ],
+        ["expand: create_index_concurrently | drop_constraint execute"],
     ),
     Case(
         "match",
@@ -467,19 +440,19 @@ CASES["descriptions"] = [  # what Alembic does not compare
             "match",
             "box_id = mapped_column(BigInteger, sa.ForeignKey('t_match_box.id', name='fk_t_match', match='FULL'))",
         ),
-        ["contract: fk_t_match, for new rows", "contract: fk_t_match, for all rows"],
+        ["contract: drop_constraint create_foreign_key | validate_constraint"],
     ),
     Case(
         "check_text",
         "size: Mapped[int]\n__table_args__ = (sa.CheckConstraint('size > -1', name='size'),)",
         "size: Mapped[int]\n__table_args__ = (sa.CheckConstraint('size >= 0', name='size'),)",
-        ["contract: ck_t_check_text_size, for new rows", "contract: ck_t_check_text_size, for all rows"],
+        ["contract: drop_constraint create_check_constraint | validate_constraint"],
     ),
     Case(
         "expression",
         "size: Mapped[int]\ntwice = mapped_column(sa.Integer, sa.Computed('size + 2', persisted=True))",
         "size: Mapped[int]\ntwice = mapped_column(sa.Integer, sa.Computed('size * 2', persisted=True))",
-        ["contract!: t_expression.twice: new expression"],
+        ["contract!: execute"],
         in_use=False,
     ),
     Case(
@@ -488,21 +461,21 @@ CASES["descriptions"] = [  # what Alembic does not compare
         "__table_args__ = (sa.Index('ix_t_computed_two', 'twice', 'id', unique=True),)",
         "size: Mapped[int]\ntwice = mapped_column(sa.Integer, sa.Computed('size * 2', persisted=True))\n"
         "__table_args__ = (sa.Index('ix_t_computed_two', 'twice', 'id', unique=True),)",
-        ["contract!: t_computed.twice: new expression", "contract: drop index ix_t_computed_twice"],
+        ["contract!: drop_column add_column create_index | drop_index_concurrently"],
         in_use=False,
     ),
     Case(
         "not_computed",
         "size: Mapped[int]\ntwice = mapped_column(sa.Integer, sa.Computed('size * 2', persisted=True))",
         "size: Mapped[int]\ntwice = mapped_column(sa.Integer, server_default='2')",
-        ["expand!: t_not_computed.twice: not computed"],
+        ["expand!: execute alter_column"],
         in_use=False,
     ),
     Case(
         "sequence",
         "number = mapped_column(BigInteger)",
         "number = mapped_column(BigInteger, sa.Sequence('t_sequence_number', start=7, metadata=Base.metadata))",
-        ["expand: sequence t_sequence_number"],
+        ["expand: execute"],
     ),
     Case(
         "exclusion",
@@ -510,7 +483,7 @@ CASES["descriptions"] = [  # what Alembic does not compare
         "__table_args__ = (postgresql.ExcludeConstraint(('code', '='), name='ex_t_exclusion', using='btree'),)",
         "code: Mapped[str]\n"
         "__table_args__ = (postgresql.ExcludeConstraint(('id', '='), name='ex_t_exclusion', using='btree'),)",
-        ["contract!: exclusion ex_t_exclusion"],
+        ["contract!: execute"],
         in_use=False,
     ),
 ]
@@ -521,25 +494,21 @@ CASES["types"] = [
         "__table_args__ = (sa.Index('ix_t_unique_index_converted', 'code', unique=True),)",
         "code = mapped_column(sa.Numeric)\nsize: Mapped[int]\n"
         "__table_args__ = (sa.Index('ix_t_unique_index_converted', 'code', 'size', unique=True),)",
-        [
-            "contract!: type of t_unique_index_converted.code",
-            "contract: index ix_t_unique_index_converted_new",
-            "contract!: ix_t_unique_index_converted replaced",
-        ],
+        ["contract!: alter_column | create_index_concurrently | drop_index_concurrently execute"],
         in_use=False,
     ),
     Case(
         "to_text",
         "code = mapped_column(sa.String(50))",
         "code = mapped_column(sa.Text)",
-        ["expand: type of t_to_text.code"],
+        ["expand: alter_column"],
         error="InvalidCachedStatementError",
     ),
     Case(
         "shortened",  # fails on a value that is too long, and cuts none off
         "code = mapped_column(sa.String(50))",
         "code = mapped_column(sa.String(40))",
-        ["contract!: type of t_shortened.code"],
+        ["contract!: alter_column"],
         in_use=False,
     ),
     Case(
@@ -547,14 +516,14 @@ CASES["types"] = [
         "data: Mapped[str] = mapped_column(server_default='{}')",
         "data = mapped_column(sa.dialects.postgresql.JSONB, server_default='{}', nullable=False)\n"
         "__table_args__ = (sa.Index('ix_t_jsonb_data', 'data', postgresql_using='gin'),)",
-        ["contract!: type of t_jsonb.data", "contract: index ix_t_jsonb_data"],
+        ["contract!: alter_column alter_column alter_column | create_index_concurrently"],
         in_use=False,
     ),
     Case(
         "truth",
         "flag: Mapped[bool]",
         "flag: Mapped[int]",
-        ["contract!: type of t_truth.flag"],
+        ["contract!: alter_column"],
         in_use=False,
     ),
     Case(
@@ -571,7 +540,7 @@ class Serial(Base):
     id: Mapped[int] = mapped_column(sa.Integer, Identity(), primary_key=True)
     code: Mapped[str]
 """,
-        ["contract: t_serial_to_identity.id: switch from serial to identity"],
+        ["contract: alter_column execute alter_column execute"],
         in_use=False,
     ),
     Case(
@@ -588,7 +557,7 @@ class Identified(Base):
     id: Mapped[int] = mapped_column(sa.Integer, primary_key=True)
     code: Mapped[str]
 """,
-        ["contract: t_identity_to_serial.id: switch from identity to serial"],
+        ["contract: execute execute alter_column execute"],
         in_use=False,
     ),
     Case(
@@ -605,7 +574,7 @@ class Larger(Base):
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     code: Mapped[str]
 """,
-        ["expand: type of the sequence of t_larger_serial.id", "contract!: type of t_larger_serial.id"],
+        ["expand: execute", "contract!: alter_column"],
         in_use=False,
     ),
 ]
@@ -614,26 +583,26 @@ CASES["drops"] = [
         "drop_null",
         "code: Mapped[str]\ngone: Mapped[str | None]",
         "code: Mapped[str]",
-        ["contract!: drop t_drop_null.gone"],
+        ["contract!: drop_column"],
     ),
     Case(
         "drop_not_null",
         "code: Mapped[str]\ngone: Mapped[str]",
         "code: Mapped[str]",
-        ["expand: t_drop_not_null.gone may be null", "contract!: drop t_drop_not_null.gone"],
+        ["expand: alter_column", "contract!: drop_column"],
         refill="UPDATE t_drop_not_null SET gone = '' WHERE gone IS NULL",
     ),
     Case(
         "drop_index",
         "code: Mapped[str]\ngone: Mapped[str | None] = mapped_column(index=True)",
         "code: Mapped[str]",
-        ["contract: drop index ix_t_drop_index_gone", "contract!: drop t_drop_index.gone"],
+        ["contract!: drop_index_concurrently | drop_column"],
     ),
     Case(
         "drop_unique",
         "code: Mapped[str]\ngone: Mapped[str | None] = mapped_column(unique=True)",
         "code: Mapped[str]",
-        ["contract: drop uq_t_drop_unique_gone", "contract!: drop t_drop_unique.gone"],
+        ["contract!: drop_constraint | drop_column"],
     ),
     Case(
         "drop_fk",
@@ -643,13 +612,13 @@ CASES["drops"] = [
             "box_id: Mapped[int | None] = mapped_column(BigInteger, sa.ForeignKey('t_drop_fk_box.id'))",
         ),
         with_box("drop_fk", "code: Mapped[str]"),
-        ["contract: drop fk_t_drop_fk_box_id_t_drop_fk_box", "contract!: drop t_drop_fk.box_id"],
+        ["contract!: drop_constraint | drop_column"],
     ),
     Case(
         "drop_table",
         model("t_drop_table", "code: Mapped[str] = mapped_column(index=True)\nsize: Mapped[int]\nextra: Mapped[int]"),
         "",
-        ["contract!: drop t_drop_table"],
+        ["contract!: drop_table"],
     ),
     Case(
         "drop_referred",
@@ -660,23 +629,16 @@ CASES["drops"] = [
             "box_id: Mapped[int | None] = mapped_column(BigInteger, sa.ForeignKey('t_drop_referred_box.id'))",
         ),
         model("t_drop_referred", "code: Mapped[str]"),
-        [
-            "contract: drop fk_t_drop_referred_box_id_t_drop_referred_box",
-            "contract!: drop t_drop_referred.box_id",
-            "contract!: drop t_drop_referred_box",
-        ],
+        ["contract!: drop_constraint | drop_column", "contract!: drop_table"],
     ),
     Case(
         "rename_column",
         "title: Mapped[str]",
         "headline: Mapped[str]",
         [
-            "expand!: add t_rename_column.headline",
-            "expand: t_rename_column.title may be null",
-            "contract <t_rename_column_headline: t_rename_column.headline not null, for new rows",
-            "contract: t_rename_column.headline not null, for all rows",
-            "contract: t_rename_column.headline not null",
-            "contract! <t_rename_column_headline: drop t_rename_column.title",
+            "expand!: add_column | alter_column",
+            "contract! <t_rename_column_headline: create_check_constraint | validate_constraint | "
+            "alter_column drop_constraint | drop_column",
         ],
         refill="UPDATE t_rename_column SET title = '' WHERE title IS NULL",
     ),
@@ -684,27 +646,20 @@ CASES["drops"] = [
         "rename_nullable",
         "title: Mapped[str | None]",
         "headline: Mapped[str | None]",
-        [
-            "expand!: add t_rename_nullable.headline",
-            "contract! <t_rename_nullable_headline: drop t_rename_nullable.title",
-        ],
+        ["expand!: add_column", "contract! <t_rename_nullable_headline: drop_column"],
     ),
     Case(
         "rename_default",
         "title: Mapped[str]",
         "headline: Mapped[str] = mapped_column(server_default='none')",
-        [
-            "expand!: add t_rename_default.headline",
-            "expand: t_rename_default.title may be null",
-            "contract! <t_rename_default_headline: drop t_rename_default.title",
-        ],
+        ["expand!: add_column | alter_column", "contract! <t_rename_default_headline: drop_column"],
         refill="UPDATE t_rename_default SET title = '' WHERE title IS NULL",
     ),
     Case(
         "rename_table",
         model("t_rename_table_old", "a: Mapped[str]\nb: Mapped[str]\nc: Mapped[str]"),
         model("t_rename_table_new", "a: Mapped[str]\nb: Mapped[str]\nc: Mapped[str]"),
-        ["expand!: create t_rename_table_new", "contract!: drop t_rename_table_old"],
+        ["expand!: create_table", "contract!: drop_table"],
     ),
     Case(
         "quoted",
@@ -725,17 +680,12 @@ class Quoted(Base):
     __table_args__ = (CheckConstraint("\\"user\\" <> '100%'", name="Full %"),)
 """,
         [
-            'expand!: add t_quoted Order%.New %d "x"',
-            "expand: add t_quoted Order%.Box:1 and 2 more",
-            'expand: unique uq_t_quoted Order%_New %d "x"',
-            "expand: index ix_t_quoted Order%_user",
-            "expand: fk_t_quoted Order%_Box:1_t_quoted Order%, for new rows",
-            "expand: fk_t_quoted Order%_Box:1_t_quoted Order%, for all rows",
-            'contract <t_quoted_Order__New_d_x_: t_quoted Order%.New %d "x" not null, for new rows and 1 more',
-            'contract: t_quoted Order%.New %d "x" not null, for all rows and 1 more',
-            'contract: t_quoted Order%.New %d "x" not null',
-            "contract: drop uq_t_quoted Order%_Gone %",
-            "contract! <t_quoted_Order__New_d_x_: drop t_quoted Order%.Gone %",
+            "expand!: add_column | add_column alter_column alter_column | "
+            "create_index_concurrently create_unique_constraint_using_index | create_index_concurrently | "
+            "create_foreign_key | validate_constraint",
+            "contract! <t_quoted_Order__New_d_x_: create_check_constraint create_check_constraint | "
+            "validate_constraint validate_constraint | alter_column drop_constraint | drop_constraint | "
+            "drop_column",
         ],
         values='{\'New %d "x"\': rows.c["id"].cast(sa.Text)}',
         refill='UPDATE "t_quoted Order%" SET "Gone %" = id::text, "user" = coalesce("user", \'\')',
@@ -752,62 +702,62 @@ CASES["enums"] = [
         "enum_table",
         "",
         model("t_enum_table", enum("enum_table", "'a', 'b'")),
-        ["expand: create enum t_enum_table_kind and 1 more"],
+        ["expand: create_enum create_table"],
     ),
     Case(
         "enum_column",
         "code: Mapped[str]",
         enum("enum_column", "'a', 'b'"),
-        ["expand: create enum t_enum_column_kind and 1 more"],
+        ["expand: create_enum add_column"],
     ),
     Case(
         "enum_column_not_null",
         "code: Mapped[str]",
         enum("enum_column_not_null", "'a', 'b'", ", server_default='a', nullable=False"),
-        ["expand: create enum t_enum_column_not_null_kind and 1 more"],
+        ["expand: create_enum add_column"],
     ),
     Case(
         "enum_appended",
         enum("enum_appended", "'a', 'b'"),
         enum("enum_appended", "'a', 'b', 'c', 'd'"),
-        ["expand: values of t_enum_appended_kind"],
+        ["expand: add_enum_value add_enum_value"],
     ),
     Case(
         "enum_default",
         enum("enum_default", "'a', 'b'", ", server_default='a'"),
         enum("enum_default", "'a', 'b', 'c'", ", server_default='c'"),
-        ["expand: values of t_enum_default_kind", "contract: t_enum_default.kind with a default"],
+        ["expand: add_enum_value", "contract: alter_column"],
     ),
     Case(
         "enum_other_default",  # no new value, though other enums get some
         enum("enum_other_default", "'a', 'b'", ", server_default='a'"),
         enum("enum_other_default", "'a', 'b'", ", server_default='b'"),
-        ["expand: t_enum_other_default.kind with a default"],
+        ["expand: alter_column"],
     ),
     Case(
         "enum_middle",
         enum("enum_middle", "'a', 'b'"),
         enum("enum_middle", "'a', 'x', 'b'"),
-        ["expand: values of t_enum_middle_kind"],
+        ["expand: add_enum_value"],
     ),
     Case(
         "enum_removed",
         enum("enum_removed", "'a', 'b', 'c'"),
         enum("enum_removed", "'a', 'b'"),
-        ["contract!: values of t_enum_removed_kind"],
+        ["contract!: replace_enum"],
         in_use=False,
     ),
     Case(
         "enum_dropped",
         enum("enum_dropped", "'a', 'b'"),
         "code: Mapped[str]",
-        ["contract!: drop t_enum_dropped.kind and 1 more"],
+        ["contract!: drop_column drop_enum"],
     ),
     Case(
         "enum_to_text",
         enum("enum_to_text", "'a', 'b'"),
         "code: Mapped[str]\nkind: Mapped[str | None]",
-        ["contract!: type of t_enum_to_text.kind", "contract: drop enum t_enum_to_text_kind"],
+        ["contract!: alter_column | drop_enum"],
         in_use=False,
     ),
 ]
@@ -918,19 +868,25 @@ def test_a_change(group: str, render: Render, url_of_each_version: URL) -> None:
 
 
 def written(scripts: Sequence[Script], cases: Sequence[Case]) -> dict[str, list[str]]:
-    """What the revisions of each case declare and say."""
-    found: dict[str, list[str]] = {case.name: [] for case in cases}
+    """What the revisions of each case declare, and the operations of each of their steps."""
+    by_case: dict[str, list[str]] = {case.name: [] for case in cases}
     for script in scripts:
         danger = "!" if unacknowledged(script) else ""
         needs = getattr(script.module, "requires_backfill", None)
-        title = (script.doc or "").removeprefix("change: ")
-        text = f"{phase_of(script)}{danger}{f' <{needs}' if needs else ''}: {title}"
-        found[of_case(title, cases)].append(text)
-    return found
+        text = f"{phase_of(script)}{danger}{f' <{needs}' if needs else ''}: {' | '.join(steps_of(script))}"
+        by_case[of_case(Path(script.path).stem, cases)].append(text)
+    return by_case
+
+
+def steps_of(script: Script) -> list[str]:
+    """The names of the operations of each step of an upgrade."""
+    code = re.sub(r"^ *#.*", "", Path(script.path).read_text(), flags=re.MULTILINE)
+    body = code.partition("def upgrade")[2].partition("def downgrade")[0]
+    return [" ".join(names) for step in body.split("if op.step(") if (names := _OPERATION.findall(step))]
 
 
 def of_case(text: str, cases: Sequence[Case]) -> str:
-    """The name of the case that a revision's title or file, or a statement, is about."""
+    """The name of the case that a revision's file, a backfill or a statement is about."""
     return max((case.name for case in cases if re.search(rf"(\b|_)t_{case.name}", text)), key=len)
 
 
@@ -1000,9 +956,8 @@ def test_a_table_that_no_backfill_can_fill_has_a_danger(render: Render, database
     inside.autogenerate("start")
     inside.alembic(command.upgrade, "head")
     inside.write_models(table % False)
-    first, *others = (unacknowledged(script) for script in inside.autogenerate("change"))
-    assert first is not None and {"t_bare", "who"} <= set(re.findall(r"\w+", first[1]))
-    assert others == [None, None]
+    (asked,) = (unacknowledged(script) for script in inside.autogenerate("change"))
+    assert asked is not None and {"t_bare", "who"} <= set(re.findall(r"\w+", asked[1]))
 
 
 def test_tables_that_refer_to_each_other(render: Render, database: URL) -> None:
@@ -1025,8 +980,10 @@ def test_uniqueness_is_never_given_up_while_another_form_of_it_comes(render: Ren
     inside.autogenerate("start")
     inside.alembic(command.upgrade, "head")
     inside.write_models(model("t_form", "code: Mapped[str] = mapped_column(unique=True, index=True)"))
-    said = [(phase_of(script), script.doc) for script in inside.autogenerate("change")]
-    assert said == [("expand", "change: index ix_t_form_code"), ("contract", "change: drop uq_t_form_code")]
+    assert [(phase_of(script), steps_of(script)) for script in inside.autogenerate("change")] == [
+        ("expand", ["create_index_concurrently"]),
+        ("contract", ["drop_constraint"]),
+    ]
 
 
 OWN_TYPES = """
@@ -1159,7 +1116,7 @@ def test_a_time_without_a_zone_is_utc_and_not_the_session_s(render: Render, data
     inside.upgrade("head", lambda name: name)
     (row,) = fetch(database, "SELECT at, day FROM t_moment")
     assert (row.at, row.day) == (datetime(2026, 1, 1, 12, tzinfo=UTC), date(2026, 1, 1))
-    inside.alembic(command.downgrade, "-2", x=["yes"])
+    inside.alembic(command.downgrade, "-1", x=["yes"])
     (row,) = fetch(database, "SELECT at, day FROM t_moment")
     assert (row.at, row.day) == (datetime(2026, 1, 1, 12), datetime(2026, 1, 1, tzinfo=UTC))
 
