@@ -77,7 +77,7 @@ def test_indexes_of_a_partitioned_table(inside: Inside, database: URL) -> None:
         assert indexes["measurement"] == {"ix_value", "ux_day", "ix_lower"}
         assert {len(of_table) for of_table in indexes.values()} == {3}
         assert len(indexes) == 5
-        inside.alembic(command.downgrade, "-3")
+        inside.alembic(command.downgrade, "-1")
         assert names(database) == {}
 
 

@@ -68,7 +68,7 @@ def run(render: Render, url: URL, after: str) -> tuple[list[str], Traffic]:
     """Run the expand revisions of a change while the previous release goes on.
 
     Returns:
-        The files of the revisions, and what the previous release has met.
+        The messages of the revisions, and what the previous release has met.
     """
     inside = Inside(render(), url)
     metadata = inside.write_models(BEFORE)
@@ -88,8 +88,8 @@ def run(render: Render, url: URL, after: str) -> tuple[list[str], Traffic]:
 
 
 def test_expand_revisions_disturb_nobody(render: Render, database: URL) -> None:
-    titles, running = run(render, database, AFTER)
-    assert len(titles) == 7, titles
+    messages, running = run(render, database, AFTER)
+    assert messages == ["next (folder)", "next (note)"]
     assert running.errors == []
     assert max(running.longest.values()) < LONGEST_STALL
 
@@ -99,7 +99,7 @@ def test_another_type_fails_once(render: Render, database: URL) -> None:
 
     SQLAlchemy then drops the prepared statements of all connections of the process: the next try succeeds.
     """
-    titles, running = run(render, database, WIDENED)
-    assert len(titles) == 1, titles
+    messages, running = run(render, database, WIDENED)
+    assert len(messages) == 1, messages
     assert {error for error, _ in running.errors} == {"InvalidCachedStatementError"}
     assert len(running.errors) <= SESSIONS, "what the connections were doing at that moment"
