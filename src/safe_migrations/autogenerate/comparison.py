@@ -34,10 +34,16 @@ class Comparison:
         converted: the columns whose new type rewrites the table.
         replaced: the operations that drop an index or a constraint whose name another one gets.
         backfills: the backfills that the safe forms need; they add to it.
+        is_first: whether the database has no revision yet.
     """
 
     def __init__(
-        self, operations: Iterable[MigrateOperation], connection: Connection, tables: Mapping[str, Table]
+        self,
+        operations: Iterable[MigrateOperation],
+        connection: Connection,
+        tables: Mapping[str, Table],
+        *,
+        is_first: bool = False,
     ) -> None:
         self.operations = [with_restoring(connection, operation) for operation in _in_order(operations)]
         self.connection = connection
@@ -55,6 +61,7 @@ class Comparison:
         drops = {name_of(drop): drop for drop in self.of(ops.DropIndexOp, ops.DropConstraintOp)}
         self.replaced = {name: drops[name] for name in drops.keys() & new_names}
         self.backfills: list[NewBackfill] = []
+        self.is_first = is_first
 
     @cached_property
     def dependents(self) -> Dependents:

@@ -72,7 +72,8 @@ def plan(
     if migration.connection is None or not operations:
         return [], []
     tables = AutogenContext(migration, _metadata(migration), autogenerate=False).table_key_to_table
-    comparison = Comparison(operations, migration.connection, tables)
+    is_first = not migration.get_current_heads()
+    comparison = Comparison(operations, migration.connection, tables, is_first=is_first)
     revisions = plan_revisions(rewrite_all(comparison))
     for revision in revisions:
         for change in revision.changes:

@@ -13,7 +13,7 @@ def plan_revisions(changes: Iterable[Change]) -> list[PlannedRevision]:
     """As few revisions as safety allows, for changes in order: one for each table in each phase."""
     steps: dict[tuple[object, ...], list[Change]] = {}
     for number, change in enumerate(changes):
-        key = (change.phase, change.stage, number if change.alone else (change.table, change.referent))
+        key = (change.phase, change.stage, number if change.alone else (change.table, change.locks))
         steps.setdefault(key, []).append(change)
     planned = [PlannedStep(changes) for changes in steps.values()]
     return [

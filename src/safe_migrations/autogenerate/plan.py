@@ -49,7 +49,7 @@ class Change:
         alone: whether it needs a step of its own.
         danger: what is lost or locked, if that has to be acknowledged.
         backfill: the name of the backfill that has to be complete before it.
-        referent: the other table that it locks, if a foreign key connects two.
+        locks: the other table that it locks, if it connects two; the changes of a step lock the same.
     """
 
     stage: Stage
@@ -61,7 +61,7 @@ class Change:
     alone: bool = False
     danger: str | None = None
     backfill: str | None = None
-    referent: str = ""
+    locks: str = ""
 
     def with_question(self, lines: Iterable[str], danger: str, **attributes: Any) -> "Change":
         """The same with a question above it, which its danger makes the author read."""

@@ -167,7 +167,7 @@ def create_constraint(
         operation.reverse(),
         ValidateConstraintOp(name, *names_of(operation)),
         table=table,
-        referent="" if referent == names_of(operation)[0] else referent,
+        locks="" if referent == names_of(operation)[0] else referent,
         old=() if old is None else (old,),
         comment="" if new else " Contract, because the running code may write rows that violate it.",
         phase=EXPAND if new and old is None else CONTRACT,
@@ -204,7 +204,7 @@ def in_two_steps(
     validate: ValidateConstraintOp,
     *,
     table: str,
-    referent: str = "",
+    locks: str = "",
     old: tuple[Any, ...] = (),
     comment: str = "",
     phase: str,
@@ -218,7 +218,7 @@ def in_two_steps(
         drop: drops it, unless a later step has dropped it before a downgrade.
         validate: checks the existing rows.
         table: that the rows are in.
-        referent: the other table that it references.
+        locks: the other table that it references.
         old: drops the constraint that it replaces.
         comment: follows the comment of the first change.
         phase: of both changes.
@@ -231,7 +231,7 @@ def in_two_steps(
         (Comment(f"NOT VALID: checks new rows only, so no rows are scanned under the lock.{comment}"), *old, create),
         (*((drop,) if drop else ()), *(dropped.reverse() for dropped in old)),
         phase,
-        referent=referent,
+        locks=locks,
         **first,
     )
     yield Change(

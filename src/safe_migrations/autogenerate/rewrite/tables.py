@@ -33,10 +33,11 @@ def create_table(operation: ops.CreateTableOp, comparison: Comparison) -> Change
         comment += f" The foreign key briefly blocks writes to {', '.join(sorted(existing))}."
     change = Change(
         Stage.TABLES,
-        comparison.related(name),
+        min(comparison.created) if comparison.is_first else comparison.related(name),
         f"create {name}",
         (Comment(comment), _without(operation, lambda key: key.use_alter), *indexes, *late),
         (*(create.reverse() for create in reversed(late)), operation.reverse()),
+        locks=comparison.related(name),
     )
     alike = [table for table, dropped in comparison.dropped.items() if shape(dropped) == shape(operation)]
     yield _ask_whether_renamed(change, alike[0], operation) if len(alike) == 1 else change
