@@ -1,13 +1,14 @@
 """The comparison of models and database as a whole, because one difference often explains another."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from typing import Any
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import Column, Connection, ForeignKeyConstraint, Table
+from sqlalchemy import Column, Connection, ForeignKeyConstraint, Select, Table, inspect, literal_column, select
+from sqlalchemy import table as sql_table
 from sqlalchemy.types import NullType
 
 from safe_migrations.autogenerate.dependents import Dependents, changed_by
@@ -35,6 +36,7 @@ class Comparison:
         replaced: the operations that drop an index or a constraint whose name another one gets.
         backfills: the backfills that the safe forms need; they add to it.
         is_first: whether the database has no revision yet.
+        unreleased: the tables that no release has, and that have no rows.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Comparison:
         tables: Mapping[str, Table],
         *,
         is_first: bool = False,
+        unreleased: Collection[str] = (),
     ) -> None:
         self.operations = [with_restoring(connection, operation) for operation in _in_order(operations)]
         self.connection = connection
@@ -62,6 +65,12 @@ class Comparison:
         self.replaced = {name: drops[name] for name in drops.keys() & new_names}
         self.backfills: list[NewBackfill] = []
         self.is_first = is_first
+        self.unreleased = {name for name in unreleased if name in tables and not self._has_rows(tables[name])}
+
+    def _has_rows(self, table: Table) -> bool:
+        rows: Select[Any] = select(literal_column("1")).select_from(sql_table(table.name, schema=table.schema))
+        exists = inspect(self.connection).has_table(table.name, table.schema)
+        return exists and self.connection.scalar(rows.limit(1)) is not None
 
     @cached_property
     def dependents(self) -> Dependents:

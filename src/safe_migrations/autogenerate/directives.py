@@ -24,6 +24,7 @@ from safe_migrations.autogenerate.plan import PlannedRevision
 from safe_migrations.autogenerate.rewrite import rewrite_all
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
 from safe_migrations.autogenerate.written_files import report_when_written
+from safe_migrations.history.unreleased import unreleased_tables
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT
 
@@ -72,8 +73,14 @@ def plan(
     if migration.connection is None or not operations:
         return [], []
     tables = AutogenContext(migration, _metadata(migration), autogenerate=False).table_key_to_table
-    is_first = not migration.get_current_heads()
-    comparison = Comparison(operations, migration.connection, tables, is_first=is_first)
+    context = migration.environment_context
+    comparison = Comparison(
+        operations,
+        migration.connection,
+        tables,
+        is_first=not migration.get_current_heads(),
+        unreleased=unreleased_tables(context.script) or () if context is not None else (),
+    )
     revisions = plan_revisions(rewrite_all(comparison))
     for revision in revisions:
         for change in revision.changes:

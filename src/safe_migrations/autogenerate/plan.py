@@ -49,6 +49,7 @@ class Change:
         alone: whether it needs a step of its own.
         danger: what is lost or locked, if that has to be acknowledged.
         backfill: the name of the backfill that has to be complete before it.
+        is_unreleased: whether no release has the table, so that it runs at once.
         locks: the other table that it locks, if it connects two; the changes of a step lock the same.
     """
 
@@ -61,6 +62,7 @@ class Change:
     alone: bool = False
     danger: str | None = None
     backfill: str | None = None
+    is_unreleased: bool = False
     locks: str = ""
 
     def with_question(self, lines: Iterable[str], danger: str, **attributes: Any) -> "Change":
@@ -131,6 +133,11 @@ class PlannedRevision:
         return self.steps[0].table
 
     @property
+    def is_unreleased(self) -> bool:
+        """Whether no release has the table."""
+        return any(change.is_unreleased for change in self.changes)
+
+    @property
     def upgrade(self) -> list[MigrateOperation]:
         """The operations of upgrade(), in steps if there are several."""
         return _in_steps([(step.title, step.upgrade) for step in self.steps])
@@ -158,6 +165,8 @@ class PlannedRevision:
         if self.backfills:
             required = self.backfills[0] if len(self.backfills) == 1 else tuple(self.backfills)
             lines.append(f"requires_backfill = {required!r}")
+        if self.is_unreleased:
+            lines.append(f"unreleased_tables = ({self.table!r},)  # in no release, so no code uses them")
         if self.danger:
             lines += ["# This revision does not run until you acknowledge its danger: uncomment the next line."]
             lines += [f"# acknowledged = {json.dumps(self.danger, ensure_ascii=False)}"]

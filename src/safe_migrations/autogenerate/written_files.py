@@ -16,6 +16,7 @@ from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 _MOST = 8  # lines about files; two follow
+_UNRELEASED = "neither the main branch nor a tag has the table, so it is changed at once; fails where it has rows"
 _NEXT = "Read these files and complete them, then check them:\nsafe-migrations lint"
 
 
@@ -56,8 +57,11 @@ def _lines(
         *(_line_of_backfill(backfill, folder) for backfill in backfills),
         *(_line(revision, path) for revision, path in files if revision.phase == CONTRACT),
     ]
-    shown = _MOST if len(lines) <= _MOST else _MOST - 1
-    return [*lines[:shown], *([f"and {len(lines) - shown} more files"] if lines[shown:] else [])]
+    unreleased = sorted({revision.table for revision, _ in files if revision.is_unreleased})
+    notes = [f"{shorten(', '.join(unreleased), 40, placeholder=' …')}: {_UNRELEASED}"] if unreleased else []
+    most = _MOST - len(notes)
+    shown = most if len(lines) <= most else most - 1
+    return [*lines[:shown], *([f"and {len(lines) - shown} more files"] if lines[shown:] else []), *notes]
 
 
 def _line(revision: PlannedRevision, path: str) -> str:

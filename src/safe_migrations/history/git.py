@@ -120,6 +120,11 @@ class Repository:
         tags = tuple(ref for ref in refs if ref.startswith("refs/tags/"))
         return cls(root, tuple(prefixes), shallow, main, tags)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no commit yet, so that nothing is published."""
+        return not self._words("rev-list", "--all", "--max-count=1")
+
     def named(self, scripts: Iterable[Script]) -> dict[str, Script]:
         """The revisions whose files are in this repository, by the files' paths from its root."""
         folders = {self.root.resolve() / prefix: prefix for prefix in self.prefixes}

@@ -16,8 +16,10 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData
 
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
+from safe_migrations.history.unreleased import unreleased_tables
 from safe_migrations.lint.findings import Finding
 from safe_migrations.lint.offline import run_offline
+from safe_migrations.lint.registry import Place
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules import CHECKS, RULES
 from safe_migrations.lint.squawk import run_squawk
@@ -58,6 +60,9 @@ def lint(
         script_directory, revisions, cache(lambda: names_in_models(load_models()))
     ):
         findings[revision.path].append(Finding(revision.path, line, RULES["still-in-models"], what))
+    for revision in revisions:
+        for line, what in _released(script_directory, revision):
+            findings[revision.path].append(Finding(revision.path, line, RULES["released-table"], what))
     with_style = cache(partial(revisions_with_style, script_directory))
     remaining = [
         finding
@@ -104,6 +109,14 @@ def _in_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
     for edited in edited_revisions(script_directory):
         rule, what = RULES["edited-revision"], f"differs from {edited.where}"
         yield Finding(edited.path, edited.line, rule, what, edited.difference.rstrip())
+
+
+def _released(script_directory: ScriptDirectory, revision: Revision) -> Iterator[Place]:
+    """The tables that a new revision declares as unreleased, although a release may have them."""
+    if revision.unreleased:
+        unreleased = unreleased_tables(script_directory, before=revision.script.revision)
+        if unreleased is not None and (released := revision.unreleased - unreleased):
+            yield revision.line_of("unreleased_tables"), ", ".join(sorted(released))
 
 
 def _types(script_directory: ScriptDirectory, revisions: Iterable[Revision]) -> Callable[[str], Types]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alembic.script import Script
 
+from safe_migrations.history.unreleased import declared_tables
 from safe_migrations.lint.offline import run_offline
 from safe_migrations.lint.statements import CREATED, Statement, Types, bare, types_after
 from safe_migrations.upgrade.phases import unacknowledged
@@ -42,9 +43,15 @@ class Revision:
 
     @cached_property
     def created(self) -> set[str]:
-        """The tables and materialized views that its upgrade creates, which no code uses yet."""
+        """The tables and materialized views that its upgrade creates, or that no release has: no code uses them yet."""
         matches = ((statement.branch, CREATED.match(statement.plain)) for statement in self.upgrade)
-        return {bare(match[1]) for branch, match in matches if match and self._only_in(branch, bare(match[1]))}
+        created = {bare(match[1]) for branch, match in matches if match and self._only_in(branch, bare(match[1]))}
+        return created | self.unreleased
+
+    @cached_property
+    def unreleased(self) -> set[str]:
+        """The tables that the file declares as those that no release has."""
+        return {name.removeprefix("public.") for name in declared_tables(self.script)}
 
     def _only_in(self, branch: tuple[int, ...], table: str) -> bool:
         """Whether a table that a branch creates is used there only: outside, it may have been there before."""

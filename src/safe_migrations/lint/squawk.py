@@ -23,6 +23,7 @@ from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules.squawk import SWITCHED_OFF, SYNTAX
 from safe_migrations.lint.statements import (
     ADD_COLUMN,
+    ALTER_TABLE,
     CONVERSION,
     CREATE_TYPE,
     RENAME_COLUMN,
@@ -31,6 +32,7 @@ from safe_migrations.lint.statements import (
     bare,
     locked_tables,
     table_of_dropped_index,
+    touched_tables,
 )
 from safe_migrations.postgres.statements import pattern
 
@@ -114,6 +116,10 @@ def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator
 
 def _is_wrong(rule: str, statement: Statement, revision: Revision) -> bool:
     """Whether a finding of squawk does not hold for this statement."""
+    altered_table = ALTER_TABLE.match(statement.plain)
+    tables = {bare(altered_table[1])} if altered_table else touched_tables(statement)
+    if tables | ({table_of_dropped_index(statement)} - {None}) <= revision.unreleased and revision.unreleased:
+        return True
     text = statement.plain.upper()
     match rule:
         case "constraint-missing-not-valid":

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from alembic.script import Script
@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import RevisionError
 from safe_migrations.history.frozen import new_revisions
+from safe_migrations.history.unreleased import declared_tables
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import reason
@@ -54,12 +55,14 @@ async def check_phases(project: Project, database: Database) -> list[str]:
         await connection.execute(ddl("ALTER DATABASE %(name)s SET enable_seqscan = off", name=name))
     sentences: list[str] = []
     applied: set[str] = set()
-    for script in new_revisions(project.script):
+    scripts = new_revisions(project.script)
+    unreleased = {name for script in scripts for name in declared_tables(script)}
+    for script in scripts:
         async with connected(database) as connection:
             for revision in {*to_tuple(script.down_revision, default=())} - applied:
                 with _explained(project.script.get_revision(revision)):
                     await connection.run_sync(upgrade, project, revision)
-            await _fill(script, database)
+            await _fill(script, database, unreleased)
             await complete_backfills(project, script, database)
             with _explained(script):
                 async with tracing(connection, database) as trace:
@@ -72,9 +75,9 @@ async def check_phases(project: Project, database: Database) -> list[str]:
     return sentences
 
 
-async def _fill(script: Script, database: Database) -> None:
+async def _fill(script: Script, database: Database, unreleased: Collection[str]) -> None:
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        for sentence in await connection.run_sync(seed, database.service.version_table):
+        for sentence in await connection.run_sync(seed, database.service.version_table, unreleased):
             print(f"{_file(script)}: {sentence}")
 
 
@@ -92,12 +95,12 @@ def not_allowed(trace: Trace, script: Script) -> list[str]:
 
     Args:
         trace: of the revision, in a database with rows.
-        script: the revision; with `acknowledged`, everything is allowed.
+        script: the revision; with `acknowledged`, or in tables that no release has, everything is allowed.
 
     Returns:
         A sentence for each effect that is not allowed: what happens, what it blocks, and the safe alternative.
     """
-    if getattr(script.module, "acknowledged", None):
+    if getattr(script.module, "acknowledged", None) or declared_tables(script):
         return []
     phase = phase_of(script) or EXPAND
     effects = [*_rewrites(trace), *_scans(trace), *_several(trace)]

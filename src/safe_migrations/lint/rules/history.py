@@ -13,6 +13,14 @@ rule(
     instead="the id of the newest revision on the only line of alembic/versions/HEAD; the revision commands write it",
 )
 rule(
+    "released-table",
+    why="code in production may use the table, and rows may be in it: the revision changes it at once, without phases",
+    instead="""\
+# delete this file, then let autogenerate write the change again, in phases
+pdm run migrate-rebase
+pdm run migrate-revision "add a sku\"""",
+)
+rule(
     "needs-database",
     why="the revision does not run without a database, so no linter sees its locks, and --sql fails",
     instead="statements that need no query result: WHERE, IF EXISTS, column types; a backfill to change many rows",
