@@ -413,6 +413,15 @@ def test_a_revision_that_fails_ends_the_check(
         history.judged(database)
 
 
+def test_a_table_that_no_release_has_gets_no_rows(database: URL, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.add("first", "op.create_table('item', sa.Column('id', sa.Integer(), primary_key=True))")
+    history.add("second", "op.create_index('ix_item_id', 'item', ['id'])", 'unreleased_tables = ("item",)')
+    column = "op.add_column('item', sa.Column('name', sa.Text(), nullable=False))"
+    history.add("third", column, 'unreleased_tables = ("item",)')
+    assert history.judged(database) == []
+
+
 def test_locks_outside_a_transaction_are_seen(database: URL) -> None:
     modes = {
         "ALTER TABLE item ADD name text": "AccessExclusiveLock",
