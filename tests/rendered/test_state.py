@@ -16,7 +16,18 @@ from support import Service, ToHead, at, fetch
 
 STATE = ("safe-migrations", "state")
 DEFINITION = "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 'ix_item_name'::regclass"
-KEYS = {"state", "current", "heads", "pending", "drift", "not_compared", "invalid", "blockers", "next"}
+KEYS = {
+    "state",
+    "current",
+    "heads",
+    "pending",
+    "partly_applied",
+    "drift",
+    "not_compared",
+    "invalid",
+    "blockers",
+    "next",
+}
 COLUMN = 'op.add_column("item", sa.Column("note", sa.Text()))'
 
 

@@ -29,7 +29,7 @@ def loaded_script(path: Path) -> Any:
     assert specification.loader
     module = module_from_spec(specification)
     specification.loader.exec_module(module)
-    return SimpleNamespace(path=str(path), module=module)
+    return SimpleNamespace(revision=path.stem, path=str(path), module=module)
 
 
 def losses(database: URL, folder: Path, *bodies: str, module: str = "") -> list[str] | None:

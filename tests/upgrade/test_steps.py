@@ -262,8 +262,17 @@ backfill = Backfill(table=item, key=("id",), where=item.c.number.is_(None), valu
             with pytest.raises(RevisionError, match="Wrong"):
                 project.alembic(command.upgrade, "head")
     assert "backfill" not in read_report(project.project).next
-    deploy(project.project, None, lambda _: None, contract=True)
+    lines: list[str] = []
+    deploy(project.project, None, lines.append, contract=True)
+    assert '"drop"' in lines[0]
     assert columns(project) == ["id", "name"]
+
+
+def test_a_deployment_that_ends_between_two_steps_says_so(project: PlainProject) -> None:
+    project.add("sku", WRONG, DOWNGRADE, after="item")
+    with pytest.raises(RevisionError, match=r'(?s)TextOfNoKind.*partly applied.*"columns", "index".*revert') as caught:
+        deploy(project.project, None, lambda _: None)
+    assert "did not change" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("completed", "lost"), [([], ["item.name", "item.sku"]), (["name"], ["item.sku"])])

@@ -155,13 +155,14 @@ class RecordedSteps(Steps):
         if connection is None:
             raise ConfigurationError("steps are recorded in a database")
         context.opts[_OPTION] = self
+        information = connection.info  # a lost connection has none
         event.listen(connection, "before_cursor_execute", self._note_statement)
         try:
             yield
             self._finish(connection)
         finally:
             event.remove(connection, "before_cursor_execute", self._note_statement)
-            connection.info.pop(_NAME, None)
+            information.pop(_NAME, None)
             del context.opts[_OPTION]
 
     def _note_statement(

@@ -47,7 +47,7 @@ def deploy(
     if before.state in (AT_HEAD, DRIFT):
         report(f"State: {before.as_text()}")
         return before
-    report(f"State: {before.state}.")
+    report(f"State: {before.state}: {before.meaning}" if before.partly_applied else f"State: {before.state}.")
     if before.state not in (FRESH, BEHIND):
         raise RefusedError(f"{before.meaning} Nothing was changed. {before.next}", before.exit_status)
     ready = _ready(project.script, before, contract=contract)
@@ -143,7 +143,10 @@ def _ends(script: ScriptDirectory, before: Report) -> list[str]:
 def _way_back(project: Project, before: Report, backup_file: Path | None) -> str:
     lines: list[str] = []
     try:
-        if read_report(project).current == before.current:
+        after = read_report(project)
+        if after.partly_applied:
+            lines = [f"{after.meaning} To revert, first complete the upgrade: run this command again."]
+        elif after.current == before.current:
             return "The revision of the database did not change."
     except (Exception, SystemExit) as error:  # which must not hide why the deployment failed
         lines = [f"The revision of the database can't be read: {error}"]

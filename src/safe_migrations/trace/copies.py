@@ -10,20 +10,27 @@ from sqlalchemy import Connection
 
 from safe_migrations.backfill.definition import load_backfill, required_backfills
 from safe_migrations.backfill.running import Pace, run_backfill
+from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.errors import RevisionError
 from safe_migrations.logs import quiet
+from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
 from safe_migrations.trace.recorder import Trace
 from safe_migrations.upgrade.project import Project
 
 
 async def complete_backfills(project: Project, script: Script, database: Database) -> None:
-    """Run the backfills that a revision requires.
+    """Run the backfills that a revision requires, unless its first steps are completed.
 
     Raises:
         BackfillError: a backfill failed, or its values are not written yet.
     """
-    for name in required_backfills(script):
+    names = required_backfills(script)
+    if names:
+        async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+            records = await connection.run_sync(StepRecords.read, project.options)
+        names = () if records.of(script.revision, "upgrade") else names
+    for name in names:
         definition = load_backfill(project.backfills, name)
         await run_backfill(database, project.backfills, name, definition, Pace(nice_ratio=0))
 
