@@ -26,29 +26,24 @@ def plan_revisions(changes: Iterable[Change]) -> list[PlannedRevision]:
 def _by_table(steps: list[PlannedStep]) -> Iterator[list[PlannedStep]]:
     """The steps of each table, after the steps of other tables that they need; in parts only in a cycle."""
     makers: defaultdict[Name, list[PlannedStep]] = defaultdict(list)
-    needed: dict[PlannedStep, set[PlannedStep]] = {}  # by the steps that are left
+    needed: dict[PlannedStep, list[PlannedStep]] = {}  # by the steps that are left
     for step in steps:
-        needed[step] = {maker for name in required_by(step.upgrade) for maker in makers[name]}
+        names = required_by(step.upgrade)
+        needed[step] = [maker for name in names for maker in makers[name] if maker.table != step.table]
         for name in provided_by(step.upgrade):
             makers[name].append(step)
     while needed:
-        runnable = _runnable(needed)
-        yield runnable
-        for step in runnable:
+        together = _next(needed)
+        yield together
+        for step in together:
             del needed[step]
 
 
-def _runnable(needed: Mapping[PlannedStep, set[PlannedStep]]) -> list[PlannedStep]:
-    """All steps of the first table that needs no other; in a cycle, the first ones of a table."""
+def _next(needed: Mapping[PlannedStep, list[PlannedStep]]) -> list[PlannedStep]:
+    """All steps of the first table that waits for no other; in a cycle, the first steps of a table."""
     tables: dict[str, list[PlannedStep]] = {}
     for step in needed:
         tables.setdefault(step.table, []).append(step)
-    possible = {table: list(_until_blocked(steps, needed)) for table, steps in tables.items()}
-    whole = (steps for table, steps in possible.items() if steps == tables[table])
-    return next(whole, None) or next(filter(None, possible.values()))
-
-
-def _until_blocked(steps: list[PlannedStep], needed: Mapping[PlannedStep, set[PlannedStep]]) -> Iterator[PlannedStep]:
-    """The first steps of a table, up to one that needs a step of another table that is left."""
-    elsewhere = needed.keys() - steps
-    return takewhile(lambda step: needed[step].isdisjoint(elsewhere), steps)
+    parts = [list(takewhile(lambda step: needed.keys().isdisjoint(needed[step]), own)) for own in tables.values()]
+    whole = (part for part, own in zip(parts, tables.values(), strict=True) if part == own)
+    return next(whole, None) or next(filter(None, parts))

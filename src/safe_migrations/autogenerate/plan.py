@@ -91,7 +91,7 @@ class PlannedStep:
 
     @property
     def title(self) -> str:
-        """What it does, in a few words; unique among the steps of a revision, because no title occurs twice there."""
+        """What it does, in a few words."""
         more = len(self.changes) - 1
         return self.changes[0].title + (f" and {more} more" if more else "")
 
@@ -140,14 +140,21 @@ class PlannedRevision:
     @property
     def upgrade(self) -> list[MigrateOperation]:
         """The operations of upgrade(), in steps if there are several."""
-        return _in_steps([(step.title, step.upgrade) for step in self.steps])
+        return _in_steps([(name, step.upgrade) for name, step in self._named()])
 
     @property
     def downgrade(self) -> list[MigrateOperation]:
         """The operations of downgrade(), in the reverse order; what needs no operation is no step."""
-        steps = [(step.title, step.downgrade) for step in reversed(self.steps)]
-        effective = [(title, operations) for title, operations in steps if not _is_empty(operations)]
+        steps = [(name, step.downgrade) for name, step in reversed(self._named())]
+        effective = [(name, operations) for name, operations in steps if not _is_empty(operations)]
         return _in_steps(effective) or [*(comment for _, comments in steps for comment in comments), Nothing()]
+
+    def _named(self) -> list[tuple[str, PlannedStep]]:
+        """The steps by their titles, numbered where two are the same, as those of enums in two schemas."""
+        titles = [step.title for step in self.steps]
+        earlier = (titles[:number].count(title) for number, title in enumerate(titles))
+        names = (f"{title}, {count + 1}" if count else title for title, count in zip(titles, earlier, strict=True))
+        return list(zip(names, self.steps, strict=True))
 
     @property
     def danger(self) -> str:
@@ -184,7 +191,7 @@ def in_order(changes: Iterable[Change]) -> list[Change]:
 def _in_steps(steps: list[tuple[str, list[MigrateOperation]]]) -> list[MigrateOperation]:
     if len(steps) < 2:
         return [operation for _, operations in steps for operation in operations]
-    return [Step(title, operations) for title, operations in steps]
+    return [Step(name, operations) for name, operations in steps]
 
 
 def _is_empty(operations: Iterable[MigrateOperation]) -> bool:
