@@ -1,6 +1,8 @@
 """The command `safe-migrations`, and `python -m safe_migrations`: parse, call, and show errors."""
 
 import argparse
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -19,6 +21,8 @@ ROOMS = (operate, autogenerate, lint, history, dev, template)
 
 def main() -> None:
     """Run one command, and end with its exit status (2 for wrong usage)."""
+    gc.set_threshold(200_000)  # or Python searches the imported libraries for cycles again and again
+    atexit.register(gc.freeze)  # or Python searches all objects once more before the process ends
     arguments = _parser().parse_args()
     # As Ctrl-C, which asyncio handles, so that a cancelled job leaves no copy of a database behind.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -1,5 +1,7 @@
 """`run_env`, which `env.py` of a project calls: the project's options, and those that the library adds."""
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -72,9 +74,11 @@ def _run_or_explain(
     read_service: Callable[[Config], Service], database_url: DatabaseURL, options: Mapping[str, Any]
 ) -> None:
     logs.enable()
-    if command_line(context.config) is not None and threading.current_thread() is threading.main_thread():
-        # The first process of a container ignores SIGTERM without a handler.
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if command_line(context.config) is not None:
+        atexit.register(gc.freeze)  # or Python searches all objects for cycles before the process ends
+        if threading.current_thread() is threading.main_thread():
+            # The first process of a container ignores SIGTERM without a handler.
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with _printed_on_command_line():
         _run(read_service(context.config), database_url, options)
 

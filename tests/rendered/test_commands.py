@@ -65,6 +65,23 @@ def test_the_command_and_its_module_are_the_same(at_head: Service) -> None:
         assert "Traceback" not in process.stderr
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [("alembic.config", ["history"]), ("safe_migrations.cli", ["lint", "--explain", "missing-phase"])],
+)
+def test_a_command_ends_without_a_search_for_cycles(service: Service, module: str, arguments: list[str]) -> None:
+    program = f"""
+import atexit, gc, sys
+gc.unfreeze()  # what tests have frozen
+atexit.register(lambda: print(gc.get_freeze_count(), gc.get_count()[0], end=""))
+sys.argv = ["program", *{arguments}]
+from {module} import main
+main()
+"""
+    frozen, left = service.succeed("python", "-c", program).splitlines()[-1].split()
+    assert int(frozen) > 10 * int(left)
+
+
 def test_autogenerate_numbers_types_and_formats(at_head: Service, mypy_cache: MypyCache) -> None:
     models = at_head.folder / "models_db.py"
     models.write_text(models.read_text() + "    note: Mapped[str | None]\n")
