@@ -84,6 +84,17 @@ def test_dockerfile_has_two_stages_and_does_not_run_as_root(render: Render) -> N
     assert lines[-1].startswith("CMD")
 
 
+def test_image_has_compiled_libraries_and_builds_with_one_that_does_not_compile(render: Render, tmp_path: Path) -> None:
+    install = "RUN pdm install --prod && "
+    lines = (render().folder / "Dockerfile").read_text().splitlines()
+    (compile_,) = (line.removeprefix(install) for line in lines if line.startswith(install))
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "library.py").touch()
+    (tmp_path / ".venv" / "of_python_2.py").write_text("print 'hello'\n")
+    subprocess.run(["sh", "-c", compile_], cwd=tmp_path, check=True)
+    assert len(list(tmp_path.rglob("library.*.pyc"))) == 1
+
+
 def test_image_holds_no_secret_and_no_development_file(render: Render) -> None:
     ignored = (render().folder / ".dockerignore").read_text().splitlines()
     assert {".*", "tests"} <= set(ignored), "hidden files: .env, .git, .postgres, .venv"

@@ -36,8 +36,9 @@ SCRIPTS = [
 JOURNEY = f"""
 sed -i.before 's/^    name: .*/&\\n    note: Mapped[str | None]/' models_db.py
 rm models_db.py.before
-pdm run migrate-revision "add a column"
-ls alembic/versions/*_0002_add_a_column.py
+rm -r __pycache__
+PYTHONDONTWRITEBYTECODE=1 pdm run migrate-revision "add a column"
+ls alembic/versions/*_0002_add_a_column.py __pycache__/models_db.*.pyc
 sed -i.before 's/^.tool.pdm.scripts.$/&\\njourney = {{ composite = {json.dumps(SCRIPTS)} }}/' pyproject.toml
 pdm run journey
 mv pyproject.toml.before pyproject.toml
