@@ -27,6 +27,7 @@ from sqlalchemy import URL
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # as pytest's pythonpath
 
 import bounds
+import commands
 
 from blocking_statement import GATE
 from releases import VERSIONS, Releases, commit, git
@@ -41,6 +42,8 @@ UPGRADE = ("alembic", "upgrade", "head")
 CURRENT = ("alembic", "current")
 QUICK = ("safe-migrations", "state", "--quick")
 STATE, CHECK = ("safe-migrations", "state"), ("alembic", "check")
+LINT, PREVIEW = ("safe-migrations", "lint"), ("safe-migrations", "preview")
+REVISION = ("alembic", "revision", "--autogenerate", "-m", "change")
 
 COPIER_UPDATE = ("copier", "update", "--defaults", "--skip-answered", "--quiet")
 # `safe-migrations template-update`, without the checks that follow. -P: a service of 1.x has a package of that name.
@@ -53,6 +56,7 @@ TEMPLATE_UPDATE = (
 )
 
 NO_OP_ROUNDS = 15
+COMMAND_ROUNDS = 7
 STARTERS = 16
 STARTER_ROUNDS = 3
 IDLE = 15.0  # seconds that a transaction stays idle while it holds a lock on the table
@@ -151,6 +155,30 @@ class Bench:
         self.row("alembic upgrade head, nothing to do", upgrade, NO_OP_GOAL)
         self.row("alembic current", current, NO_OP_GOAL)
         self.row("state --quick, beside stock's current", quick, QUICK_GOAL)
+
+    def commands(self) -> None:
+        """Commands of a developer, each beside the command of stock Alembic that reads the same."""
+        pair = self.pair("commands")
+        commands.use_stock_settings(pair.stock)
+        for service in pair:
+            service.succeed(*UPGRADE)
+        self.compare(pair, "state, beside stock's current", STATE, CURRENT)
+        self.compare(pair, "lint, beside stock's current", LINT, CURRENT)
+        self.compare(pair, "preview, beside stock's check", PREVIEW, CHECK)
+        for service in pair:
+            commands.add_table(service)
+        self.compare(pair, "revision of a new table", REVISION, REVISION)
+
+    def compare(self, pair: Pair, title: str, ours: Sequence[str], stock: Sequence[str]) -> None:
+        """Time a command of ours and one of stock Alembic."""
+        wall, processor = Times(), Times()
+        for _ in range(COMMAND_ROUNDS):
+            wall_ours, processor_ours = commands.seconds_in_copy(pair.ours, *ours)
+            wall_stock, processor_stock = commands.seconds_in_copy(pair.stock, *stock)
+            wall.add(title, wall_ours, wall_stock)
+            processor.add(f"{title}: processor", processor_ours, processor_stock)
+        self.row(title, wall, NO_OP_GOAL)
+        self.row(f"{title}: processor", processor, NO_OP_GOAL)
 
     def starters(self) -> None:
         """Replicas that all migrate an empty database as they start."""
@@ -275,7 +303,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="bench-") as folder, throw_away_cluster(find_programs(18, exactly=True)) as cluster:
         bench = Bench(cluster, Path(folder))
         bounded = (bench.stalls, bench.silence, bench.connections, bench.many_tables)
-        for measure in (bench.no_ops, bench.starters, *bounded, bench.histories, bench.updates):
+        for measure in (bench.no_ops, bench.commands, bench.starters, *bounded, bench.histories, bench.updates):
             with section(measure):
                 measure()
     console = Console(highlight=False)
