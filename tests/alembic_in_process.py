@@ -95,10 +95,10 @@ class Inside:
         with self._modules():
             function(self._config(x), *arguments, **options)
 
-    def autogenerate(self, message: str) -> list[Script]:
+    def autogenerate(self, message: str, x: Sequence[str] = ()) -> list[Script]:
         """Write the revisions from the database to the models, and return them in the order in which they run."""
         before = {script.revision for script in self.history()}
-        self.alembic(command.revision, message, autogenerate=True)
+        self.alembic(command.revision, message, x=x, autogenerate=True)
         return [script for script in self.history() if script.revision not in before]
 
     def history(self) -> list[Script]:

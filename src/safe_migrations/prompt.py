@@ -22,14 +22,48 @@ def confirm(warning: str, question: str, *, yes: bool, how: str) -> None:
     if yes:
         print(warning, file=sys.stderr)
         return
-    if not sys.stdin or not sys.stdin.isatty():
+    if not can_ask():
         raise NotConfirmedError(f"{warning} Nothing was changed, because no terminal can be asked. To agree, add {how}")
-    print(f"{warning}\n{question}? [y/N] ", end="", file=sys.stderr, flush=True)
-    if _answer().strip().lower() not in ("y", "yes"):
+    print(warning, file=sys.stderr)
+    if not ask_whether(question):
         raise NotConfirmedError("Nothing was changed.")
 
 
-def _answer() -> str:
+def can_ask() -> bool:
+    """Whether there is a terminal."""
+    return bool(sys.stdin) and sys.stdin.isatty()
+
+
+def ask_whether(question: str) -> bool:
+    """Ask on the terminal for yes or no; an empty answer is no.
+
+    Args:
+        question: without the question mark.
+
+    Raises:
+        NotConfirmedError: the input has ended.
+    """
+    return ask(f"{question}? [y/N] ").lower() in ("y", "yes")
+
+
+def ask(question: str) -> str:
+    """Ask on the terminal, and return the answer without spaces around it.
+
+    Args:
+        question: shown as it is.
+
+    Raises:
+        NotConfirmedError: the input has ended.
+    """
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = _read_line()
+    if not answer:
+        print(file=sys.stderr)
+        raise NotConfirmedError("The input has ended without an answer. Nothing was changed.")
+    return answer.strip()
+
+
+def _read_line() -> str:
     """Read a line; Ctrl-C ends this at once, not after the line, as the handler of asyncio would."""
     if threading.current_thread() is not threading.main_thread():
         return sys.stdin.readline()

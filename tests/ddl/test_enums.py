@@ -331,17 +331,6 @@ def test_the_order_changes(database: URL) -> None:
     assert change.acknowledged and {"order", "status", "item"} <= set(re.split(r"[ ;]+", change.acknowledged))
 
 
-def test_a_value_that_looks_renamed(database: URL) -> None:
-    upgrade(database, item(status("a", "b", "c")))
-    add, replace = upgrade(database, item(status("a", "x", "c")))
-    assert (add.kind, replace.kind) == (VALUES_ADDED, REPLACED)
-    assert replace.acknowledged is not None
-    assert "ALTER TYPE status RENAME VALUE 'b' TO 'x'" in replace.acknowledged
-    for others in ("new a x", "a new", "new b x c", "x c"):
-        _, changes = find(database, item(status(*others.split())))
-        assert "RENAME" not in (changes[-1].acknowledged or "RENAME"), others
-
-
 DEPENDENTS = """
 SELECT format('%s %s', adrelid::regclass, pg_get_expr(adbin, adrelid)) FROM pg_attrdef WHERE adrelid > 16383
 UNION ALL SELECT format('%s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))

@@ -1,6 +1,6 @@
 """The comparison of models and database as a whole, because one difference often explains another."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
@@ -34,6 +34,8 @@ class Comparison:
         removed: the columns that are dropped.
         converted: the columns whose new type rewrites the table.
         replaced: the operations that drop an index or a constraint whose name another one gets.
+        renamed: the old names of the columns that are added under a new name, by the names of table and column.
+        values: says what existing rows get in a column, as SQL; None if its author writes that.
         backfills: the backfills that the safe forms need; they add to it.
         is_first: whether the database has no revision yet.
         unreleased: the tables that no release has, and that have no rows.
@@ -47,10 +49,13 @@ class Comparison:
         *,
         is_first: bool = False,
         unreleased: Collection[str] = (),
+        renamed: Mapping[tuple[str, str], str] = {},
     ) -> None:
         self.operations = [with_restoring(connection, operation) for operation in _in_order(operations)]
         self.connection = connection
         self.tables = tables
+        self.renamed = renamed
+        self.values: Callable[[str, Column[Any]], str | None] = lambda _table, _column: None
         self.created = {table_of(create): create for create in self.of(ops.CreateTableOp)}
         self.dropped = {table_of(drop): drop for drop in self.of(ops.DropTableOp)}
         self.added = {(table_of(add), add.column.name): add.column for add in self.of(ops.AddColumnOp)}
@@ -97,15 +102,12 @@ class Comparison:
             related |= more
         return min(related)
 
-    def candidates(self, table: str, column: Column[Any]) -> list[str]:
-        """The dropped columns of the same table and type, one of which may be renamed to this one."""
-        return [name for (of, name), old in self.removed.items() if of == table and type_text(old) == type_text(column)]
-
-    def renamed_from(self, table: str, column: Column[Any]) -> str | None:
-        """The column that may be renamed to this one: the only dropped one of its type, if it is the only added one."""
-        dropped = self.candidates(table, column)
-        added = [name for (of, name), new in self.added.items() if of == table and type_text(new) == type_text(column)]
-        return dropped[0] if len(dropped) == len(added) == 1 else None
+    def of_operations(
+        self, operations: Iterable[MigrateOperation], renamed: Mapping[tuple[str, str], str] = {}
+    ) -> "Comparison":
+        """The same with other operations, and with renamed columns among those that are added."""
+        facts = {"is_first": self.is_first, "unreleased": self.unreleased}
+        return Comparison(operations, self.connection, self.tables, renamed=renamed, **facts)
 
     def phase_of_dropping(self, operation: MigrateOperation, columns: Any) -> str:
         """The phase that drops a constraint: expand, as the new code may violate it, unless its column is dropped."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from alembic.autogenerate import produce_migrations
@@ -21,6 +22,7 @@ from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.parameters import escape_in_files, predicate_as_text
 from safe_migrations.autogenerate.plan import PlannedRevision
+from safe_migrations.autogenerate.questions import answered
 from safe_migrations.autogenerate.rewrite import rewrite_all
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
 from safe_migrations.autogenerate.written_files import report_when_written
@@ -37,7 +39,8 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
         return
     (original,) = directives
     escape_in_files(migration.impl)
-    revisions, backfills = plan(migration, original.upgrade_ops.ops if original.upgrade_ops else [])
+    operations = original.upgrade_ops.ops if original.upgrade_ops else []
+    revisions, backfills = plan(migration, operations, original.message or "change")
     for line in explain_scope(migration.opts):
         print(printable(line))
     if not revisions:
@@ -62,13 +65,18 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
 
 
 def plan(
-    migration: MigrationContext, operations: Sequence[MigrateOperation]
+    migration: MigrationContext, operations: Sequence[MigrateOperation], message: str | None = None
 ) -> tuple[list[PlannedRevision], list[NewBackfill]]:
     """The safe revisions for Alembic's operations, in the order in which they run, and the backfills that they need.
 
     Args:
         migration: with a connection to the database, and the models' metadata.
         operations: what Alembic has found.
+        message: of the revision that is written, whose author is asked where one would have to guess; None for a
+            preview, which asks nothing.
+
+    Raises:
+        NotConfirmedError: a question is open and can't be asked.
     """
     if migration.connection is None or not operations:
         return [], []
@@ -81,7 +89,8 @@ def plan(
         is_first=not migration.get_current_heads(),
         unreleased=unreleased_tables(context.script) or () if context is not None else (),
     )
-    revisions = plan_revisions(rewrite_all(comparison))
+    with nullcontext(comparison) if message is None else answered(comparison, migration, message) as comparison:
+        revisions = plan_revisions(rewrite_all(comparison))
     for revision in revisions:
         for change in revision.changes:
             for operation in (*change.upgrade, *change.downgrade):

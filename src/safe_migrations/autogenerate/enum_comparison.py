@@ -122,7 +122,7 @@ class _EnumComparison(NamedTypeComparison):
             [operation],
             [operation.reverse()],
             f"Replaces the enum {name.name} by one {how}, because PostgreSQL can't change it in place.",
-            acknowledged=_danger(name.name, removed, tables) + _renaming(name.name, self.existing[name], wanted.values),
+            acknowledged=_danger(name.name, removed, tables),
             columns=tuple(Changed("type", use.schema, use.table, use.column) for use in uses),
         )
 
@@ -179,18 +179,6 @@ def _danger(name: str, removed: list[str], tables: list[str]) -> str:
     if not tables:
         return change
     return f"{change}; rewrites {', '.join(tables)} and blocks reads and writes until the rewrite finishes"
-
-
-def _renaming(name: str, existing: list[str], wanted: list[str]) -> str:
-    """The alternative, if one value may be renamed."""
-    removed = [value for value in existing if value not in wanted]
-    added = [value for value in wanted if value not in existing]
-    if len(removed) != 1 or len(added) != 1 or existing.index(removed[0]) != wanted.index(added[0]):
-        return ""
-    return (
-        f"; if {_listed(removed)} is only renamed to {_listed(added)}, write ALTER TYPE {name} RENAME VALUE "
-        f"{_listed(removed)} TO {_listed(added)} instead of this and of the revision that adds {_listed(added)}"
-    )
 
 
 def _listed(values: Sequence[str]) -> str:

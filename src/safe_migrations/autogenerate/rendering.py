@@ -8,7 +8,7 @@ from alembic.autogenerate import render_op_text, renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import render_op
 from alembic.operations import MigrateOperation, Operations
-from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp, ExecuteSQLOp
+from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp, ExecuteSQLOp, RenameTableOp
 
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
 from safe_migrations.ddl.dependents import DropDependentViewsOp, RecreateDependentViewsOp
@@ -93,6 +93,12 @@ class ConvertColumnOp(AlterColumnOp):
 def _render_conversion(context: AutogenContext, operation: ConvertColumnOp) -> str:
     plain: str = renderers.dispatch(AlterColumnOp)(context, operation)
     return f"{plain.removesuffix(')')}, postgresql_using={operation.kw['postgresql_using']!r})"
+
+
+@renderers.dispatch_for(RenameTableOp)
+def _render_rename(context: AutogenContext, operation: RenameTableOp) -> str:
+    names = operation.table_name, operation.new_table_name
+    return _call(context, "rename_table", *names, schema=operation.schema)
 
 
 @renderers.dispatch_for(ValidateConstraintOp)

@@ -10,6 +10,7 @@ from safe_migrations.autogenerate.rewrite import (  # noqa: F401
     constraints,
     domains,
     enums,
+    renames,
     schemas,
     tables,
     without_operation,

@@ -9,7 +9,7 @@ from sqlalchemy.sql.elements import conv
 from safe_migrations.autogenerate.column_types import without_check
 from safe_migrations.autogenerate.comparison import Comparison, alter, table_of
 from safe_migrations.autogenerate.dependents import with_dependents
-from safe_migrations.autogenerate.new_backfill import NewBackfill, backfill_name
+from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.autogenerate.rewrite.constraints import in_two_steps
@@ -46,12 +46,12 @@ def add_column(operation: ops.AddColumnOp, comparison: Comparison) -> Changes:
     if volatile:
         upgrade = *upgrade, alter(operation, modify_server_default=column.server_default)
         title += " with its default"
-    change = Change(Stage.COLUMNS, table, title, upgrade, drop)
-    source, backfill = comparison.renamed_from(table, column), None
+    source, backfill = comparison.renamed.get((table, column.name)), None
     if needs_value or volatile or source:
         backfill = _backfill(comparison, operation, column, source, default if volatile else None)
-    candidates = comparison.candidates(table, column)
-    yield _ask_whether_renamed(change, candidates, operation, backfill) if candidates else change
+    if source is not None:
+        upgrade = *_releases(table, source, column, backfill), *upgrade
+    yield Change(Stage.COLUMNS, table, title, upgrade, drop)
     if needs_value:
         yield from _set_not_null(comparison, operation, column, backfill)
 
@@ -85,6 +85,10 @@ def _backfill(
         value = f"sa.literal_column({default!r})"
     elif isinstance(own := getattr(column.default, "arg", None), _LITERALS):
         value = f"sa.literal({own!r})"
+    elif (sql := comparison.values(table_of(operation), column)) is not None:
+        value = f"sa.literal_column({sql!r})"
+        if not sql.startswith("'"):  # an expression that is NULL for a row would never end
+            where += f" & {value}.is_not(None)"
     backfill = NewBackfill(table.name, table.schema, key, column.name, value, where, reason, source)
     comparison.backfills.append(backfill)
     return backfill
@@ -136,11 +140,6 @@ def drop_column(operation: ops.DropColumnOp, comparison: Comparison) -> Changes:
         empty = Column(name, column.type, nullable=True, comment=column.comment)
         restore = ops.AddColumnOp(operation.table_name, empty, schema=operation.schema)
         comment += " Fill it before the next downgrade makes it NOT NULL."
-    successors = [
-        new
-        for (of, new), added in comparison.added.items()
-        if of == table and comparison.renamed_from(of, added) == name
-    ]
     change = Change(
         Stage.DROP_COLUMNS,
         table,
@@ -149,7 +148,6 @@ def drop_column(operation: ops.DropColumnOp, comparison: Comparison) -> Changes:
         (Comment(comment), restore),
         CONTRACT,
         danger=f"the column {table}.{name} and its data are lost",
-        backfill=backfill_name(operation.schema, operation.table_name, successors[0]) if successors else None,
     )
     yield with_dependents(change, operation, comparison.dependents)
 
@@ -190,30 +188,17 @@ def alter_column(operation: ops.AlterColumnOp, comparison: Comparison) -> Change
         yield from _set_not_null(comparison, operation, column, _backfill(comparison, operation, column, None, default))
 
 
-def _ask_whether_renamed(
-    change: Change, candidates: list[str], operation: ops.AddColumnOp, backfill: NewBackfill | None
-) -> Change:
-    table, new = table_of(operation), operation.column.name
-    schema = f", schema={operation.schema!r}" if operation.schema else ""
-    rename = f'op.alter_column("{operation.table_name}", "{candidates[0]}", new_column_name="{new}"{schema})'
-    copies = "Let a backfill copy the values."
-    if backfill is not None:
-        file = f"alembic/backfills/{backfill.name}.py"
-        copies = f"{file} copies the values." if backfill.source else f"Write into {file} which values it copies."
-    dropped = ", ".join(f"{table}.{name}" for name in candidates)
-    return change.with_question(
-        (
-            f"{table}.{new} is added, and {dropped} of the same type dropped: is this a rename?",
-            f"- Yes, and no running code uses it: write {rename} here, with",
-            "  `safe: contract-in-expand because no code uses it` in a comment above, and the reverse in downgrade().",
-            "  Delete the later files of this change and the backfill, and correct the message. Then run",
-            "  migrate-rebase, which corrects HEAD, migrate-upgrade, and migrate-revision for the other differences.",
-            "- Yes, and running code uses it: keep this file. Until the old column is dropped, the new code has to",
-            "  write both columns, or the backfill overwrites what it has written.",
-            f"  {copies}",
-            "- No: correct the backfill, or delete it together with each requires_backfill that names it.",
-        ),
-        f"a later revision of this change drops {dropped}, and {table}.{new} has only the values that are copied",
-        stage=Stage.RENAMES,
-        alone=True,
-    )
+def _releases(table: str, old: str, column: Column[Any], backfill: NewBackfill | None) -> list[Comment]:
+    """What a rename asks of the code of three releases, of which this revision belongs to the first."""
+    new = column.name
+    copies = f"The backfill {backfill.name} copies the values." if backfill else "Copy the values of all rows."
+    lines = [
+        f"Renames {table}.{old} to {new} in three releases, of which this is the first:",
+        f"1. Keep {old} in the models. The code writes both columns, and reads {old}.",
+        f"   {copies}",
+        f"2. The code reads {new}, and still writes both columns.",
+        f"3. Remove {old} from the models and the code; autogenerate then drops the column.",
+    ]
+    if backfill is not None and column.nullable:
+        lines.append(f"   The revision that drops it declares requires_backfill = {backfill.name!r}.")
+    return list(map(Comment, lines))

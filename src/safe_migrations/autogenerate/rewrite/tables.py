@@ -6,7 +6,7 @@ from copy import copy
 from alembic.operations import MigrateOperation, ops
 from sqlalchemy import ForeignKeyConstraint
 
-from safe_migrations.autogenerate.comparison import Comparison, foreign_keys, referred, shape, table_of, with_name
+from safe_migrations.autogenerate.comparison import Comparison, foreign_keys, referred, table_of, with_name
 from safe_migrations.autogenerate.dependents import with_dependents
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.rendering import Comment
@@ -31,7 +31,7 @@ def create_table(operation: ops.CreateTableOp, comparison: Comparison) -> Change
     comment = "A new table: no code uses it yet, so its locks block nothing."
     if existing := set(map(referred, foreign_keys(operation))) - comparison.created.keys():
         comment += f" The foreign key briefly blocks writes to {', '.join(sorted(existing))}."
-    change = Change(
+    yield Change(
         Stage.TABLES,
         min(comparison.created) if comparison.is_first else comparison.related(name),
         f"create {name}",
@@ -39,8 +39,6 @@ def create_table(operation: ops.CreateTableOp, comparison: Comparison) -> Change
         (*(create.reverse() for create in reversed(late)), operation.reverse()),
         locks=comparison.related(name),
     )
-    alike = [table for table, dropped in comparison.dropped.items() if shape(dropped) == shape(operation)]
-    yield _ask_whether_renamed(change, alike[0], operation) if len(alike) == 1 else change
 
 
 @rewrite.register
@@ -88,22 +86,3 @@ def _without(create: ops.CreateTableOp, leave_out: Callable[[ForeignKeyConstrain
         item for item in create.columns if not (isinstance(item, ForeignKeyConstraint) and leave_out(item))
     ]
     return create
-
-
-def _ask_whether_renamed(change: Change, old: str, operation: ops.CreateTableOp) -> Change:
-    new = table_of(operation)
-    schema = f", schema={operation.schema!r}" if operation.schema else ""
-    rename = f'op.rename_table("{old.rpartition(".")[2]}", "{operation.table_name}"{schema})'
-    return change.with_question(
-        (
-            f"{old} is dropped and {new} is created with the same columns: is this a rename?",
-            f"- Yes, and no running code uses it: write {rename} here, with",
-            "  `safe: contract-in-expand because no code uses it` in a comment above, and the reverse in downgrade().",
-            "  Delete the later files of this change. Then run migrate-rebase, which corrects HEAD, migrate-upgrade,",
-            "  and migrate-revision for the other differences.",
-            "- Yes, and running code uses it: keep this file, let the new code write both tables, and copy the rows",
-            "  (INSERT … SELECT, in batches) before the old table is dropped.",
-            "- No: nothing to do.",
-        ),
-        f"a later revision of this change drops the table {old}, and {new} starts empty",
-    )
