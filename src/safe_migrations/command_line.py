@@ -77,6 +77,21 @@ def service_of(arguments: argparse.Namespace) -> "Service":
     return Service.read(find_config_files(arguments.config)[0])
 
 
+def run_alembic(arguments: argparse.Namespace, *command: str, x: Sequence[str] = ()) -> int:
+    """Run a command of `alembic` in this process, as the shell would.
+
+    Args:
+        arguments: of this command, with the files of `-c`.
+        command: with its arguments.
+        x: arguments of `-x`.
+    """
+    from alembic.config import main
+
+    configs = (argument for file in arguments.config for argument in ("-c", file))
+    main([*configs, *(argument for value in x for argument in ("-x", value)), *command], prog="alembic")
+    return 0
+
+
 def at_least(least: int, kind: Callable[[str], Number]) -> Callable[[str], Number]:
     """A type for argparse: a number with a minimum.
 

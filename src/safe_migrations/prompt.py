@@ -3,6 +3,8 @@
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from safe_migrations.errors import NotConfirmedError
 
@@ -55,20 +57,23 @@ def ask(question: str) -> str:
     Raises:
         NotConfirmedError: the input has ended.
     """
-    print(question, end="", file=sys.stderr, flush=True)
-    answer = _read_line()
+    with _interruptible():
+        print(question, end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
     if not answer:
         print(file=sys.stderr)
         raise NotConfirmedError("The input has ended without an answer. Nothing was changed.")
     return answer.strip()
 
 
-def _read_line() -> str:
-    """Read a line; Ctrl-C ends this at once, not after the line, as the handler of asyncio would."""
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end this at once, not after the line, as the handler of asyncio would."""
     if threading.current_thread() is not threading.main_thread():
-        return sys.stdin.readline()
+        yield
+        return
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return sys.stdin.readline()
+        yield
     finally:
         signal.signal(signal.SIGINT, handler)

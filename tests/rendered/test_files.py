@@ -105,11 +105,11 @@ def test_script_names_and_commands_of_the_standard(render: Render) -> None:
     project = tomllib.loads((render().folder / "pyproject.toml").read_text())
     scripts = {name: script.get("cmd") for name, script in project["tool"]["pdm"]["scripts"].items()}
     assert scripts.items() >= {
-        ("migrate-upgrade", "alembic upgrade head"),
-        ("migrate-downgrade", "alembic downgrade -1"),
+        ("migrate-upgrade", "alembic upgrade {args:head}"),
+        ("migrate-downgrade", "alembic downgrade {args:-1}"),
         ("migrate-history", "alembic history"),
         ("migrate-current", "alembic current"),
-        ("migrate-revision", "alembic revision --autogenerate -m {args}"),
+        ("migrate-revision", "safe-migrations revision"),
         ("migrate-stamp", "alembic stamp {args}"),
         ("migrate-check", "alembic check"),
         ("migrate-sql", "alembic upgrade head --sql"),

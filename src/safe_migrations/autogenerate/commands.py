@@ -1,16 +1,45 @@
-"""The command `preview`."""
+"""The commands that compare the models with the database: revision, preview."""
 
 import argparse
 import json
 from dataclasses import asdict
 
-from safe_migrations.command_line import JSON, Commands, project_of
+from safe_migrations.command_line import JSON, Commands, Option, project_of, run_alembic
 from safe_migrations.printable import printable
+
+_ANSWERS: tuple[Option, ...] = (
+    ("--rename", {"action": "append", "metavar": "OLD=NEW", "help": "a rename: item.title=name, item=product"}),
+    ("--no-rename", {"action": "store_true", "help": "nothing else was renamed"}),
+    ("--value", {"action": "append", "metavar": "COLUMN=VALUE", "help": "what existing rows get: item.sku=none"}),
+    ("--expression", {"action": "append", "metavar": "COLUMN=SQL", "help": "the same in SQL: item.sku=lower(name)"}),
+)
+_OF_ALEMBIC = ("--head", "--branch-label", "--version-path", "--rev-id", "--depends-on")
 
 
 def register(commands: Commands) -> None:
-    """Register the command of this room."""
+    """Register the commands of this room."""
+    message: Option = ("message", {"help": "what the change does"})
+    of_alembic: list[Option] = [(name, {"metavar": "…", "help": "as for alembic revision"}) for name in _OF_ALEMBIC]
+    splice: Option = ("--splice", {"action": "store_true", "help": "as for alembic revision"})
+    help = "write revisions from the models, and ask where one would have to guess"
+    commands.add("revision", revision, help, message, *_ANSWERS, *of_alembic, splice)
     commands.add("preview", preview, "show the revisions that autogenerate would write, and their SQL", JSON)
+
+
+def revision(arguments: argparse.Namespace) -> int:
+    """Call `alembic revision --autogenerate`, which gets the answers as `-x`."""
+    given = vars(arguments)
+    x = [f"{name}={answer}" for name in ("rename", "value", "expression") for answer in given[name] or ()]
+    of_alembic = [f"{name}={value}" for name in _OF_ALEMBIC if (value := given[name[2:].replace("-", "_")])]
+    return run_alembic(
+        arguments,
+        "revision",
+        "--autogenerate",
+        f"--message={arguments.message}",
+        *of_alembic,
+        *(["--splice"] if arguments.splice else []),
+        x=[*x, *(["no-rename"] if arguments.no_rename else [])],
+    )
 
 
 def preview(arguments: argparse.Namespace) -> int:

@@ -84,9 +84,8 @@ class Values:
         table = qualified(dialect, column.table.schema, column.table.name)
         sql = f"({answer})" if is_expression else sql_of(literal(answer, String()), dialect, **_INLINE)
         where = f"{printable(answer)!r} can't be the value of {table}.{column.name}"
-        if (
-            enum is not None and isinstance(plain_type(column.type), Enum) and not is_expression
-        ):  # the change may create or extend the enum
+        if enum is not None and isinstance(plain_type(column.type), Enum) and not is_expression:
+            # Not PostgreSQL's answer, because the same change may create the enum or add the value.
             if answer not in enum.enums:
                 raise RevisionError(f"{where}: the values are {', '.join(enum.enums)}. No file was written.")
             return sql

@@ -9,7 +9,9 @@ def register(commands: Commands) -> None:
     """Register the commands of this room."""
     commands.add("db-up", db_up, "start the embedded development PostgreSQL and create the database")
     commands.add("db-down", db_down, "stop the embedded development PostgreSQL and keep its data")
-    commands.add("db-shell", db_shell, "open psql on the configured database")
+    of_psql = ("arguments", {"nargs": argparse.REMAINDER, "help": 'arguments of psql, such as -c "SELECT 1"'})
+    shell = commands.add("db-shell", db_shell, "open psql on the configured database", of_psql)
+    shell.prefix_chars = ""  # options are psql's: argparse.REMAINDER alone does not begin with an option
 
 
 def db_up(arguments: argparse.Namespace) -> int:
@@ -43,4 +45,5 @@ def db_shell(arguments: argparse.Namespace) -> int:
     from safe_migrations.postgres.database import application_database
 
     service = service_of(arguments)
-    shell(application_database(service) if service.env_prefix else project_of(arguments).database)
+    database = application_database(service) if service.env_prefix else project_of(arguments).database
+    shell(database, arguments.arguments)

@@ -3,7 +3,7 @@
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -115,8 +115,12 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
     env_file.chmod(0o600)
 
 
-def shell(database: Database) -> NoReturn:
+def shell(database: Database, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by psql, connected to a database.
+
+    Args:
+        database: to connect to.
+        arguments: of psql.
 
     Raises:
         NotInstalledError: psql is not installed.
@@ -127,4 +131,4 @@ def shell(database: Database) -> NoReturn:
             psql = shutil.which("psql", path=find_programs(database.service.postgres_version))
     if psql is None:
         raise NotInstalledError("psql", "dev")
-    os.execve(psql, [psql], environment_of_programs("PG") | client_environment(database.url))
+    os.execve(psql, [psql, *arguments], environment_of_programs("PG") | client_environment(database.url))

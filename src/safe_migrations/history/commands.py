@@ -1,4 +1,4 @@
-"""The command for two branches: rebase."""
+"""The commands for two branches: rebase, merge."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safe_migrations.command_line import Commands, config_of, project_of
+from safe_migrations.command_line import Commands, config_of, project_of, run_alembic
 from safe_migrations.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
-    """Register the command of this room."""
+    """Register the commands of this room."""
     branch = (
         "revision",
         {"nargs": "?", "help": "the head to move; by default, the one that is not on the main branch"},
     )
     commands.add("rebase", rebase, "move the unapplied revisions of a branch behind the other head", branch)
+    message = ("message", {"help": "what is joined"})
+    heads = ("revisions", {"nargs": "*", "default": ["heads"], "help": "the revisions to join; by default all heads"})
+    commands.add("merge", merge, "join applied heads by a revision that follows them", message, heads)
 
 
 def rebase(arguments: argparse.Namespace) -> int:
@@ -42,6 +45,11 @@ def rebase(arguments: argparse.Namespace) -> int:
     folders = shlex.join(sorted({os.path.relpath(after.parent) for _, after in paths}))
     print(f"Next, upgrade, run the tests, and stage the files:\nalembic upgrade head\ngit add --all {folders}")
     return 0
+
+
+def merge(arguments: argparse.Namespace) -> int:
+    """Call `alembic merge`."""
+    return run_alembic(arguments, "merge", f"--message={arguments.message}", *arguments.revisions)
 
 
 def _refuse_applied(arguments: argparse.Namespace, move: "Move") -> list[str]:
