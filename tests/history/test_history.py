@@ -666,6 +666,13 @@ def test_other_branch_by_name(merged: Clone) -> None:
     assert [script.revision for script in merged.scripts.walk_revisions()] == ["y", "x", "d", "c", "b", "a"]
 
 
+def test_a_name_that_is_no_head_where_nothing_is_to_move(clone: Clone) -> None:
+    with pytest.raises(HistoryError, match="no_such is not a head"):
+        plan(clone.scripts, "no_such")
+    (head,) = clone.scripts.get_heads()
+    assert plan(clone.scripts, head) is None
+
+
 def test_what_others_have_stays(merged: Clone) -> None:
     with pytest.raises(HistoryError, match=r"0004_y.py .*origin/main(.|\n)*alembic merge"):
         plan(merged.scripts, "y")

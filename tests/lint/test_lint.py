@@ -13,7 +13,7 @@ import pytest
 from alembic.util import CommandError
 
 from revision_files import POSTGRES_VERSION, Versions, written
-from safe_migrations.errors import MigrationError, NotInstalledError
+from safe_migrations.errors import MigrationError, NotInstalledError, RevisionError
 from safe_migrations.lint import check as lint
 from safe_migrations.lint.findings import Finding, as_github, as_json, as_text
 from safe_migrations.lint.registry import Rule
@@ -168,6 +168,19 @@ def test_deleted_revision_that_another_one_follows(versions: Versions) -> None:
     names = re.compile(r"0003\.py .*0002.*\bgit log --all --oneline -S 0002 -- ", re.DOTALL)
     with warnings.catch_warnings(), pytest.raises(MigrationError, match=names):
         warnings.simplefilter("error")
+        load_revisions(versions.script_directory)
+
+
+@pytest.mark.parametrize("head", ["0002", "0003", "0001"])
+def test_files_that_are_no_history(versions: Versions, head: str) -> None:
+    """In each command that loads them, as `load_revisions` is the first that it does."""
+    second, third = versions.add("0002", written("")), versions.add("0003", written(""))
+    text = third.read_text()
+    if head == "0001":  # two files of one id
+        third.write_text(text.replace('revision = "0003"', 'revision = "0002"'))
+    else:  # a circle of two, or of one
+        second.write_text(second.read_text().replace("down_revision = '0001'", f"down_revision = '{head}'"))
+    with pytest.raises(RevisionError, match="0002"):
         load_revisions(versions.script_directory)
 
 

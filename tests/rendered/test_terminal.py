@@ -23,6 +23,7 @@ def typed(service: Service, *command: str, keys: str) -> tuple[int, str]:
         process = service.start(*command)
         os.write(terminal, keys.removesuffix("^C").encode())
         if keys.endswith("^C"):
+            assert process.stderr is not None
             while process.stderr.read(1) != "?":  # it asks
                 pass
             process.send_signal(signal.SIGINT)

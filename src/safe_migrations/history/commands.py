@@ -30,11 +30,13 @@ def rebase(arguments: argparse.Namespace) -> int:
     from alembic.script import ScriptDirectory
 
     from safe_migrations.history import rebase as moving
+    from safe_migrations.upgrade.states import load_revisions
 
     script_directory = ScriptDirectory.from_config(config_of(arguments))
+    load_revisions(script_directory)
     move = moving.plan(script_directory, arguments.revision)
     if move is None:
-        heads = " ".join(moving.set_head(script_directory)) or None
+        heads = " ".join(moving.set_head(script_directory)) or "none"
         print(f"No branch has two heads; nothing to move. HEAD contains the newest revision of each branch: {heads}")
         return 0
     for sentence in _refuse_applied(arguments, move):

@@ -58,8 +58,11 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
     Raises:
         HistoryError: the branch to move is unknown, or one of its revisions is published or can't be moved.
     """
-    heads = sorted(known_revisions(script_directory).rivals)
+    known = known_revisions(script_directory)
+    heads = sorted(known.rivals)
     if len(heads) < 2:
+        if revision is not None and revision not in known.heads:
+            raise HistoryError(f"{printable(revision)} is not a head; nothing was moved. No branch has two heads.")
         return None
     if len(heads) > 2:
         raise HistoryError(
@@ -68,7 +71,7 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
     published = _published(script_directory)
     head = revision or _unpublished(heads, published)
     if head not in heads:
-        raise HistoryError(f"{head} is not a head. Name a head: {' or '.join(heads)}.")
+        raise HistoryError(f"{printable(head)} is not a head. Name a head: {' or '.join(heads)}.")
     scripts = _branch(script_directory, head, published)
     (onto,) = script_directory.get_revisions([other for other in heads if other != head])
     return Move(tuple(scripts), onto, str(scripts[0].down_revision))

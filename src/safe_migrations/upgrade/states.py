@@ -12,6 +12,7 @@ from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import CycleDetected
 from alembic.util import CommandError, to_tuple
 from sqlalchemy import Connection, text
 
@@ -114,12 +115,26 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
 
     Raises:
         CommandError: they don't fit together.
-        RevisionError: a file can't be imported, or the revision that it follows is missing.
+        RevisionError: a file can't be imported, the revision that it follows is missing, two files have one id, or
+            files follow each other in a circle.
     """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* is not present")  # below, with what to do
+            warnings.filterwarnings("error", ".* is present more than once")  # Alembic would take one of them
             script_directory.get_heads()
+    except CycleDetected as error:
+        named = _named(version_folders(script_directory), error.revisions)
+        raise RevisionError(
+            f"These revisions follow or need each other in a circle: {named}. Correct down_revision or depends_on in "
+            "one of these files, then run the same command again."
+        ) from error
+    except UserWarning as error:
+        named = _named(version_folders(script_directory), str(error).split())
+        raise RevisionError(
+            f"These files have the same revision id: {named}. Delete the copy, or give it an id of its own (revision) "
+            "and the revision that it follows (down_revision), then run the same command again."
+        ) from error
     except CommandError:
         raise
     except (Exception, SystemExit) as error:  # a file that ends the process would end it with its own exit status
@@ -137,6 +152,13 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
         ) from error
 
 
+def _named(folders: Sequence[Path], ids: Iterable[str]) -> str:
+    """The files of revisions that Alembic can't load."""
+    files = (file for folder in folders for file in sorted(folder.rglob("[!.]*.py")))
+    named = (file for file in files if {*revisions.assigned(file.read_text(errors="replace"), "revision")} & {*ids})
+    return ", ".join(map(os.path.relpath, named)) or ", ".join(sorted(ids))
+
+
 def _missing(folders: Sequence[Path], revision: str) -> RevisionError:
     texts = {file: file.read_text(errors="replace") for folder in folders for file in sorted(folder.rglob("*.py"))}
     names = ("down_revision", "depends_on")
@@ -149,7 +171,8 @@ def _missing(folders: Sequence[Path], revision: str) -> RevisionError:
     return RevisionError(
         f"{' and '.join(following) or 'A revision'} follows revision {revision}, which no file in {' '.join(where)} "
         "has: the file was deleted, or its id was changed. Databases may have run that revision, so restore its file, "
-        f"then run the same command again. To find it:\n{_search(revision, *where)}"
+        "then run the same command again; if none has run it, let the file that follows it follow the revision before "
+        f"(down_revision). To find it:\n{_search(revision, *where)}"
     )
 
 
