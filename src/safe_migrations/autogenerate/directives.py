@@ -1,5 +1,6 @@
 """`alembic revision --autogenerate`: Alembic's one directive is replaced by one for each planned revision."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -27,6 +28,7 @@ from safe_migrations.autogenerate.rewrite import rewrite_all
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
 from safe_migrations.autogenerate.written_files import report_when_written
 from safe_migrations.history.unreleased import unreleased_tables
+from safe_migrations.lint.messages import is_meaningless
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT
 
@@ -51,6 +53,12 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
     context = migration.environment_context
     if context is None:
         return
+    if is_meaningless(original.message or "", is_first=not context.script.get_heads()):
+        print(
+            f"Warning: the message {original.message!r} does not say what is changed, which lint will report "
+            "(meaningless-message). Correct it in the first line of each file that is written.",
+            file=sys.stderr,
+        )
     planned = {str(directive.rev_id): revision for directive, revision in zip(directives, revisions, strict=True)}
     declarations = {revision: planned[revision].declarations() for revision in planned}
     context.config.attributes[DECLARATIONS] = declarations
