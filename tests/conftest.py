@@ -77,6 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL in the process that starts the workers, which read its URL from the environment."""
     config.addinivalue_line("markers", "thorough(reason): runs with --thorough only; what covers it by default")
     os.environ.setdefault(SEED, secrets.token_hex(4))
+    os.environ.pop("PDM_RUN_CWD", None)  # messages name commands as they are called: here, without PDM
     use_memory()
     if "PYTEST_XDIST_WORKER" not in os.environ and (pdm := shutil.which("pdm")):
         folder = Path(tempfile.mkdtemp(prefix="guarded_pdm"))

@@ -1,6 +1,22 @@
 """The kinds of errors that a user can cause, each with the exit status of a command that ends with one."""
 
+import os
+import re
+
+_PROGRAM = re.compile(
+    r"^(?=(?:alembic|copier|ruff|safe-migrations) )|(?<=&& )(?=(?:ruff|safe-migrations) )", re.MULTILINE
+)
+
 INTERRUPTED = "Interrupted: what was not committed is rolled back. To continue, run the same command again."
+
+
+def runnable(text: str) -> str:
+    """A message whose commands run where it is shown: under `pdm run`, the shell may not have the programs.
+
+    Args:
+        text: with each command on a line of its own.
+    """
+    return _PROGRAM.sub("pdm run ", text) if "PDM_RUN_CWD" in os.environ else text
 
 
 class MigrationError(Exception):
@@ -14,6 +30,9 @@ class MigrationError(Exception):
     """
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        return runnable(super().__str__())
 
 
 class ConfigurationError(MigrationError):

@@ -47,7 +47,7 @@ async def _current_revisions(service: Service) -> set[str]:
     except TimeoutError:
         reason = f"no answer within {TIMEOUT:g} s"
     except ConnectionRefusedError:
-        reason = "connection refused; for development, start it with pdm run db-up"
+        reason = "connection refused; for development, start it with safe-migrations db-up"
     except Exception as error:  # asyncpg has many kinds, and a probe shows no traceback
         reason = " ".join(str(error).split()) or type(error).__name__
     settings = f"{service.variable('DATABASE_URL')} or the parts (see .env.example)"

@@ -143,7 +143,7 @@ class Service:
         return ConfigurationError(
             f"No database is configured for {self.name}. Set {self.variable('DATABASE_URL')}, or {user} and "
             f"{password}, in the environment or in {file} (see .env.example). For a development database:\n"
-            "pdm run db-up"
+            "safe-migrations db-up"
         )
 
     def address(self) -> Address:

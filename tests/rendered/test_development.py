@@ -43,7 +43,7 @@ def test_from_nothing_to_a_migrated_database(service: Service) -> None:
 
     again = service.succeed(*SAFE_MIGRATIONS, "db-up")
     assert ".env" not in again, "the second time there is nothing to write"
-    assert "\npdm run migrate-upgrade\n" in again
+    assert "\nalembic upgrade head\n" in again
     service.succeed(*SAFE_MIGRATIONS, "db-down")
     assert "does not answer" in service.fail("alembic", "current")
     service.succeed(*SAFE_MIGRATIONS, "db-up")
@@ -91,7 +91,7 @@ def test_an_env_file_above_is_read_and_never_written(render: Render, tmp_path: P
     shared.chmod(0o644)
     service = render(shared.parent / "services" / "orders", layout="monorepo", database_port=free_port())
     try:
-        assert "\npdm run migrate-upgrade\n" in service.succeed(*SAFE_MIGRATIONS, "db-up")
+        assert "\nalembic upgrade head\n" in service.succeed(*SAFE_MIGRATIONS, "db-up")
         service.succeed("alembic", "upgrade", "head")
     finally:
         service.succeed(*SAFE_MIGRATIONS, "db-down")
@@ -130,7 +130,7 @@ def test_another_port_after_all(service: Service) -> None:
     port = free_port()
     with (service.folder / ".env").open("a") as env_file:
         env_file.write(f"ORDERS_DB_PORT={port}\n")
-    assert "\npdm run migrate-upgrade\n" in service.succeed(*SAFE_MIGRATIONS, "db-up")
+    assert "\nalembic upgrade head\n" in service.succeed(*SAFE_MIGRATIONS, "db-up")
     assert make_url(configured_url(service.folder)).port == port
     service.succeed("alembic", "upgrade", "head")
 
@@ -143,7 +143,7 @@ def test_data_of_a_version_that_is_gone(service: Service) -> None:
     version.write_text("9\n")
     sentence = service.fail(*SAFE_MIGRATIONS, "db-up")
     assert f"PostgreSQL 9 has written {version.parent}" in sentence
-    assert sentence.endswith(" && pdm run db-up")
+    assert sentence.endswith(" && safe-migrations db-up")
     version.write_text("18\n")
 
 

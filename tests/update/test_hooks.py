@@ -66,7 +66,7 @@ def test_it_asks_for_trust_and_says_why(toy: Releases, later: Path, tmp_path: Pa
     service = make(toy, tmp_path / "orders", later)
     said = service.fail(*UPDATE)
     assert f"({LATER}: database.py becomes engine.py, with your edits)" in said
-    assert said.endswith("\npdm run template-update --trust")
+    assert said.endswith("\nsafe-migrations template-update --trust")
     assert git(service.folder, "status", "--porcelain") == ""
     assert service.run("copier", "update", "--defaults", "--skip-answered").returncode != 0, "Copier asks as well"
 

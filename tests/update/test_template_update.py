@@ -111,7 +111,7 @@ def test_what_is_new_arrives_and_nothing_else_changes(service: Service) -> None:
     commit(service.folder)
     assert service.succeed(*UPDATE) == f"Up to date: the newest release of the template is {LATER}.\n"
     said = service.fail(*UPDATE, "--data", "ci=none")
-    assert said.endswith("\npdm run copier update --vcs-ref=:current: --skip-answered --data ci=none")
+    assert said.endswith("\ncopier update --vcs-ref=:current: --skip-answered --data ci=none")
     assert service.succeed(*CHECK) == f"Up to date: the newest release of the template is {LATER}.\n"
     assert json.loads(service.succeed(*CHECK, "--json"))["waits"] is False
 
@@ -137,7 +137,7 @@ def test_check_as_text_and_json(service: Service) -> None:
     process = service.run(*CHECK)
     assert process.returncode == 10
     assert process.stdout.startswith(f"The template has released {LATER}; this service has {NEXT}. What is new:\n")
-    assert process.stdout.endswith("\npdm run template-update\n")
+    assert process.stdout.endswith("\nsafe-migrations template-update\n")
     process = service.run(*CHECK, "--json")
     assert process.returncode == 10
     assert json.loads(process.stdout) == {
@@ -214,7 +214,7 @@ def test_an_answer_that_is_no_longer_valid_is_asked_for(toy: Releases, later: Pa
     edit_dropped(service)
     said = refusal(service)
     assert "postgres_version is 15, and would become 18" in said
-    assert said.endswith("\npdm run template-update --data postgres_version=18")
+    assert said.endswith("\nsafe-migrations template-update --data postgres_version=18")
     assert "postgres_version" in refusal(service, "--data", "postgres_version=14"), "neither is that"
 
     process = service.run(*UPDATE, "--data", "postgres_version=17")

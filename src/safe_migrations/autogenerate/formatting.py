@@ -33,7 +33,8 @@ def format_with_ruff(path: str) -> None:
     ruff = find_ruff()
     if ruff is None:
         raise CommandError(
-            f"{path} was written but not formatted. {NotInstalledError('ruff', 'lint')} Then run:\npdm run format"
+            f"{path} was written but not formatted. {NotInstalledError('ruff', 'lint')} Then run:\n"
+            "ruff check --fix-only . && ruff format ."
         )
     # A file that its author will write keeps the imports that it will need; a merge needs none.
     text = Path(path).read_text()

@@ -1,4 +1,4 @@
-"""The revisions that `pdm run migrate-revision` would write, and their SQL, without writing a file."""
+"""The revisions that `safe-migrations revision` would write, and their SQL, without writing a file."""
 
 import io
 from dataclasses import dataclass

@@ -142,7 +142,7 @@ class Cluster:
             reason = [*answer.stderr.splitlines(), *fatal][-1:]
             raise EmbeddedPostgresError(
                 f"PostgreSQL's {program} failed ({''.join(reason)}). {self._log} has the log. To delete the data, and "
-                f"start with an empty database:\nrm -r {shlex.quote(str(self._data))} && pdm run db-up"
+                f"start with an empty database:\nrm -r {shlex.quote(str(self._data))} && safe-migrations db-up"
             )
 
     def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -201,7 +201,7 @@ def free_port(port: int | None = None) -> int:
         except OSError as error:
             raise EmbeddedPostgresError(
                 f"Port {port} of {HOST} is in use by another program. Stop that program (for the database of another "
-                "service, run pdm run db-down there), or set another …_DB_PORT in .env."
+                "service, run safe-migrations db-down there), or set another …_DB_PORT in .env."
             ) from error
         taken: int = attempt.getsockname()[1]
         return taken

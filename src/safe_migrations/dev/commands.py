@@ -3,6 +3,7 @@
 import argparse
 
 from safe_migrations.command_line import Commands, project_of, service_of
+from safe_migrations.errors import runnable
 
 
 def register(commands: Commands) -> None:
@@ -25,7 +26,7 @@ def db_up(arguments: argparse.Namespace) -> int:
     url = database.up(cluster, service)
     print(f"The database {url.database} runs at {url}")
     for sentence in database.configure(service, url):
-        print(sentence)
+        print(runnable(sentence))
     return 0
 
 

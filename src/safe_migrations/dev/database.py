@@ -39,7 +39,7 @@ def development_cluster(service: Service) -> Cluster:
     except NotInstalledError as error:
         raise EmbeddedPostgresError(
             f"The data in {folder / 'data'} is of PostgreSQL {written_by}, which is not installed. Install it; or, to "
-            f"start with an empty database:\nrm -r {shlex.quote(str(folder / 'data'))} && pdm run db-up"
+            f"start with an empty database:\nrm -r {shlex.quote(str(folder / 'data'))} && safe-migrations db-up"
         ) from error
 
 
@@ -86,12 +86,12 @@ def configure(service: Service, url: URL) -> Iterator[str]:
         yield f"{variable} was written to {file}."
     elsewhere = parse_database_url(text, migration) if (text := values[migration]) else None
     if elsewhere == url or (elsewhere is None and (writes or application_database(service).url == url)):
-        yield "To create the tables:\npdm run migrate-upgrade"
+        yield "To create the tables:\nalembic upgrade head"
     else:
         yield (
             f"Migrations still go to {elsewhere or application_database(service).url}, which the environment or .env "
             f"configures. To use this database, remove {variable}, {migration} and {host} there, then run:\n"
-            "pdm run db-up"
+            "safe-migrations db-up"
         )
 
 

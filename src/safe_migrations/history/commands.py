@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safe_migrations.command_line import Commands, config_of, project_of, run_alembic
-from safe_migrations.errors import ConfigurationError
+from safe_migrations.errors import ConfigurationError, runnable
 
 if TYPE_CHECKING:
     from safe_migrations.history.rebase import Move
@@ -45,7 +45,9 @@ def rebase(arguments: argparse.Namespace) -> int:
     print(f"Moved behind {Path(move.onto.path).name}:")
     print("\n".join(f"  {before.name} -> {after.name}" for before, after in paths))
     folders = shlex.join(sorted({os.path.relpath(after.parent) for _, after in paths}))
-    print(f"Next, upgrade, run the tests, and stage the files:\nalembic upgrade head\ngit add --all {folders}")
+    print(
+        runnable(f"Next, upgrade, run the tests, and stage the files:\nalembic upgrade head\ngit add --all {folders}")
+    )
     return 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from safe_migrations.command_line import JSON, YES, Commands, as_table, at_least, project_of, service_of
-from safe_migrations.errors import MigrationError, RefusedError
+from safe_migrations.errors import MigrationError, RefusedError, runnable
 from safe_migrations.printable import printable
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def state(arguments: argparse.Namespace) -> int:
             raise
         print(status.Report(status.COULD_NOT_TELL, next=str(error)).as_json())
         return getattr(error, "exit_status", MigrationError.exit_status)
-    print(report.as_json() if arguments.json else report.as_text())
+    print(report.as_json() if arguments.json else runnable(report.as_text()))
     return report.exit_status
 
 
@@ -125,7 +125,8 @@ def make_backup(arguments: argparse.Namespace) -> int:
     file = arguments.file or _backup_file(project)
     run_async(backup(project.database, file))
     print(f"The backup is {file}.")
-    print(f"To restore the backup into a new database:\n{shlex.join(['safe-migrations', 'restore', str(file)])}")
+    restore = shlex.join(["safe-migrations", "restore", str(file)])
+    print(runnable(f"To restore the backup into a new database:\n{restore}"))
     return 0
 
 
@@ -181,7 +182,9 @@ def deploy(arguments: argparse.Namespace) -> int:
 
     project = project_of(arguments)
     file = None if arguments.without_backup else _backup_file(project)
-    after = deployment.deploy(project, file, lambda text: print(text, flush=True), contract=arguments.contract)
+    after = deployment.deploy(
+        project, file, lambda text: print(runnable(text), flush=True), contract=arguments.contract
+    )
     return 0 if deployment.waits_for_code(after) else after.exit_status
 
 

@@ -37,7 +37,7 @@ def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> M
     if not isinstance(error, DBAPIError):
         return ConnectionFailedError(
             f"PostgreSQL does not answer at {address} ({_network_reason(error)}). Correct {settings}, or start "
-            "PostgreSQL; for development:\npdm run db-up"
+            "PostgreSQL; for development:\nsafe-migrations db-up"
         )
     if is_disconnect(error):
         return ConnectionFailedError(
@@ -57,7 +57,7 @@ def _explain_refusal(error: DBAPIError, database: Database) -> MigrationError:
         case "3D000":
             return ConnectionFailedError(
                 f"PostgreSQL at {address} has no database {database.name!r}. Correct {settings}, or create the "
-                "database; for development:\npdm run db-up"
+                "database; for development:\nsafe-migrations db-up"
             )
         case "42501":
             return MigrationError(

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from safe_migrations.command_line import JSON, Commands
-from safe_migrations.errors import TemplateError
+from safe_migrations.errors import TemplateError, runnable
 from safe_migrations.service import find_config_files
 
 INTERRUPTED = "Interrupted. The update is applied completely or not at all. To see which:\ngit status"
@@ -38,7 +38,7 @@ def check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(news.as_json())
     else:
-        print(news.as_text(), *["\nTo update:\npdm run template-update"] * news.waits, sep="\n")
+        print(news.as_text(), *[runnable("\nTo update:\nsafe-migrations template-update")] * news.waits, sep="\n")
     return releases.UPDATE_WAITS if news.waits else 0
 
 
@@ -63,9 +63,7 @@ def update(arguments: argparse.Namespace) -> int:
     if not news.waits:
         if arguments.data:
             options = " ".join(f"--data {shlex.quote(each)}" for each in arguments.data)
-            raise TemplateError(
-                f"To change answers only:\npdm run copier update --vcs-ref=:current: --skip-answered {options}"
-            )
+            raise TemplateError(f"To change answers only:\ncopier update --vcs-ref=:current: --skip-answered {options}")
         return 0
     print(f"\nUpdating to {news.latest} …", flush=True)
     result = updating.update(folder, news, data=arguments.data, trust=arguments.trust)

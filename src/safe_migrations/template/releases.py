@@ -99,7 +99,7 @@ def read_news(folder: Path) -> News:
         raise TemplateError(
             f"The template at {address} has no release: no commit has a tag. Its maintainers can create the tags by "
             "`pdm run tag-releases`. To update to its newest commit:\n"
-            "pdm run copier update --vcs-ref=HEAD --skip-answered"
+            "copier update --vcs-ref=HEAD --skip-answered"
         )
     return News(current, latest, waits, tuple(_released(folder, source, current, latest)) if waits else ())
 

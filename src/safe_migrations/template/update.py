@@ -25,7 +25,7 @@ from safe_migrations.template.workspace import copy_back, paths, refuse_to_overw
 
 _INSTALL = ["pdm", "update", "alembic-safe-migrations"]  # pdm install would keep the release of pdm.lock
 _CHECKS = [["pdm", "run", script] for script in ("lint", "typecheck", "test")]
-_AGAIN = "pdm run template-update"
+_AGAIN = "safe-migrations template-update"
 # In this folder only: a monorepo has other services.
 _REVERT = "git reset --quiet -- . && git checkout -- . && git clean -fd ."
 

@@ -52,7 +52,7 @@ def refuse_to_overwrite(folder: Path, changed: Iterable[str]) -> None:
             if exists and parent not in committed:
                 raise TemplateError(
                     f"The template changes {path}, and {parent} here is not committed, because git ignores or skips "
-                    "it. Nothing was changed. Move your file away, then run:\npdm run template-update"
+                    "it. Nothing was changed. Move your file away, then run:\nsafe-migrations template-update"
                 )
 
 
@@ -80,7 +80,7 @@ def copy_back(temporary: Path, folder: Path, changed: Sequence[str]) -> None:
         if isinstance(error, OSError):
             raise TemplateError(
                 f"Writing the update failed ({error}). Nothing was changed. Fix this, then run:\n"
-                "pdm run template-update"
+                "safe-migrations template-update"
             ) from error
         raise
 

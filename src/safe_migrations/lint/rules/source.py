@@ -44,7 +44,7 @@ def schema_and_data(revision: Revision) -> Iterator[Place]:
 @rule(
     "unrelated-changes",
     why="if one change fails or is reverted, so is the other, and one message can't describe both",
-    instead="one step for each change of one feature, or one revision: pdm run alembic revision -m …",
+    instead="one step for each change of one feature, or one revision: alembic revision -m …",
     is_style=True,
 )
 def unrelated_changes(revision: Revision) -> Iterator[Place]:
@@ -162,7 +162,7 @@ def empty_downgrade(revision: Revision) -> Iterator[Place]:
 @rule(
     "meaningless-message",
     why="the history and deploy show this message, and it does not say what the revision does",
-    instead='pdm run migrate-revision "add the stock number to items"  # or, by hand, the first line of the docstring',
+    instead='safe-migrations revision "add the stock number to items"  # or, by hand, the first line of the docstring',
     is_style=True,
 )
 def meaningless_message(revision: Revision) -> Iterator[Place]:
