@@ -84,6 +84,6 @@ def test_scripts_take_arguments(at_head: Service) -> None:
         assert revision in at_head.succeed("alembic", "current")
     at_head.environment["PDM_RUN_CWD"] = str(at_head.folder)
     assert "\npdm run alembic upgrade head\n" in at_head.run("safe-migrations", "state").stdout
-    assert at_head.fail("safe-migrations", "preview").endswith("\npdm run alembic upgrade head")
+    assert at_head.run("safe-migrations", "preview").stderr.endswith("\npdm run alembic upgrade head\n")
     printed = at_head.succeed(*pdm, "db-shell", "-At", "-c", "SELECT version_num FROM alembic_version")
     assert printed == "0002_second\n"

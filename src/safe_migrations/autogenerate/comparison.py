@@ -106,8 +106,14 @@ class Comparison:
         self, operations: Iterable[MigrateOperation], renamed: Mapping[tuple[str, str], str] = {}
     ) -> "Comparison":
         """The same with other operations, and with renamed columns among those that are added."""
-        facts = {"is_first": self.is_first, "unreleased": self.unreleased}
-        return Comparison(operations, self.connection, self.tables, renamed=renamed, **facts)
+        return Comparison(
+            operations,
+            self.connection,
+            self.tables,
+            is_first=self.is_first,
+            unreleased=self.unreleased,
+            renamed=renamed,
+        )
 
     def phase_of_dropping(self, operation: MigrateOperation, columns: Any) -> str:
         """The phase that drops a constraint: expand, as the new code may violate it, unless its column is dropped."""

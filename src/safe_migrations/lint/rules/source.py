@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from safe_migrations.lint.messages import is_meaningless
+from safe_migrations.history.messages import is_meaningless
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.statements import DATA, DROP_TABLE, READ, Statement, bare, names_in, touched_tables
