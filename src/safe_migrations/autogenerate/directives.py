@@ -27,8 +27,8 @@ from safe_migrations.autogenerate.questions import answered
 from safe_migrations.autogenerate.rewrite import rewrite_all
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
 from safe_migrations.autogenerate.written_files import report_when_written
-from safe_migrations.history.unreleased import unreleased_tables
 from safe_migrations.history.messages import is_meaningless
+from safe_migrations.history.unreleased import unreleased_tables
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT
 
