@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
+from textwrap import indent
 from typing import Any
 from uuid import uuid4
 
@@ -54,6 +55,16 @@ HISTORY = {
     "constraint": "op.execute(\"INSERT INTO applied VALUES ('constraint')\")\n"
     'op.execute("ALTER TABLE entry ADD CONSTRAINT ck_entry_number CHECK (number > 0)")\n'
     'op.execute("UPDATE entry SET note = word WHERE id % 7 = 0")',
+    "steps": """
+if op.step("table"):
+    op.execute("INSERT INTO applied VALUES ('first step')")
+    op.execute("CREATE TABLE stepped AS SELECT * FROM entry")
+if op.step("index"):
+    op.create_index_concurrently("ix_stepped_word", "stepped", ["word"])
+if op.step("rows"):
+    op.execute("INSERT INTO applied VALUES ('third step')")
+    op.execute("UPDATE stepped SET number = number + 1")
+""",
 }
 ROWS_OF_ALL = "SELECT array_agg(revision ORDER BY revision) FROM applied", "SELECT sum(number), count(note) FROM entry"
 INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
@@ -70,6 +81,11 @@ op.execute("""CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON applied DEFERR
 op.execute("INSERT INTO applied VALUES ('commit')")
 op.execute("SET LOCAL client_connection_check_interval = 0")
 '''
+STEP_AT_COMMIT = f"""
+if op.step("first"):{indent(GATE_AT_COMMIT, "    ")}
+if op.step("second"):
+    op.add_column("entry", sa.Column("second", sa.Text()))
+"""
 COMMITTING = """
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE 'COMMIT%'
       AND wait_event = 'PgSleep'
@@ -183,7 +199,7 @@ def test_a_run_after_a_kill_ends_as_a_clean_run(
     duration = time.monotonic() - begun
     assert process.returncode == 0, stderr
     clean = outcome(database)
-    assert clean[1:3] == ([], [(["constraint", "data", "slow"],)])
+    assert clean[1:3] == ([], [(["constraint", "data", "first step", "slow", "third step"],)])
 
     rounds = 100 if thorough else 4
     places: dict[str, int] = {}
@@ -230,9 +246,12 @@ def test_a_run_waits_for_the_statement_that_a_killed_one_has_begun(prepared: Ser
     assert fetch(database, "SELECT revision FROM applied") == [("gate",)]
 
 
-def test_a_run_does_not_repeat_what_a_killed_one_was_about_to_commit(prepared: Service, database: URL) -> None:
+@pytest.mark.parametrize("body", [GATE_AT_COMMIT, STEP_AT_COMMIT], ids=["revision", "step"])
+def test_a_run_does_not_repeat_what_a_killed_one_was_about_to_commit(
+    prepared: Service, database: URL, body: str
+) -> None:
     """It must look at the database when the killed one's last statement has ended, not before."""
-    prepared.add_revision("commit", GATE_AT_COMMIT)
+    prepared.add_revision("commit", body)
     head = prepared.add_revision("next", 'op.add_column("entry", sa.Column("note", sa.Text()))')
     process = prepared.start(*UPGRADE)
     wait_for(database, COMMITTING)
