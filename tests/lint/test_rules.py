@@ -678,18 +678,13 @@ CASES = [
             "if op.step('b'):\n    op.create_index_concurrently('ix', 'item', ['sku'])",
         )
         for unsafe in (
-            "if op.step('a'):\n    pass\nop.add_column('item', sa.Column('a', sa.Text()))  «",
-            "op.add_column('item', sa.Column('a', sa.Text()))  «\nif op.step('a'):\n    pass",
-            "bind = op.get_bind()  «\nif op.step('a'):\n    pass",
-            "str(op)  «\nif op.step('a'):\n    pass",
+            "bind = op.get_bind()  «\nstr(op)  «\nop.add_column('item', sa.Column('a', sa.Text()))  «\n"
+            "if op.step('a'):\n    if op.step('b'):  «\n        pass\nop.add_column('item', sa.Column('b', sa.Text()))  «",
             "if op.step('a'):\n    pass\nif op.step('a'):  « unseen-statement\n    pass",
-            "if op.step('a'):  «\n    pass\nelse:\n    op.add_column('item', sa.Column('a', sa.Text()))",
-            "op.step('a')  «\nop.add_column('item', sa.Column('a', sa.Text()))  «",
-            "for name in ('a', 'b'):  «\n    if op.step(name):  «\n        pass",
-            "if op.step('a') and op.step('b'):  «\n    pass",
-            "if op.step('a'):\n    if op.step('b'):  «\n        pass",
-            "if op.step(name='a'):  «\n    pass",
-            "with op.get_context().autocommit_block():  «\n    if op.step('a'):  «\n        pass",
+            "if op.step('a'):  «\n    pass\nelse:\n    op.add_column('item', sa.Column('a', sa.Text()))\n"
+            "op.step('b')  «\nif op.step('c') and op.step('d'):  «\n    pass\nif op.step(name='e'):  «\n    pass",
+            "for name in ('a', 'b'):  «\n    if op.step(name):  «\n        pass\n"
+            "with op.get_context().autocommit_block():  «\n    if op.step('c'):  «\n        pass",
         )
     ),
     case(
