@@ -679,7 +679,8 @@ CASES = [
         )
         for unsafe in (
             "bind = op.get_bind()  «\nstr(op)  «\nop.add_column('item', sa.Column('a', sa.Text()))  «\n"
-            "if op.step('a'):\n    if op.step('b'):  «\n        pass\nop.add_column('item', sa.Column('b', sa.Text()))  «",
+            "if op.step('a'):\n    if op.step('b'):  «\n        pass\n"
+            "op.add_column('item', sa.Column('b', sa.Text()))  «",
             "if op.step('a'):\n    pass\nif op.step('a'):  « unseen-statement\n    pass",
             "if op.step('a'):  «\n    pass\nelse:\n    op.add_column('item', sa.Column('a', sa.Text()))\n"
             "op.step('b')  «\nif op.step('c') and op.step('d'):  «\n    pass\nif op.step(name='e'):  «\n    pass",
