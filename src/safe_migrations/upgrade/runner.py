@@ -6,7 +6,7 @@ each revision in its own transaction, reads the result back on a new connection,
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from safe_migrations import ddl as _operations  # noqa: F401  # revision files u
 from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.ddl.steps import no_steps_between
 from safe_migrations.errors import LockedError, MigrationError, RefusedError
+from safe_migrations.logs import quiet
 from safe_migrations.postgres.advisory_lock import acquire, advisory_lock, lock_key, release
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
@@ -82,11 +83,14 @@ def _run(project: Project) -> None:
 
 @contextmanager
 def _quiet_alembic() -> Iterator[None]:
-    """Hide Alembic's messages that it reads a database, of which each run has several."""
+    """Hide Alembic's messages that it reads a database, and what `revision` reports in lines of its own."""
     logger = logging.getLogger("alembic.runtime.migration")
     logger.addFilter(_is_news)
+    arguments = command_line(context.config)
+    writes_files = arguments is not None and arguments.cmd[0] is command.revision
     try:
-        yield
+        with quiet("alembic.autogenerate") if writes_files else nullcontext():
+            yield
     finally:
         logger.removeFilter(_is_news)
 
