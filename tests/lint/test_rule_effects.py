@@ -917,6 +917,18 @@ def test_edited_revision(new_database: NewDatabase, tmp_path: Path) -> None:
         assert len({str(bench.schema()) for bench in benches}) == 1
 
 
+def test_released_table(history: History, empty: Bench) -> None:
+    """A new NOT NULL column without a default fails at the first row; in an empty table it is added."""
+    history.add("a", 'op.create_table("x", sa.Column("id", sa.Integer))')
+    history.upgrade()
+    empty.run("INSERT INTO x VALUES (1)")
+    history.add("b", 'op.add_column("x", sa.Column("name", sa.Text, nullable=False))', after="a")
+    with pytest.raises(DBAPIError, match="null values"):
+        history.upgrade()
+    empty.run("DELETE FROM x")
+    history.upgrade()
+
+
 def test_long_revision_id(history: History, empty: Bench) -> None:
     """The revision runs, and then PostgreSQL can't record it, unless the column is wide."""
     revision = "a" * 33

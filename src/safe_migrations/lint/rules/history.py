@@ -15,10 +15,7 @@ rule(
 rule(
     "released-table",
     why="code in production may use the table, and rows may be in it: the revision changes it at once, without phases",
-    instead="""\
-# delete this file, then let autogenerate write the change again, in phases
-pdm run migrate-rebase
-pdm run migrate-revision "add a sku\"""",
+    instead="delete the file, run safe-migrations rebase, and let autogenerate write the change again, in phases",
 )
 rule(
     "needs-database",
