@@ -10,6 +10,7 @@ from alembic.operations import ops
 from sqlalchemy import URL, Column, Text
 
 from alembic_in_process import Inside, schema
+from safe_migrations.autogenerate.plan import Change, PlannedRevision, PlannedStep, Stage
 from safe_migrations.autogenerate.rendering import Comment, Step
 from safe_migrations.upgrade.phases import phase_of
 from support import Render
@@ -99,6 +100,15 @@ def place(message: str) -> str:
     match = re.fullmatch(r"next \((.*?)(?:, contract)?\)", message)
     assert match
     return match[1]
+
+
+def test_each_step_of_a_revision_has_a_name_of_its_own() -> None:
+    operations = (ops.DropTableOp("b"),)
+    steps = [PlannedStep([Change(Stage.ENUMS, "a", "values of kind", operations, operations)]) for _ in range(3)]
+    revision = PlannedRevision(steps)
+    names = [step.name for step in revision.upgrade if isinstance(step, Step)]
+    assert len(set(names)) == 3
+    assert [step.name for step in revision.downgrade if isinstance(step, Step)] == names[::-1]
 
 
 def test_steps_are_blocks_without_a_formatter() -> None:

@@ -36,7 +36,7 @@ def _provided(operation: Any) -> Iterator[Name]:
             yield _TABLE, table_of(operation)
         case ops.AddColumnOp():
             yield _COLUMN, table_of(operation), operation.column.name
-        case CreateUniqueConstraintUsingIndexOp() | ops.CreateUniqueConstraintOp():
+        case CreateUniqueConstraintUsingIndexOp() | ops.CreateUniqueConstraintOp() | ops.CreateIndexOp(unique=True):
             yield _UNIQUE, table_of(operation)
         case CreateIndexConcurrentlyOp() if operation.options.get("unique"):
             yield _UNIQUE, table_of(operation)
@@ -69,7 +69,9 @@ def _required(operation: Any) -> Iterator[Name]:
             yield from _types(_TYPE, [Column("_", operation.modify_type)])
         case ops.CreateForeignKeyOp():
             yield from _referenced(_referent(operation), operation.remote_cols)
-        case ops.DropTableOp() | ops.DropColumnOp() | ops.DropConstraintOp() | DropIndexConcurrentlyOp():
+        case ops.DropTableOp() | ops.DropColumnOp() | ops.DropConstraintOp():
+            yield _NO_REFERENCE, table_of(operation)
+        case ops.DropIndexOp() | DropIndexConcurrentlyOp():
             yield _NO_REFERENCE, table_of(operation)
         case DropEnumOp() | DropDomainOp() | ReplaceEnumOp():
             yield _NO_COLUMN, operation.name
