@@ -10,6 +10,7 @@ from safe_migrations.printable import printable
 
 AT_HEAD, FRESH, BEHIND = "at head", "fresh", "behind"
 UNKNOWN_REVISION, SEVERAL_HEADS = "unknown revision", "several heads"
+NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
 EXIT_STATUS = {AT_HEAD: 0, FRESH: 3, BEHIND: 4, UNKNOWN_REVISION: 6, SEVERAL_HEADS: 7}
 
 

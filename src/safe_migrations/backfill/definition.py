@@ -19,8 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from alembic.script import Script
-from sqlalchemy import ColumnElement, Connection, TableClause, exists, literal_column, select, text, true
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Connection,
+    TableClause,
+    exists,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import visitors
 
 from safe_migrations.errors import BackfillError
@@ -176,6 +187,22 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
             "pending revision adds it, run that revision first; if a later revision has dropped it, this backfill is "
             f"no longer needed. Otherwise correct alembic/backfills/{name}.py."
         ) from error
+
+
+def can_run(connection: Connection, backfill: Backfill) -> bool:
+    """Whether the database has all that a backfill reads and writes.
+
+    Args:
+        connection: to the database; a failure ends its transaction.
+        backfill: the definition.
+    """
+    written = [backfill.table.c[name] for name in (*backfill.key, *backfill.values)]
+    values = [value if isinstance(value, ClauseElement) else literal(value) for value in backfill.values.values()]
+    try:
+        connection.execute(select(*written, *values).select_from(backfill.table).where(backfill.matching).limit(0))
+    except SQLAlchemyError:
+        return False
+    return True
 
 
 def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> None:

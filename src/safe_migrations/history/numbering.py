@@ -1,6 +1,5 @@
 """The numbers of revision files, and the file HEAD with the newest revision."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safe_migrations.revisions import assigned, read_revisions
+from safe_migrations.revisions import NUMBER, assigned, read_revisions
 from safe_migrations.upgrade.revision_ids import LIMIT
 
 HEAD = "HEAD"  # beside the newest revision; one line with its id, and one for the head of each other declared branch
 HOOK = "head_and_ruff"  # the post-write hook that writes HEAD
-NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
 
 
 class _NumberedFileTemplate(str):

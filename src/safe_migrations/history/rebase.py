@@ -17,11 +17,12 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import HistoryError, MigrationError
 from safe_migrations.history.frozen import repositories
-from safe_migrations.history.numbering import HEAD, NUMBER, head_files, head_text
+from safe_migrations.history.numbering import HEAD, head_files, head_text
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import explain
 from safe_migrations.printable import printable
+from safe_migrations.revisions import NUMBER
 from safe_migrations.upgrade.states import known_revisions
 
 AGAIN = "safe-migrations rebase"

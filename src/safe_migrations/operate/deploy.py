@@ -1,7 +1,7 @@
 """The deployment of a schema in one command: state, backup, upgrade, verification."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alembic import command
@@ -9,7 +9,6 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.backfill.definition import refuse_incomplete
 from safe_migrations.errors import BackupError, MigrationError, RefusedError
 from safe_migrations.operate.backup import backup
 from safe_migrations.operate.status import Report, read_report
@@ -17,7 +16,8 @@ from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import explain
 from safe_migrations.printable import printable
-from safe_migrations.upgrade.phases import CONTRACT, refuse_unacknowledged, up_to_contract
+from safe_migrations.upgrade.phases import CONTRACT, up_to_contract
+from safe_migrations.upgrade.preconditions import refuse_unprepared
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
 
@@ -54,10 +54,7 @@ def deploy(
     if not ready:
         report(_waiting(before))
         return before
-    refuse_unacknowledged(ready)
-    begun = {partly["revision"] for partly in before.partly_applied}
-    if before.state != FRESH and ready[0].revision not in begun:
-        run_async(_refuse_incomplete(project.database, ready[0], project.backfills))
+    run_async(_refuse_unprepared(project, ready))
     if backup_file is not None and before.state != FRESH:
         _back_up(project.database, backup_file, contract=contract)
         report(f"Backup: {backup_file}")
@@ -90,13 +87,13 @@ def _ready(script: ScriptDirectory, before: Report, *, contract: bool) -> list[S
     return pending if before.state == FRESH else up_to_contract(pending, contract=contract)
 
 
-async def _refuse_incomplete(database: Database, first: Script, folder: Path) -> None:
-    """Check the first revision before the backup is made; the upgrade checks the later revisions."""
+async def _refuse_unprepared(project: Project, ready: Sequence[Script]) -> None:
+    """Check the revisions before the backup is made."""
     try:
-        async with connected(database) as connection:
-            await connection.run_sync(refuse_incomplete, first, folder)
+        async with connected(project.database) as connection:
+            await connection.run_sync(refuse_unprepared, ready, project.backfills, project.options)
     except DBAPIError as error:
-        raise explain(error, database) from error
+        raise explain(error, project.database) from error
 
 
 def _back_up(database: Database, file: Path, *, contract: bool) -> None:

@@ -17,7 +17,7 @@ from safe_migrations.ddl.steps import steps_offline
 from safe_migrations.postgres.sql import ddl
 from safe_migrations.postgres.statements import split
 from safe_migrations.upgrade.inert import is_inert
-from safe_migrations.upgrade.phases import refuse_unacknowledged
+from safe_migrations.upgrade.preconditions import refuse_unacknowledged
 from safe_migrations.upgrade.steps import load, refuse_exit
 
 _CONFIGURATION: dict[str, Any] = {"url": "postgresql+asyncpg://", "dialect_opts": {"paramstyle": "named"}}

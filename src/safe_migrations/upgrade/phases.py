@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alembic.script import Script
 
-from safe_migrations.errors import NotConfirmedError, RevisionError
+from safe_migrations.errors import RevisionError
 
 EXPAND, CONTRACT = "expand", "contract"
 
@@ -59,18 +59,3 @@ def unacknowledged(script: Script) -> tuple[int, str] | None:
     text = Path(script.path).read_text(encoding="utf-8")
     line = _UNACKNOWLEDGED.search(text)
     return (text.count("\n", 0, line.start()) + 1, line[2]) if line else None
-
-
-def refuse_unacknowledged(scripts: Iterable[Script]) -> None:
-    """Refuse revisions whose danger is not acknowledged.
-
-    Raises:
-        NotConfirmedError: names the file and the line; nothing was changed.
-    """
-    for script in scripts:
-        if (request := unacknowledged(script)) is not None:
-            line, danger = request
-            raise NotConfirmedError(
-                f"{os.path.relpath(script.path)}:{line}: the danger of this revision is not acknowledged: {danger}. "
-                f"Nothing was changed. To acknowledge it, uncomment line {line}, then run the same command again."
-            )

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from alembic import command, context
@@ -32,7 +33,7 @@ from safe_migrations.service import Service
 from safe_migrations.upgrade.data_loss import confirm_data_loss
 from safe_migrations.upgrade.executor import Executor, run_migrations
 from safe_migrations.upgrade.offline import run_offline
-from safe_migrations.upgrade.phases import refuse_unacknowledged
+from safe_migrations.upgrade.preconditions import refuse_unprepared
 from safe_migrations.upgrade.project import Project, command_line
 from safe_migrations.upgrade.revision_ids import refuse_long_ids
 from safe_migrations.upgrade.states import (
@@ -125,11 +126,11 @@ def _run_injected(connection: Connection, service: Service, options: dict[str, A
         if request.command == "downgrade":
             request.confirmed_plan(connection)
         records = StepRecords.read(connection, options)
+        if request.command != "stamp":
+            request.refuse_unprepared(connection, steps)
+            configuration["fn"] = lambda *_: _when_ready(connection, steps, records)
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
-        if request.command != "stamp":
-            refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
-            configuration["fn"] = lambda *_: _when_ready(connection, steps, records)
         run_migrations(**configuration)
 
 
@@ -274,6 +275,11 @@ class _Request:
         refuse_long_ids(connection, [step.revision for step in steps if step.is_upgrade], self.options)
         return steps
 
+    def refuse_unprepared(self, connection: Connection, steps: list[RevisionStep]) -> None:
+        """Refuse the steps of an upgrade if one of them would stop it."""
+        upgrades = [step.revision for step in steps if step.is_upgrade]
+        refuse_unprepared(connection, upgrades, Path(context.script.dir, "backfills"), self.options)
+
     def confirmed_plan(self, connection: Connection) -> list[Script]:
         """The revisions of a downgrade, after asking if it loses rows."""
         steps = self.plan(connection)
@@ -314,7 +320,7 @@ async def _migrate(request: _Request, control: AsyncConnection, database: Databa
             if request.command == "stamp":
                 await migration.run_sync(lambda stamped: run_migrations(connection=stamped, **request.options))
                 return
-            refuse_unacknowledged(step.revision for step in steps if step.is_upgrade)
+            await control.run_sync(request.refuse_unprepared, steps)
             await Executor(migration, pid, control, timeouts, request.service).apply(steps, request.options)
         async with connected(database, timeouts.lock_wait, isolation_level="AUTOCOMMIT") as fresh:
             _verify(steps, await fresh.run_sync(request.read_state), request.service)

@@ -1,0 +1,100 @@
+"""What revisions need before the first of them runs: acknowledgements and complete backfills, all in one message."""
+
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alembic.script import Script
+from sqlalchemy import Connection
+
+from safe_migrations.backfill.definition import (
+    COMMAND,
+    NothingThereError,
+    can_run,
+    is_complete,
+    load_backfill,
+    required_backfills,
+)
+from safe_migrations.ddl.step_records import StepRecords
+from safe_migrations.errors import BackfillError, NotConfirmedError
+from safe_migrations.postgres.scratch import rolled_back
+from safe_migrations.upgrade.phases import unacknowledged
+
+
+def refuse_unprepared(
+    connection: Connection, scripts: Sequence[Script], folder: Path, options: Mapping[str, Any]
+) -> None:
+    """Refuse revisions of which one would stop the upgrade for want of an acknowledgement or a backfill.
+
+    A backfill that an earlier one of these revisions makes possible is checked when its revision is reached.
+
+    Args:
+        connection: to the database.
+        scripts: the revisions, in order.
+        folder: `alembic/backfills`.
+        options: what `context.configure` takes, for the version table's name.
+
+    Raises:
+        NotConfirmedError: the danger of a revision is not acknowledged.
+        BackfillError: a backfill is not complete, or can't be read.
+    """
+    needed: dict[Script, list[str]] = {}
+    records = StepRecords.read(connection, options)
+    for number, script in enumerate(scripts):
+        if records.of(script.revision, "upgrade"):  # it has begun, and may have dropped the columns of its backfill
+            continue
+        with rolled_back(connection):
+            needed[script] = _incomplete(connection, script, folder, is_next=number == 0)
+    _refuse(scripts, needed)
+
+
+def refuse_unacknowledged(scripts: Iterable[Script]) -> None:
+    """Refuse revisions whose danger is not acknowledged.
+
+    Raises:
+        NotConfirmedError: names each file and line; nothing was changed.
+    """
+    _refuse(scripts, {})
+
+
+def _incomplete(connection: Connection, script: Script, folder: Path, *, is_next: bool) -> list[str]:
+    """The backfills that a revision needs and that can be run now, or have to be if it is the next revision."""
+    missing: list[str] = []
+    for name in required_backfills(script):
+        try:
+            backfill = load_backfill(folder, name)
+            if not is_complete(connection, backfill, name) and (is_next or can_run(connection, backfill)):
+                missing.append(name)
+        except NothingThereError:
+            if is_next:
+                raise
+            return []  # a revision before this one creates what is missing
+        except BackfillError as error:
+            raise BackfillError(f"{os.path.relpath(script.path)} needs a backfill. {error}") from error
+    return missing
+
+
+def _refuse(scripts: Iterable[Script], needed: Mapping[Script, Sequence[str]]) -> None:
+    requests: list[str] = []
+    backfills: list[str] = []
+    for script in scripts:
+        file = os.path.relpath(script.path)
+        if (request := unacknowledged(script)) is not None:
+            line, danger = request
+            requests.append(f"{file}:{line}: the danger of this revision is not acknowledged: {danger}.")
+        for name in needed.get(script, ()):
+            backfills.append(name)
+            requests.append(f"{file} needs the backfill {name}, which is not complete.")
+    if not requests:
+        return
+    lines = ["Nothing was changed.", *requests]
+    is_danger = len(requests) > len(backfills)
+    if is_danger:
+        lines.append("To acknowledge a danger, uncomment its line. Then run the same command again.")
+    if backfills:
+        lines.append("Complete the backfills, then run the same command again:")
+        lines += [f"{COMMAND} {shlex.quote(name)}" for name in dict.fromkeys(backfills)]
+    message = "\n".join(lines)
+    raise NotConfirmedError(message) if is_danger else BackfillError(message)
