@@ -232,8 +232,9 @@ def test_deploy_is_state_backup_upgrade_and_verification(filled: Service, databa
     said = filled.succeed(*SAFE, "deploy").splitlines()
     (file,) = filled.folder.glob("*.dump")
     assert said[0] == "State: behind."
-    assert said[1] == f"Backup: {file.name}"
-    assert said[2].startswith("Verified: at head")
+    assert said[1:3] == ["Revisions to run:", "0002 A revision of a test. (20300101_0002_note.py)"]
+    assert said[3] == f"Backup: {file.name}"
+    assert said[4].startswith("Verified: at head")
     assert fetch(database, "SELECT version_num FROM alembic_version") == [("0002_note",)]
     again = filled.succeed(*SAFE, "deploy")
     assert again.startswith("State: at head: ")

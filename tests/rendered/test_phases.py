@@ -52,7 +52,10 @@ def test_deploy_stops_before_the_first_contract_revision_and_goes_on_when_told(f
         (second, "contract"),
         (third, "contract"),
     ]
-    assert f"pending: {second} ({told[1]['file']}), contract" in filled.run(*SAFE, "state").stdout
+    assert (
+        f"pending: 0003 A revision of a test. ({told[1]['file']}), contract"
+        in filled.run(*SAFE, "state").stdout.splitlines()
+    )
 
     said = filled.succeed(*SAFE, "deploy")
     assert ran(database) == {"first"}

@@ -22,6 +22,8 @@ KEYS = {
     "heads",
     "pending",
     "partly_applied",
+    "unacknowledged",
+    "backfills",
     "drift",
     "not_compared",
     "invalid",

@@ -174,7 +174,7 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
             f"{name} is complete; nothing was changed. Run it as a user with BYPASSRLS, or as the owner without FORCE "
             "ROW LEVEL SECURITY."
         )
-    if backfill.where is None and _finished(connection, name):
+    if backfill.where is None and has_finished(connection, name):
         return True
     try:
         rows = exists(literal_column("1")).select_from(backfill.table).where(backfill.matching)
@@ -230,7 +230,7 @@ def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> N
         )
 
 
-def _finished(connection: Connection, name: str) -> bool:
+def has_finished(connection: Connection, name: str) -> bool:
     return has_table(connection, "backfill") and bool(connection.scalar(_FINISHED, {"name": name}))
 
 

@@ -19,6 +19,7 @@ from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT, up_to_contract
 from safe_migrations.upgrade.preconditions import refuse_unprepared
 from safe_migrations.upgrade.project import Project
+from safe_migrations.upgrade.revision_names import full_name
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
 
 
@@ -55,6 +56,7 @@ def deploy(
         report(_waiting(before))
         return before
     run_async(_refuse_unprepared(project, ready))
+    report("\n".join(["Revisions to run:", *map(full_name, ready)]))
     if backup_file is not None and before.state != FRESH:
         _back_up(project.database, backup_file, contract=contract)
         report(f"Backup: {backup_file}")
@@ -119,7 +121,7 @@ def waits_for_code(report: Report) -> bool:
 
 
 def _waiting(state: Report) -> str:
-    waiting = printable(", ".join(str(revision["file"]) for revision in state.pending))
+    waiting = printable(", ".join(state.pending_names))
     if not waits_for_code(state):
         return (
             "Do not deploy the new code yet: revisions it needs are queued behind a contract revision of the previous "

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import DefaultClause, MetaData
 
 from safe_migrations.autogenerate.description_comparison import SCHEMA_DIFFERENCE, definitions, not_compared
+from safe_migrations.backfill.definition import COMMAND
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.logs import quiet
+from safe_migrations.operate.incomplete_backfills import incomplete_backfills
 from safe_migrations.operate.sessions import blocking_sessions
 from safe_migrations.postgres.catalog import Session
 from safe_migrations.printable import printable
-from safe_migrations.upgrade.phases import phase_of
+from safe_migrations.upgrade.phases import phase_of, unacknowledged
 from safe_migrations.upgrade.project import Project
+from safe_migrations.upgrade.revision_names import full_name, number_and_message
 from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, explain_state, read_state
 
 COULD_NOT_TELL = "could not tell"
@@ -39,9 +43,13 @@ class Report:
         state: its name.
         current: the revisions that the database is at.
         heads: the newest revisions of this code.
-        pending: the revisions to run, each with its file, and its phase where it declares one.
+        pending: the revisions to run, each with its file, its name (number and message), and its phase where it
+            declares one.
         partly_applied: the revisions of which some steps are completed and not all, each with its file, the direction
             (`upgrade` or `downgrade`), and its completed and remaining steps.
+        unacknowledged: the dangers of pending revisions that are not acknowledged, each with the file and the line.
+        backfills: the backfills that are not complete, each with the file of the pending revision that requires it,
+            and why it is not known whether it is complete.
         drift: how the models differ from the database, in Alembic's words; None where that was not compared, because
             revisions are pending.
         not_compared: what could not be compared with the models, each with the reason.
@@ -49,6 +57,7 @@ class Report:
         blockers: sessions that block another session, or are idle in transaction.
         meaning: what the state means.
         next: what to do next.
+        names: number, message and file of the revisions in `current` and `heads`.
     """
 
     state: str
@@ -56,12 +65,15 @@ class Report:
     heads: tuple[str, ...] = ()
     pending: tuple[dict[str, str | None], ...] = ()
     partly_applied: tuple[dict[str, Any], ...] = ()
+    unacknowledged: tuple[str, ...] = ()
+    backfills: tuple[dict[str, str | None], ...] = ()
     drift: tuple[str, ...] | None = None
     not_compared: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     blockers: tuple[Session, ...] = ()
     meaning: str = ""
     next: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exit_status(self) -> int:
@@ -70,25 +82,40 @@ class Report:
 
     def as_json(self) -> str:
         """The report as JSON."""
-        keys = {name: value for name, value in asdict(self).items() if name != "meaning"}
+        keys = {name: value for name, value in asdict(self).items() if name not in ("meaning", "names")}
         return json.dumps(keys, indent=2)
 
     def as_text(self) -> str:
         """The report as text."""
-        pending = [
-            f"{revision['revision']} ({revision['file']})" + (f", {revision['phase']}" if revision["phase"] else "")
-            for revision in self.pending
-        ]
         lists = (
-            ("pending", pending),
+            ("pending", self.pending_names),
+            ("to acknowledge", self.unacknowledged),
+            ("backfill not complete", [_backfill_line(backfill) for backfill in self.backfills]),
             ("drift", self.drift or ()),
             ("not compared", self.not_compared),
             ("invalid", self.invalid),
             ("blockers", self.blockers),
         )
-        revisions = [f"current: {', '.join(self.current) or 'base'}", f"head: {', '.join(self.heads) or 'none'}"]
+        current, heads = (
+            ", ".join(self.names.get(revision, revision) for revision in revisions)
+            for revisions in (self.current, self.heads)
+        )
+        revisions = [f"current: {current or 'base'}", f"head: {heads or 'none'}"]
         details = [*revisions, *(line for title, values in lists for line in _lines(title, values))]
         return "\n".join([f"{self.state}: {self.meaning}", *map(printable, details), f"next: {self.next}"])
+
+    @property
+    def pending_names(self) -> list[str]:
+        """The pending revisions by number, message and file, with their phases."""
+        return [
+            f"{revision['name']} ({revision['file']})" + (f", {revision['phase']}" if revision["phase"] else "")
+            for revision in self.pending
+        ]
+
+
+def _backfill_line(backfill: Mapping[str, str | None]) -> str:
+    line = f"{backfill['name']}, required by {backfill['required_by'] or 'no revision'}"
+    return f"{line}; {backfill['problem']}" if backfill["problem"] else line
 
 
 def _lines(title: str, values: Sequence[object]) -> list[str]:
@@ -120,12 +147,21 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         raise ConfigurationError("This command needs a database: omit --sql.")
     state = read_state(connection, project.script, migration_context.opts)
     meaning, following = explain_state(state, project.service)
+    backfills: list[dict[str, str | None]] = []
+    if state.current and not state.unknown:
+        backfills = list(incomplete_backfills(connection, project, state.pending))
+    known = [revision for revision in {*state.current, *state.heads} if revision in state.files]
     report = Report(
         state=state.name,
         current=state.current,
         heads=state.heads,
         pending=tuple(
-            {"revision": script.revision, "phase": phase_of(script), "file": Path(script.path).name}
+            {
+                "revision": script.revision,
+                "name": number_and_message(script),
+                "phase": phase_of(script),
+                "file": Path(script.path).name,
+            }
             for script in state.pending
         ),
         partly_applied=tuple(
@@ -138,17 +174,34 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
             }
             for partly in state.partly_applied
         ),
+        unacknowledged=tuple(
+            f"{os.path.relpath(script.path)}:{request[0]}: {request[1]}"
+            for script in state.pending
+            if (request := unacknowledged(script)) is not None
+        ),
+        backfills=tuple(backfills),
         invalid=tuple(index.name for index in state.invalid),
         blockers=tuple(blocking_sessions(connection)),
         meaning=meaning,
         next=following,
+        names={script.revision: full_name(script) for script in project.script.get_revisions(known)},
     )
     if state.name in (AT_HEAD, UNTRACKED):
         report = _with_drift(report, migration_context)
+    report = _with_optional_backfills(report)
     if state.is_read_only and report.state != AT_HEAD:
         primary = f"set {project.service.migration_url} to the server that accepts writes; this one accepts none"
         return replace(report, next=f"First, {primary} (a standby, or a read-only database). {report.next}")
     return report
+
+
+def _with_optional_backfills(report: Report) -> Report:
+    """Name the commands for the backfills that no revision requires, and that nobody would miss."""
+    names = [str(backfill["name"]) for backfill in report.backfills if backfill["required_by"] is None]
+    if not names:
+        return report
+    lines = ["Rows are left for backfills. Complete them:", *(f"{COMMAND} {shlex.quote(name)}" for name in names)]
+    return replace(report, next="\n".join(lines if report.state == AT_HEAD else [report.next, *lines]))
 
 
 def _with_drift(report: Report, migration_context: MigrationContext) -> Report:

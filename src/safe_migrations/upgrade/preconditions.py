@@ -89,7 +89,7 @@ def _refuse(scripts: Iterable[Script], needed: Mapping[Script, Sequence[str]]) -
             requests.append(f"{file} needs the backfill {name}, which is not complete.")
     if not requests:
         return
-    lines = ["Nothing was changed.", *requests]
+    lines = [*requests, "Nothing was changed."]
     is_danger = len(requests) > len(backfills)
     if is_danger:
         lines.append("To acknowledge a danger, uncomment its line. Then run the same command again.")
