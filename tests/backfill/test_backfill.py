@@ -251,11 +251,46 @@ def test_a_lock_that_is_not_free_is_waited_for_in_many_tries(
 
     monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "300ms")
     message = refusal(lambda: run_async(meanwhile(20)), kind=LockedError)
-    assert all(part in message for part in ("item_sku", "MIGRATION_RETRY_WINDOW (0.3 s)", "safe-migrations locks"))
+    assert all(
+        part in message
+        for part in ("item_sku", "MIGRATION_RETRY_WINDOW (0.3 s; blocked by pid ", "safe-migrations locks")
+    )
     assert message.endswith(RUN)
     monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "20s")
     run_async(meanwhile(0.5))
     assert rows(item, "SELECT price, count(*) FROM item GROUP BY 1") == [(1, 100)]
+
+
+@pytest.mark.parametrize("lock", ["UPDATE item SET sku = sku WHERE id = 50", "LOCK TABLE item"])
+def test_who_is_waited_for_is_said_once(
+    item: URL, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lock: str
+) -> None:
+    """At the first look at the table as well as in a batch; and no progress of nothing hides it."""
+    write(folder, EMPTY_COLUMN)
+    monkeypatch.setenv("MIGRATION_LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(timeouts, "REPORT", 0.0)
+
+    async def meanwhile() -> int:
+        async with connected(at(item)) as somebody:
+            pid = int(await somebody.scalar(text("SELECT pg_backend_pid()")) or 0)
+            await somebody.exec_driver_sql(lock)
+            definition = load_backfill(folder, "item_sku")
+            task = asyncio.create_task(run_backfill(at(item), folder, "item_sku", definition, FAST))
+            while f"pid {pid} " not in "".join(said):
+                await asyncio.sleep(0.02)
+                said.append(capsys.readouterr().err)
+            await asyncio.sleep(0.3)
+            said.append(capsys.readouterr().err)
+            await somebody.commit()
+            await task
+            return pid
+
+    said: list[str] = []
+    pid = run_async(asyncio.wait_for(meanwhile(), 20))
+    lines = "".join(said).splitlines()
+    waits = [line for line in lines if "waiting for a lock" in line]
+    assert f"blocked by pid {pid} " in waits[-1]
+    assert not [line for line in lines[lines.index(waits[0]) :] if "rows/s" in line]
 
 
 def test_a_worker_that_waits_does_not_stop_the_others(item: URL, folder: Path) -> None:

@@ -27,15 +27,24 @@ class Progress:
     total: int = 0
     _begun: float = field(default_factory=time.monotonic)
     _timer: ReportTimer = field(default_factory=ReportTimer)
+    _reason: str = ""
 
     def show(self, rows: int, note: str = "") -> None:
         """Show the progress: at once on a terminal, elsewhere if the next line is due."""
+        self._reason = ""
         line = self.line(rows, time.monotonic() - self._begun) + note
         if self.stream.isatty():
             width = shutil.get_terminal_size().columns - 1
             print(f"\r{line[:width]:{width}}", end="", file=self.stream, flush=True)
         elif self._timer.is_due():
             print(line, file=self.stream, flush=True)
+
+    def wait(self, reason: str) -> None:
+        """Show what the backfill waits for in a line of its own, which may be long: at once, then from time to time."""
+        if reason != self._reason or self._timer.is_due():
+            self.clear()
+            print(f"{self.name}: {reason}", file=self.stream, flush=True)
+        self._reason = reason
 
     def line(self, rows: int, seconds: float) -> str:
         """The progress in one line."""
