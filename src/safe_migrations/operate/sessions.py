@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.catalog import Session, prepared_transactions, sessions
+from safe_migrations.postgres.connection import APPLICATION_NAME
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.printable import printable
 from safe_migrations.prompt import confirm
@@ -47,9 +48,11 @@ def waits(connection: Connection) -> list[tuple[int, int, str | None]]:
 
 def blocking_sessions(connection: Connection) -> list[Session]:
     """The sessions of this database that block another session, are idle in transaction, or hold an advisory lock;
-    and its prepared transactions, which keep their locks.
+    and its prepared transactions, which keep their locks. A running migration counts only where it blocks a session.
     """
-    running = sessions(connection, [pid for pid in connection.scalars(_SQL["blocking"]) if pid])
+    running = sessions(
+        connection, [pid for pid in connection.scalars(_SQL["blocking"], {"own": APPLICATION_NAME}) if pid]
+    )
     return running + prepared_transactions(connection)
 
 
