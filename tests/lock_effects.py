@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from safe_migrations.trace.recorder import MODES
+from safe_migrations.postgres.lock_modes import MODES
 
 Result = TypeVar("Result")
 

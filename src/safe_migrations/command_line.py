@@ -2,6 +2,8 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ Number = TypeVar("Number", int, float)
 Option = tuple[str, dict[str, Any]]
 
 YES: Option = ("--yes", {"action": "store_true", "help": "answer the question with yes"})
+WIDTH = 100  # characters of a line
 JSON: Option = ("--json", {"action": "store_true", "help": "print JSON"})
 
 
@@ -110,14 +113,25 @@ def at_least(least: int, kind: Callable[[str], Number]) -> Callable[[str], Numbe
 
 
 def as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text.
+    """A table as text, of at most 100 characters a line; long cells are wrapped.
 
     Args:
         header: the titles of the columns.
         rows: each with a cell for each column.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [header, ["-" * width for width in widths], *rows]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    lines = [header, ["-" * width for width in widths]]
+    for row in rows:
+        cells = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+        lines += zip_longest(*cells, fillvalue="")
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    """The lines of a cell, with its indentation."""
+    indentation = cell[: len(cell) - len(cell.lstrip())]
+    return wrap(cell, width, subsequent_indent=indentation, break_on_hyphens=False) or [""]

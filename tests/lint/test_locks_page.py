@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import URL
 
 from revision_files import Versions, written
-from safe_migrations.trace.recorder import MODES
+from safe_migrations.postgres.lock_modes import MODES
 from support import ROOT, as_text
 
 BLOCKING = MODES[MODES.index("ShareLock") :]  # writers, or readers too, wait

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from safe_migrations.command_line import JSON, YES, Commands, as_table, at_least, project_of, service_of
+from safe_migrations.command_line import JSON, YES, Commands, at_least, project_of, service_of
 from safe_migrations.errors import MigrationError, RefusedError, runnable
-from safe_migrations.printable import printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-SHOWN = 5  # tables in a cell
 NO_LOCKS = "No session is waiting for a lock or idle in transaction."
 
 
@@ -146,6 +144,7 @@ def restore_backup(arguments: argparse.Namespace) -> int:
 
 def rehearse(arguments: argparse.Namespace) -> int:
     """Run the pending revisions on a copy of the database."""
+    from safe_migrations.operate import rehearsal_table
     from safe_migrations.operate import rehearse as rehearsal
     from safe_migrations.operate.status import read_report
     from safe_migrations.postgres.connection import run_async
@@ -155,7 +154,7 @@ def rehearse(arguments: argparse.Namespace) -> int:
     report = read_report(project)
     if report.state not in (FRESH, BEHIND, AT_HEAD, DRIFT):
         raise RefusedError(f"{report.meaning} {report.next}", report.exit_status)
-    revisions = [str(revision["revision"]) for revision in report.pending]
+    revisions = list(project.script.get_revisions([str(revision["revision"]) for revision in report.pending]))
     rehearsed: list[Rehearsed] = []
     try:
         if revisions:
@@ -164,13 +163,7 @@ def rehearse(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps([asdict(result) for result in rehearsed], indent=2))
         elif rehearsed:
-            print(
-                as_table(
-                    ("revision", "time", "locks", "rewritten", "rows"),
-                    [_cells(result, project) for result in rehearsed],
-                )
-            )
-            print("time: without other sessions; locks: the strongest on each table; rows: of the locked tables")
+            print(rehearsal_table.as_text(rehearsed, sys.stdout.encoding))
         elif not revisions:
             print("No revision is pending; nothing to rehearse.")
     return 0
@@ -248,17 +241,3 @@ def _on_database(project: "Project", function: "Callable[[Connection], Result]")
         return run_async(call())
     except DBAPIError as error:
         raise explain(error, project.database) from error
-
-
-def _cells(rehearsed: "Rehearsed", project: "Project") -> tuple[str, ...]:
-    file = Path(project.script.get_revision(rehearsed.revision).path).name
-    locks = _few([f"{table}: {modes[-1]}" for table, modes in rehearsed.locks.items()])
-    rows = _few([f"{table}: {count:,}" for table, count in rehearsed.rows.items()])
-    rewritten = _few(rehearsed.rewritten)
-    cells = (file, f"{rehearsed.seconds:.2f} s", locks, rewritten, rows)
-    return tuple(printable(cell) or "-" for cell in cells)
-
-
-def _few(values: list[str]) -> str:
-    more = len(values) - SHOWN
-    return "; ".join(values[:SHOWN] + [f"{more} more: --json"] * (more > 0))

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
 
+from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
+from safe_migrations.backfill.definition import load_backfill, required_backfills
 from safe_migrations.errors import BackupError, MigrationError, RevisionError
 from safe_migrations.operate.backup import backup, report_progress, restore
 from safe_migrations.postgres.catalog import find_table
@@ -24,8 +25,11 @@ from safe_migrations.postgres.database import Database, parse_database_url
 from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.timeouts import duration_text
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
-from safe_migrations.trace.recorder import TracedStep, tracing
+from safe_migrations.trace.lock_times import TracedStep
+from safe_migrations.trace.recorder import tracing
+from safe_migrations.upgrade.preconditions import refuse_unacknowledged
 from safe_migrations.upgrade.project import Project
+from safe_migrations.upgrade.revision_names import number_and_message
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +51,18 @@ class Rehearsed:
 
     Attributes:
         revision: its id.
-        seconds: how long the revision took, without other sessions.
+        name: its number and message.
+        file: the name of its file.
+        seconds: how long the revision took, without other sessions and without the time of the trace itself.
         locks: the lock modes on each table, from the weakest.
         rewritten: the rewritten tables.
         rows: the number of rows of each rewritten or locked table.
-        steps: the time and the locks of each step; a revision without steps is one.
+        steps: the time, the locks and the scans of each step; a revision without steps is one.
     """
 
     revision: str
+    name: str
+    file: str
     seconds: float
     locks: dict[str, list[str]]
     rewritten: list[str]
@@ -62,7 +70,7 @@ class Rehearsed:
     steps: list[TracedStep]
 
 
-async def rehearse(project: Project, revisions: Sequence[str], rehearsed: list[Rehearsed]) -> None:
+async def rehearse(project: Project, revisions: Sequence[Script], rehearsed: list[Rehearsed]) -> None:
     """Copy the database, run revisions on the copy, and drop it.
 
     Args:
@@ -71,14 +79,18 @@ async def rehearse(project: Project, revisions: Sequence[str], rehearsed: list[R
         rehearsed: receives what each revision did, also if a later revision fails.
 
     Raises:
+        NotConfirmedError: the danger of a revision is not acknowledged; nothing was copied.
         BackupError: the database can't be copied.
         BackfillError: a backfill failed on the copy.
         RevisionError: a revision failed on the copy.
     """
+    refuse_unacknowledged(revisions)
+    for name in sorted({name for script in revisions for name in required_backfills(script)}):
+        load_backfill(project.backfills, name)
     async with _copy(project.database, _server(project)) as copy:
-        for revision in revisions:
-            await complete_backfills(project, project.script.get_revision(revision), copy)
-            rehearsed.append(await _run(project, revision, copy))
+        for script in revisions:
+            await complete_backfills(project, script, copy)
+            rehearsed.append(await _run(project, script, copy))
 
 
 def _server(project: Project) -> Database:
@@ -122,10 +134,9 @@ async def _copy_settings(database: Database, copy: Database) -> None:
                 await connection.exec_driver_sql(await connection.scalar(_KEEP, {"name": name}))
 
 
-async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
-    file = os.path.relpath(project.script.get_revision(revision).path)
+async def _run(project: Project, script: Script, copy: Database) -> Rehearsed:
+    revision, file = script.revision, os.path.relpath(script.path)
     async with connected(copy, bounded=False) as connection, tracing(connection, copy) as trace:
-        begun = time.monotonic()
         progress = asyncio.create_task(
             report_progress(lambda seconds: log.info("%s has been running for %s", file, duration_text(seconds)))
         )
@@ -134,12 +145,13 @@ async def _run(project: Project, revision: str, copy: Database) -> Rehearsed:
                 await connection.run_sync(upgrade, project, revision)
         finally:
             progress.cancel()
-        seconds = time.monotonic() - begun
     async with connected(copy, isolation_level="AUTOCOMMIT") as connection:
         with _explained(file):
             await connection.run_sync(verify, project, revision, trace)
         rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
-    return Rehearsed(revision, round(seconds, 3), trace.locks, trace.rewritten, rows, trace.steps)
+    seconds = round(sum(step.seconds for step in trace.steps), 3)
+    name = number_and_message(script)
+    return Rehearsed(revision, name, Path(file).name, seconds, trace.locks, trace.rewritten, rows, trace.steps)
 
 
 @contextmanager

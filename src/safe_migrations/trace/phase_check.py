@@ -14,11 +14,12 @@ from safe_migrations.history.frozen import new_revisions
 from safe_migrations.history.unreleased import declared_tables
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.lock_modes import MODES, sql_name
 from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.sql import ddl
 from safe_migrations.printable import printable
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
-from safe_migrations.trace.recorder import MODES, Trace, tracing
+from safe_migrations.trace.recorder import Trace, tracing
 from safe_migrations.trace.seed import seed
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND, phase_of
 from safe_migrations.upgrade.project import Project
@@ -115,7 +116,7 @@ def not_allowed(trace: Trace, script: Script) -> list[str]:
 
 def _rewrites(trace: Trace) -> list[str]:
     return [
-        f"rewrites table {table}{_in_step(_step_of(trace, table))} while holding {_name(MODES[-1])}, blocking reads "
+        f"rewrites table {table}{_in_step(_step_of(trace, table))} while holding {sql_name(MODES[-1])}, blocking reads "
         f"and writes until the rewrite finishes. Add an empty column and fill it by a backfill; or, {_AGREE}."
         for table in trace.rewritten
     ]
@@ -125,7 +126,7 @@ def _scans(trace: Trace) -> list[str]:
     """One sentence for each statement and lock; a rewrite includes a scan."""
     scans = dict.fromkeys(scan for scan in trace.scans if scan.table not in trace.rewritten)
     return [
-        f"scans table {scan.table} ({scan.statement}){_in_step(scan.step)} while holding {_name(scan.mode)} on "
+        f"scans table {scan.table} ({scan.statement}){_in_step(scan.step)} while holding {sql_name(scan.mode)} on "
         f"{scan.locked}, blocking {_blocked(scan.mode)} until the scan finishes. "
         f"Instead, {_instead(scan.statement)}; or, {_AGREE}."
         for scan in scans
@@ -144,7 +145,7 @@ def _several(trace: Trace) -> list[str]:
         groups |= dict.fromkeys(together, together)
     if len({frozenset(groups[table]) for table in trace.together}) < 2:
         return []
-    tables = ", ".join(f"{table} ({_name(mode)})" for table, mode in sorted(trace.together.items()))
+    tables = ", ".join(f"{table} ({sql_name(mode)})" for table, mode in sorted(trace.together.items()))
     strongest = max(trace.together.values(), key=MODES.index)
     return [
         f"locks several tables in one transaction{_in_step(trace.step_together)}, {tables}. While the transaction "
@@ -160,11 +161,6 @@ def _step_of(trace: Trace, table: str) -> str | None:
 
 def _in_step(name: str | None) -> str:
     return f' in step "{printable(name)}"' if name else ""
-
-
-def _name(mode: str) -> str:
-    """A mode as in SQL, such as SHARE ROW EXCLUSIVE."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
 
 
 def _blocked(mode: str) -> str:

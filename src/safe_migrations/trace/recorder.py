@@ -9,7 +9,6 @@ rewritten, and a scan of a whole table counts as a sequential scan, also in DDL.
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,20 +22,12 @@ from safe_migrations.ddl.steps import current_step
 from safe_migrations.postgres.catalog import mask
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.lock_modes import MODES
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.statements import split
+from safe_migrations.trace.lock_times import LockTimes, TracedStep
 
 INTERVAL = 0.002  # seconds between two samples
-MODES = (  # from the weakest
-    "AccessShareLock",
-    "RowShareLock",
-    "RowExclusiveLock",
-    "ShareUpdateExclusiveLock",
-    "ShareLock",
-    "ShareRowExclusiveLock",
-    "ExclusiveLock",
-    "AccessExclusiveLock",
-)
 _BLOCK_WRITES = MODES[MODES.index("ShareLock") :]
 _CONCURRENTLY = "ShareUpdateExclusiveLock"  # on the table of an index
 # Outside a transaction these statements begin one, do nothing, or fail.
@@ -65,21 +56,6 @@ class Scan:
     mode: str
     statement: str
     step: str | None = None
-
-
-@dataclass
-class TracedStep:
-    """What one step did, or a revision without steps.
-
-    Attributes:
-        name: the step's; None for a revision without steps.
-        seconds: from its first statement to its commit.
-        locks: the lock modes on each table, from the weakest.
-    """
-
-    name: str | None
-    seconds: float = 0.0
-    locks: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -142,6 +118,8 @@ class _Tracer:
         self._oids = list(before.tables)
         self._scans: dict[int, int] = {}
         self._step_begun = 0.0
+        self._times = LockTimes()
+        self._has_committed = False
         self._begun: Any = None  # when the transaction began
         self._is_alone = False  # whether the statement that runs has a transaction made for it
 
@@ -175,26 +153,35 @@ class _Tracer:
         name, steps = current_step(connection), self.trace.steps
         if not steps or name not in (None, steps[-1].name):  # the last step ends with the revision
             steps.append(TracedStep(name))
-            self._step_begun = time.monotonic()
-        steps[-1].seconds = round(time.monotonic() - self._step_begun, 3)
+            self._step_begun = self._times.now()
+        steps[-1].seconds = round(self._times.now() - self._step_begun, 3)
 
     def _note_begin(
         self, connection: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool
     ) -> None:
         """Note the transaction, before its first statement can end it."""
-        if not _is_own(context):
-            self._note_step(connection)
-        if not (self._begun or _is_own(context) or _is_autocommit(connection)):
-            self._begun = connection.scalar(_SQL["begun"])
+        if _is_own(context):
+            return
+        with self._times.not_counted():
+            if not (self._begun or _is_autocommit(connection)):
+                self._begun = connection.scalar(_SQL["begun"])
+        self._note_step(connection)
+        self._times.begin_statement()
 
     def _note_commit(self, connection: Connection) -> None:
-        if self._begun:
-            self.trace.ended_itself |= connection.scalar(_SQL["begun"]) != self._begun
-        self._begun = None
+        with self._times.not_counted():
+            if self._begun:
+                self.trace.ended_itself |= connection.scalar(_SQL["begun"]) != self._begun
+            self._begun = None
+        self._times.release(self.trace.steps)
+        self._has_committed = True
         self._note_step(connection)
 
     def _note_rollback(self, _connection: Connection) -> None:
         self._begun = None
+        self._times.release(self.trace.steps)
+        if not self._has_committed:  # what was read before the revision
+            self.trace.steps = []
 
     def _note_statement(
         self, connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool
@@ -202,8 +189,13 @@ class _Tracer:
         """Record the effects of a statement, on the session itself: other sessions see them after its end."""
         if _is_own(context):
             return
-        scanned = self.count_scans(connection)
-        strong = {name: mode for name, mode in self.note_locks(connection).items() if mode in _BLOCK_WRITES}
+        with self._times.not_counted():
+            scanned, held = self.count_scans(connection), self.note_locks(connection)
+        for name, mode in held.items():
+            self._times.hold(name, mode)
+        strong = {name: mode for name, mode in held.items() if mode in _BLOCK_WRITES}
+        traced = self.trace.steps[-1]
+        traced.scanned = sorted({*traced.scanned, *scanned})
         step = current_step(connection)
         if len(strong) > len(self.trace.together):
             self.trace.together, self.trace.step_together = strong, step
@@ -213,6 +205,7 @@ class _Tracer:
         if self._is_alone:
             self._is_alone = False
             _control(connection, "COMMIT")
+            self._times.release(self.trace.steps)
 
     def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
         return self._run_alone(partial(cursor.execute, statement, parameters), statement, context)
@@ -241,7 +234,8 @@ class _Tracer:
             before = self._indexes(connection)
             execute()
             for _, oid in before ^ self._indexes(connection):
-                self._note_lock(oid, _CONCURRENTLY)
+                self._times.hold(self._note_lock(oid, _CONCURRENTLY), _CONCURRENTLY)
+            self._times.release(self.trace.steps)
         return True
 
     def _indexes(self, connection: Connection) -> set[tuple[int, ...]]:
