@@ -77,8 +77,8 @@ def test_nothing_is_guessed_without_a_terminal(render: Render, database: URL) ->
 
 def read_preview_of(config: object) -> None:
     """The preview shows the difference, and asks nothing."""
-    previews, _ = read_preview(load_project(config))  # type: ignore[arg-type]
-    assert "ADD COLUMN tier" in "".join(preview.sql for preview in previews)
+    plan = read_preview(load_project(config))  # type: ignore[arg-type]
+    assert "ADD COLUMN tier" in "".join(revision.as_text() for revision in plan.revisions)
 
 
 def test_a_column_is_renamed_over_three_releases(render: Render, database: URL) -> None:

@@ -23,7 +23,10 @@ def register(commands: Commands) -> None:
     splice: Option = ("--splice", {"action": "store_true", "help": "as for alembic revision"})
     help = "write revisions from the models, and ask where one would have to guess"
     commands.add("revision", revision, help, message, *_ANSWERS, *of_alembic, splice)
-    commands.add("preview", preview, "show the revisions that autogenerate would write, and their SQL", JSON)
+    parser = commands.add("preview", preview, "show the revisions that autogenerate would write, their locks and SQL")
+    json_or_sql = parser.add_mutually_exclusive_group()
+    for option, settings in (JSON, ("--sql", {"action": "store_true", "help": "print the SQL alone"})):
+        json_or_sql.add_argument(option, **settings)
 
 
 def revision(arguments: argparse.Namespace) -> int:
@@ -46,12 +49,13 @@ def preview(arguments: argparse.Namespace) -> int:
     """Show the revisions that `revision --autogenerate` would write."""
     from safe_migrations.autogenerate.preview import read_preview
 
-    previews, not_compared = read_preview(project_of(arguments))
+    plan = read_preview(project_of(arguments))
     if arguments.json:
-        print(json.dumps([asdict(preview) for preview in previews], indent=2))
-    else:
-        no_difference = "-- No difference between the models and the database was found; nothing to migrate."
-        texts = [preview.as_text() for preview in previews] or [no_difference]
-        comment = "\n".join(f"-- {printable(line)}" for line in not_compared)
-        print("\n\n".join(filter(None, (*texts, comment))))
+        print(json.dumps([asdict(revision) for revision in plan.revisions], indent=2))
+        return 0
+    no_difference = "-- No difference between the models and the database was found; nothing to migrate."
+    texts = [revision.as_text() for revision in plan.revisions] or [no_difference]
+    comment = "\n".join(f"-- {printable(line)}" for line in plan.not_compared)
+    tree = "" if arguments.sql else plan.as_text()
+    print("\n\n".join(filter(None, (tree, *texts, comment))))
     return 0

@@ -1,7 +1,9 @@
 """The revisions that `safe-migrations revision` would write, and their SQL, without writing a file."""
 
 import io
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Any, cast
 
 from alembic.operations import Operations
@@ -12,48 +14,125 @@ from sqlalchemy import Connection
 from safe_migrations.autogenerate.description_comparison import warn_of_not_compared
 from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.autogenerate.ownership import explain_scope
-from safe_migrations.autogenerate.plan import PlannedStep
+from safe_migrations.autogenerate.plan import PlannedRevision
+from safe_migrations.backfill.definition import COMMAND
+from safe_migrations.command_line import WIDTH
 from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
+from safe_migrations.postgres.statement_locks import NONE, TableLock, table_lock
+from safe_migrations.postgres.statements import split
 from safe_migrations.upgrade.offline import offline_context
+from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, explain_state, read_state
 
 
 @dataclass(frozen=True)
-class Preview:
+class Step:
     """One step of a revision that would be written.
 
     Attributes:
         title: what it does.
-        phase: `expand` or `contract`.
-        danger: what would have to be acknowledged; empty for most revisions.
         sql: what it would run.
+        locks: what its statements do to tables in use, each with the strongest lock.
     """
 
     title: str
+    sql: str
+    locks: list[TableLock]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One revision that would be written.
+
+    Attributes:
+        table: that it changes.
+        phase: `expand` or `contract`.
+        danger: what would have to be acknowledged; empty for most revisions.
+        steps: which commit one after the other.
+    """
+
+    table: str
     phase: str
     danger: str
-    sql: str
+    steps: list[Step]
 
     def as_text(self) -> str:
         """SQL, with the rest in comments."""
         danger = f"-- to acknowledge: {self.danger}\n" if self.danger else ""
-        return f"-- {self.phase}: {self.title}\n{danger}{self.sql}"
+        return danger + "\n\n".join(f"-- {self.phase}: {step.title}\n{step.sql}" for step in self.steps)
 
 
-def read_preview(project: Project) -> tuple[list[Preview], list[str]]:
+@dataclass(frozen=True)
+class Plan:
+    """What autogenerate would write.
+
+    Attributes:
+        revisions: in the order in which they run.
+        backfills: the names of the backfills, which run between the phases.
+        not_compared: lines that name the tables which were not compared.
+    """
+
+    revisions: list[Preview]
+    backfills: list[str]
+    not_compared: list[str]
+
+    def as_text(self) -> str:
+        """A numbered tree, phase by phase, with the locks of each step."""
+        numbered = list(enumerate(self.revisions, 1))
+        lines: list[str] = []
+        for phase, title in _PHASES.items():
+            revisions = [revision for revision in numbered if revision[1].phase == phase]
+            if phase == CONTRACT and self.backfills:
+                lines += [
+                    "backfill: while the new code runs",
+                    *_tree([[f"{COMMAND} {name}"] for name in self.backfills]),
+                ]
+            if revisions:
+                lines += [title, *_tree([_node(number, revision) for number, revision in revisions])]
+            if phase == EXPAND and (self.backfills or len(revisions) < len(numbered)):
+                lines.append("deploy: the new code")
+        return "\n".join(lines)
+
+
+_PHASES = {EXPAND: "expand: before the new code is deployed", CONTRACT: "contract: when the new code runs everywhere"}
+
+
+def _node(number: int, revision: Preview) -> list[str]:
+    danger = [f"to acknowledge: {revision.danger}"] if revision.danger else []
+    if len(revision.steps) == 1:
+        (step,) = revision.steps
+        return [f"{number}. {step.title}", *_indented(3, [*map(str, step.locks), *danger])]
+    lines = [f"{number}. {revision.table}", *_indented(3, danger)]
+    for place, step in enumerate(revision.steps, 1):
+        lines += [f"   {number}.{place} {step.title}", *_indented(7, map(str, step.locks))]
+    return lines
+
+
+def _indented(depth: int, lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield from wrap(line, WIDTH - 3, initial_indent=" " * depth, subsequent_indent=" " * (depth + 2))
+
+
+def _tree(nodes: list[list[str]]) -> list[str]:
+    """The lines of nodes of one level."""
+    lines: list[str] = []
+    for node in nodes:
+        is_last = node is nodes[-1]
+        lines.append(f"{'└─' if is_last else '├─'} {node[0]}")
+        lines += [f"{' ' if is_last else '│'}  {line}" for line in node[1:]]
+    return lines
+
+
+def read_preview(project: Project) -> Plan:
     """Compare the models with the service's database; nothing is changed and no file is written.
-
-    Returns:
-        The revisions, and lines that name the tables which were not compared.
 
     Raises:
         ConnectionFailedError: the database can't be reached.
         RefusedError: it is not at head.
     """
-    previews: list[Preview] = []
-    not_compared: list[str] = []
+    plans: list[Plan] = []
 
     def read(_revision: Any, migration: MigrationContext) -> list[Any]:
         connection = cast(Connection, migration.connection)  # preview has no offline mode
@@ -66,20 +145,38 @@ def read_preview(project: Project) -> tuple[list[Preview], list[str]]:
                 )
             raise RefusedError(f"{meaning} {following}", EXIT_STATUS[state.name])
         with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # the preview shows every difference itself
-            revisions, _ = plan(migration, find_operations(migration))
+            revisions, backfills = plan(migration, find_operations(migration))
         warn_of_not_compared(migration)
-        previews.extend(_preview(step) for revision in revisions for step in revision.steps)
-        not_compared.extend(explain_scope(migration.opts))
+        names = [backfill.name for backfill in backfills]
+        plans.append(Plan([*map(_preview, revisions)], names, list(explain_scope(migration.opts))))
         return []
 
     with EnvironmentContext(project.config, project.script, fn=read, dont_mutate=True):
         project.script.run_env()
-    return previews, not_compared
+    return plans[0]
 
 
-def _preview(step: PlannedStep) -> Preview:
-    output = io.StringIO()
-    operations = Operations(offline_context(output))
-    for operation in step.upgrade:
-        operations.invoke(operation)
-    return Preview(step.title, step.phase, step.danger, output.getvalue().strip())
+def _preview(revision: PlannedRevision) -> Preview:
+    steps: list[Step] = []
+    earlier: list[str] = []
+    for step in revision.steps:
+        output = io.StringIO()
+        operations = Operations(offline_context(output))
+        for operation in step.upgrade:
+            operations.invoke(operation)
+        sql = output.getvalue().strip()
+        statements = [plain for _, plain in split(sql)]
+        steps.append(Step(step.title, sql, _locks(statements, earlier)))
+        earlier += statements
+    return Preview(revision.table, revision.phase, revision.danger, steps)
+
+
+def _locks(statements: list[str], earlier: list[str]) -> list[TableLock]:
+    """The locks on tables in use, each once."""
+    locks = [table_lock(statement) for statement in statements]
+    validates = any(" VALIDATE CONSTRAINT " in statement for statement in (*earlier, *statements))
+    for index, statement in enumerate(statements):
+        # PostgreSQL needs no scan: autogenerate has just validated a check that the column is not null.
+        if validates and statement.endswith(" SET NOT NULL"):
+            locks[index] = replace(locks[index], work="")
+    return list(dict.fromkeys(lock for lock in locks if lock.mode != NONE)) or locks[:1]
