@@ -107,7 +107,7 @@ class PlainProject:
         """Alembic's configuration, with these attributes."""
         return Config(
             self.folder / "alembic.ini",
-            cmd_opts=Namespace(x=[x]) if x else None,
+            cmd_opts=Namespace(x=x.split()) if x else None,
             attributes={"url": self.url, "models": self.models, "options": self.options, **attributes},
         )
 

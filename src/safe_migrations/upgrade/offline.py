@@ -29,10 +29,10 @@ class _Statements(io.StringIO):
 
     def __init__(self) -> None:
         super().__init__()
-        self.statements: list[str] = []
+        self.statements: list[tuple[str, str]] = []
 
     def write(self, text: str) -> int:
-        self.statements.extend(plain for _, plain in split(text))
+        self.statements.extend(split(text))
         return len(text)
 
 
@@ -44,7 +44,13 @@ def offline_context(output: TextIO) -> MigrationContext:
 
 
 def offline_statements(script: Script, function: str, completed: Collection[str] = ()) -> list[str] | None:
-    """The statements of a revision, each on one line, without comments and contents of literals.
+    """As `offline_sql`, without the statements as they stand."""
+    statements = offline_sql(script, function, completed)
+    return None if statements is None else [plain for _, plain in statements]
+
+
+def offline_sql(script: Script, function: str, completed: Collection[str] = ()) -> list[tuple[str, str]] | None:
+    """The statements of a revision, each as it stands, and on one line without comments and contents of literals.
 
     Args:
         script: the revision.

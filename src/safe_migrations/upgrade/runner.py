@@ -31,6 +31,7 @@ from safe_migrations.postgres.server_errors import explain, pooler_refused
 from safe_migrations.postgres.timeouts import load_timeouts
 from safe_migrations.service import Service
 from safe_migrations.upgrade.data_loss import confirm_data_loss
+from safe_migrations.upgrade.downgrade_check import AS_FAR_AS_POSSIBLE, refuse_unreachable
 from safe_migrations.upgrade.executor import Executor, run_migrations
 from safe_migrations.upgrade.offline import run_offline
 from safe_migrations.upgrade.preconditions import refuse_unprepared
@@ -283,7 +284,10 @@ class _Request:
     def confirmed_plan(self, connection: Connection) -> list[Script]:
         """The revisions of a downgrade, after asking if it loses rows."""
         steps = self.plan(connection)
-        agreed = context.get_x_argument(as_dictionary=True).get("yes") == ""
+        arguments = context.get_x_argument(as_dictionary=True)
+        if AS_FAR_AS_POSSIBLE not in arguments:
+            refuse_unreachable(connection, steps, self.destination, self.options)
+        agreed = arguments.get("yes") == ""
         confirm_data_loss(connection, steps, self.destination, self.options, yes=agreed)
         return [step.revision for step in steps]
 
