@@ -149,7 +149,9 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
     meaning, following = explain_state(state, project.service)
     backfills: list[dict[str, str | None]] = []
     if state.current and not state.unknown:
-        backfills = list(incomplete_backfills(connection, project, state.pending))
+        begun = {partly.revision for partly in state.partly_applied}  # whose backfills were complete
+        pending = [script for script in state.pending if script.revision not in begun]
+        backfills = list(incomplete_backfills(connection, project, pending))
     known = [revision for revision in {*state.current, *state.heads} if revision in state.files]
     report = Report(
         state=state.name,

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Connection,
     Executable,
     FromClause,
+    Select,
     TableClause,
     column,
     exists,
@@ -211,7 +212,7 @@ class _Rows:
             return ""
         columns: list[ColumnElement[Any]] = [column(parts(name)[0]) for name in names]
         filled = (each.is_not(None) for each in columns)
-        twice = (
+        twice: Select[Any] = (
             select(literal_column("1")).select_from(source).where(*filled).group_by(*columns).having(func.count() > 1)
         )
         return f"rows of {table} have the same {listed}" if self._ask(select(twice.exists())) else ""
