@@ -170,7 +170,6 @@ class _Rows:
         self.empty.discard(_key(table, name))
 
     def _added(self, table: str, name: str, type_: str, rest: str) -> str:
-        self._touch(table, name)
         if _FILLED.search(f"{type_}{rest}") or not self._ask(_NO_DEFAULT, name=type_):
             return ""
         self.empty.add(_key(table, name))
