@@ -641,6 +641,7 @@ CASES["drops"] = [
             "alter_column drop_constraint",
             "contract!: drop_column",
         ],
+        values='{"headline": rows.c["id"].cast(sa.Text)}',
         refill="UPDATE t_rename_column SET title = '' WHERE title IS NULL",
     ),
     Case(
@@ -681,7 +682,7 @@ class Quoted(Base):
     __table_args__ = (CheckConstraint("\\"user\\" <> '100%'", name="Full %"),)
 """,
         [
-            "expand!: add_column | add_column alter_column alter_column | "
+            "expand: add_column add_column alter_column alter_column | "
             "create_index_concurrently create_unique_constraint_using_index | create_index_concurrently | "
             "create_foreign_key | validate_constraint",
             "contract! <t_quoted_Order__New_d_x_: create_check_constraint create_check_constraint | "
