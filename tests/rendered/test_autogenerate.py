@@ -636,10 +636,9 @@ CASES["drops"] = [
         "title: Mapped[str]",
         "headline: Mapped[str]",
         [
-            "expand: add_column | alter_column",
-            "contract <t_rename_column_headline: create_check_constraint | validate_constraint | "
-            "alter_column drop_constraint",
-            "contract!: drop_column",
+            "expand: add_column alter_column",
+            "contract! <t_rename_column_headline: create_check_constraint | validate_constraint | "
+            "alter_column drop_constraint | drop_column",
         ],
         values='{"headline": rows.c["id"].cast(sa.Text)}',
         refill="UPDATE t_rename_column SET title = '' WHERE title IS NULL",
@@ -654,7 +653,7 @@ CASES["drops"] = [
         "rename_default",
         "title: Mapped[str]",
         "headline: Mapped[str] = mapped_column(server_default='none')",
-        ["expand: add_column | alter_column", "contract!: drop_column"],
+        ["expand: add_column alter_column", "contract!: drop_column"],
         refill="UPDATE t_rename_default SET title = '' WHERE title IS NULL",
     ),
     Case(
