@@ -154,7 +154,7 @@ def test_a_rehearsal_reports_what_each_revision_does(pending: Service, database:
     assert all(each["seconds"] > 0 for each in revisions)
     lines = pending.succeed(*SAFE, "rehearse").splitlines()
     assert all(len(line) <= 100 for line in lines)
-    (rewrite,) = (line for line in lines if line.startswith("0004 A revision of a test."))
+    (rewrite,) = (line for line in lines if line.startswith("0004 A revision"))
     assert re.search(r" \d\.\d{3}  +ACCESS EXCLUSIVE item  +\d\.\d{3} s .* item  +item$", rewrite)
     assert fetch(server, DATABASES, pattern="%rehearsal%") == before
     assert fetch(database, "SELECT version_num FROM alembic_version") != [("0004_rewrite",)]
