@@ -12,10 +12,17 @@ from itertools import chain
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Connection, ForeignKeyConstraint, Sequence, Table
+from sqlalchemy import CheckConstraint, Connection, ForeignKeyConstraint, Sequence, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError, DBAPIError, NoReferenceError, SQLAlchemyError
-from sqlalchemy.schema import AddConstraint, CreateIndex, CreateSequence, CreateTable, SetConstraintComment
+from sqlalchemy.schema import (
+    AddConstraint,
+    CreateIndex,
+    CreateSequence,
+    CreateTable,
+    DropConstraint,
+    SetConstraintComment,
+)
 from sqlalchemy.types import TypeEngine
 
 from safe_migrations.autogenerate.column_types import enum_of
@@ -121,6 +128,7 @@ class _ModelTables:
         self.models, self.counted = models, sequences
         self.sequences = list(sequences.values())
         self.with_method = {name for name, table in models.items() if table.dialect_options["postgresql"]["using"]}
+        self.existing_types: dict[str, str] = {}  # the names in the database, by those in our schemas
         self.without_keys: set[TableName] = set()  # those of which a foreign key can't be made
         types = (_named_type(column.type) for table in self.tables for column in table.columns)
         self.types = [type_ for type_ in types if type_ is not None and type_.name]
@@ -147,8 +155,9 @@ class _ModelTables:
         failures |= self._create_each({table.fullname: _of_table(table) for table in self.tables})
         made = [table for table in self.tables if table.fullname not in failures]
         keys = {
-            f"foreign key of {table.fullname} ({_columns(key)})": (table, key)
+            f"foreign key {key.name or ''} of {table.fullname} ({_columns(key)})".replace("  ", " "): (table, key)
             for table in made
+            if table in self.models.values()  # others are only referred to
             for key in sorted(table.foreign_key_constraints, key=_columns)
         }
         possible = {name: key for name, (_, key) in keys.items() if set(_referred(key)) & set(made)}
@@ -175,6 +184,8 @@ class _ModelTables:
         schemas = {schema: own for schema, own in self.schemas.items() if schema is not None}
         dialect = self.connection.dialect
         text = sql_of(element, dialect, schema_translate_map=schemas, render_schema_translate=True)
+        for own, real in self.existing_types.items():
+            text = re.sub(rf"{re.escape(own)}(?!\w)", real.replace("\\", r"\\"), text)
         return re.sub(r"^CREATE (UNIQUE )?INDEX CONCURRENTLY ", r"CREATE \1INDEX ", text)
 
     def _create_types(self) -> None:
@@ -187,7 +198,9 @@ class _ModelTables:
         for name, type_ in named.items():
             real, values = existing.get(name, (None, None))
             is_enum = isinstance(type_, postgresql.ENUM)
-            if type_.schema is None and real and (not is_enum or values == type_.enums):
+            if real and (not is_enum or values == type_.enums):
+                if type_.schema is not None:  # defaults and conditions name the type as well
+                    self.existing_types[f"{self.schemas[type_.schema]}.{qualified(dialect, type_.name)}"] = real
                 continue
             created[name] = [(postgresql.CreateEnumType if is_enum else postgresql.CreateDomainType)(type_)]
             if real is not None:
@@ -219,12 +232,16 @@ def _of_table(table: Table) -> Iterable[Any]:
     yield CreateTable(table, include_foreign_key_constraints=[])
     yield from map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))
     for constraint in table.constraints:
+        if isinstance(constraint, CheckConstraint) and constraint.dialect_options["postgresql"]["not_valid"]:
+            # CREATE TABLE validates all of its checks.
+            yield DropConstraint(constraint)
+            yield AddConstraint(constraint, isolate_from_table=False)
         if constraint.comment and constraint.name and not isinstance(constraint, ForeignKeyConstraint):
             yield SetConstraintComment(constraint)
 
 
 def _of_key(key: ForeignKeyConstraint) -> Iterable[Any]:
-    yield AddConstraint(key)
+    yield AddConstraint(key, isolate_from_table=False)  # by default, create_all would leave it out afterwards
     if key.comment and key.name:
         yield SetConstraintComment(key)
 
