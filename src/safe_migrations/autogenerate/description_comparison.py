@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from safe_migrations.autogenerate.descriptions import OF_COLUMNS, Description, Difference, TableName
-from safe_migrations.autogenerate.equivalence import leave_equal_indexes
+from safe_migrations.autogenerate.equivalence import leave_equal_indexes, leave_equal_types
 from safe_migrations.autogenerate.model_tables import SchemaComparison, compare_with_database
 from safe_migrations.autogenerate.parameters import condition_as_text
 from safe_migrations.ddl.column_changes import is_identity
@@ -180,6 +180,8 @@ def compare_table(
         differences = comparison.differences.get(key, [])
         if key in comparison.compared:
             leave_equal_indexes(operations, differences)
+            if context.opts.get("compare_type", True) is True:
+                leave_equal_types(operations, differences)
         _TableChanges(context, operations, database, models).add(differences)
         for operation in operations.ops:
             condition_as_text(operation, context.migration_context.impl)
@@ -280,6 +282,9 @@ class _TableChanges:
         """Whether an index or a constraint is one that Alembic has not reported, and that the project compares."""
         kind, name = _FILTERED[difference.kind], difference.name
         if name in self.reported or (difference.database is None and _CREATES.get(difference.kind) in self.unnamed):
+            return False
+        parents: Any = {"schema_name": self.operations.schema, "table_name": self.operations.table_name}
+        if difference.models is None and not self.context.run_name_filters(name, cast(Any, kind), parents):
             return False
         before, after = self._existing(difference), self._model(difference)
         subject = after if after is not None else before

@@ -54,7 +54,7 @@ SELECT nspname, relname,
 FROM described c JOIN pg_constraint o ON o.conrelid = c.oid AND contype IN ('c', 'f', 'p', 'u', 'x')
 UNION ALL
 SELECT nspname, relname, 'constraint comment', conname, obj_description(o.oid, 'pg_constraint'), true, false
-FROM described c JOIN pg_constraint o ON o.conrelid = c.oid AND contype IN ('c', 'f', 'p', 'u', 'x')
+FROM described c JOIN pg_constraint o ON o.conrelid = c.oid AND contype IN ('c', 'f', 'p', 'u')
 WHERE obj_description(o.oid, 'pg_constraint') IS NOT NULL
 UNION ALL
 SELECT c.nspname, c.relname, 'index', i.relname,

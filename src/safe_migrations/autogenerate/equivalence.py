@@ -99,3 +99,18 @@ def leave_equal_indexes(operations: ops.ModifyTableOps, differences: Iterable[Di
         for operation in operations.ops
         if not (isinstance(operation, ops.DropIndexOp | ops.CreateIndexOp) and str(operation.index_name) in equal)
     ]
+
+
+def leave_equal_types(operations: ops.ModifyTableOps, differences: Iterable[Difference]) -> None:
+    """Remove the new types of columns that PostgreSQL describes in the same way on both sides.
+
+    Args:
+        operations: what Alembic has found for a table; it is changed.
+        differences: of the table, in PostgreSQL's words.
+    """
+    different = {difference.name for difference in differences if difference.kind == "type"}
+    for operation in [item for item in operations.ops if isinstance(item, ops.AlterColumnOp)]:
+        if operation.modify_type is not None and operation.column_name not in different:
+            operation.modify_type = None
+            if not operation.has_changes():
+                operations.ops.remove(operation)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from safe_migrations.autogenerate.plugin import SCOPE, Scope
 
@@ -47,6 +47,7 @@ _TABLES = text("""
     WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     ORDER BY 1, 2
 """)
+# What a table has from its parent, and constraints of the kinds that SQLAlchemy does not have.
 _INHERITED = text("""
     SELECT n.nspname AS schema, c.relname AS table, o.name
     FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -57,6 +58,13 @@ _INHERITED = text("""
       UNION ALL SELECT conname::text FROM pg_constraint WHERE conrelid = c.oid AND (coninhcount > 0 OR conparentid <> 0)
     ) AS o (name)
     WHERE c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT n.nspname, c.relname, conname
+    FROM pg_constraint o JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_index ON indexrelid = conindid
+    WHERE conparentid <> 0  -- for each partition that a foreign key refers to
+      OR (contype = 'c' AND connoinherit AND relkind = 'r') OR (contype = 'x' AND indnatts > indnkeyatts)
+      OR to_jsonb(o) ->> 'conenforced' = 'false' OR to_jsonb(o) ->> 'conperiod' = 'true'
 """)
 
 
@@ -80,7 +88,7 @@ def read_scope(context: AutogenContext) -> None:
     if scope.schemas is not None or not context.opts.get("include_schemas"):
         scope.schemas = schemas
         context.opts["include_schemas"] = schemas != {None}
-    tables = {(short(row.schema), row.name): row.owner or _OWNER.get(row.name) for row in connection.execute(_TABLES)}
+    tables = {(short(schema), name): owner for (schema, name), owner in read_owners(connection).items()}
     own = (short(context.opts.get("version_table_schema")), context.opts.get("version_table"))
     scope.not_owned = {
         key: owner
@@ -92,6 +100,12 @@ def read_scope(context: AutogenContext) -> None:
         for row in connection.execute(_INHERITED)
         if (table := models.get((short(row.schema), row.table))) is not None and row.name not in _names(table)
     )
+
+
+def read_owners(connection: Connection) -> dict[tuple[str, str], str | None]:
+    """What each table belongs to, by its schema and name: None for one that is nobody's but the models'."""
+    rows = connection.execute(_TABLES)
+    return {(row.schema, row.name): row.owner or _OWNER.get(row.name) for row in rows}
 
 
 def _names(table: Any) -> set[str]:

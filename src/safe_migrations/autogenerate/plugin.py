@@ -66,8 +66,8 @@ class Scope:
         schemas: those of the models, None for the default one; None where the project says it (`include_schemas`).
         not_owned: the tables that belong to something else than the models, each by its schema, None for the default
             one, and its name; with what owns it.
-        inherited: the columns, indexes and constraints that a table of the models has from its parent, each by schema,
-            table and name.
+        inherited: the columns, indexes and constraints that a table of the models has from its parent, and the
+            constraints of the kinds that models can't have, each by schema, table and name.
     """
 
     def __init__(self, own: IncludeName | None) -> None:
