@@ -9,6 +9,8 @@ from sqlalchemy import DDL, ClauseElement, Dialect, TextClause, text
 from sqlalchemy.sql.elements import conv
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts off what follows
+# As in SQLAlchemy: what text() takes for a parameter, and what it takes for an escaped colon.
+_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:)\b)|\\(?=:\w*(?![:\w]))")
 _NAME = re.compile(r"^-- (\w+) --\n(?:-- .*\n)*", re.MULTILINE)
 
 
@@ -77,3 +79,12 @@ def read_sql(package: str, name: str) -> dict[str, TextClause]:
     """The statements of a .sql file, each below a line such as `-- claim --`, and comments."""
     _, *parts = _NAME.split(files(package).joinpath(name).read_text(encoding="utf-8"))
     return {part: text(statement.strip()) for part, statement in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def escaped(sql: str) -> str:
+    """SQL as SQLAlchemy's `text` takes it, which sees a parameter in `:name` unless a backslash is before the colon.
+
+    Args:
+        sql: without parameters, such as `'{"a":1}'`.
+    """
+    return _PARAMETER.sub(r"\\\g<0>", sql)

@@ -1,0 +1,1 @@
+"""Models and a baseline for a database that exists already."""
