@@ -1,12 +1,14 @@
 """Tables that refer to each other, which autogenerate creates and drops in one change."""
 
 import pytest
+import sqlalchemy as sa
 from alembic import command
 from sqlalchemy import URL
 
+from adopt_comparison import check
 from alembic_in_process import Inside, schema
 from safe_migrations.upgrade.phases import CONTRACT, phase_of
-from support import Render, tables
+from support import Render, on, tables
 
 # As in a project that leaves the names of constraints to PostgreSQL.
 UNNAMED = "Base.metadata.naming_convention = {'ix': 'ix_%(column_0_label)s'}\n"
@@ -72,3 +74,21 @@ def test_constraints_that_the_models_do_not_name(render: Render, database: URL) 
     assert {"item_code_key", "item_kept_id_fkey"} <= {name for _, name, _ in schema(database)}
     inside.alembic(command.downgrade, f"-{len(scripts)}")
     assert schema(database) == before
+
+
+def test_references_between_many_tables(database: URL) -> None:
+    """They are compared in parts; each table's keys are compared once, also two of one column."""
+    metadata = sa.MetaData()
+    for number in range(60):
+        keys = [sa.ForeignKey(f"table_{max(number - back, 0)}.id", name=f"key_{number}_{back}") for back in (1, 2)]
+        key = sa.Column("id", sa.Integer, primary_key=True)
+        sa.Table(f"table_{number}", metadata, key, sa.Column("other", sa.Integer, *keys))
+
+    def create(connection: sa.Connection) -> None:
+        metadata.create_all(connection)
+        connection.commit()
+
+    on(database, create)
+    assert check(database, metadata) == ([], ())
+    created = str(sa.schema.CreateTable(metadata.tables["table_59"]))
+    assert created.count("FOREIGN KEY") == 2, "the comparison has left the models as they were"
