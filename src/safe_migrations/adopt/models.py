@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from safe_migrations.adopt.names import Names
-from safe_migrations.adopt.tables import NAMING_CONVENTION, TableRows, write_sequence, write_table
+from safe_migrations.adopt.sequences import write_sequence
+from safe_migrations.adopt.tables import NAMING_CONVENTION, TableRows, write_table
 from safe_migrations.adopt.types import Types
 from safe_migrations.autogenerate.formatting import find_ruff
 from safe_migrations.autogenerate.ownership import read_owners
@@ -142,8 +143,10 @@ def _read_tables(connection: Connection, schemas: Sequence[str]) -> list[TableRo
 
 
 def _formatted(source: str) -> str:
-    source = _ruff(source, "check", "--fix-only", "--select=F401,I").stdout
-    source = _ruff(source, "format").stdout
+    for arguments in (["check", "--fix-only", "--select=F401,I"], ["format"]):
+        process = _ruff(source, *arguments)
+        process.check_returncode()
+        source = process.stdout
     if source.isascii() or _ruff(source, "check", "--select=RUF001").returncode == 0:
         return source
     docstring, _, rest = source.partition("\n")

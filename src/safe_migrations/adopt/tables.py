@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from safe_migrations.adopt.indexes import index_elements
 from safe_migrations.adopt.names import Names
+from safe_migrations.adopt.sequences import counting_options, identity
 from safe_migrations.adopt.source import Source, call, in_one_line, literal
 from safe_migrations.adopt.types import ColumnType, Types
 from safe_migrations.postgres.sql import escaped
@@ -18,15 +20,7 @@ NAMING_CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-_NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-_QUALIFIED = rf"{_NAME}(?:\.{_NAME})?"
-# What follows the column or the expression of an index's element.
-_ELEMENT = re.compile(
-    rf"(?: COLLATE {_QUALIFIED})?(?: (?!DESC\b|NULLS\b){_QUALIFIED}(?: \((?:[^')]|'(?:[^']|'')*')*\))?)?"
-    r"(?: DESC)?(?: NULLS (?:FIRST|LAST))?"
-)
 _ACTION = r"(NO ACTION|RESTRICT|CASCADE|SET (?:NULL|DEFAULT)(?: \([^)]*\))?)"
-_RANGES = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
 
 
 @dataclass
@@ -151,7 +145,7 @@ class _Table:
         if row.generated:
             arguments.append(_computed(row))
         elif row.identity:
-            arguments.append(_identity(row))
+            arguments.append(identity(row))
         elif row.expression is not None and not self._is_serial(row):
             options["server_default"] = call("text", escaped(in_one_line(row.expression)))
         if function == "Column" and row.not_null:
@@ -165,7 +159,11 @@ class _Table:
         key = self.primary_key
         is_key = key is not None and key.columns == [row.name] and not self.keys.get(row.name)
         return bool(
-            is_key and row.is_serial and row.has_default_name and row.sequence_type == row.type and not _counting(row)
+            is_key
+            and row.is_serial
+            and row.has_default_name
+            and row.sequence_type == row.type
+            and not counting_options(row)
         )
 
     def _counts_without_sequence(self, row: Any) -> bool:
@@ -253,7 +251,7 @@ class _Table:
         return call("CheckConstraint", expression, name=name, comment=row.comment, postgresql_not_valid=not row.valid)
 
     def _add_index(self, row: Any) -> None:
-        elements, operators = _elements(row)
+        elements, operators = index_elements(row)
         options = {
             "unique": row.unique,
             "postgresql_using": row.method if row.method != "btree" else None,
@@ -279,30 +277,8 @@ class _Table:
             self.arguments.append(call("Index", name, *elements, **options))
 
 
-def _elements(row: Any) -> tuple[list[object], dict[str, str]]:
-    """The elements of an index, and the operator classes of those that have nothing else behind them."""
-    rest = row.definition.split(f" USING {row.method} (", 1)[1]
-    elements: list[object] = []
-    operators: dict[str, str] = {}
-    for number, (key, column) in enumerate(zip(row.keys, row.columns, strict=False), 1):
-        match = _ELEMENT.match(rest, len(key))
-        assert rest.startswith(key) and match is not None  # noqa: S101  # PostgreSQL writes both
-        suffix, rest = match[0], rest[match.end() :].removeprefix(", ")
-        expression = in_one_line(key)
-        has_operators = re.fullmatch(r" (?!COLLATE\b|DESC\b|NULLS\b)[a-z_]\w*", suffix)
-        if has_operators:
-            operators[column or f"expression_{number}"] = suffix.strip()
-        if column is not None and (has_operators or not suffix):
-            elements.append(column)
-        elif has_operators:  # in a form that Alembic compares
-            elements.append(Source(f"{call('literal_column', expression)}.label('expression_{number}')"))
-        else:
-            elements.append(call("text", escaped(expression + suffix)))
-    return elements, operators
-
-
 def _exclusion(row: Any, index: Any) -> Source:
-    elements, operators = _elements(index)
+    elements, operators = index_elements(index)
     pairs = zip(elements, row.operators, strict=True)
     excluded = [Source(f"({literal(element)}, {operator!r})") for element, operator in pairs]
     where = index.predicate and call("text", escaped(in_one_line(index.predicate)))
@@ -320,38 +296,3 @@ def _storage(options: Iterable[str]) -> dict[str, str]:
 
 def _computed(row: Any) -> Source:
     return call("Computed", escaped(in_one_line(row.expression)), persisted=Source(str(row.generated == "s")))
-
-
-def _identity(row: Any) -> Source:
-    return call("Identity", always=row.identity == "a", **_counting(row))
-
-
-def _counting(row: Any) -> dict[str, Any]:
-    """The options of a sequence that are not PostgreSQL's defaults."""
-    largest = _RANGES[row.sequence_type]
-    rising = row.increment > 0
-    smallest_default, largest_default = (1, largest) if rising else (-largest - 1, -1)
-    options = {
-        "start": row.start if row.start != (row.minimum if rising else row.maximum) else None,
-        "increment": row.increment if row.increment != 1 else None,
-        "minvalue": row.minimum if row.minimum != smallest_default else None,
-        "maxvalue": row.maximum if row.maximum != largest_default else None,
-        "cache": row.cache if row.cache != 1 else None,
-        "cycle": row.cycle,
-    }
-    return {name: value for name, value in options.items() if value is not None and value is not False}
-
-
-def write_sequence(row: Any, schema: str | None, types: Types, names: Names) -> str:
-    """The line of a module that defines a sequence.
-
-    Args:
-        row: of the catalog.
-        schema: None for the default one.
-        types: of the database.
-        names: of the module.
-    """
-    type_ = None if row.sequence_type == "bigint" else types.of(row.sequence_type, None).source
-    metadata = Source("Base.metadata")
-    sequence = call("Sequence", row.name, schema=schema, data_type=type_, **_counting(row), metadata=metadata)
-    return f"{names.of_constant(row.name)} = {sequence}"
