@@ -158,13 +158,8 @@ class _Table:
         """Whether SQLAlchemy makes the same sequence by itself."""
         key = self.primary_key
         is_key = key is not None and key.columns == [row.name] and not self.keys.get(row.name)
-        return bool(
-            is_key
-            and row.is_serial
-            and row.has_default_name
-            and row.sequence_type == row.type
-            and not counting_options(row)
-        )
+        is_default = row.has_default_name and row.sequence_type == row.type and not counting_options(row)
+        return bool(is_key and row.is_serial and is_default)
 
     def _counts_without_sequence(self, row: Any) -> bool:
         """Whether SQLAlchemy would make a sequence, and the database has none."""

@@ -25,6 +25,7 @@ CREATE TABLE "text" (a int);
 CREATE TABLE "dt" (a int);
 CREATE TABLE "class" (a int);
 CREATE TABLE empty ();
+CREATE INDEX "x USING btree (" ON "select" ("dash-ed" text_pattern_ops, "100%" DESC);
 CREATE TABLE "dot.ted" (id int PRIMARY KEY);
 CREATE TABLE refers_to_dots (id int PRIMARY KEY, r int REFERENCES "dot.ted");
 CREATE TABLE "a23456789_123456789_123456789_123456789_123456789_123456789_123" (
