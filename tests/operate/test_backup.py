@@ -19,7 +19,7 @@ from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import BackupError, ConnectionFailedError, LockedError, MigrationError
 from safe_migrations.operate import backup as module
 from safe_migrations.operate.backup import backup, restore
-from safe_migrations.postgres import programs
+from safe_migrations.postgres import program_runs, programs
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.creation import create_database, database_exists, drop_database
 from safe_migrations.postgres.database import client_environment
@@ -171,7 +171,7 @@ def test_without_owners(database: URL, new_name: str, new_role: NewRole, tmp_pat
 def test_private_to_its_owner_from_the_first_byte(
     big: URL, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FIRST_REPORT", 0.1)
+    monkeypatch.setattr(program_runs, "FIRST_REPORT", 0.1)
     old_mask = os.umask(0)
     try:
 

@@ -1,35 +1,22 @@
 """Back up a database into a file, and restore the file into a new database, with PostgreSQL's own programs."""
 
-import asyncio
 import os
-import re
 import shlex
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import BackupError, LockedError, MigrationError
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.creation import create_database, drop_database
-from safe_migrations.postgres.database import Database, client_environment
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.program_runs import problem_of, run_program
 from safe_migrations.postgres.programs import Tool, find_tools
 from safe_migrations.postgres.server_errors import reason, sqlstate
-from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT
-from safe_migrations.printable import printable
 
 LOCK_TIMEOUT = 30.0  # seconds; how long pg_dump waits for a table lock, and blocks the sessions behind it
-END_TIMEOUT = 5.0  # seconds, between SIGTERM and SIGKILL
-FIRST_REPORT, NEXT_REPORTS = 1.0, 5.0  # seconds
-# They override the host of the URL.
-REDIRECTING = ("PGHOSTADDR", "PGSERVICE")
 
 
 async def backup(database: Database, file: Path) -> None:
@@ -125,7 +112,7 @@ async def _dump(pg_dump: Tool, database: Database, file: Path) -> None:
 
     wait = f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}"
     arguments = ("--format=custom", f"--file={file}", "--no-password", wait)
-    problem = _problem("pg_dump", *await _run(pg_dump, *arguments, database=database, progress=progress))
+    problem = problem_of("pg_dump", *await run_program(pg_dump, *arguments, database=database, progress=progress))
     if problem is None:
         return
     if "statement timeout" in problem:  # so pg_dump implements its --lock-wait-timeout
@@ -144,7 +131,7 @@ async def _dump(pg_dump: Tool, database: Database, file: Path) -> None:
 async def _read_back(pg_restore: Tool, file: Path) -> None:
     # pg_dump ends with 0 without the last page if the disk becomes full there; --list reads the beginning only.
     arguments = (f"--file={os.devnull}", str(file))
-    if problem := _problem("pg_restore", *await _run(pg_restore, *arguments, progress=lambda: ", read back")):
+    if problem := problem_of("pg_restore", *await run_program(pg_restore, *arguments, progress=lambda: ", read back")):
         raise BackupError(
             f"No backup was made: pg_restore can't read the file that pg_dump wrote ({problem}). Free disk space, then "
             "run the same command again."
@@ -154,7 +141,7 @@ async def _read_back(pg_restore: Tool, file: Path) -> None:
 async def _find_reader(tools: list[Tool], file: Path) -> Tool:
     problem = None
     for tool in tools:  # an older pg_restore can't read the file of a newer pg_dump
-        problem = _problem("pg_restore", *await _run(tool, "--list", str(file.absolute())))
+        problem = problem_of("pg_restore", *await run_program(tool, "--list", str(file.absolute())))
         if problem is None:
             return tool
     raise BackupError(
@@ -210,11 +197,11 @@ async def _fill(pg_restore: Tool, database: Database, file: Path, server_version
     arguments = () if tolerant else ("--exit-on-error",)
     rights = () if owners else ("--no-owner", "--no-privileges")
     into = ("--no-password", "--dbname=")  # PGDATABASE, because a name with "=" would be read as connection parameters
-    status, errors = await _run(
+    status, errors = await run_program(
         pg_restore, *arguments, *rights, *into, str(file.absolute()), database=database, progress=str
     )
     only = "errors ignored on restore: 1\n" in errors and "\nCommand was: SET transaction_timeout = 0;\n" in errors
-    return None if tolerant and only else _problem("pg_restore", status, errors)
+    return None if tolerant and only else problem_of("pg_restore", status, errors)
 
 
 async def _drop(database: Database, name: str) -> str:
@@ -223,68 +210,3 @@ async def _drop(database: Database, name: str) -> str:
     except (MigrationError, DBAPIError, OSError):
         return f"The incomplete database {name!r} could not be dropped; drop it by hand."
     return f"The incomplete database {name!r} was dropped."
-
-
-async def _run(
-    tool: Tool, *arguments: str, database: Database | None = None, progress: Callable[[], str] = str
-) -> tuple[int, str]:
-    """Run a program, and return its exit status and standard error."""
-    inherited = {name: value for name, value in environment_of_programs("PG").items() if name not in REDIRECTING}
-    program = Path(tool.path).stem
-    ours = {"PGCONNECT_TIMEOUT": f"{CONNECT_TIMEOUT:.0f}", "PGAPPNAME": f"safe_migrations {program}", "LC_ALL": "C"}
-    environment = inherited | ours | (client_environment(database.url) if database is not None else {})
-    try:
-        process = await asyncio.create_subprocess_exec(
-            tool.path,
-            *arguments,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-    except OSError as error:
-        raise BackupError(f"{tool.path} could not be run ({error.strerror}). Reinstall this program.") from error
-    answer = asyncio.create_task(process.communicate())
-    reporting = asyncio.create_task(
-        report_progress(
-            lambda seconds: print(f"{program}: {seconds:.0f} s{progress()} so far", file=sys.stderr, flush=True)
-        )
-    )
-    try:
-        await asyncio.wait({answer})
-    finally:  # also when cancelled
-        reporting.cancel()
-        if not answer.done():
-            await _end(process, answer)
-    return process.returncode or 0, answer.result()[1].decode(errors="replace")
-
-
-async def report_progress(report: Callable[[float], None]) -> None:
-    """Report what takes long, after a second and then every few seconds, until this task is cancelled.
-
-    Args:
-        report: takes the elapsed seconds.
-    """
-    started, wait = time.monotonic(), FIRST_REPORT
-    while True:
-        await asyncio.sleep(wait)
-        report(time.monotonic() - started)
-        wait = NEXT_REPORTS
-
-
-async def _end(process: asyncio.subprocess.Process, answer: asyncio.Task[tuple[bytes, bytes]]) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()  # the program then cancels its statement on the server
-        if not (await asyncio.wait({answer}, timeout=END_TIMEOUT))[0]:
-            process.kill()
-    await answer
-
-
-def _problem(program: str, status: int, errors: str) -> str | None:
-    """The last errors that a program printed, without details and statements, which hold data."""
-    if status == 0:
-        return None
-    messages = re.findall(rf"^{program}: (?:error|detail: Error message from server): (.+)$", errors, re.MULTILINE)
-    if not messages:
-        messages = [f"ended by signal {-status}" if status < 0 else f"exit status {status}", *errors.splitlines()[-1:]]
-    return printable("; ".join(" ".join(line.split()) for line in messages[-2:]))

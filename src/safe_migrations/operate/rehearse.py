@@ -17,11 +17,12 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.backfill.definition import load_backfill, required_backfills
 from safe_migrations.errors import BackupError, MigrationError, RevisionError
-from safe_migrations.operate.backup import backup, report_progress, restore
+from safe_migrations.operate.backup import backup, restore
 from safe_migrations.postgres.catalog import find_table
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.creation import drop_database
 from safe_migrations.postgres.database import Database, parse_database_url
+from safe_migrations.postgres.program_runs import report_progress
 from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.timeouts import duration_text
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
