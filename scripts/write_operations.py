@@ -10,10 +10,10 @@ from types import ModuleType
 
 from alembic.operations import MigrateOperation
 
-from safe_migrations.ddl import constraints, dependents, domains, enums, indexes, schemas, steps
+from safe_migrations.ddl import constraints, dependents, domains, enums, indexes, schemas, sql_file, steps
 
 TARGET = Path(inspect.getfile(indexes)).parent.parent / "operations.pyi"
-MODULES = (indexes, constraints, enums, domains, schemas, dependents, steps)
+MODULES = (indexes, constraints, enums, domains, schemas, dependents, sql_file, steps)
 _GIVEN = "operations: given by Alembic.\n    "
 HEAD = """\
 # Written by `pdm run operations`; a test compares it.

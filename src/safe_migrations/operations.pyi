@@ -156,6 +156,16 @@ class _Operations(Operations):
         """
     def recreate_dependent_views(self) -> None:
         """Create the views again as they were, with their owners, options, privileges and comments."""
+    def execute_file(self, revision_file: str, suffix: str = ".sql") -> None:
+        """Execute the SQL statements of a file beside the revision, which has the revision's name but another suffix.
+
+        Args:
+            revision_file: `__file__`.
+            suffix: of the file, instead of `.py`.
+
+        Raises:
+            RevisionError: the file can't be read.
+        """
     def step(self, name: str) -> bool:
         """Commit the step before, and begin the next one: `if op.step("index ix_item_sku"):`
 

@@ -53,7 +53,9 @@ class Problem:
 def run_offline(script: Script, function: str) -> tuple[list[Statement], list[Problem]]:
     """Run `upgrade` or `downgrade` without a database, in all branches; a missing function does nothing."""
     loader = _Loader(script.module.__name__, script.path)
-    module = module_from_spec(ModuleSpec(loader.name, loader, origin=script.path))
+    specification = ModuleSpec(loader.name, loader, origin=script.path)
+    specification.has_location = True  # so that the module has its __file__
+    module = module_from_spec(specification)
     recorder = _Recorder(script.path, module.__name__)
     migration = offline_context(recorder)
     connection = recorder.run.connection = Connection(migration.dialect, migration.impl._exec, recorder)

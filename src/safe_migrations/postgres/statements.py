@@ -42,6 +42,11 @@ def split(text: str) -> Iterator[tuple[str, str]]:
         start = end + 1
 
 
+def terminated(statement: str) -> str:
+    """A statement with its semicolon, which a comment in the last line would hide."""
+    return f"{statement}\n;" if "--" in statement.rpartition("\n")[2] else f"{statement};"
+
+
 def _semicolons(text: str) -> Iterator[int]:
     """Where the semicolons are that end a statement, in a text without names, literals and comments."""
     start = parentheses = blocks = 0
