@@ -86,15 +86,16 @@ _QUERY_LENGTH = 100  # characters
 _SQL = read_sql(__package__, "catalog.sql")
 
 
-def own_relations(connection: Connection, options: Mapping[str, Any]) -> list[str]:
+def own_relations(connection: Connection, options: Mapping[str, Any], kinds: str = "rpvmf") -> list[str]:
     """The tables and views of the database except Alembic's own, with their schemas.
 
     Args:
         connection: to the database.
         options: what `context.configure` takes, for the version table's name.
+        kinds: the kinds of relations, as in pg_class; by default tables, views and foreign tables.
     """
     names = {"table": options.get("version_table", "alembic_version"), "schema": options.get("version_table_schema")}
-    return list(connection.scalars(_SQL["own_relations"], names))
+    return list(connection.scalars(_SQL["own_relations"], {**names, "kinds": list(kinds)}))
 
 
 def find_table(connection: Connection, name: str) -> TableClause | None:

@@ -2,7 +2,7 @@
 -- Members of extensions are theirs, temporary tables a session's; safe_migrations has the progress of backfills.
 SELECT format('%I.%I', n.nspname, c.relname) AS name
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_'
+WHERE c.relkind = ANY(CAST(:kinds AS text[])) AND n.nspname !~ '^pg_'
   AND n.nspname NOT IN ('information_schema', 'safe_migrations')
   AND NOT (c.relname = :table AND n.nspname = coalesce(:schema, n.nspname))
   AND NOT EXISTS (
