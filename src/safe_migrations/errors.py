@@ -113,6 +113,12 @@ class ModelError(MigrationError):
     exit_status = 22
 
 
+class AdoptionError(MigrationError):
+    """The schema of a database can't be reproduced, or differs from what the revisions make; it was not recorded."""
+
+    exit_status = 23
+
+
 class RefusedError(MigrationError):
     """The state of the database does not allow the command; nothing was changed."""
 

@@ -1,0 +1,87 @@
+"""A baseline revision that makes the schema of a dump: the revision file, its SQL, and the SQL of its downgrade."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.script import Script, ScriptDirectory
+
+from safe_migrations.adopt.dump import Dump
+from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
+from safe_migrations.history.numbering import number_files
+from safe_migrations.postgres.statements import parts, pattern, split, terminated
+from safe_migrations.upgrade.project import version_folders
+
+MESSAGE = "baseline"
+PHASE = 'phase = "expand"  # runs before the new code is deployed'
+UP, DOWN = ".sql", ".downgrade.sql"
+_SCHEMA = pattern(r"(?:CREATE|DROP) SCHEMA (<name>)$")
+_CREATE = re.compile(r"^CREATE SCHEMA ", re.MULTILINE)
+_HEADER = """\
+-- {title}
+-- {revision} executes these statements one by one, in its transaction.
+
+"""
+# As pg_dump sets it: the body of a function may use what is created after it.
+_SESSION = "SET LOCAL check_function_bodies = false"
+
+
+def write_baseline(
+    script_directory: ScriptDirectory,
+    config: Config,
+    revision: str,
+    dump: Dump,
+    version_schema: str | None,
+    declarations: str = PHASE,
+    rows: Iterable[str] = (),
+) -> Script:
+    """Write a revision that nothing precedes, and the two files of SQL that it executes.
+
+    Args:
+        script_directory: whose first folder of revisions gets the files.
+        config: Alembic's, from which the directory was made.
+        revision: the id.
+        dump: what the revision makes.
+        version_schema: the schema of Alembic's version table, which exists before the revision runs, and afterwards.
+        declarations: the lines of the file below its ids.
+        rows: statements that fill tables.
+
+    Raises:
+        CommandError: Alembic or a post-write hook can't write the file.
+    """
+    number_files(script_directory)
+    config.attributes[DECLARATIONS] = {revision: declarations}
+    imports = "" if calls_declarations(Path(script_directory.dir)) else declarations
+    script = script_directory.generate_revision(
+        revision,
+        MESSAGE,
+        head="base",
+        version_path=version_folders(script_directory)[0],
+        upgrades=f'op.execute_file(__file__, "{UP}")',
+        downgrades=f'op.execute_file(__file__, "{DOWN}")',
+        imports=imports,
+        config=config,
+    )
+    if script is None:
+        raise RuntimeError("script.py.mako wrote a file that is not a revision")
+    path = Path(script.path)
+    creating = [
+        _CREATE.sub(r"\g<0>IF NOT EXISTS ", statement) if _is_of_schema(statement, version_schema) else statement
+        for statement in (_SESSION, *dump.create_statements(), *rows)
+    ]
+    dropping = [statement for statement in dump.drop_statements() if not _is_of_schema(statement, version_schema)]
+    _write(path.with_suffix(UP), "The schema as pg_dump wrote it.", path.name, creating)
+    _write(path.with_suffix(DOWN), "What drops the schema again.", path.name, dropping)
+    return script
+
+
+def _is_of_schema(statement: str, name: str | None) -> bool:
+    """Whether a statement creates or drops a schema of this name."""
+    matches = (_SCHEMA.match(plain) for _, plain in split(statement))
+    return any(match and parts(match[1]) == [name] for match in matches)
+
+
+def _write(file: Path, title: str, revision: str, statements: Iterable[str]) -> None:
+    text = "".join(f"{terminated(statement)}\n\n" for statement in statements)
+    file.write_text(_HEADER.format(title=title, revision=revision) + text.rstrip("\n") + "\n", encoding="utf-8")

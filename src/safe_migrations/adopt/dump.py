@@ -1,0 +1,155 @@
+"""The schema of a database as `pg_dump --schema-only` writes it, and the statements of it that a migration can run."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import text
+
+from safe_migrations.autogenerate.plugin import PROGRESS_SCHEMA
+from safe_migrations.errors import AdoptionError, LockedError
+from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.program_runs import problem_of, run_program
+from safe_migrations.postgres.programs import find_tools
+from safe_migrations.postgres.statements import pattern, split
+
+LOCK_TIMEOUT = 5.0  # seconds; how long pg_dump waits for ACCESS SHARE, while later sessions may queue behind it
+# Owners, privileges and tablespaces belong to the platform. With --clean, pg_dump also writes what drops each object.
+_OPTIONS = ("--schema-only", "--clean", "--no-owner", "--no-privileges", "--no-tablespaces", "--no-security-labels")
+_QUIET = ("--no-password", "--encoding=UTF8", f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}")
+_RESTRICT = re.compile(r"^\\(?:un)?restrict \w+\n", re.MULTILINE)  # of psql, with a key that each run makes up
+_FIRST = re.compile(r"^--\n-- Name: ", re.MULTILINE)
+_END = "--\n-- PostgreSQL database dump complete\n--\n"
+_ACCESS_METHOD = re.compile(r"^SET (?=default_table_access_method = )", re.MULTILINE)
+# What only sets up a session, or needs more rights than the creation of the object.
+_LEFT_OUT = pattern(r"(?:SET |SELECT pg_catalog\.set_config|COMMENT ON EXTENSION )")
+_FOREIGN_KEY = pattern(r"ALTER TABLE (?:ONLY )?(<name>) ADD CONSTRAINT (<name>) FOREIGN KEY\b")
+_CHECK = pattern(r"ALTER TABLE (?:ONLY )?(<name>) ADD CONSTRAINT (<name>) CHECK\b")
+_CHILD = pattern(
+    r"(?:CREATE (?:\w+ )?TABLE (<name>) .*\bINHERITS \(|ALTER TABLE ONLY <name> ATTACH PARTITION (<name>))"
+)
+_DROP_CONSTRAINT = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>) DROP CONSTRAINT (<name>)$")
+# These go with their table.
+_GOES_WITH_TABLE = pattern(r"DROP (?:INDEX|TRIGGER|RULE|POLICY|STATISTICS)\b")
+_DROPS = pattern(r"(?:DROP |CREATE OR REPLACE VIEW |ALTER TABLE (?:ONLY )?<name> ALTER COLUMN <name> DROP DEFAULT$)")
+# Of the one schema that is not dropped.
+_COMMENT = "COMMENT ON SCHEMA public IS 'standard public schema'"
+
+
+@dataclass(frozen=True)
+class Dump:
+    """The schema of a database.
+
+    Attributes:
+        creating: what pg_dump wrote to create the objects; equal for equal schemas.
+        dropping: what pg_dump wrote to drop the objects, in the reverse order.
+    """
+
+    creating: str
+    dropping: str
+
+    def create_statements(self) -> Iterator[str]:
+        """The statements that create the objects, with pg_dump's comments, as a migration can run them."""
+        for statement, plain in split(self.creating):
+            if _ACCESS_METHOD.match(plain):
+                yield _ACCESS_METHOD.sub("SET LOCAL ", statement)
+            elif not _LEFT_OUT.match(plain):
+                yield statement
+
+    def drop_statements(self) -> Iterator[str]:
+        """The statements that drop the objects, and nothing else; without those for parts of a dropped table."""
+        constraints, children = set(), set()
+        for _, plain in split(self.creating):
+            if match := _FOREIGN_KEY.match(plain) or _CHECK.match(plain):
+                constraints.add((match[1], match[2], "FOREIGN KEY" in plain))
+            elif match := _CHILD.match(plain):
+                children.add(match[1] or match[2])
+        for statement, plain in split(self.dropping):
+            if match := _DROP_CONSTRAINT.match(plain):
+                table, name = match[1], match[2]
+                if (table, name, True) in constraints or (
+                    (table, name, False) in constraints and table not in children
+                ):
+                    yield statement
+            elif _DROPS.match(plain) and not _GOES_WITH_TABLE.match(plain):
+                yield re.sub(r"^DROP EXTENSION (?!IF EXISTS)", "DROP EXTENSION IF EXISTS ", statement)
+        if any(plain.startswith("COMMENT ON SCHEMA public ") for _, plain in split(self.creating)):
+            yield _COMMENT
+
+    def _droppable_constraints(self) -> set[tuple[str, ...]]:
+        """The foreign keys, which may form a cycle, and checks that follow what they need, each with its table."""
+        plain = [plain for _, plain in split(self.creating)]
+        children = {match[1] or match[2] for match in map(_CHILD.match, plain) if match}  # inherit their checks
+        keys = {match.groups() for match in map(_FOREIGN_KEY.match, plain) if match}
+        return keys | {match.groups() for match in map(_CHECK.match, plain) if match and match[1] not in children}
+
+
+async def dump_schema(
+    database: Database,
+    version_table: Sequence[str | None],
+    schemas: Sequence[str] = (),
+    snapshot: str | None = None,
+) -> Dump:
+    """Read the schema of a database; only ACCESS SHARE is locked.
+
+    Args:
+        database: with a user who may read its tables.
+        version_table: the schema, if any, and the name of Alembic's version table, which is left out.
+        schemas: the only schemas to read; by default all of them.
+        snapshot: exported by a transaction that is open, from `pg_export_snapshot()`.
+
+    Raises:
+        AdoptionError: pg_dump failed.
+        BackupError: there is no suitable pg_dump.
+        LockedError: another session locked a table for too long.
+    """
+    own = ".".join(_quoted(name) for name in version_table if name)
+    arguments = [*_OPTIONS, *_QUIET, f"--exclude-table={own}", f"--exclude-schema={_quoted(PROGRESS_SCHEMA)}"]
+    arguments += [f"--schema={_quoted(name)}" for name in schemas]
+    arguments += ["--extension=*"] if schemas else []
+    arguments += [f"--snapshot={snapshot}"] if snapshot else []
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+        version = int(await connection.scalar(text("SHOW server_version_num")) or 0) // 10000
+    pg_dump = find_tools("pg_dump", version)[0]
+    with TemporaryDirectory(prefix="dump-") as folder:
+        file = Path(folder) / "schema.sql"
+        status, errors = await run_program(pg_dump, *arguments, f"--file={file}", database=database)
+        if problem := problem_of("pg_dump", status, errors):
+            raise _failure(problem, database)
+        return read_dump(file.read_text(encoding="utf-8"))
+
+
+def read_dump(text: str) -> Dump:
+    """The parts of what `pg_dump --schema-only --clean` wrote."""
+    text = _RESTRICT.sub("", text, count=1).removesuffix("\n").rpartition(_END)[0]
+    first = _FIRST.search(text)
+    begin = first.start() if first else len(text)
+    before, clean, dropping = text[:begin].rpartition("SET row_security = off;\n")
+    # pg_dump sets the access method of the first table above the table's comment.
+    method = re.search(r"^SET default_table_access_method = .*\n", text[:begin], re.MULTILINE)
+    return Dump((method[0] if method else "") + text[begin:], dropping if clean else before)
+
+
+def _quoted(name: str) -> str:
+    """A name as a pattern of pg_dump."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _failure(problem: str, database: Database) -> AdoptionError | LockedError:
+    if "statement timeout" in problem:  # so pg_dump implements its --lock-wait-timeout
+        return LockedError(
+            f"The schema could not be read: another session locked a table of {database.name!r} for longer than "
+            f"{LOCK_TIMEOUT:g} s. Find the blocking session, then run the same command again:\nsafe-migrations locks"
+        )
+    if "permission denied" in problem:
+        return AdoptionError(
+            f"The schema could not be read: the user {database.url.username!r} may not read every table ({problem}). "
+            f"Read as the owner of the tables ({database.service.migration_url})."
+        )
+    return AdoptionError(
+        f"The schema could not be read: pg_dump failed ({problem}). If another session changed the schema meanwhile, "
+        "run the same command again; otherwise correct the cause first."
+    )
