@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+from safe_migrations.adopt import commands as adopt
 from safe_migrations.autogenerate import commands as autogenerate
 from safe_migrations.command_line import Commands
 from safe_migrations.dev import commands as dev
@@ -16,7 +17,7 @@ from safe_migrations.lint import commands as lint
 from safe_migrations.operate import commands as operate
 from safe_migrations.template import commands as template
 
-ROOMS = (operate, autogenerate, lint, history, dev, template)
+ROOMS = (operate, autogenerate, lint, history, adopt, dev, template)
 
 
 def main() -> None:

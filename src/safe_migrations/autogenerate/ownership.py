@@ -11,7 +11,7 @@ from safe_migrations.autogenerate.plugin import SCOPE, Scope
 
 SHOWN = 5  # names of a kind
 # Tables in which other tools record their migrations.
-_TOOLS = {
+MIGRATION_TOOLS = {
     "Django": ["django_migrations"],
     "Flyway": ["flyway_schema_history"],
     "Liquibase": ["databasechangelog", "databasechangeloglock"],
@@ -29,10 +29,9 @@ _TOOLS = {
     "Doctrine": ["doctrine_migration_versions"],
     "yoyo": ["_yoyo_log", "_yoyo_migration", "_yoyo_version", "yoyo_lock"],
     "Aerich": ["aerich"],
-    "PostGIS": ["spatial_ref_sys"],
-    "pg_partman": ["part_config", "part_config_sub"],
 }
-_OWNER = {name: tool for tool, names in _TOOLS.items() for name in names}
+_EXTENSIONS = {"PostGIS": ["spatial_ref_sys"], "pg_partman": ["part_config", "part_config_sub"]}
+_OWNER = {name: tool for tool, names in {**MIGRATION_TOOLS, **_EXTENSIONS}.items() for name in names}
 # Alembic's version table has this one column, whatever its name.
 _TABLES = text("""
     SELECT n.nspname AS schema, c.relname AS name, coalesce(

@@ -88,14 +88,14 @@ async def rehearse(project: Project, revisions: Sequence[Script], rehearsed: lis
     refuse_unacknowledged(revisions)
     for name in sorted({name for script in revisions for name in required_backfills(script)}):
         load_backfill(project.backfills, name)
-    async with _copy(project.database, _server(project)) as copy:
+    async with _copy(project.database, rehearsal_server(project)) as copy:
         for script in revisions:
             await complete_backfills(project, script, copy)
             rehearsed.append(await _run(project, script, copy))
 
 
-def _server(project: Project) -> Database:
-    """A database of the server that holds the copy; by default the database itself."""
+def rehearsal_server(project: Project) -> Database:
+    """A database of the server for copies and empty databases; by default the database itself."""
     variable = project.service.variable("REHEARSAL_DATABASE_URL")
     text = project.service.variables.get(variable)
     if text is None:

@@ -1,6 +1,9 @@
 """Creating and dropping databases on a server, to the end: a server goes on after its client has been interrupted."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from secrets import token_hex
 
 from sqlalchemy import text
 
@@ -33,6 +36,22 @@ async def drop_database(server: Database, name: str) -> None:
     """
     drop = "SELECT format('DROP DATABASE IF EXISTS %I WITH (FORCE)', CAST(:name AS text))"
     await _finish(server, drop, name=name)
+
+
+@asynccontextmanager
+async def scratch_database(server: Database, name: str) -> AsyncIterator[Database]:
+    """An empty database with a name of its own, dropped at the end.
+
+    Args:
+        server: any database of the server, with a user who may create databases.
+        name: the beginning of its name, unquoted.
+    """
+    scratch = server.named(f"{name[:40]}_scratch_{token_hex(4)}")
+    await create_database(server, scratch.name, template="template0")
+    try:
+        yield scratch
+    finally:
+        await drop_database(server, scratch.name)
 
 
 async def database_exists(server: Database, name: str) -> bool:
