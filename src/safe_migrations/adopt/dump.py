@@ -61,21 +61,17 @@ class Dump:
 
     def drop_statements(self) -> Iterator[str]:
         """The statements that drop the objects, and nothing else; without those for parts of a dropped table."""
-        constraints, children = set(), set()
-        for _, plain in split(self.creating):
-            if match := _FOREIGN_KEY.match(plain) or _CHECK.match(plain):
-                constraints.add((match[1], match[2], "FOREIGN KEY" in plain))
-            elif match := _CHILD.match(plain):
-                children.add(match[1] or match[2])
+        constraints = self._droppable_constraints()
+        gone = ("DROP EXTENSION ",)  # may not exist any more
         for statement, plain in split(self.dropping):
             if match := _DROP_CONSTRAINT.match(plain):
-                table, name = match[1], match[2]
-                if (table, name, True) in constraints or (
-                    (table, name, False) in constraints and table not in children
-                ):
+                if match.groups() in constraints:
                     yield statement
             elif _DROPS.match(plain) and not _GOES_WITH_TABLE.match(plain):
-                yield re.sub(r"^DROP EXTENSION (?!IF EXISTS)", "DROP EXTENSION IF EXISTS ", statement)
+                if plain.endswith(" CASCADE"):  # a base type, which needs its functions as they need the type
+                    gone = ("DROP EXTENSION ", "DROP FUNCTION ")
+                begin = next((begin for begin in gone if plain.startswith(begin)), "")
+                yield statement.replace(begin, f"{begin}IF EXISTS ", 1) if begin else statement
         if any(plain.startswith("COMMENT ON SCHEMA public ") for _, plain in split(self.creating)):
             yield _COMMENT
 

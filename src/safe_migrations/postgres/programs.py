@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,6 +84,7 @@ def _folders() -> list[Path]:
     return folders
 
 
+@cache
 def _tool(program: str, folder: Path) -> Tool | None:
     path = shutil.which(program, path=folder)
     # Debian's wrapper on PATH chooses one of the versions that are found anyway.
