@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event
 from safe_migrations.errors import RevisionError
 from safe_migrations.postgres.statements import pattern, split
 
-_PSQL = re.compile(r'(?:"(?:[^"]|"")*"|[^"\\])*\\')  # a backslash outside names and literals
+_PSQL = re.compile(r'(?:"(?:[^"]|"")*+"|[^"\\])*+\\')  # a backslash outside names and literals
 _COPY = pattern(r"COPY\b.*\b(?:FROM STDIN|TO STDOUT)\b")
 
 

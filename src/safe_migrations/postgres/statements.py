@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from safe_migrations.postgres.sql import stored_name
 
-_PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+_PART = r'(?:"(?:[^"]|"")++"|[\w$]+)'
 NAME = rf"(?:{_PART}(?:\.{_PART})?)"
 _NAMES = rf"({NAME}(?: ?, ?{NAME})*)"
 
@@ -22,7 +22,7 @@ _OPAQUE = re.compile(
 )
 # What decides whether a semicolon ends a statement, as in psql: one in parentheses does not, nor one in the body of a
 # function between BEGIN ATOMIC and END.
-_ENDS = re.compile(r"[;()]|\b(?:BEGIN|CASE|END)\b", re.IGNORECASE)
+_ENDS = re.compile(r"[;()]|\b(?:BEGIN(?=[\s.]+ATOMIC\b)|CASE\b|END\b)", re.IGNORECASE)
 _FUNCTION = re.compile(r"[\s.]*CREATE[\s.]+(?:OR[\s.]+REPLACE[\s.]+)?(?:FUNCTION|PROCEDURE)\b", re.IGNORECASE)
 
 

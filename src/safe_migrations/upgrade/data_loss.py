@@ -295,6 +295,6 @@ def _keeps_values(before: str, length: int | None, after: str) -> bool:
 
 
 def _has_rows(connection: Connection, options: Mapping[str, Any]) -> bool:
-    """Whether any table has rows, besides Alembic's, which holds no data of the service; a view has no own rows."""
-    losses = (_count(connection, name) for name in own_relations(connection, options, "rpf"))
+    """Whether any table has rows of its own, besides Alembic's, which holds no data of the service."""
+    losses = (_count(connection, name) for name in own_relations(connection, options, "rp"))
     return any(loss is not None and loss.rows for loss in losses)
