@@ -331,6 +331,25 @@ def test_code_may_not_change(clone: Clone, old: str, new: str, line: int | None)
     assert len(edited_revisions(clone.scripts)) == len(found), "committed as well"
 
 
+@pytest.mark.parametrize("change", ["edit", "delete", "rename"])
+def test_sql_of_a_revision_may_not_change(origin: Clone, change: str) -> None:
+    revision = origin.add("c", "b", 3)
+    files = [revision, revision.with_suffix(".sql"), revision.with_suffix(".downgrade.sql")]
+    for file in files[1:]:
+        file.write_text(f"SELECT '{file.name}';\n")
+    origin.commit("1.0")
+    origin.commit()
+    assert origin.edited() == []
+    if change == "edit":
+        files[1].write_text("SELECT 2;\n")
+    elif change == "delete":
+        files[1].unlink()
+    else:
+        for file in files:
+            file.rename(file.with_name(file.name.replace("0003_c", "0003_d")))
+    assert {name for name, _ in origin.edited()} == (set() if change == "rename" else {files[1].name})
+
+
 def test_push_to_the_main_branch_that_edits(origin: Clone) -> None:
     origin.edit("20300101_0001_a.py")
     origin.commit()
@@ -570,6 +589,16 @@ def test_rebase(merged: Clone) -> None:
     assert merged.new() == ["c", "d"]
     assert merged.edited() == []
     assert plan(merged.scripts, None) is None, "nothing is left to move"
+
+
+def test_rebase_takes_the_sql_along(merged: Clone) -> None:
+    (revision,) = merged.versions.glob("*_0003_c.py")
+    revision.with_suffix(".downgrade.sql").write_text("SELECT 1;\n")
+    move = plan(merged.scripts, None)
+    assert move is not None
+    moved = dict(carry_out(merged.scripts, move))
+    assert moved[revision].with_suffix(".downgrade.sql").read_text() == "SELECT 1;\n"
+    assert not revision.with_suffix(".downgrade.sql").exists()
 
 
 def test_branch_becomes_main_as_it_is(merged: Clone) -> None:

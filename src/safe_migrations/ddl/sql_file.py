@@ -1,5 +1,6 @@
 """The operation for revision files that executes a file of SQL statements beside the revision."""
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +60,8 @@ class ExecuteFileOp(MigrateOperation):
             yield line, statement
             end = begin + len(statement)
             line += statement.count("\n")
+
+
+def files_beside(revision_file: Path) -> list[Path]:
+    """The files of SQL that belong to a revision: they have its name, and another suffix."""
+    return sorted(revision_file.parent.glob(f"{glob.escape(revision_file.stem)}.*sql"))

@@ -5,12 +5,13 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
 
+from safe_migrations.ddl.sql_file import files_beside
 from safe_migrations.history.git import Published, Repository
 from safe_migrations.history.numbering import HOOK, head_files, head_text
 from safe_migrations.upgrade.project import version_folders
@@ -66,15 +67,20 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
     edits: dict[Path, Edited] = {}
     for repository in repositories(script_directory):
         named = repository.named(scripts)
-        ids = repository.contents_ids(named)
+        stems = {name.removesuffix(".py"): files_beside(Path(script.path)) for name, script in named.items()}
+        sql = [str(file) for files in stems.values() for file in files]
+        all_ids = repository.contents_ids([*named, *sql])
+        ids = {name: all_ids[name] for name in named}
         published = [*repository.of_main(), *repository.at(repository.tags)]
-        frozen = [(version, version.files.items() - ids.items()) for version in published]
+        frozen = [(version, version.revisions.items() - ids.items()) for version in published]
         sources = repository.contents({id_ for _, differing in frozen for _, id_ in differing})
         codes = {id_: _Code(source) for id_, source in sources.items()}
         ours = {script.revision: script for script in scripts}
         for version, differing in frozen:
             theirs = {name: (codes[id_], named.get(name)) for name, id_ in sorted(differing)}
             for edited in _compare(version, theirs, ours, repository.root):
+                edits.setdefault(edited.path, edited)
+            for edited in _compare_sql(version, stems, {all_ids[file] for file in sql}, repository.root):
                 edits.setdefault(edited.path, edited)
     return list(edits.values())
 
@@ -140,7 +146,7 @@ def _compare(
 ) -> Iterator[Edited]:
     """The published files that were edited; none after a squash, which replaces all of them and their base."""
     base_is_gone = any(code.is_base and code.revision not in ours for code, _ in theirs.values())
-    if base_is_gone and len(theirs) == len(published.files):
+    if base_is_gone and len(theirs) == len(published.revisions):
         return
     for name, (before, same_name) in theirs.items():
         script = ours.get(before.revision or "") or same_name
@@ -156,6 +162,20 @@ def _compare(
         if difference := "\n".join(line for line in lines if not line.startswith("@@")):
             line = _first_difference(before.module.body, after.module.body) or 1
             yield Edited(Path(script.path), line, published.where, difference)
+
+
+def _compare_sql(published: Published, stems: Collection[str], ids: Collection[str], root: Path) -> Iterator[Edited]:
+    """The published files of SQL that were edited, of the revisions that are still there.
+
+    Args:
+        published: what is frozen.
+        stems: the paths of the revision files without their suffix, which the files of SQL share.
+        ids: of the contents of the files of SQL, which finds a renamed one.
+        root: the folder of the repository.
+    """
+    for name, id_ in published.files.items():
+        if name.endswith(".sql") and id_ not in ids and any(name.startswith(f"{stem}.") for stem in stems):
+            yield Edited(root / name, 1, published.where, f"{Path(name).name} has other SQL")
 
 
 def _first_difference(before: Sequence[ast.stmt], after: Sequence[ast.stmt]) -> int | None:

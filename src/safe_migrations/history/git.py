@@ -56,13 +56,19 @@ class Published:
 
     Attributes:
         where: the commit's name in messages, such as "origin/main" or "tag v1.2".
-        files: the id of the contents, by the file's path from the repository's root.
+        files: the id of the contents, by the file's path from the repository's root; also of the SQL that revisions
+            execute.
         is_ours: whether it is an ancestor of the checked-out commit: a missing file was deleted.
     """
 
     where: str
     files: Mapping[str, str]
     is_ours: bool = False
+
+    @property
+    def revisions(self) -> dict[str, str]:
+        """The files that are Python; the others are SQL."""
+        return {name: id_ for name, id_ in self.files.items() if name.endswith(".py")}
 
     def has(self, name: str, contents: str) -> bool:
         """Whether it has a file.
@@ -214,7 +220,7 @@ def _entries(id_: str, tree: bytes) -> dict[str, str]:
     """The files of a git tree, whose entries are `MODE NAME`, a zero byte, and the bytes of the id."""
     size = len(id_) // 2  # SHA-1 or SHA-256
     entries = re.findall(rb"\d+ ([^\0]+)\0(" + rb"." * size + rb")", tree, re.DOTALL)
-    return {os.fsdecode(name): contents.hex() for name, contents in entries if name.endswith(b".py")}
+    return {os.fsdecode(name): contents.hex() for name, contents in entries if name.endswith((b".py", b".sql"))}
 
 
 def environment_of_git(url: str = "") -> dict[str, str]:

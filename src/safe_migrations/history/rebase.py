@@ -15,6 +15,7 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
 from sqlalchemy.exc import DBAPIError
 
+from safe_migrations.ddl.sql_file import files_beside
 from safe_migrations.errors import HistoryError, MigrationError
 from safe_migrations.history.frozen import repositories
 from safe_migrations.history.numbering import HEAD, head_files, head_text
@@ -128,7 +129,12 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
         HistoryError: a file can't be rewritten; nothing was changed.
     """
     paths = _numbered(script_directory, move)
-    files = {after: before.read_bytes() for before, after in paths}
+    sql = {
+        file: after.with_name(f"{after.stem}{file.name.removeprefix(before.stem)}")
+        for before, after in paths
+        for file in files_beside(before)
+    }
+    files = {after: before.read_bytes() for before, after in (*paths, *sql.items())}
     head = paths[-1][1].with_name(HEAD)
     files[paths[0][1]] = _redirected(paths[0][0], move.ancestor, move.onto.revision)
     others = {*head_files(script_directory).get(head, ())} - {move.onto.revision}
@@ -138,7 +144,7 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
             # Written before anything is moved: a full disk changes nothing.
             for path, contents in files.items():
                 Path(aside, path.name).write_bytes(contents)
-            for before in (*dict(paths), head):
+            for before in (*dict(paths), *sql, head):
                 if before.exists():
                     _rename(before, Path(aside, f"{before.name}.old"), undo)
             for path in files:
