@@ -15,7 +15,8 @@ from safe_migrations.adopt import draft as drafts
 from safe_migrations.adopt import refusals
 from safe_migrations.adopt.baseline import write_baseline
 from safe_migrations.adopt.dump import Dump, dump_schema
-from safe_migrations.adopt.models import not_in_models, write_models
+from safe_migrations.adopt.left_out import not_in_models
+from safe_migrations.adopt.models import write_models
 from safe_migrations.adopt.proof import Scratch, prove, refuse_differing_models
 from safe_migrations.adopt.scratch import scratch_server
 from safe_migrations.autogenerate.ownership import MIGRATION_TOOLS

@@ -62,14 +62,14 @@ class Dump:
     def drop_statements(self) -> Iterator[str]:
         """The statements that drop the objects, and nothing else; without those for parts of a dropped table."""
         constraints = self._droppable_constraints()
-        gone = ("DROP EXTENSION ",)  # may not exist any more
+        gone = ["DROP EXTENSION "]  # which may not exist any more
         for statement, plain in split(self.dropping):
             if match := _DROP_CONSTRAINT.match(plain):
                 if match.groups() in constraints:
                     yield statement
             elif _DROPS.match(plain) and not _GOES_WITH_TABLE.match(plain):
                 if plain.endswith(" CASCADE"):  # a base type, which needs its functions as they need the type
-                    gone = ("DROP EXTENSION ", "DROP FUNCTION ")
+                    gone.append("DROP FUNCTION ")
                 begin = next((begin for begin in gone if plain.startswith(begin)), "")
                 yield statement.replace(begin, f"{begin}IF EXISTS ", 1) if begin else statement
         if any(plain.startswith("COMMENT ON SCHEMA public ") for _, plain in split(self.creating)):

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -211,13 +210,7 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
         return report
     report = _compared(report, migration_context)
     if report.state == UNTRACKED:
-        head = shlex.join(report.heads or ["head"])
-        following = (
-            f"If this is the right database, change models_db.py until nothing differs, then run:\nalembic stamp {head}"
-            if report.drift or report.not_compared
-            else f"The tables equal the models. If they are this service's tables, run:\nalembic stamp {head}"
-        )
-        return replace(report, next=following)
+        return report
     if not report.drift:
         partly = f"{report.meaning[:-1]}, as far as the models could be compared."
         return replace(report, meaning=partly) if report.not_compared else report

@@ -290,9 +290,9 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
         return (
             f"The database {database} has tables but no revision ({len(state.relations)}: {shown}): it was built "
             "without migrations, or belongs to another service.",
-            f"If it is the wrong database, correct {url}. If it is the right one, compare it with the models:\n"
-            "safe-migrations state\nIf nothing differs, record that it is at head:\n"
-            f"{shlex.join(['alembic', 'stamp', *(state.heads or ['head'])])}",
+            f"If it is the wrong database, correct {url}. If it is the right one, adopt it: the next command "
+            "writes a baseline and models, unless the project has its own, proves that they make the same schema, and "
+            "records the revision:\nsafe-migrations adopt",
         )
     if name == PARTLY_UNDONE:
         undone = state.interrupted("downgrade")[0]
