@@ -9,6 +9,7 @@ from sqlalchemy import URL
 from plain_project import PlainProject
 from safe_migrations.adopt.baseline import write_baseline
 from safe_migrations.adopt.dump import Dump, dump_schema
+from safe_migrations.lint.check import lint
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import scratch_database
 from safe_migrations.postgres.statements import split
@@ -38,6 +39,7 @@ def test_each_kind(tmp_path: Path, url_of_each_version: URL) -> None:
             assert dump(scratch.url).creating == empty.creating
             project.alembic(command.upgrade, "head")
             assert dump(scratch.url) == expected
+            assert lint(project.script, project.scripts("abc"), 18) == []
 
     run_async(prove())
 

@@ -2,14 +2,17 @@
 
 import io
 import os
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, redirect_stdout
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import rev_id
 from sqlalchemy import Connection, text
+from sqlalchemy.schema import CreateSchema
 
 from safe_migrations.adopt import draft as drafts
 from safe_migrations.adopt import refusals
@@ -17,18 +20,22 @@ from safe_migrations.adopt.baseline import write_baseline
 from safe_migrations.adopt.dump import Dump, dump_schema
 from safe_migrations.adopt.left_out import not_in_models
 from safe_migrations.adopt.models import write_models
-from safe_migrations.adopt.proof import Scratch, prove, refuse_differing_models
+from safe_migrations.adopt.proof import Scratch, prove, refuse_difference, refuse_differing_models
 from safe_migrations.adopt.scratch import scratch_server
 from safe_migrations.autogenerate.ownership import MIGRATION_TOOLS
 from safe_migrations.errors import AdoptionError
 from safe_migrations.logs import quiet
-from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.creation import scratch_database
+from safe_migrations.postgres.database import Database
 from safe_migrations.printable import printable
+from safe_migrations.prompt import confirm
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import FRESH, State, explain_state, read_state, refusal
 
 SNAPSHOT = text("SELECT pg_export_snapshot()")
+SHOWN = 20  # names of objects
+LEFT_TO_PLATFORM = "Owners, privileges, tablespaces and security labels are left to the platform."
 Report = Callable[[str], None]
 
 
@@ -49,21 +56,43 @@ class Existing:
     roles: list[str]
 
 
-@dataclass(frozen=True)
-class Adopted:
-    """What was proved.
+def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool, dry_run: bool) -> None:
+    """Adopt a database: read it, write and prove a baseline and models, and record the revision.
 
-    Attributes:
-        existing: what was read.
-        files: that were written; none if the project had the revisions already.
-        heads: the revisions to record.
-        only_in_baseline: what the models do not hold.
+    Args:
+        project: whose database it is.
+        schemas: the only ones to adopt; all of them if there are none.
+        report: takes the lines that tell what is done.
+        yes: whether the user has agreed already to record the revision.
+        dry_run: whether the revision is not recorded.
+
+    Raises:
+        AdoptionError: the database can't be reproduced, or is tracked already.
+        NotConfirmedError: the user does not agree.
+        RefusedError: the state of the database does not allow it.
     """
-
-    existing: Existing
-    files: list[Path]
-    heads: tuple[str, ...]
-    only_in_baseline: list[str]
+    database = project.database
+    report(f"Reading the schema of the database {database.name!r} at {database.host} …")
+    existing = run_async(read(project, schemas))
+    for tool in _other_tools(existing.state):
+        report(f"{tool} has made this schema. From now on only Alembic may change it: stop {tool}.")
+    heads = run_async(_write_and_prove(project, existing, schemas, report))
+    report(LEFT_TO_PLATFORM)
+    named = " and ".join(heads)
+    if dry_run:
+        report(f"The revision {named} was not recorded (--dry-run). To record it:\nsafe-migrations adopt")
+        return
+    confirm(
+        f"The table {project.service.version_table} of the database {database.name!r} gets the revision {named}. The "
+        "table is created if it does not exist. Nothing else is changed.",
+        "Record the revision",
+        yes=yes,
+        how="--yes:\nsafe-migrations adopt --yes",
+    )
+    refuse_difference(existing.dump, run_async(read(project, schemas)).dump, "the database now")
+    files = project.config.config_file_name, project.config.toml_file_name
+    command.stamp(Config(*files, cmd_opts=Namespace(x=None), attributes=project.config.attributes), list(heads))
+    report(f"The database {database.name!r} is at revision {named}. To see its state:\nsafe-migrations state")
 
 
 async def read(project: Project, schemas: Sequence[str]) -> Existing:
@@ -115,22 +144,25 @@ def _refuse(connection: Connection, project: Project, state: State, schemas: Seq
             "which records the revision. Nothing was changed. Grant the user CREATE on the schema, or migrate as the "
             f"owner ({project.service.migration_url})."
         )
+    refusals.refuse_missing_schemas(connection, schemas)
     refusals.refuse_not_reproducible(connection, schemas)
 
 
-def other_tools(state: State) -> list[str]:
+def _other_tools(state: State) -> list[str]:
     """The other tools that have tables in the database to record their migrations."""
     names = {name.rpartition(".")[2].strip('"') for name in state.relations}
     return sorted(tool for tool, tables in MIGRATION_TOOLS.items() if names & set(tables))
 
 
-async def write_and_prove(project: Project, existing: Existing, schemas: Sequence[str], report: Report) -> Adopted:
+async def _write_and_prove(
+    project: Project, existing: Existing, schemas: Sequence[str], report: Report
+) -> tuple[str, ...]:
     """Write the baseline and the models, prove them on a scratch database, and put them into the project.
 
     A project with revisions of its own, or with models of its own, keeps them: only the proof is made.
 
-    Raises:
-        AdoptionError: the database can't be reproduced, or differs from the revisions or the models.
+    Returns:
+        The revisions to record.
     """
     variable = project.service.variable("REHEARSAL_DATABASE_URL")
     async with AsyncExitStack() as stack:
@@ -138,26 +170,29 @@ async def write_and_prove(project: Project, existing: Existing, schemas: Sequenc
         async with connected(server, isolation_level="AUTOCOMMIT") as connection:
             await connection.run_sync(refusals.refuse_lacking, existing.extensions, existing.roles, variable)
         database = await stack.enter_async_context(scratch_database(server, project.database.name))
-        report(f"scratch database: {database.name} at {database.host}")
+        await _create_version_schema(database, project.service.version_table_schema)
         draft = stack.enter_context(drafts.new_draft(project)) if drafts.has_example_history(project) else None
         scratch = Scratch(project, database, os.fspath(draft.versions) if draft else None, schemas)
         if draft:
             _write_baseline(project, scratch, existing.dump)
-        new_models = drafts.has_example_models(project)
-        only_in_baseline: list[str] = []
-
-        def check_models(connection: Connection) -> None:
-            models = drafts.models_of(project)
-            if new_models and draft:
-                draft.models.write_text(write_models(connection, schemas or None), encoding="utf-8")
-                models = [drafts.load_models(draft.models)]
-            refuse_differing_models(connection, project.options, models)
-            only_in_baseline.extend(not_in_models(connection, schemas or None))
-
-        await prove(scratch, existing.dump, check_models, report)
+        report(f"Proving the revisions on the scratch database {database.name!r} at {database.host} …")
+        await prove(scratch, existing.dump, _models_check(project, draft, schemas, report), report)
         heads = tuple(ScriptDirectory.from_config(scratch.config()).get_heads())
-        files = draft.publish() if draft else []
-    return Adopted(existing, files, heads, only_in_baseline)
+        for file in draft.publish() if draft else ():
+            report(f"Wrote {os.path.relpath(file)}")
+        if draft and not drafts.models_of(project):
+            report(
+                "env.py has no models. Pass the new ones to run_env:\nfrom models_db import Base\n"
+                "run_env(target_metadata=Base.metadata, …)"
+            )
+    return heads
+
+
+async def _create_version_schema(database: Database, name: str | None) -> None:
+    """Create the schema of the version table, which stays after a downgrade."""
+    if name:
+        async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+            await connection.execute(CreateSchema(name, if_not_exists=True))
 
 
 def _write_baseline(project: Project, scratch: Scratch, dump: Dump) -> None:
@@ -165,3 +200,23 @@ def _write_baseline(project: Project, scratch: Scratch, dump: Dump) -> None:
     directory = ScriptDirectory.from_config(config)
     with redirect_stdout(io.StringIO()):  # the post-write hooks print
         write_baseline(directory, config, rev_id(), dump, project.service.version_table_schema)
+
+
+def _models_check(
+    project: Project, draft: drafts.Draft | None, schemas: Sequence[str], report: Report
+) -> Callable[[Connection], None]:
+    """What compares the models with the scratch database, after writing them if the project has none of its own."""
+    is_new = draft is not None and drafts.has_example_models(project)
+
+    def check(connection: Connection) -> None:
+        models = drafts.models_of(project)
+        if draft is not None and is_new:
+            draft.models.write_text(write_models(connection, schemas or None), encoding="utf-8")
+            models = [drafts.load_models(draft.models)]
+        refuse_differing_models(connection, project.options, models)
+        names = [line for line in not_in_models(connection, schemas or None) if not line.startswith("table (Alembic) ")]
+        if names:
+            more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            report(f"Only in the baseline, because models can't hold it: {printable(', '.join(names[:SHOWN]))}{more}")
+
+    return check

@@ -113,7 +113,10 @@ async def dump_schema(
     with TemporaryDirectory(prefix="dump-") as folder:
         file = Path(folder) / "schema.sql"
         status, errors = await run_program(pg_dump, *arguments, f"--file={file}", database=database)
-        if problem := problem_of("pg_dump", status, errors):
+        problem = problem_of("pg_dump", status, errors)
+        if problem == "no matching schemas were found":
+            return Dump("", "")
+        if problem:
             raise _failure(problem, database)
         return read_dump(file.read_text(encoding="utf-8"))
 

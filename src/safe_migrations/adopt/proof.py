@@ -44,7 +44,8 @@ class Scratch:
     def config(self) -> Config:
         """Alembic's configuration, with the folder of the revisions."""
         files = self._project.config.config_file_name, self._project.config.toml_file_name
-        config = Config(*files, cmd_opts=Namespace(x=["yes"], quiet=True))
+        options = Namespace(x=["yes"], quiet=True)
+        config = Config(*files, cmd_opts=options, attributes={**self._project.config.attributes})
         if self._versions:
             config.set_main_option("version_locations", self._versions.replace("%", "%%"))
         return config
@@ -114,15 +115,15 @@ async def prove(
     empty = await scratch.dump()
     await scratch.upgrade()
     refuse_difference(expected, await scratch.dump(), "what the revisions make")
-    report("upgrade: the schema equals that of the database, byte for byte")
+    report("  upgrade: the schema equals that of the database, byte for byte")
     await scratch.call(check_models)
-    report("models: no difference")
+    report("  models: no difference")
     await scratch.downgrade()
     refuse_difference(empty, await scratch.dump(), "what the downgrade leaves")
-    report("downgrade: nothing is left")
+    report("  downgrade: nothing is left")
     await scratch.upgrade()
     refuse_difference(expected, await scratch.dump(), "what a second upgrade makes")
-    report("second upgrade: equal again")
+    report("  second upgrade: equal again")
 
 
 def refuse_difference(expected: Dump, actual: Dump, what: str) -> None:

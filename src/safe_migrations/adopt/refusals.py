@@ -30,6 +30,16 @@ def refuse_not_reproducible(connection: Connection, schemas: Sequence[str]) -> N
         raise _refusal([f"{row.kind} {row.name}: {row.why}" for row in rows], _INSTEAD)
 
 
+def refuse_missing_schemas(connection: Connection, schemas: Sequence[str]) -> None:
+    """Refuse schemas that the database does not have.
+
+    Raises:
+        AdoptionError: names the first of them.
+    """
+    for name in connection.scalars(_SQL["missing_schemas"], {"names": list(schemas)}):
+        raise AdoptionError(f"The database has no schema {printable(name)}. Nothing was changed. Correct --schema.")
+
+
 def refuse_lacking(connection: Connection, extensions: Sequence[str], roles: Sequence[str], where: str) -> None:
     """Refuse extensions and roles that the server of the scratch database does not have.
 
@@ -83,9 +93,16 @@ def is_read_only(connection: Connection) -> bool:
     return bool(connection.scalar(_SQL["is_read_only"]))
 
 
-def may_create_databases(connection: Connection) -> bool:
-    """Whether the user may create a scratch database on this server."""
-    return bool(connection.scalar(_SQL["may_create_databases"]))
+def count_relations(connection: Connection) -> int:
+    """How many tables, indexes and the like a database has."""
+    return connection.scalar(_SQL["relations"]) or 0
+
+
+def may_hold_scratch(connection: Connection, relations: int) -> bool:
+    """Whether the user may create a scratch database on this server, and a transaction there so many relations."""
+    if not connection.scalar(_SQL["may_create_databases"]):
+        return False
+    return int(connection.scalar(_SQL["locks"]) or 0) > relations
 
 
 def _refusal(lines: Iterable[str], instead: str) -> AdoptionError:

@@ -41,6 +41,9 @@ WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND (
   )
 ORDER BY 1, 2
 
+-- missing_schemas --
+SELECT wanted FROM unnest(CAST(:names AS text[])) AS wanted WHERE to_regnamespace(quote_ident(wanted)) IS NULL
+
 -- extensions --
 SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1
 
@@ -71,3 +74,13 @@ SELECT has_schema_privilege(coalesce(to_regnamespace(quote_ident(:schema)), to_r
 
 -- may_create_databases --
 SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user
+
+-- relations --
+-- A transaction that creates or drops them all locks each of them.
+SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid >= 16384 AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+
+-- locks --
+-- How many locks the server has room for, see https://www.postgresql.org/docs/current/runtime-config-locks.html
+SELECT current_setting('max_locks_per_transaction')::integer
+  * (current_setting('max_connections')::integer + current_setting('max_prepared_transactions')::integer)

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.adopt.refusals import may_create_databases
+from safe_migrations.adopt.refusals import count_relations, may_hold_scratch
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import AdoptionError, NotInstalledError
 from safe_migrations.operate.rehearse import rehearsal_server
@@ -22,35 +23,37 @@ async def scratch_server(project: Project) -> AsyncIterator[Database]:
     """A database of a server of the same version, with a user who may create databases.
 
     It is the server that rehearsals use: …_REHEARSAL_DATABASE_URL, or else the database's own. If the user may not
-    create databases there, it is an embedded PostgreSQL.
+    create databases there, or it has not room enough for the locks of one transaction, it is an embedded PostgreSQL.
 
     Raises:
         AdoptionError: there is no such server.
     """
     server, variable = rehearsal_server(project), project.service.variable("REHEARSAL_DATABASE_URL")
-    version = await _version(project.database)
+    async with connected(project.database, isolation_level="AUTOCOMMIT") as connection:
+        version = await _version(connection)
+        relations = await connection.run_sync(count_relations)
     async with connected(server, isolation_level="AUTOCOMMIT") as connection:
-        allowed = await connection.run_sync(may_create_databases)
-    if allowed:
-        if (other := await _version(server)) != version:
-            raise AdoptionError(
-                f"The database is on PostgreSQL {version}, and {variable} names a server of PostgreSQL {other}, where "
-                "the same schema is written in another way. Nothing was changed. Name a server of the same version."
-            )
+        is_suitable = await connection.run_sync(may_hold_scratch, relations)
+        other = await _version(connection)
+    if other != version:
+        raise AdoptionError(
+            f"The database is on PostgreSQL {version}, and {variable} names a server of PostgreSQL {other}, where the "
+            "same schema is written in another way. Nothing was changed. Name a server of the same version."
+        )
+    if is_suitable:
         yield server
         return
     try:
         programs = find_programs(version, exactly=True)
     except NotInstalledError as error:
         raise AdoptionError(
-            f"The user {server.url.username!r} may not create a scratch database at {server.host}, and PostgreSQL "
-            f"{version} is not installed here. Nothing was changed. Set {variable} to a URL of a server of this "
-            "version, with a user who has CREATEDB."
+            f"The user {server.url.username!r} may not create a scratch database at {server.host}, or the server's "
+            f"max_locks_per_transaction is too low for {relations} relations, and PostgreSQL {version} is not "
+            f"installed here. Nothing was changed. Set {variable} to a URL of another server of this version."
         ) from error
     with throw_away_cluster(programs) as cluster:
         yield Database(cluster.url(), project.service)
 
 
-async def _version(database: Database) -> int:
-    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        return int(await connection.scalar(_VERSION) or 0) // 10000
+async def _version(connection: AsyncConnection) -> int:
+    return int(await connection.scalar(_VERSION) or 0) // 10000

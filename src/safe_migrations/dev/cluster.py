@@ -24,8 +24,9 @@ HOST = "127.0.0.1"
 USER = "postgres"
 START_TIMEOUT = 60  # seconds
 PORT_TRIES = 5
-# For temporary clusters, whose data need not survive a crash.
+# For temporary clusters, whose data need not survive a crash; a revision may make thousands of tables in a transaction.
 THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+THROW_AWAY |= {"max_locks_per_transaction": "1024"}
 
 
 @dataclass(frozen=True)

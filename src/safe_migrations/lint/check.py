@@ -97,8 +97,10 @@ def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[
 
 
 def _in_revision(revision: Revision) -> Iterator[Finding]:
+    baseline = {statement.line for statement in revision.upgrade if revision.is_of_baseline(statement)}
     for name, check in CHECKS.items():
-        yield from (Finding(revision.path, line, RULES[name], what) for line, what in check(revision))
+        places = ((line, what) for line, what in check(revision) if line not in baseline)
+        yield from (Finding(revision.path, line, RULES[name], what) for line, what in places)
     for problem in revision.problems:
         yield Finding(revision.path, problem.line, RULES[problem.rule], problem.reason)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alembic.script import Script
 
+from safe_migrations.ddl.sql_file import ExecuteFileOp
 from safe_migrations.history.unreleased import declared_tables
 from safe_migrations.lint.offline import run_offline
 from safe_migrations.lint.statements import CREATED, Statement, Types, bare, types_after
@@ -62,6 +63,10 @@ class Revision:
         """Whether a statement does not create a table that may have been there before."""
         match = CREATED.match(statement.plain)
         return match is None or bare(match[1]) in self.created
+
+    def is_of_baseline(self, statement: Statement) -> bool:
+        """Whether a statement is of the SQL with which a history begins: what it makes is as databases have it."""
+        return self.script.down_revision is None and isinstance(statement.operation, ExecuteFileOp)
 
     @cached_property
     def asked(self) -> tuple[int, str] | None:

@@ -144,7 +144,10 @@ def _texts(revision: Revision) -> list[str]:
 
     squawk takes a table that it sees created for a new one.
     """
-    texts = (statement.sql if revision.is_new(statement) else "" for statement in revision.upgrade)
+    texts = (
+        statement.sql if revision.is_new(statement) and not revision.is_of_baseline(statement) else ""
+        for statement in revision.upgrade
+    )
     return [text.replace("squawk-ignore", "squawk ignore") + "\n;\n" for text in texts]
 
 

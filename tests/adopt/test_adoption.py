@@ -1,0 +1,263 @@
+"""`safe-migrations adopt`: what it refuses, writes, proves and records."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from plain_project import PlainProject
+from safe_migrations.adopt import adoption, dump, refusals
+from safe_migrations.errors import AdoptionError, LockedError, MigrationError, NotConfirmedError, RefusedError
+from safe_migrations.postgres.database import client_environment
+from safe_migrations.postgres.programs import find_programs
+from safe_migrations.postgres.statements import split
+from support import NewDatabase, NewRole, Service, fetch, on, tables
+
+SMALL = """
+    CREATE TABLE customer (id integer PRIMARY KEY, name text NOT NULL);
+    CREATE VIEW named AS SELECT name FROM customer;
+"""
+SHOP = Path(__file__).with_name("schemas") / "shop.sql"
+VERSION = "SELECT version_num FROM alembic_version"
+
+
+def execute(url: URL, text: str) -> None:
+    """Execute the statements of a text, as psql does."""
+    statements = [statement for statement, _ in split(text)]
+    on(url, lambda connection: [*map(connection.exec_driver_sql, statements)], isolation_level="AUTOCOMMIT")
+
+
+def adopt(project: PlainProject, *schemas: str, yes: bool = True, dry_run: bool = False) -> list[str]:
+    """Adopt the project's database, and return the lines that this reports."""
+    lines: list[str] = []
+    adoption.adopt(project.project, schemas, lines.append, yes=yes, dry_run=dry_run)
+    return lines
+
+
+def refused(project: PlainProject, kind: type[MigrationError] = AdoptionError) -> str:
+    """The message of an adoption that is refused, and changes nothing in the database and in the project."""
+    before = tables(project.url), files(project)
+    with pytest.raises(kind) as failure:
+        adopt(project)
+    assert (tables(project.url), files(project)) == before
+    return str(failure.value)
+
+
+def files(project: PlainProject) -> dict[str, bytes]:
+    paths = (path for path in project.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(project.folder)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def project(tmp_path: Path, database: URL) -> PlainProject:
+    """A project without models and revisions, whose database is empty."""
+    return PlainProject(tmp_path / "project", database)
+
+
+@pytest.fixture
+def small(project: PlainProject) -> PlainProject:
+    """The same with a table and a view."""
+    execute(project.url, SMALL)
+    return project
+
+
+def test_rendered_service(service: Service, database: URL) -> None:
+    execute(database, SHOP.read_text())
+    before = schema(database)
+    (example,) = service.versions.glob("*.py")
+    example = example.rename(example.with_name("20200101_0001_baseline.py"))
+    said = service.succeed("safe-migrations", "adopt", "--yes")
+    assert "trigger" in said, "what the models do not hold is listed"
+    assert schema(database) == before
+    (row,) = fetch(database, VERSION)
+    assert row.version_num in said
+    assert not example.exists()
+    assert not service.folder.joinpath("tests", "test_item.py").exists()
+    assert not list(service.folder.glob("alembic/.adopt*"))
+    assert "at head" in service.succeed("safe-migrations", "state")
+    service.succeed("alembic", "check")
+    assert "no findings" in service.succeed("safe-migrations", "lint")
+
+
+def schema(url: URL) -> str:
+    """The schema as pg_dump writes it, without the version table."""
+    pg_dump = find_programs(18, exactly=True) / "pg_dump"
+    options = ("--schema-only", "--exclude-table=alembic_version")
+    environment = os.environ | client_environment(url)
+    text = subprocess.run([pg_dump, *options], env=environment, capture_output=True, check=True, text=True).stdout
+    return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
+
+
+REFUSED = {
+    "event trigger": """
+        CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+        CREATE EVENT TRIGGER "on; ddl" ON ddl_command_end EXECUTE FUNCTION noted()
+    """,
+    "publication": 'CREATE PUBLICATION "changes; all" FOR TABLE customer',
+    "subscription": """
+        CREATE SUBSCRIPTION from_elsewhere CONNECTION 'host=nowhere password=secret' PUBLICATION p
+        WITH (connect = false, slot_name = NONE)
+    """,
+    "user mapping": """
+        CREATE FOREIGN DATA WRAPPER w;
+        CREATE SERVER far FOREIGN DATA WRAPPER w;
+        CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (password 'secret')
+    """,
+    "foreign server": """
+        CREATE FOREIGN DATA WRAPPER w;
+        CREATE SERVER far FOREIGN DATA WRAPPER w OPTIONS (api_key 'secret')
+    """,
+    "large objects": "SELECT lo_create(0)",
+    "shop.version is tracked": "CREATE SCHEMA shop; CREATE TABLE shop.version (version_num varchar(32) PRIMARY KEY)",
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_no_revision_can_make_is_refused_by_name(small: PlainProject, kind: str) -> None:
+    execute(small.url, REFUSED[kind])
+    sentence = refused(small)
+    names = {"event trigger": '"on; ddl"', "publication": '"changes; all"', "shop.version is tracked": "shop"}
+    assert names.get(kind, kind) in sentence
+    assert "secret'" not in sentence and "password=" not in sentence
+    if kind == "subscription":
+        execute(small.url, "DROP SUBSCRIPTION from_elsewhere")
+
+
+def test_states_that_are_not_adopted(project: PlainProject) -> None:
+    assert "alembic upgrade" in refused(project), "an empty database has nothing to adopt"
+    execute(project.url, SMALL)
+    adopt(project)
+    assert "at head" in refused(project), "it is tracked already"
+
+
+def test_invalid_index_and_standby(small: PlainProject) -> None:
+    execute(small.url, "ALTER TABLE customer ADD twice integer; INSERT INTO customer VALUES (1, 'a', 1), (2, 'b', 1)")
+    with pytest.raises(Exception, match="could not create unique index"):
+        execute(small.url, "CREATE UNIQUE INDEX CONCURRENTLY broken ON customer (twice)")
+    assert "broken" in refused(small, RefusedError)
+    execute(
+        small.url, f'DROP INDEX broken; ALTER DATABASE "{small.url.database}" SET default_transaction_read_only = on'
+    )
+    assert "accepts no writes" in refused(small)
+
+
+def test_user_without_rights(small: PlainProject, new_role: NewRole) -> None:
+    role = new_role("LOGIN", "word")
+    execute(small.url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    administrator, small.url = small.url, small.url.set(username=role, password="word")
+    assert "may not create the table" in refused(small)
+    execute(administrator, f"GRANT CREATE ON SCHEMA public TO {role}")
+    assert "permission denied" in refused(small)
+    execute(administrator, f"DROP OWNED BY {role}")
+
+
+@pytest.mark.parametrize("names", [(["citext", "no_such; extension"], []), ([], ["no_such\nrole"])])
+def test_server_of_the_scratch_database_lacks_something(database: URL, names: tuple[list[str], list[str]]) -> None:
+    with pytest.raises(AdoptionError, match="no_such") as failure:
+        on(database, refusals.refuse_lacking, *names, "ORDERS_REHEARSAL_DATABASE_URL")
+    assert "citext" not in str(failure.value)
+    assert "ORDERS_REHEARSAL_DATABASE_URL" in str(failure.value)
+
+
+def test_other_tools_are_named(small: PlainProject) -> None:
+    execute(
+        small.url, 'CREATE TABLE "SequelizeMeta" (name text PRIMARY KEY); CREATE TABLE flyway_schema_history (i int)'
+    )
+    said = "\n".join(adopt(small, dry_run=True))
+    assert "stop Flyway" in said and "stop Sequelize" in said
+
+
+def test_dry_run_and_no_terminal_record_nothing(small: PlainProject) -> None:
+    adopt(small, dry_run=True)
+    written = files(small)
+    assert sum(name.endswith(".sql") for name in written) == 2
+    with pytest.raises(NotConfirmedError, match="--yes"):
+        adopt(small, yes=False)
+    assert tables(small.url) == {"customer"}
+    adopt(small)
+    assert files(small) == written, "the same revision is proved and recorded"
+    assert fetch(small.url, VERSION)
+
+
+def test_second_database(small: PlainProject, new_database: NewDatabase) -> None:
+    """A baseline that is there serves a database with the same schema, and no other one."""
+    adopt(small)
+    small.url = new_database()
+    execute(small.url, SMALL)
+    adopt(small)
+    small.url = new_database()
+    execute(small.url, SMALL + "ALTER TABLE customer ADD more integer")
+    assert "more integer" in refused(small)
+
+
+def test_models_of_the_project_are_kept(small: PlainProject) -> None:
+    import sqlalchemy as sa
+
+    small.models = sa.MetaData()
+    customer = sa.Table("customer", small.models, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False))
+    assert "customer" in refused(small), "the column name is missing"
+    customer.append_column(sa.Column("name", sa.Text, nullable=False))
+    adopt(small)
+    assert not small.folder.joinpath("models_db.py").exists()
+
+
+def test_one_schema_and_the_schema_of_the_version_table(project: PlainProject) -> None:
+    execute(project.url, "CREATE SCHEMA app; CREATE TABLE app.customer (id integer PRIMARY KEY, name text)")
+    execute(project.url, "CREATE TABLE another (id integer); CREATE PUBLICATION all_of_it FOR ALL TABLES")
+    project.options = {"version_table_schema": "app"}
+    with pytest.raises(AdoptionError, match="no_such_schema"):
+        adopt(project, "app", "no_such_schema")
+    adopt(project, "app")
+    assert fetch(project.url, "SELECT version_num FROM app.alembic_version")
+    (sql,) = project.versions.glob("*baseline.sql")
+    assert "another" not in sql.read_text()
+
+
+def test_schema_that_changes_meanwhile(small: PlainProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        adoption, "confirm", lambda *_, **__: execute(small.url, "ALTER TABLE customer ADD late integer")
+    )
+    with pytest.raises(AdoptionError, match="late integer"):
+        adopt(small)
+    assert tables(small.url) == {"customer"}
+
+
+def test_locked_table(small: PlainProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dump, "_QUIET", ("--no-password", "--lock-wait-timeout=100"))
+
+    def adopt_meanwhile(connection: object) -> None:
+        connection.exec_driver_sql("LOCK TABLE customer IN ACCESS EXCLUSIVE MODE")  # type: ignore[attr-defined]
+        assert "safe-migrations locks" in refused(small, LockedError)
+
+    on(small.url, adopt_meanwhile)
+
+
+@pytest.mark.parametrize("renames", range(3))
+def test_killed_while_files_are_moved(small: PlainProject, monkeypatch: pytest.MonkeyPatch, renames: int) -> None:
+    """As a kill: nothing is cleaned up. The next adoption ends as the first one would have."""
+
+    def dying(function: Callable[..., None]) -> Callable[..., None]:
+        def move(*paths: Path) -> None:
+            nonlocal renames
+            if not renames:
+                raise KeyboardInterrupt
+            renames -= 1
+            function(*paths)
+
+        return move
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "rename", dying(os.rename))
+        patch.setattr(os, "replace", dying(os.replace))
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        adopt(small)
+    assert tables(small.url) == {"customer"}
+    adopt(small)
+    assert not list(small.folder.rglob(".adopt*"))
+    assert len(list(small.versions.glob("*.sql"))) == 2
+    assert fetch(small.url, VERSION)
