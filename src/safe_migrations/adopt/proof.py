@@ -47,6 +47,8 @@ class Scratch:
         options = Namespace(x=["yes"], quiet=True)
         config = Config(*files, cmd_opts=options, attributes={**self._project.config.attributes})
         if self._versions:
+            if not (config.get_main_option("path_separator") or config.get_main_option("version_path_separator")):
+                config.set_main_option("path_separator", "os")  # Alembic's default splits at spaces
             config.set_main_option("version_locations", self._versions.replace("%", "%%"))
         return config
 
