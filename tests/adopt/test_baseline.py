@@ -6,14 +6,14 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL
 
+from adopt_comparison import load
 from plain_project import PlainProject
 from safe_migrations.adopt.baseline import write_baseline
 from safe_migrations.adopt.dump import Dump, dump_schema
 from safe_migrations.lint.check import lint
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import scratch_database
-from safe_migrations.postgres.statements import split
-from support import at, fetch, on
+from support import at, fetch
 
 # A small schema for each kind of object that PostgreSQL's documentation of CREATE has.
 KINDS = sorted(Path(__file__).with_name("kinds").glob("*.sql"))
@@ -24,7 +24,7 @@ def test_each_kind(tmp_path: Path, url_of_each_version: URL) -> None:
     available = {row.name for row in fetch(live, "SELECT name FROM pg_available_extensions")}
     for kinds in KINDS:
         if kinds.stem != "extensions_and_servers" or "citext" in available:  # the wheel of 16 has none of them
-            execute(live, kinds.read_text())
+            load(live, kinds.read_text())
     expected = dump(live)
 
     async def prove() -> None:
@@ -46,12 +46,3 @@ def test_each_kind(tmp_path: Path, url_of_each_version: URL) -> None:
 
 def dump(url: URL) -> Dump:
     return run_async(dump_schema(at(url), (None, "alembic_version")))
-
-
-def execute(url: URL, text: str) -> None:
-    """Execute the statements of a text, as psql does."""
-    on(
-        url,
-        lambda connection: [connection.exec_driver_sql(text) for text, _ in split(text)],
-        isolation_level="AUTOCOMMIT",
-    )

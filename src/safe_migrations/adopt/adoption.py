@@ -28,6 +28,7 @@ from safe_migrations.logs import quiet
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.creation import scratch_database
 from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.sql import qualified
 from safe_migrations.printable import printable
 from safe_migrations.prompt import confirm
 from safe_migrations.upgrade.project import Project
@@ -148,6 +149,12 @@ def _refuse(connection: Connection, project: Project, state: State, schemas: Seq
     refusals.refuse_not_reproducible(connection, schemas)
 
 
+def _version_table(project: Project, connection: Connection) -> tuple[str | None, str]:
+    """The table that records the revision, with its schema."""
+    service = project.service
+    return service.version_table_schema or connection.dialect.default_schema_name, service.version_table
+
+
 def _other_tools(state: State) -> list[str]:
     """The other tools that have tables in the database to record their migrations."""
     names = {name.rpartition(".")[2].strip('"') for name in state.relations}
@@ -214,7 +221,8 @@ def _models_check(
             draft.models.write_text(write_models(connection, schemas or None), encoding="utf-8")
             models = [drafts.load_models(draft.models)]
         refuse_differing_models(connection, project.options, models)
-        names = [line for line in not_in_models(connection, schemas or None) if not line.startswith("table (Alembic) ")]
+        own = f"table {qualified(connection.dialect, *_version_table(project, connection))}"
+        names = [line for line in not_in_models(connection, schemas or None) if line != own]
         if names:
             more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             report(f"Only in the baseline, because models can't hold it: {printable(', '.join(names[:SHOWN]))}{more}")

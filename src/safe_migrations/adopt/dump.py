@@ -1,7 +1,7 @@
 """The schema of a database as `pg_dump --schema-only` writes it, and the statements of it that a migration can run."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.program_runs import problem_of, run_program
 from safe_migrations.postgres.programs import find_tools
-from safe_migrations.postgres.statements import pattern, split
+from safe_migrations.postgres.statements import NAME, parts, pattern, split
 
 LOCK_TIMEOUT = 5.0  # seconds; how long pg_dump waits for ACCESS SHARE, while later sessions may queue behind it
 # Owners, privileges and tablespaces belong to the platform. With --clean, pg_dump also writes what drops each object.
@@ -32,6 +32,9 @@ _CHILD = pattern(
     r"(?:CREATE (?:\w+ )?TABLE (<name>) .*\bINHERITS \(|ALTER TABLE ONLY <name> ATTACH PARTITION (<name>))"
 )
 _DROP_CONSTRAINT = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>) DROP CONSTRAINT (<name>)$")
+_TABLE = pattern(r"CREATE (?:\w+ )?TABLE (<name>) ")
+_NAMED_NOT_NULL = re.compile(rf" CONSTRAINT ({NAME}) NOT NULL,?$", re.MULTILINE)
+_NOT_NULL = re.compile(rf"^    ({NAME}) (?!.* CONSTRAINT {NAME} NOT NULL)(.*) NOT NULL(?=,?$)", re.MULTILINE)
 # These go with their table.
 _GOES_WITH_TABLE = pattern(r"DROP (?:INDEX|TRIGGER|RULE|POLICY|STATISTICS)\b")
 _DROPS = pattern(r"(?:DROP |CREATE OR REPLACE VIEW |ALTER TABLE (?:ONLY )?<name> ALTER COLUMN <name> DROP DEFAULT$)")
@@ -53,9 +56,12 @@ class Dump:
 
     def create_statements(self) -> Iterator[str]:
         """The statements that create the objects, with pg_dump's comments, as a migration can run them."""
+        named = {parts(match[1])[0] for match in _NAMED_NOT_NULL.finditer(self.creating)}
         for statement, plain in split(self.creating):
             if _ACCESS_METHOD.match(plain):
                 yield _ACCESS_METHOD.sub("SET LOCAL ", statement)
+            elif table := _TABLE.match(plain):
+                yield _name_not_nulls(statement, table[1], named)
             elif not _LEFT_OUT.match(plain):
                 yield statement
 
@@ -130,6 +136,19 @@ def read_dump(text: str) -> Dump:
     # pg_dump sets the access method of the first table above the table's comment.
     method = re.search(r"^SET default_table_access_method = .*\n", text[:begin], re.MULTILINE)
     return Dump((method[0] if method else "") + text[begin:], dropping if clean else before)
+
+
+def _name_not_nulls(statement: str, table: str, taken: Collection[str]) -> str:
+    """Write the usual names of NOT NULL constraints, which pg_dump 18 leaves out, where another table has such a name.
+
+    A partition that is created first has the names of its parent, for which PostgreSQL would then choose other names.
+    """
+
+    def named(match: re.Match[str]) -> str:
+        name = f"{parts(table)[-1]}_{parts(match[1])[0]}_not_null"
+        return f"    {match[1]} {match[2]} CONSTRAINT {_quoted(name)} NOT NULL" if name in taken else match[0]
+
+    return _NOT_NULL.sub(named, statement)
 
 
 def _quoted(name: str) -> str:

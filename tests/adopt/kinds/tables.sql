@@ -34,6 +34,8 @@ CREATE TABLE tables.m2 PARTITION OF tables.measured (k DEFAULT 5) FOR VALUES FRO
   PARTITION BY HASH (id);
 CREATE TABLE tables.m2a PARTITION OF tables.m2 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE tables.m_default PARTITION OF tables.measured DEFAULT;
+CREATE TABLE tables.zoned (id integer NOT NULL, "zone; a" text NOT NULL) PARTITION BY LIST (id);
+CREATE TABLE tables.a_zone PARTITION OF tables.zoned DEFAULT;
 CREATE INDEX ON tables.measured (k);
 CREATE INDEX only_one ON tables.m1 (day) WHERE k > 1;
 CREATE TABLE tables.refers (id bigint, day date, FOREIGN KEY (id, day) REFERENCES tables.measured);
