@@ -49,6 +49,7 @@ def project(tmp_path: Path, database: URL) -> PlainProject:
         ('SELECT "a;b"; B', 2),
         ("CREATE /* ; */ OR REPLACE PROCEDURE p() BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; END; B", 2),
         ("CREATE FUNCTION f(begin int) RETURNS int LANGUAGE sql AS 'SELECT 1; SELECT 2'; B", 2),
+        ('CREATE FUNCTION public.begin() RETURNS int BEGIN ATOMIC SELECT "end" FROM public.begin; END; B', 2),
         ("CREATE RULE r AS ON INSERT TO t DO ALSO (A; B); C", 2),
         ("BEGIN; SELECT CASE WHEN a THEN b END; END; A", 4),
     ],
@@ -90,6 +91,14 @@ def test_a_whole_script(project: PlainProject) -> None:
     project.add("one", f"op.get_bind().exec_driver_sql({BODY!r})")
     project.alembic(command.upgrade, "head")
     assert sorted(row.n for row in fetch(project.url, "SELECT n FROM log")) == [1, 2]
+
+
+def test_names_with_many_quotes(project: PlainProject) -> None:
+    """How long the search for a command of psql takes does not depend on the quotes in names."""
+    name = '"' + '""a' * 20 + '"'
+    project.add("one", f"op.execute({f'CREATE TABLE {name} (n int, CONSTRAINT {name} CHECK (n > 0)); SELECT 1'!r})")
+    project.alembic(command.upgrade, "head")
+    assert tables(project.url) == {"alembic_version", '"a' * 20}
 
 
 def test_the_result_of_the_last_statement(project: PlainProject) -> None:
