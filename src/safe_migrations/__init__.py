@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from safe_migrations.errors import (
+    AdoptionError,
     BackfillError,
     BackupError,
     ConfigurationError,
@@ -42,6 +43,7 @@ _MODULES = {
 _OF_TEMPLATE_1 = ("authoring", "environment", "hooks", "runner")  # what env.py and config.py of template 1.x import
 
 __all__ = [
+    "AdoptionError",
     "BackfillError",
     "BackupError",
     "ConfigurationError",

@@ -116,7 +116,7 @@ class ModelError(MigrationError):
 class AdoptionError(MigrationError):
     """The schema of a database can't be reproduced, or differs from what the revisions make; it was not recorded."""
 
-    exit_status = 23
+    exit_status = 24
 
 
 class RefusedError(MigrationError):
