@@ -156,6 +156,19 @@ def test_user_without_rights(small: PlainProject, new_role: NewRole) -> None:
     execute(administrator, f"DROP OWNED BY {role}")
 
 
+@pytest.mark.thorough("all other adoptions make their proof on the database's own server")
+def test_user_who_may_not_create_databases(project: PlainProject, new_role: NewRole) -> None:
+    role = new_role("LOGIN", "word")
+    administrator = project.url
+    execute(administrator, f"ALTER DATABASE {administrator.database} OWNER TO {role}")
+    project.url = administrator.set(username=role, password="word")
+    execute(project.url, SMALL)
+    said = adopt(project)
+    assert not any(f" at {administrator.host}:{administrator.port} …" in line for line in said[1:])
+    assert fetch(project.url, VERSION)
+    execute(administrator, f"REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}")
+
+
 @pytest.mark.parametrize("names", [(["citext", "no_such; extension"], []), ([], ["no_such\nrole"])])
 def test_server_of_the_scratch_database_lacks_something(database: URL, names: tuple[list[str], list[str]]) -> None:
     with pytest.raises(AdoptionError, match="no_such") as failure:

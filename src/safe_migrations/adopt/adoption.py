@@ -183,7 +183,12 @@ async def _write_and_prove(
         if draft:
             _write_baseline(project, scratch, existing.dump)
         report(f"Proving the revisions on the scratch database {database.name!r} at {database.host} …")
-        await prove(scratch, existing.dump, _models_check(project, draft, schemas, report), report)
+        only_in_baseline: list[str] = []
+        await prove(scratch, existing.dump, _models_check(project, draft, schemas, only_in_baseline), report)
+        if only_in_baseline:
+            shown = printable(", ".join(only_in_baseline[:SHOWN]))
+            more = f", and {len(only_in_baseline) - SHOWN} more" if len(only_in_baseline) > SHOWN else ""
+            report(f"Only in the baseline, because models can't hold it: {shown}{more}")
         heads = tuple(ScriptDirectory.from_config(scratch.config()).get_heads())
         for file in draft.publish() if draft else ():
             report(f"Wrote {os.path.relpath(file)}")
@@ -210,10 +215,13 @@ def _write_baseline(project: Project, scratch: Scratch, dump: Dump) -> None:
 
 
 def _models_check(
-    project: Project, draft: drafts.Draft | None, schemas: Sequence[str], report: Report
+    project: Project, draft: drafts.Draft | None, schemas: Sequence[str], only_in_baseline: list[str]
 ) -> Callable[[Connection], None]:
-    """What compares the models with the scratch database, after writing them if the project has none of its own."""
-    is_new = draft is not None and drafts.has_example_models(project)
+    """What compares the models with the scratch database, after writing them if the project has none of its own.
+
+    It notes what the database has and the models do not hold.
+    """
+    is_new = drafts.has_example_models(project)
 
     def check(connection: Connection) -> None:
         models = drafts.models_of(project)
@@ -222,9 +230,6 @@ def _models_check(
             models = [drafts.load_models(draft.models)]
         refuse_differing_models(connection, project.options, models)
         own = f"table {qualified(connection.dialect, *_version_table(project, connection))}"
-        names = [line for line in not_in_models(connection, schemas or None) if line != own]
-        if names:
-            more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            report(f"Only in the baseline, because models can't hold it: {printable(', '.join(names[:SHOWN]))}{more}")
+        only_in_baseline.extend(line for line in not_in_models(connection, schemas or None) if line != own)
 
     return check
