@@ -1,13 +1,9 @@
 """Moving the unapplied revisions of a branch behind those of another branch, after git has merged both."""
 
-import importlib.util
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
@@ -17,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.ddl.sql_file import files_beside
 from safe_migrations.errors import HistoryError, MigrationError
+from safe_migrations.files import replace_files
 from safe_migrations.history.frozen import repositories
 from safe_migrations.history.numbering import HEAD, head_files, head_text
 from safe_migrations.postgres.connection import connected, run_async
@@ -140,18 +137,7 @@ def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path,
     others = {*head_files(script_directory).get(head, ())} - {move.onto.revision}
     files[head] = head_text(others | {move.scripts[-1].revision}).encode()
     try:
-        with TemporaryDirectory(dir=head.parent, prefix=".rebase-") as aside, ExitStack() as undo:
-            # Written before anything is moved: a full disk changes nothing.
-            for path, contents in files.items():
-                Path(aside, path.name).write_bytes(contents)
-            for before in (*dict(paths), *sql, head):
-                if before.exists():
-                    _rename(before, Path(aside, f"{before.name}.old"), undo)
-            for path in files:
-                _rename(Path(aside, path.name), path, undo)
-                # Python uses its bytecode if time (in seconds) and size of the file are the same.
-                Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
-            undo.pop_all()
+        replace_files(files, removed=[*dict(paths), *sql])
     except OSError as error:
         raise HistoryError(f"Writing to {head.parent} failed ({error.strerror}). Nothing was moved.") from error
     return paths
@@ -247,8 +233,3 @@ def _redirected(file: Path, old: str, new: str) -> bytes:
             f'down_revision = "{old}", then run:\n{AGAIN}'
         )
     return re.sub(rb"(?m)^(Revises: *)" + value + rb"(?=\s*$)", rb"\g<1>" + new.encode(), text, count=1)
-
-
-def _rename(source: Path, target: Path, undo: ExitStack) -> None:
-    os.rename(source, target)
-    undo.callback(os.rename, target, source)
