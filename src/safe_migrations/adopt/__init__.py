@@ -1,1 +1,1 @@
-"""Models and a baseline for a database that exists already."""
+"""An existing database, or an existing Alembic project, under the standard."""

@@ -1,8 +1,9 @@
-"""The command adopt, for a database that was built without migrations."""
+"""The commands adopt, for a database without a revision, and init, for an existing Alembic project."""
 
 import argparse
+import shlex
 
-from safe_migrations.command_line import YES, Commands, project_of
+from safe_migrations.command_line import YES, Commands, config_of, project_of
 
 
 def register(commands: Commands) -> None:
@@ -14,6 +15,16 @@ def register(commands: Commands) -> None:
         "write and prove a baseline and models for a database without a revision, and record the revision",
         ("--schema", {"action": "append", "default": [], "metavar": "NAME", "help": schema}),
         ("--dry-run", {"action": "store_true", "help": "do everything but record the revision in the database"}),
+        YES,
+    )
+    passed = {"action": "append", "default": [], "dest": "passed", "metavar": "NAME=EXPRESSION", "type": _argument}
+    dropped = {"action": "append", "default": [], "metavar": "LINE", "type": int}
+    commands.add(
+        "init",
+        init,
+        "let an existing Alembic project use this library",
+        ("--pass", {**passed, "help": "an argument of run_env, as a Python expression, that env.py does not show"}),
+        ("--drop", {**dropped, "help": "the number of a line of env.py whose effect is left out"}),
         YES,
     )
 
@@ -29,4 +40,34 @@ def adopt(arguments: argparse.Namespace) -> int:
         yes=arguments.yes,
         dry_run=arguments.dry_run,
     )
+    return 0
+
+
+def _argument(text: str) -> tuple[str, str]:
+    name, _, expression = text.partition("=")
+    try:
+        compile(expression, "--pass", "eval")
+    except (SyntaxError, ValueError):
+        name = ""
+    if not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=EXPRESSION, such as database_url=get_url")
+    return name, expression
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Show what the files of an existing Alembic project lack, and write that."""
+    from safe_migrations.adopt.existing import plan, write
+    from safe_migrations.prompt import confirm
+
+    changes = plan(config_of(arguments), dict(arguments.passed), arguments.drop)
+    if not changes:
+        print("The project uses this library already; nothing to change.")
+        return 0
+    print("\n".join(change.as_text() for change in changes), flush=True)
+    names = [change.name for change in changes]
+    warning = f"These changes are made to {', '.join(names)}."
+    confirm(warning, "Make these changes", yes=arguments.yes, how="--yes")
+    write(changes)
+    print("Done. Next, see whether the database agrees with the revisions and the models, and commit the files:")
+    print(f"safe-migrations state\n{shlex.join(['git', 'add', *names])}")
     return 0

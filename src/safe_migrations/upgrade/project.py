@@ -89,8 +89,12 @@ def service_of(config: Config) -> Service:
     return Service.read(Path(config.config_file_name or toml.with_name("alembic.ini")))
 
 
-def load_project(config: Config) -> Project:
+def load_project(config: Config, environment: str | None = None) -> Project:
     """Let `env.py` describe the project, without running anything; no database is needed.
+
+    Args:
+        config: Alembic's configuration.
+        environment: the text of an `env.py` to use in place of the file.
 
     Raises:
         ConfigurationError: `env.py` does not call `run_env`.
@@ -101,7 +105,11 @@ def load_project(config: Config) -> Project:
     config.attributes[COLLECT] = described
     try:
         with EnvironmentContext(config, script, fn=lambda *_: [], dont_mutate=True), explained_models():
-            script.run_env()
+            if environment is None:
+                script.run_env()
+            else:
+                path = script.env_py_location
+                exec(compile(environment, path, "exec"), {"__name__": "env_py", "__file__": path})  # noqa: S102
     finally:
         del config.attributes[COLLECT]
     if not described:

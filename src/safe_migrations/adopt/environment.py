@@ -1,0 +1,341 @@
+"""What `env.py` of an Alembic project passes to Alembic, read without running that file."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeGuard
+
+from safe_migrations.adopt.expressions import (
+    URL,
+    as_text,
+    engine_urls,
+    is_harmless,
+    is_of_other_database,
+    last_name,
+    without_driver,
+)
+from safe_migrations.errors import ConfigurationError
+
+HOW_TO = "docs/how-to/existing-project.md"
+# What run_env does itself; render_as_batch is for SQLite.
+_LEFT_OUT = {
+    *("connection", "url", "dialect", "dialect_name", "dialect_opts", "literal_binds", "as_sql", "output_buffer"),
+    *("transaction_per_migration", "render_as_batch"),
+}
+_OFFLINE = {"url", "dialect_name", "literal_binds", "as_sql"}
+_RUN = {"configure", "run_migrations", "begin_transaction"}
+_LOGGERS = {"logger", "logging", "log", "print"}
+_VERSION_TABLE = {"version_table": "'alembic_version'", "version_table_schema": "None"}  # and Alembic's defaults
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Unread(NamedTuple):
+    """What a line of `env.py` does, and `run_env` would not do.
+
+    Attributes:
+        line: its number.
+        text: its code.
+        name: the argument of `run_env` that would say it, if it is one.
+    """
+
+    line: int
+    text: str
+    name: str = ""
+
+
+class Option(NamedTuple):
+    """What is passed to `context.configure`.
+
+    Attributes:
+        line: where.
+        text: the expression.
+    """
+
+    line: int
+    text: str
+
+
+@dataclass
+class Environment:
+    """What `env.py` passes to Alembic.
+
+    Attributes:
+        text: the whole file.
+        calls_run_env: whether the file calls `run_env` already; then nothing else was read.
+        options: what `context.configure` gets and `run_env` takes; the name of `**options` is its expression.
+        urls: the expressions of the URL that migrations connect to; more than one if the file is ambiguous.
+        unread: what could not be read.
+        replaced: the statements that `run_env` replaces.
+        local: imports and functions inside these statements, which the options need, by their names.
+    """
+
+    text: str
+    calls_run_env: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+    urls: list[str] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    replaced: list[ast.stmt] = field(default_factory=list)
+    local: dict[str, ast.stmt] = field(default_factory=dict)
+
+
+def read_environment(path: Path) -> Environment:
+    """Read `env.py`.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ConfigurationError: `env.py` is of a kind that `run_env` can't take over.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        module = ast.parse(text)
+    except (OSError, UnicodeError, SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"{path} can't be read ({error}). Nothing was changed.") from None
+    names = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
+    if any(isinstance(node, ast.Call) and last_name(node.func) == "run_env" for node in ast.walk(module)):
+        return Environment(text, calls_run_env=True)
+    if "current_app" in names and "app_context" not in text:
+        raise _refused(path, "uses Flask's current_app, which exists only in commands of flask", "flask-migrate")
+    return _Reader(path, text, module).environment
+
+
+def _refused(path: Path, why: str, section: str = "change-envpy-by-hand") -> ConfigurationError:
+    return ConfigurationError(f"{path} {why}. Nothing was changed. What to do instead:\n{HOW_TO}#{section}")
+
+
+Scope = dict[str, ast.expr | None]  # the local names of a function; None: only known when the function runs
+
+
+class _Reader:
+    """Walks the statements that run migrations, and reads what they pass on."""
+
+    def __init__(self, path: Path, text: str, module: ast.Module) -> None:
+        self._path = path
+        self._contexts = {
+            alias.asname or alias.name
+            for node in ast.walk(module)
+            if isinstance(node, ast.ImportFrom) and node.module == "alembic"
+            for alias in node.names
+            if alias.name == "context"
+        }
+        self._calls: list[dict[str, Option]] = []
+        self._offline_urls: list[str] = []
+        self._unused: dict[str, Unread] = {}  # local names whose values may be more than what run_env needs
+        self.environment = Environment(text)
+        self._runners: set[str] = set()
+        self._find_runners(module)
+        for statement in module.body:
+            if isinstance(statement, _Function) and statement.name in self._runners:
+                self._read_function(statement, {})
+            elif isinstance(statement, _Function | ast.ClassDef) or not self._runs(statement):
+                continue
+            else:
+                self._read([statement], {})
+            self.environment.replaced.append(statement)
+        if not self._calls:
+            raise _refused(path, "does not call context.configure, or calls it in another file")
+        self.environment.unread += self._unused.values()
+        self._choose()
+
+    def _find_runners(self, module: ast.Module) -> None:
+        """Find the functions that run migrations, and those that call them."""
+        functions = [node for node in module.body if isinstance(node, _Function)]
+        while new := {node.name for node in functions if self._runs(node)} - self._runners:
+            self._runners |= new
+
+    def _runs(self, node: ast.AST) -> bool:
+        """Whether code runs migrations, itself or by a function."""
+        return any(
+            self._is_call_of_context(below) or (isinstance(below, ast.Name) and below.id in self._runners)
+            for below in ast.walk(node)
+        )
+
+    def _is_call_of_context(self, node: ast.AST, names: frozenset[str] = frozenset(_RUN)) -> TypeGuard[ast.Call]:
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names):
+            return False
+        owner = ast.unparse(node.func.value)
+        return owner in self._contexts or owner == "alembic.context"
+
+    def _read_function(self, function: _Function, scope: Scope) -> None:
+        arguments = [node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)]
+        self._read(function.body, {**scope, **dict.fromkeys(arguments)})
+
+    def _read(self, statements: list[ast.stmt], scope: Scope) -> None:
+        for statement in statements:
+            match statement:
+                case ast.If() | ast.Try():
+                    self._read_branches(statement, scope)
+                case ast.With() | ast.AsyncWith():
+                    self._read_with(statement, scope)
+                case (
+                    ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value)
+                ):
+                    self._read_assignment(statement, target, value, scope)
+                case ast.Expr(value=value):
+                    self._read_expression(statement, value, scope)
+                case ast.FunctionDef() | ast.AsyncFunctionDef() if self._runs(statement):
+                    self._runners.add(statement.name)
+                    self._read_function(statement, scope)
+                case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    used = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+                    scope[statement.name] = None if used & scope.keys() else ast.Name(statement.name)
+                    self.environment.local[statement.name] = statement
+                case ast.Import() | ast.ImportFrom():
+                    for alias in statement.names:
+                        name = alias.asname or alias.name.partition(".")[0]
+                        scope[name] = ast.Name(name)
+                        self.environment.local[name] = statement
+                case ast.Return(value=ast.expr() as value):
+                    self._note(value, scope)
+                case ast.Pass() | ast.Return() | ast.Raise() | ast.Assert() | ast.Global() | ast.Nonlocal():
+                    pass
+                case ast.For() | ast.AsyncFor() | ast.While() if self._runs(statement):
+                    raise _refused(
+                        self._path, f"runs migrations in a loop, of databases or schemas ({statement.lineno})"
+                    )
+                case _:
+                    self._skip(statement)
+
+    def _read_branches(self, statement: ast.If | ast.Try, scope: Scope) -> None:
+        if isinstance(statement, ast.If):
+            self._note(statement.test, scope)
+            if not is_of_other_database(statement.test):
+                self._read(statement.body, scope)
+            self._read(statement.orelse, scope)
+            return
+        for body in (statement.body, *(handler.body for handler in statement.handlers)):
+            self._read(body, scope)
+        self._read(statement.orelse + statement.finalbody, scope)
+
+    def _read_with(self, statement: ast.With | ast.AsyncWith, scope: Scope) -> None:
+        for item in statement.items:
+            self._note(item.context_expr, scope)
+            if not self._runs(item.context_expr) and last_name(item.context_expr) not in ("connect", "begin"):
+                self._skip(item.context_expr)
+            if isinstance(item.optional_vars, ast.Name):
+                scope[item.optional_vars.id] = None
+        self._read(statement.body, scope)
+
+    def _read_assignment(self, statement: ast.stmt, target: ast.expr, value: ast.expr, scope: Scope) -> None:
+        self._note(value, scope)
+        match target:
+            case ast.Name(id=name) if not (
+                name in scope and ast.unparse(value) == "{}"
+            ):  # of a section that is missing
+                scope[name] = self._resolved(value, scope)
+                if not is_harmless(value):
+                    self._unused[name] = Unread(statement.lineno, ast.unparse(statement))
+            case ast.Name():
+                pass
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=key)) if key == URL:
+                override = self._resolved(value, scope)
+                scope[name] = override and ast.Dict([ast.Constant(URL)], [override])
+            case _:
+                self._skip(statement)
+
+    def _read_expression(self, statement: ast.stmt, value: ast.expr, scope: Scope) -> None:
+        value = value.value if isinstance(value, ast.Await) else value
+        self._note(value, scope)
+        match value:
+            case ast.Constant():
+                pass
+            case ast.Call(func=func, args=[ast.Constant(value=key), url]) if (
+                last_name(func) == "set_main_option" and key == URL
+            ):
+                self._add_url(self._resolved(url, scope), self.environment.urls)
+            case ast.Call() if self._is_call_of_context(value, frozenset({"run_migrations"})) and (
+                value.args or value.keywords
+            ):
+                self._skip(value)  # each revision gets these arguments
+            case ast.Call(func=func) if (
+                self._runs(value)
+                or last_name(func) in ("close", "commit", "dispose", "rollback")
+                or ast.unparse(func).partition(".")[0].lower().strip("_") in _LOGGERS
+            ):
+                pass
+            case _:
+                self._skip(statement)
+
+    def _note(self, expression: ast.expr, scope: Scope) -> None:
+        """Read the calls of `context.configure` in an expression, and the engines that it connects."""
+        for node in ast.walk(expression):
+            if self._is_call_of_context(node, frozenset({"configure"})):
+                self._read_configure(node, scope)
+        for url, ignored in engine_urls(expression, lambda inner: self._resolved(inner, scope)):
+            self._add_url(url, self.environment.urls)
+            for keyword in ignored:
+                self._skip(keyword)
+
+    def _read_configure(self, call: ast.Call, scope: Scope) -> None:
+        for argument in call.args:
+            self._skip(argument)
+        options: dict[str, Option] = {}
+        for keyword in call.keywords:
+            name = keyword.arg or f"**{ast.unparse(keyword.value)}"
+            if name in ("upgrade_token", "downgrade_token"):
+                raise _refused(self._path, "migrates several databases, as the template multidb does")
+            if name in _LEFT_OUT:
+                options[name] = Option(keyword.value.lineno, "")
+                if name == "url":
+                    self._add_url(self._resolved(keyword.value, scope), self._offline_urls)
+            elif value := self._resolved(keyword.value, scope):
+                text = as_text(value, keyword.value, self.environment.text)
+                options[name] = Option(keyword.value.lineno, text)
+            else:
+                self._skip(keyword, keyword.arg or "")
+        self._calls.append(options)
+
+    def _choose(self) -> None:
+        """The options of an upgrade; those of `--sql` count only where an upgrade has no call of its own."""
+        online = [call for call in self._calls if not _OFFLINE & call.keys()] or self._calls
+        chosen = dict(online[0])
+        for call in self._calls:
+            names = chosen.keys() | call.keys() if call in online else _VERSION_TABLE
+            for name in names:
+                default = Option(0, _VERSION_TABLE.get(name, ""))
+                option, other = chosen.get(name, default), call.get(name, default)
+                if _unquoted(option.text) != _unquoted(other.text) and name not in _LEFT_OUT:
+                    line, text = max(option, other)
+                    self.environment.unread.append(Unread(line, f"{name}={text}", name.lstrip("*")))
+        self.environment.options = {name: option.text for name, option in chosen.items() if name not in _LEFT_OUT}
+        self.environment.urls = self.environment.urls or self._offline_urls
+
+    @staticmethod
+    def _add_url(url: ast.expr | None, urls: list[str]) -> None:
+        if url is not None and (text := ast.unparse(without_driver(url))) not in urls:
+            urls.append(text)
+
+    def _resolved(self, expression: ast.expr, scope: Mapping[str, ast.expr | None]) -> ast.expr | None:
+        """An expression in which the values of local names stand in their place; None if one is not known."""
+        for name in _names(expression):
+            self._unused.pop(name, None)
+        substitution = _Substitution(scope)
+        resolved = substitution.visit(deepcopy(expression))
+        return None if substitution.is_unknown else resolved
+
+    def _skip(self, node: ast.stmt | ast.expr | ast.keyword, name: str = "") -> None:
+        unread = Unread(node.lineno, ast.unparse(node).splitlines()[0], name)
+        if unread not in self.environment.unread:
+            self.environment.unread.append(unread)
+
+
+class _Substitution(ast.NodeTransformer):
+    def __init__(self, scope: Mapping[str, ast.expr | None]) -> None:
+        self._scope = scope
+        self.is_unknown = False
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        value = self._scope.get(node.id, node)
+        self.is_unknown |= value is None
+        return deepcopy(value) if value is not None else node
+
+
+def _unquoted(text: str) -> str:
+    return text.replace('"', "'")
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    return (below.id for below in ast.walk(node) if isinstance(below, ast.Name))
