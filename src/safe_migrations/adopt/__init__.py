@@ -1,1 +1,1 @@
-"""An existing database, or an existing Alembic project, under the standard."""
+"""Models and a baseline for a database that exists already; and an existing Alembic project."""

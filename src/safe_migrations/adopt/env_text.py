@@ -83,15 +83,18 @@ def _without_unused_imports(text: str, environment: Environment) -> str:
         if (of or "").partition(".")[0] not in _SCAFFOLDING or not unused & set(names):
             continue
         statement.names = [alias for alias, name in zip(statement.names, names, strict=True) if name not in unused]
-        lines[statement.lineno - 1 : statement.end_lineno] = [ast.unparse(statement)] if statement.names else []
+        start = statement.lineno - 1
+        lines[start : statement.end_lineno] = [ast.unparse(statement)] if statement.names else []
+        if start and not "".join(lines[start - 1 : start + 1]):  # a blank line above, and one below
+            del lines[start]
     return "\n".join(lines)
 
 
 def _with_import(text: str) -> str:
-    """Import `run_env` below the import of Alembic, or below the first statement, which may be the docstring."""
-    body = ast.parse(text).body
-    of_alembic = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == "alembic"]
-    line = (of_alembic or body[:1])[-1].end_lineno or 0
+    """Import `run_env` below the import of Alembic, or else below the last import."""
+    imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    of_alembic = [node for node in imports if isinstance(node, ast.ImportFrom) and node.module == "alembic"]
+    line = max((node.end_lineno or 0 for node in of_alembic or imports), default=0)
     lines = text.splitlines()
     return "\n".join([*lines[:line], "from safe_migrations import run_env", *lines[line:]])
 

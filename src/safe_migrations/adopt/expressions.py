@@ -49,7 +49,10 @@ def is_of_other_database(test: ast.expr) -> bool:
 def as_text(value: ast.expr, original: ast.expr, source: str) -> str:
     """An expression as `env.py` has it, if it is on one line and nothing in it was replaced."""
     segment = ast.get_source_segment(source, original) or ""
-    return segment if "\n" not in segment and ast.dump(value) == ast.dump(original) else ast.unparse(value)
+    if "\n" not in segment and ast.dump(value) == ast.dump(original):
+        return segment
+    text = ast.unparse(value)
+    return text if '"' in text else text.replace("'", '"')
 
 
 def without_driver(url: ast.expr) -> ast.expr:
