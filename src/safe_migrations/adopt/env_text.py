@@ -40,7 +40,7 @@ def as_argument(url: str) -> str:
         case ast.Call(func=ast.Name(id=function), args=[], keywords=[]):
             return function
         case ast.Call(func=ast.Attribute(attr="get_main_option")) | ast.Name() | ast.Constant():
-            return url.replace("'", '"')
+            return url
     return f"lambda: {url}"
 
 

@@ -14,6 +14,7 @@ from safe_migrations.adopt.expressions import (
     is_harmless,
     is_of_other_database,
     last_name,
+    unparsed,
     without_driver,
 )
 from safe_migrations.errors import ConfigurationError
@@ -193,9 +194,7 @@ class _Reader:
                 case ast.Pass() | ast.Return() | ast.Raise() | ast.Assert() | ast.Global() | ast.Nonlocal():
                     pass
                 case ast.For() | ast.AsyncFor() | ast.While() if self._runs(statement):
-                    raise _refused(
-                        self._path, f"runs migrations in a loop, of databases or schemas ({statement.lineno})"
-                    )
+                    raise _refused(self._path, "migrates several databases or schemas, in a loop")
                 case _:
                     self._skip(statement)
 
@@ -250,9 +249,10 @@ class _Reader:
                 value.args or value.keywords
             ):
                 self._skip(value)  # each revision gets these arguments
+            case _ if self._runs(value):
+                pass
             case ast.Call(func=func) if (
-                self._runs(value)
-                or last_name(func) in ("close", "commit", "dispose", "rollback")
+                last_name(func) in ("close", "commit", "dispose", "rollback")
                 or ast.unparse(func).partition(".")[0].lower().strip("_") in _LOGGERS
             ):
                 pass
@@ -276,7 +276,7 @@ class _Reader:
         for keyword in call.keywords:
             name = keyword.arg or f"**{ast.unparse(keyword.value)}"
             if name in ("upgrade_token", "downgrade_token"):
-                raise _refused(self._path, "migrates several databases, as the template multidb does")
+                raise _refused(self._path, "migrates several databases")
             if name in _LEFT_OUT:
                 options[name] = Option(keyword.value.lineno, "")
                 if name == "url":
@@ -305,16 +305,18 @@ class _Reader:
 
     @staticmethod
     def _add_url(url: ast.expr | None, urls: list[str]) -> None:
-        if url is not None and (text := ast.unparse(without_driver(url))) not in urls:
+        if url is not None and (text := unparsed(without_driver(url))) not in urls:
             urls.append(text)
 
     def _resolved(self, expression: ast.expr, scope: Mapping[str, ast.expr | None]) -> ast.expr | None:
         """An expression in which the values of local names stand in their place; None if one is not known."""
+        substitution = _Substitution(scope)
+        resolved: ast.expr = substitution.visit(deepcopy(expression))
+        if substitution.is_unknown:
+            return None
         for name in _names(expression):
             self._unused.pop(name, None)
-        substitution = _Substitution(scope)
-        resolved = substitution.visit(deepcopy(expression))
-        return None if substitution.is_unknown else resolved
+        return resolved
 
     def _skip(self, node: ast.stmt | ast.expr | ast.keyword, name: str = "") -> None:
         unread = Unread(node.lineno, ast.unparse(node).splitlines()[0], name)

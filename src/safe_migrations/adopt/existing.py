@@ -107,12 +107,7 @@ def _arguments(
     unread = [each for each in environment.unread if each.line not in dropped and each.name not in passed]
     if unread:
         raise _not_read(path, unread)
-    options = {"target_metadata": "None", **environment.options}  # in this order
-    if "target_metadata" not in environment.options:
-        del options["target_metadata"]
-    if "database_url" in passed:
-        return {**options, **passed}
-    if len(environment.urls) != 1:
+    if "database_url" not in passed and len(environment.urls) != 1:
         several = f" ({', or '.join(environment.urls)})" if environment.urls else ""
         example = shlex.quote([*environment.urls, "get_url"][0])
         raise ConfigurationError(
@@ -120,7 +115,14 @@ def _arguments(
             "Give the URL as a Python expression, or as the name of a function that returns it:\n"
             f"{COMMAND} --pass database_url={example}"
         )
-    return {**options, "database_url": as_argument(environment.urls[0]), **passed}
+    url = {} if "database_url" in passed else {"database_url": as_argument(environment.urls[0])}
+    arguments = {**environment.options, **url, **passed}
+    first = [name for name in ("target_metadata", "database_url") if name in arguments]
+    last = [name for name in arguments if name.startswith("**")]
+    return {
+        name: arguments[name]
+        for name in dict.fromkeys([*first, *(name for name in arguments if name not in last), *last])
+    }
 
 
 def _not_read(path: Path, unread: Sequence[Unread]) -> ConfigurationError:
@@ -142,7 +144,7 @@ def _load(config: Config, path: Path, text: str) -> Project:
         raise
     except Exception as error:  # of the project's own modules; its message may have a secret
         file, line, *_ = extract_tb(error.__traceback__)[-1]
-        what = error.msg if isinstance(error, ImportError) else type(error).__name__
+        what = str(error) if isinstance(error, ImportError | NameError | AttributeError) else type(error).__name__
         raise ConfigurationError(
             f"{os.path.relpath(path)} with run_env can't be loaded ({os.path.relpath(file)}:{line}: {what}). Nothing "
             f"was changed. Run the command where the commands of Alembic work, with the same settings:\n{COMMAND}"

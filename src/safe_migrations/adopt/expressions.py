@@ -51,7 +51,12 @@ def as_text(value: ast.expr, original: ast.expr, source: str) -> str:
     segment = ast.get_source_segment(source, original) or ""
     if "\n" not in segment and ast.dump(value) == ast.dump(original):
         return segment
-    text = ast.unparse(value)
+    return unparsed(value)
+
+
+def unparsed(node: ast.expr) -> str:
+    """An expression as text, with double quotes."""
+    text = ast.unparse(node)
     return text if '"' in text else text.replace("'", '"')
 
 
