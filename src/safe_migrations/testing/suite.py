@@ -80,13 +80,18 @@ def test_one_head(scripts: ScriptDirectory) -> None:
 
 
 def test_files_are_in_order(scripts: ScriptDirectory) -> None:
-    """The files are named YYYYMMDD_NNNN_description.py, and numbered along the history."""
-    revisions = list(scripts.walk_revisions())
-    for script in revisions:
-        for before in scripts.get_revisions(script.down_revision or ()):
-            assert _number(before) < _number(script), f"{before.path} comes before {script.path}: rename the later one"
-    number, count = Counter(map(_number, revisions)).most_common(1)[0]
-    assert count == 1, f"{count} files have the number {number:04d}: rename the later one"
+    """The files are named YYYYMMDD_NNNN_description.py, and numbered along the history, but for older ones."""
+    numbers: dict[str, int] = {}
+    for script in reversed(list(scripts.walk_revisions())):
+        before = {
+            revision.path: numbers[revision.revision] for revision in scripts.get_revisions(script.down_revision or ())
+        }
+        number = numbers[script.revision] = _number(script)
+        assert number or not any(before.values()), f"{script.path} is not named YYYYMMDD_NNNN_description.py"
+        for path, lower in before.items():
+            assert lower < number or not lower, f"{path} comes before {script.path}: rename the later one"
+    for number, count in Counter(number for number in numbers.values() if number).most_common(1):
+        assert count == 1, f"{count} files have the number {number:04d}: rename the later one"
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="without git there was no update")
@@ -96,6 +101,6 @@ def test_nothing_is_left_of_an_update(alembic_ini: Path) -> None:
 
 
 def _number(script: Script) -> int:
+    """The number of a file; 0 for a file whose name has none."""
     name = re.fullmatch(r"\d{8}_(\d{4})_\w+\.py", Path(script.path).name)
-    assert name, f"{script.path} is not named YYYYMMDD_NNNN_description.py"
-    return int(name[1])
+    return int(name[1]) if name else 0
