@@ -32,7 +32,7 @@ def replace_files(contents: Mapping[Path, bytes], removed: Collection[Path] = ()
             if path.exists():
                 shutil.copymode(path, new)
         for path in {*contents, *removed}:
-            if path.exists():
+            if path.is_file():  # a folder in the place of a file is an error
                 _rename(path, aside[path.parent] / f"{path.name}.old", undo)
         for path in contents:
             _rename(aside[path.parent] / path.name, path, undo)

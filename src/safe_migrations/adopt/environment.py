@@ -1,6 +1,7 @@
 """What `env.py` of an Alembic project passes to Alembic, read without running that file."""
 
 import ast
+import os
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,7 +20,13 @@ from safe_migrations.adopt.expressions import (
 )
 from safe_migrations.errors import ConfigurationError
 
-HOW_TO = "docs/how-to/existing-project.md"
+_BY_HAND = """Replace the code that runs the migrations by:
+from safe_migrations import run_env
+run_env(target_metadata=…, database_url=…)"""
+_SEVERAL = "Give each database a folder of revisions and an alembic.ini of its own."
+_FLASK = """Let other commands create the application, at the top of env.py, then run the same command again:
+if not flask.has_app_context():
+    create_app().app_context().push()"""
 # What run_env does itself; render_as_batch is for SQLite.
 _LEFT_OUT = {
     *("connection", "url", "dialect", "dialect_name", "dialect_opts", "literal_binds", "as_sql", "output_buffer"),
@@ -94,17 +101,17 @@ def read_environment(path: Path) -> Environment:
         text = path.read_text(encoding="utf-8")
         module = ast.parse(text)
     except (OSError, UnicodeError, SyntaxError, ValueError) as error:
-        raise ConfigurationError(f"{path} can't be read ({error}). Nothing was changed.") from None
+        raise ConfigurationError(f"{os.path.relpath(path)} can't be read ({error}). Nothing was changed.") from None
     names = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
     if any(isinstance(node, ast.Call) and last_name(node.func) == "run_env" for node in ast.walk(module)):
         return Environment(text, calls_run_env=True)
     if "current_app" in names and "app_context" not in text:
-        raise _refused(path, "uses Flask's current_app, which exists only in commands of flask", "flask-migrate")
+        raise _refused(path, "uses Flask's current_app, which exists in commands of flask only", _FLASK)
     return _Reader(path, text, module).environment
 
 
-def _refused(path: Path, why: str, section: str = "change-envpy-by-hand") -> ConfigurationError:
-    return ConfigurationError(f"{path} {why}. Nothing was changed. What to do instead:\n{HOW_TO}#{section}")
+def _refused(path: Path, why: str, instead: str) -> ConfigurationError:
+    return ConfigurationError(f"{os.path.relpath(path)} {why}. Nothing was changed. {instead}")
 
 
 Scope = dict[str, ast.expr | None]  # the local names of a function; None: only known when the function runs
@@ -123,6 +130,7 @@ class _Reader:
             if alias.name == "context"
         }
         self._calls: list[dict[str, Option]] = []
+        self._overrides: list[str] = []  # URLs put into Alembic's configuration
         self._offline_urls: list[str] = []
         self._unused: dict[str, Unread] = {}  # local names whose values may be more than what run_env needs
         self.environment = Environment(text)
@@ -137,7 +145,7 @@ class _Reader:
                 self._read([statement], {})
             self.environment.replaced.append(statement)
         if not self._calls:
-            raise _refused(path, "does not call context.configure, or calls it in another file")
+            raise _refused(path, "does not call context.configure, or calls it in another file", _BY_HAND)
         self.environment.unread += self._unused.values()
         self._choose()
 
@@ -194,7 +202,7 @@ class _Reader:
                 case ast.Pass() | ast.Return() | ast.Raise() | ast.Assert() | ast.Global() | ast.Nonlocal():
                     pass
                 case ast.For() | ast.AsyncFor() | ast.While() if self._runs(statement):
-                    raise _refused(self._path, "migrates several databases or schemas, in a loop")
+                    raise _refused(self._path, "migrates several databases or schemas, in a loop", _SEVERAL)
                 case _:
                     self._skip(statement)
 
@@ -241,10 +249,10 @@ class _Reader:
         match value:
             case ast.Constant():
                 pass
-            case ast.Call(func=func, args=[ast.Constant(value=key), url]) if (
-                last_name(func) == "set_main_option" and key == URL
+            case ast.Call(func=func, args=[*_, ast.Constant(value=key), url]) if (
+                last_name(func) in ("set_main_option", "set_section_option") and key == URL
             ):
-                self._add_url(self._resolved(url, scope), self.environment.urls)
+                self._add_url(self._resolved(url, scope), self._overrides)
             case ast.Call() if self._is_call_of_context(value, frozenset({"run_migrations"})) and (
                 value.args or value.keywords
             ):
@@ -276,7 +284,7 @@ class _Reader:
         for keyword in call.keywords:
             name = keyword.arg or f"**{ast.unparse(keyword.value)}"
             if name in ("upgrade_token", "downgrade_token"):
-                raise _refused(self._path, "migrates several databases")
+                raise _refused(self._path, "migrates several databases", _SEVERAL)
             if name in _LEFT_OUT:
                 options[name] = Option(keyword.value.lineno, "")
                 if name == "url":
@@ -301,7 +309,8 @@ class _Reader:
                     line, text = max(option, other)
                     self.environment.unread.append(Unread(line, f"{name}={text}", name.lstrip("*")))
         self.environment.options = {name: option.text for name, option in chosen.items() if name not in _LEFT_OUT}
-        self.environment.urls = self.environment.urls or self._offline_urls
+        urls = [url for url in self.environment.urls if not (self._overrides and "get_main_option" in url)]
+        self.environment.urls = list(dict.fromkeys(urls + self._overrides)) or self._offline_urls
 
     @staticmethod
     def _add_url(url: ast.expr | None, urls: list[str]) -> None:

@@ -13,7 +13,7 @@ from alembic.script import Script, ScriptDirectory
 
 from safe_migrations.ddl.sql_file import files_beside
 from safe_migrations.history.git import Published, Repository
-from safe_migrations.history.numbering import HOOK, head_files, head_text
+from safe_migrations.history.numbering import HEAD, HOOK, head_files, head_text
 from safe_migrations.upgrade.project import version_folders
 from safe_migrations.upgrade.states import known_revisions
 
@@ -58,12 +58,13 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
     """The revision files whose code differs from the main branch or a release (a tag), and the deleted ones.
 
     Docstring, comments, formatting and the file's name may change. An `acknowledged` may be added. A
-    squash, which replaces the whole history, is no edit.
+    squash, which replaces the whole history, is no edit. Nor is what a project did before it had a file HEAD.
 
     Raises:
         HistoryError: the clone is shallow, or git refuses to read it.
     """
     scripts = list(script_directory.walk_revisions())
+    has_head = any(file.exists() for file in head_files(script_directory))
     edits: dict[Path, Edited] = {}
     for repository in repositories(script_directory):
         named = repository.named(scripts)
@@ -71,7 +72,8 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
         sql = [str(file) for files in stems.values() for file in files]
         all_ids = repository.contents_ids([*named, *sql])
         ids = {name: all_ids[name] for name in named}
-        published = [*repository.of_main(), *repository.at(repository.tags)]
+        tags = repository.tags_with(HEAD) if has_head else repository.tags
+        published = [*repository.of_main(), *repository.at(tags)]
         frozen = [(version, version.revisions.items() - ids.items()) for version in published]
         sources = repository.contents({id_ for _, differing in frozen for _, id_ in differing})
         codes = {id_: _Code(source) for id_, source in sources.items()}

@@ -170,6 +170,15 @@ class Repository:
         ours = self._words("for-each-ref", "--merged=HEAD", "--format=%(refname)", "refs/tags")
         return [Published(_shown(ref), files, ref in ours) for ref, files in zip(refs, self._files(refs), strict=True)]
 
+    def tags_with(self, name: str) -> list[str]:
+        """The tags whose commits have a file of this name in a folder of the revision files.
+
+        Args:
+            name: of the file.
+        """
+        paths = {f"{tag}:{prefix}{name}": tag for tag in self.tags for prefix in self.prefixes}
+        return list(dict.fromkeys(paths[path] for path in self._objects(paths)))
+
     def contents_ids(self, names: Collection[str]) -> dict[str, str]:
         """The ids that the contents of files have in git, by the files' names."""
         ids = git(self.root, "hash-object", "--stdin-paths", standard_input=names)
