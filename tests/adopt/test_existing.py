@@ -481,7 +481,12 @@ ENVIRONMENTS = {
         def get_url():
             return "postgresql://localhost"
 
+        reader = create_engine(get_url(), execution_options={"postgresql_readonly": True})
+
         def online():
+            assert in_window()
+            if settings.ENVIRONMENT == "production":
+                raise RuntimeError("call the operators")
             engine = create_engine(get_url(), connect_args={"options": "-csearch_path=shop"}, pool_pre_ping=True)
             lock = acquire(engine)
             with engine.connect() as connection, connection.begin():
@@ -498,7 +503,16 @@ ENVIRONMENTS = {
         """,
         {"compare_type": "False", "database_url": "get_url"},
         [
-            *("connect_args", "acquire", "SET search_path", "default_schema_name", "schema_translate_map"),
+            *(
+                "execution_options=",
+                "in_window",
+                "production",
+                "connect_args",
+                "acquire",
+                "SET search_path",
+                "default_schema_name",
+                "schema_translate_map",
+            ),
             *("include_schemas", "for statement", "engine_name"),
         ],
     ),

@@ -2,10 +2,11 @@
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from textwrap import dedent
 
 from safe_migrations.adopt.environment import Environment
+from safe_migrations.adopt.expressions import names_in
 
 _SCAFFOLDING = {"asyncio", "sqlalchemy", "alembic", "typing"}  # importing these registers no model
 _WIDTH = 100
@@ -52,7 +53,7 @@ def _call(arguments: Mapping[str, str]) -> str:
 
 def _needed(environment: Environment, arguments: Mapping[str, str]) -> list[ast.stmt]:
     """The statements of the replaced functions that the call needs."""
-    used = {name for text in arguments.values() for name in _names(ast.parse(text, mode="eval"))}
+    used = {name for text in arguments.values() for name in names_in(ast.parse(text, mode="eval"))}
     return list(dict.fromkeys(statement for name, statement in environment.local.items() if name in used))
 
 
@@ -74,8 +75,8 @@ def _lines_of(lines: list[str], statement: ast.stmt) -> range:
 def _without_unused_imports(text: str, environment: Environment) -> str:
     """Remove the imports of libraries that only the replaced statements used."""
     module = ast.parse(text)
-    before = {name for statement in environment.replaced for name in _names(statement)}
-    unused = before - set(_names(module))
+    before = {name for statement in environment.replaced for name in names_in(statement)}
+    unused = before - set(names_in(module))
     lines = text.splitlines()
     for statement in reversed([node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)]):
         names = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
@@ -110,7 +111,3 @@ def _keeping_loggers(text: str) -> str:
                 line = lines[number - 1].encode()
                 lines[number - 1] = (line[: end - 1] + b", disable_existing_loggers=False" + line[end - 1 :]).decode()
     return "\n".join(lines)
-
-
-def _names(node: ast.AST) -> Iterable[str]:
-    return (below.id for below in ast.walk(node) if isinstance(below, ast.Name))

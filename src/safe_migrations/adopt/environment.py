@@ -2,19 +2,22 @@
 
 import ast
 import os
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 from safe_migrations.adopt.expressions import (
     URL,
+    Engine,
+    Scope,
     as_text,
     engine_urls,
     is_harmless,
     is_of_other_database,
     last_name,
+    names_in,
+    substituted,
     unparsed,
     without_driver,
 )
@@ -114,9 +117,6 @@ def _refused(path: Path, why: str, instead: str) -> ConfigurationError:
     return ConfigurationError(f"{os.path.relpath(path)} {why}. Nothing was changed. {instead}")
 
 
-Scope = dict[str, ast.expr | None]  # the local names of a function; None: only known when the function runs
-
-
 class _Reader:
     """Walks the statements that run migrations, and reads what they pass on."""
 
@@ -140,6 +140,7 @@ class _Reader:
             if isinstance(statement, _Function) and statement.name in self._runners:
                 self._read_function(statement, {})
             elif isinstance(statement, _Function | ast.ClassDef) or not self._runs(statement):
+                self._skip_lost(engine_urls(statement, lambda node: node))
                 continue
             else:
                 self._read([statement], {})
@@ -175,8 +176,12 @@ class _Reader:
     def _read(self, statements: list[ast.stmt], scope: Scope) -> None:
         for statement in statements:
             match statement:
-                case ast.If() | ast.Try():
-                    self._read_branches(statement, scope)
+                case ast.If():
+                    self._read_if(statement, scope)
+                case ast.Try():
+                    bodies = (statement.body, *(handler.body for handler in statement.handlers))
+                    for body in (*bodies, statement.orelse, statement.finalbody):
+                        self._read(body, scope)
                 case ast.With() | ast.AsyncWith():
                     self._read_with(statement, scope)
                 case (
@@ -199,6 +204,8 @@ class _Reader:
                         self.environment.local[name] = statement
                 case ast.Return(value=ast.expr() as value):
                     self._note(value, scope)
+                case ast.Assert(test=test) if not self._is_about(test, scope):
+                    self._skip(statement)
                 case ast.Pass() | ast.Return() | ast.Raise() | ast.Assert() | ast.Global() | ast.Nonlocal():
                     pass
                 case ast.For() | ast.AsyncFor() | ast.While() if self._runs(statement):
@@ -206,16 +213,18 @@ class _Reader:
                 case _:
                     self._skip(statement)
 
-    def _read_branches(self, statement: ast.If | ast.Try, scope: Scope) -> None:
-        if isinstance(statement, ast.If):
-            self._note(statement.test, scope)
-            if not is_of_other_database(statement.test):
-                self._read(statement.body, scope)
-            self._read(statement.orelse, scope)
-            return
-        for body in (statement.body, *(handler.body for handler in statement.handlers)):
-            self._read(body, scope)
-        self._read(statement.orelse + statement.finalbody, scope)
+    def _read_if(self, statement: ast.If, scope: Scope) -> None:
+        self._note(statement.test, scope)
+        ends = any(isinstance(below, ast.Raise) for below in (*statement.body, *statement.orelse))
+        if not is_harmless(statement.test) or (ends and not self._is_about(statement.test, scope)):
+            self._skip(statement)  # it may forbid to migrate
+        if not is_of_other_database(statement.test):
+            self._read(statement.body, scope)
+        self._read(statement.orelse, scope)
+
+    def _is_about(self, test: ast.expr, scope: Scope) -> bool:
+        """Whether a condition is about the URL, the engine or the mode, which run_env checks itself."""
+        return set(names_in(test)) <= scope.keys() | self._contexts
 
     def _read_with(self, statement: ast.With | ast.AsyncWith, scope: Scope) -> None:
         for item in statement.items:
@@ -229,14 +238,12 @@ class _Reader:
     def _read_assignment(self, statement: ast.stmt, target: ast.expr, value: ast.expr, scope: Scope) -> None:
         self._note(value, scope)
         match target:
-            case ast.Name(id=name) if not (
-                name in scope and ast.unparse(value) == "{}"
-            ):  # of a section that is missing
+            case ast.Name(id=name) if name in scope and ast.unparse(value) == "{}":
+                pass  # in place of a section that is missing
+            case ast.Name(id=name):
                 scope[name] = self._resolved(value, scope)
                 if not is_harmless(value):
                     self._unused[name] = Unread(statement.lineno, ast.unparse(statement))
-            case ast.Name():
-                pass
             case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=key)) if key == URL:
                 override = self._resolved(value, scope)
                 scope[name] = override and ast.Dict([ast.Constant(URL)], [override])
@@ -272,9 +279,14 @@ class _Reader:
         for node in ast.walk(expression):
             if self._is_call_of_context(node, frozenset({"configure"})):
                 self._read_configure(node, scope)
-        for url, ignored in engine_urls(expression, lambda inner: self._resolved(inner, scope)):
+        engines = list(engine_urls(expression, lambda inner: self._resolved(inner, scope)))
+        self._skip_lost(engines)
+        for url, _ in engines:
             self._add_url(url, self.environment.urls)
-            for keyword in ignored:
+
+    def _skip_lost(self, engines: Iterable[Engine]) -> None:
+        for _, lost in engines:
+            for keyword in lost:
                 self._skip(keyword)
 
     def _read_configure(self, call: ast.Call, scope: Scope) -> None:
@@ -317,13 +329,10 @@ class _Reader:
         if url is not None and (text := unparsed(without_driver(url))) not in urls:
             urls.append(text)
 
-    def _resolved(self, expression: ast.expr, scope: Mapping[str, ast.expr | None]) -> ast.expr | None:
+    def _resolved(self, expression: ast.expr, scope: Scope) -> ast.expr | None:
         """An expression in which the values of local names stand in their place; None if one is not known."""
-        substitution = _Substitution(scope)
-        resolved: ast.expr = substitution.visit(deepcopy(expression))
-        if substitution.is_unknown:
-            return None
-        for name in _names(expression):
+        resolved = substituted(expression, scope)
+        for name in names_in(expression) if resolved else ():
             self._unused.pop(name, None)
         return resolved
 
@@ -333,20 +342,5 @@ class _Reader:
             self.environment.unread.append(unread)
 
 
-class _Substitution(ast.NodeTransformer):
-    def __init__(self, scope: Mapping[str, ast.expr | None]) -> None:
-        self._scope = scope
-        self.is_unknown = False
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        value = self._scope.get(node.id, node)
-        self.is_unknown |= value is None
-        return deepcopy(value) if value is not None else node
-
-
 def _unquoted(text: str) -> str:
     return text.replace('"', "'")
-
-
-def _names(node: ast.AST) -> Iterator[str]:
-    return (below.id for below in ast.walk(node) if isinstance(below, ast.Name))

@@ -73,8 +73,8 @@ def plan(config: Config, passed: Mapping[str, str], dropped: Collection[int]) ->
         raise NotInstalledError("ruff", "lint")
     if not config.get_alembic_option("script_location"):  # Flask-Migrate passes it to Alembic
         raise ConfigurationError(
-            f"{os.path.relpath(config.config_file_name or '.')} does not name the folder of env.py. Nothing was changed. "
-            "Write the folder into the section [alembic], for instance the folder of this file:\n"
+            f"{os.path.relpath(config.config_file_name or '.')} does not name the folder of env.py. Nothing was "
+            "changed. Write the folder into the section [alembic], for instance the folder of this file:\n"
             "script_location = %(here)s"
         )
     script = ScriptDirectory.from_config(config)

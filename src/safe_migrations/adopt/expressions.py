@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 URL = "sqlalchemy.url"
 _ENGINES = {"create_engine", "create_async_engine"}
@@ -12,11 +13,14 @@ _IGNORED = re.compile(r"prefix|future|echo\w*|pool\w*|max_overflow|hide_paramete
 # Their results matter only where they are used.
 _HARMLESS = {
     *("get_section", "get_main_option", "get", "getenv", "dict", "str", "getattr", "cast", "get_x_argument"),
+    *("startswith", "lower", "strip", "isinstance", "hasattr", "is_offline_mode"),
     *("connect", "begin", "AsyncEngine", "get_event_loop", "new_event_loop", "get_running_loop", "replace"),
     *_ENGINES,
     *_ENGINES_OF_A_SECTION,
 }
 _OTHER_DATABASE = re.compile("sqlite|mysql|mariadb|oracle|mssql")
+Scope = dict[str, ast.expr | None]  # the local names of a function; None: only known when the function runs
+Engine = tuple[ast.expr | None, list[ast.keyword]]  # its URL, None if unknown; and its arguments that would get lost
 _DRIVER = re.compile(r"(postgres(ql)?)?(\+\w+)?(:(//)?)?")
 
 
@@ -33,6 +37,27 @@ def last_name(node: ast.expr) -> str:
 def is_harmless(value: ast.expr) -> bool:
     """Whether the value of a local name has no effect but its use."""
     return all(last_name(node) in _HARMLESS for node in ast.walk(value) if isinstance(node, ast.Call))
+
+
+def substituted(expression: ast.expr, scope: Scope) -> ast.expr | None:
+    """An expression in which the values of local names stand in their place; None if one is not known."""
+    if any(scope.get(name, expression) is None for name in names_in(expression)):
+        return None
+    resolved: ast.expr = _Substitution(scope).visit(deepcopy(expression))
+    return resolved
+
+
+class _Substitution(ast.NodeTransformer):
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return deepcopy(self._scope.get(node.id) or node)
+
+
+def names_in(node: ast.AST) -> Iterator[str]:
+    """The names in code."""
+    return (below.id for below in ast.walk(node) if isinstance(below, ast.Name))
 
 
 def is_of_other_database(test: ast.expr) -> bool:
@@ -71,16 +96,14 @@ def without_driver(url: ast.expr) -> ast.expr:
     return url
 
 
-def engine_urls(
-    expression: ast.expr, resolved: Callable[[ast.expr], ast.expr | None]
-) -> Iterator[tuple[ast.expr | None, list[ast.keyword]]]:
-    """The URL of each engine that an expression makes or connects, None if unknown, and arguments that get lost.
+def engine_urls(code: ast.AST, resolved: Callable[[ast.expr], ast.expr | None]) -> Iterator[Engine]:
+    """The engines that code makes or connects.
 
     Args:
-        expression: as it stands in `env.py`.
+        code: as it stands in `env.py`.
         resolved: replaces the local names of an expression.
     """
-    for node in ast.walk(expression):
+    for node in ast.walk(code):
         if not isinstance(node, ast.Call):
             continue
         lost = [keyword for keyword in node.keywords if not (keyword.arg and _IGNORED.fullmatch(keyword.arg))]
