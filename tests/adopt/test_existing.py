@@ -227,8 +227,11 @@ def test_a_history_goes_on(kind: str, tmp_path: Path, database: URL, thorough: b
 
 
 def test_only_new_revisions_are_checked(tmp_path: Path) -> None:
-    """The old ones drop a table and declare nothing, and are not to be edited."""
+    """The old ones declare no phase, and from now on are not to be edited; what was edited before does not count."""
     project = make(tmp_path, "generic")
+    git(tmp_path, "tag", "1.0")
+    project.edit("migrations/versions/1a_author.py", "sa.String()", "sa.Text()")
+    commit(tmp_path)
     project.run("safe-migrations", "init", "--yes")
     commit(tmp_path)
     git(tmp_path, "switch", "--quiet", "--create", "feature")
