@@ -40,7 +40,7 @@ def as_argument(url: str) -> str:
     match ast.parse(url, mode="eval").body:
         case ast.Call(func=ast.Name(id=function), args=[], keywords=[]):
             return function
-        case ast.Call(func=ast.Attribute(attr="get_main_option")) | ast.Name() | ast.Constant():
+        case ast.Call(func=ast.Attribute(attr="get_main_option")) | ast.Name() | ast.Constant() | ast.Lambda():
             return url
     return f"lambda: {url}"
 

@@ -113,16 +113,15 @@ def _arguments(
     unread = [each for each in environment.unread if each.line not in dropped and each.name not in passed]
     if unread:
         raise _not_read(path, unread)
-    if "database_url" not in passed and len(environment.urls) != 1:
-        several = f" ({', or '.join(environment.urls)})" if environment.urls else ""
-        example = shlex.quote([*environment.urls, "get_url"][0])
+    urls = [passed["database_url"]] if "database_url" in passed else environment.urls
+    if len(urls) != 1:
+        several = f" ({', or '.join(urls)})" if urls else ""
         raise ConfigurationError(
             f"{os.path.relpath(path)} does not show which URL migrations connect to{several}. Nothing was changed. "
             "Give the URL as a Python expression, or as the name of a function that returns it:\n"
-            f"{COMMAND} --pass database_url={example}"
+            f"{COMMAND} --pass database_url={shlex.quote([*urls, 'get_url'][0])}"
         )
-    url = {} if "database_url" in passed else {"database_url": as_argument(environment.urls[0])}
-    arguments = {**environment.options, **url, **passed}
+    arguments = {**environment.options, **passed, "database_url": as_argument(urls[0])}
     first = [name for name in ("target_metadata", "database_url") if name in arguments]
     last = [name for name in arguments if name.startswith("**")]
     return {
