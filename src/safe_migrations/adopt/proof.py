@@ -162,7 +162,7 @@ def refuse_differing_models(
         context = MigrationContext.configure(connection, opts={**options, "target_metadata": models})
         revisions, _ = plan(context, find_operations(context))
     if revisions:
-        titles = "\n".join(f"  {printable(revision.title)}" for revision in revisions)
+        titles = "\n".join(f"  {printable(step.title)}" for revision in revisions for step in revision.steps)
         raise AdoptionError(
             "The models differ from the database. Nothing was changed. Correct the models, then run the same command "
             f"again. To make them equal, a revision would have to:\n{titles}"
