@@ -119,7 +119,7 @@ def as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         header: the titles of the columns.
         rows: each with a cell for each column.
     """
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widths = [max(1, *map(len, column)) for column in zip(header, *rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
         widths[widths.index(max(widths))] -= 1
     lines = [header, ["-" * width for width in widths]]
