@@ -36,6 +36,10 @@ from safe_migrations.upgrade.states import FRESH, State, explain_state, read_sta
 
 SNAPSHOT = text("SELECT pg_export_snapshot()")
 SHOWN = 20  # names of objects
+_BY_HAND = (
+    "This command has written them and can't do better: write models of your own into models_db.py, in the place of "
+    "the example, then run the same command again. Please report this as a fault of the library."
+)
 LEFT_TO_PLATFORM = "Owners, privileges, tablespaces and security labels are left to the platform."
 Report = Callable[[str], None]
 
@@ -224,11 +228,11 @@ def _models_check(
     is_new = drafts.has_example_models(project)
 
     def check(connection: Connection) -> None:
-        models = drafts.models_of(project)
+        models, advice = drafts.models_of(project), "Correct the models, then run the same command again."
         if draft is not None and is_new:
             draft.models.write_text(write_models(connection, schemas or None), encoding="utf-8")
-            models = [drafts.load_models(draft.models)]
-        refuse_differing_models(connection, project.options, models)
+            models, advice = [drafts.load_models(draft.models)], _BY_HAND
+        refuse_differing_models(connection, project.options, models, advice)
         own = f"table {qualified(connection.dialect, *_version_table(project, connection))}"
         only_in_baseline.extend(line for line in not_in_models(connection, schemas or None) if line != own)
 

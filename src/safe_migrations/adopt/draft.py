@@ -17,6 +17,7 @@ from sqlalchemy import MetaData
 from safe_migrations.errors import AdoptionError
 from safe_migrations.history.numbering import HEAD
 from safe_migrations.upgrade.project import Project, version_folders
+from safe_migrations.upgrade.target_metadata import explained_models
 
 MODELS = "models_db.py"
 _PREFIX = ".adopt-"
@@ -82,6 +83,8 @@ def new_draft(project: Project) -> Iterator[Draft]:
         raise AdoptionError(f"{beside} can't be written ({error.strerror}). Nothing was changed.") from error
     try:
         yield Draft(project, folder)
+    except (ConnectionError, TimeoutError):
+        raise
     except OSError as error:
         raise AdoptionError(f"Writing to {beside} failed ({error.strerror}). The database was not changed.") from error
     finally:
@@ -112,6 +115,7 @@ def load_models(file: Path) -> MetaData:
     if specification is None or specification.loader is None:
         raise AdoptionError(f"{file} can't be loaded. Nothing was changed.")
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    with explained_models():
+        specification.loader.exec_module(module)
     metadata: MetaData = module.Base.metadata
     return metadata

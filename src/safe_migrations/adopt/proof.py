@@ -144,14 +144,15 @@ def refuse_difference(expected: Dump, actual: Dump, what: str) -> None:
 
 
 def refuse_differing_models(
-    connection: Connection, options: dict[str, Any], models: MetaData | Sequence[MetaData]
+    connection: Connection, options: dict[str, Any], models: Sequence[MetaData], advice: str
 ) -> None:
     """Refuse models that differ from a database.
 
     Args:
         connection: to the database.
         options: what `context.configure` takes.
-        models: to compare.
+        models: to compare; nothing is compared if there are none.
+        advice: what to do if they differ, as a sentence.
 
     Raises:
         AdoptionError: names the changes that autogenerate would write.
@@ -160,10 +161,14 @@ def refuse_differing_models(
         return
     with quiet("alembic"), quiet("safe_migrations"):
         context = MigrationContext.configure(connection, opts={**options, "target_metadata": models})
-        revisions, _ = plan(context, find_operations(context))
-    if revisions:
-        titles = "\n".join(f"  {printable(step.title)}" for revision in revisions for step in revision.steps)
+        operations = find_operations(context)
+        revisions, _ = plan(context, operations)
+    if operations:
+        steps = [step.title for revision in revisions for step in revision.steps]
+        listed = "\n".join(
+            f"  {printable(step)}" for step in steps or [type(operation).__name__ for operation in operations]
+        )
         raise AdoptionError(
-            "The models differ from the database. Nothing was changed. Correct the models, then run the same command "
-            f"again. To make them equal, a revision would have to:\n{titles}"
+            f"The models differ from the database. Nothing was changed. {advice} To make the database equal to the "
+            f"models, revisions would have to:\n{listed}"
         )
