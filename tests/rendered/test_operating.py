@@ -360,7 +360,7 @@ def test_without_a_superuser_s_rights(service: Service, new_role: NewRole, new_d
             assert (refused.returncode, "may not do this" in refused.stderr) == (1, True)
 
     run_async(migrate_beside_the_application())
-    assert "0002_note" in service.succeed(*SAFE, "rehearse")
+    assert "\n0002 " in service.succeed(*SAFE, "rehearse")
     assert service.run(*SAFE, "deploy").returncode == 8  # the models of this test have no note
     (backup,) = service.folder.glob("*.dump")
     restored = service.succeed(*SAFE, "restore", backup.name).strip()

@@ -1,5 +1,6 @@
 """Updates without --trust, from released versions: what is new arrives, and a service's own stays."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +76,12 @@ def after(anchor: str, line: str) -> Callable[[str], str]:
     return instead(anchor, f"{anchor}{line}\n")
 
 
+SCRIPTS = re.compile(r"^\[tool\.pdm\.scripts\]\n(.+\n)*", re.MULTILINE)
 EDITS = [
     Edit("env.py", "alembic/env.py", lambda text: text + "\n\nprint('of our own')\n"),
     Edit("a setting", "config.py", after("class Settings(BaseSettings):\n", '    queue: str = "orders"')),
     Edit("dependencies", "pyproject.toml", after("dependencies = [\n", '    "httpx>=0.28",')),
-    Edit("scripts", "pyproject.toml", after("[tool.pdm.scripts]\n", 'serve = "python -m orders"')),
+    Edit("scripts", "pyproject.toml", lambda text: SCRIPTS.sub(r'\g<0>serve = "python -m orders"\n', text)),
     Edit("a tool", "pyproject.toml", lambda text: text + '\n[tool.coverage.run]\nsource = ["orders"]\n'),
     Edit("a model", "models_db.py", lambda text: text + "    note: Mapped[str | None]\n"),
     Edit("no example", "tests/test_item.py", None),
