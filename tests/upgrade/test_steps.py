@@ -14,13 +14,13 @@ from alembic import command
 from sqlalchemy import URL, Connection
 
 from plain_project import PlainProject
-from safe_migrations.errors import ConfigurationError, NotConfirmedError, RefusedError, RevisionError
+from safe_migrations.errors import ConfigurationError, MigrationError, NotConfirmedError, RefusedError, RevisionError
 from safe_migrations.operate.deploy import deploy
 from safe_migrations.operate.status import read_report
 from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, PARTLY_UNDONE
-from support import bare_environment, fetch, on, tables
+from support import NewRole, bare_environment, fetch, on, tables
 
 RECORDS = "SELECT revision, direction, name FROM safe_migrations.revision_step ORDER BY completed_at"
 COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = 'item'::regclass AND attnum > 0 AND NOT attisdropped"
@@ -319,6 +319,32 @@ def test_a_revision_of_another_release_is_not_completed_here(project: PlainProje
     report = read_report(project.project)
     assert (report.state, report.partly_applied[0]["file"]) == (AT_HEAD, None)
     assert "sku" in report.as_text()
+
+
+def test_the_right_to_record_steps_is_asked_for_beforehand(project: PlainProject, new_role: NewRole) -> None:
+    role = new_role("LOGIN", "secret")
+    owner, project.url = project.url, project.url.set(username=role, password="secret")
+    fetch(owner, f"GRANT CREATE ON SCHEMA public TO {role}")
+    fetch(owner, f"ALTER TABLE item OWNER TO {role}")
+    fetch(owner, f"ALTER TABLE alembic_version OWNER TO {role}")
+    project.add("sku", RIGHT, DOWNGRADE, after="item")
+    for command_of_owner in (f"CREATE SCHEMA safe_migrations AUTHORIZATION {role};", None):
+        with pytest.raises(MigrationError, match="sku.py") as refused:
+            project.alembic(command.upgrade, "head")
+        assert columns(project) == ["id"]
+        _, *statements = str(refused.value).splitlines()
+        assert command_of_owner in (None, *statements)
+        if command_of_owner:
+            fetch(owner, "CREATE SCHEMA safe_migrations")  # by somebody else
+    for statement in statements:
+        fetch(owner, statement)
+    project.alembic(command.upgrade, "head")
+    assert columns(project) == ["id", "sku", "name"]
+
+    project.url = owner.set(username=new_role("LOGIN", "secret"), password="secret")
+    fetch(owner, f"GRANT SELECT ON alembic_version TO {project.url.username}")
+    project.alembic(command.upgrade, "head")  # a replica without privileges, which has nothing to do
+    assert read_report(project.project).state == AT_HEAD
 
 
 def test_two_version_tables_have_records_of_their_own(project: PlainProject) -> None:

@@ -11,7 +11,7 @@ from safe_migrations.postgres.sql import read_sql
 
 Direction = Literal["upgrade", "downgrade"]
 
-_TABLE = "revision_step"
+TABLE = "revision_step"
 _SQL = read_sql(__package__, "step_records.sql")
 
 
@@ -37,7 +37,7 @@ class StepRecords:
         """
         schema = options.get("version_table_schema") or connection.dialect.default_schema_name
         records = cls(f"{schema}.{options.get('version_table', 'alembic_version')}", {})
-        if has_table(connection, _TABLE):
+        if has_table(connection, TABLE):
             for revision, direction, name in connection.execute(_SQL["read"], {"version_table": records.version_table}):
                 records.of(revision, direction).append(name)
         return records
@@ -48,7 +48,7 @@ class StepRecords:
 
     def add(self, connection: Connection, revision: str, direction: Direction, name: str) -> None:
         """Record a step as completed, in the transaction of its effect."""
-        create_own_tables(connection, _TABLE, [_SQL["table"]])
+        create_own_tables(connection, TABLE, [_SQL["table"]])
         connection.execute(_SQL["record"], {**self._key(revision, direction), "name": name})
 
     def remove(self, connection: Connection, revision: str, direction: Direction) -> None:

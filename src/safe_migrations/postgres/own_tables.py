@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, TextClause, func, select, text
 
+from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.advisory_lock import lock_key
+from safe_migrations.postgres.sql import qualified
 
 SCHEMA = "safe_migrations"  # apart from the service's own tables
 
@@ -12,19 +14,56 @@ SCHEMA = "safe_migrations"  # apart from the service's own tables
 _EXISTING = text(f"""
     SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}') AS schema,
       (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-       WHERE nspname = '{SCHEMA}' AND relname = :table) AS table
+       WHERE nspname = '{SCHEMA}' AND relname = :table
+         AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')) AS table
+""")  # noqa: S608  # a constant
+_PRIVILEGES = text(f"""
+    SELECT current_user AS role, current_database() AS database, n.oid IS NOT NULL AS schema, CASE
+      WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+      WHEN c.oid IS NULL THEN has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE')
+      ELSE has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+        AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE')
+      END AS sufficient
+    FROM (VALUES (1)) AS one LEFT JOIN pg_namespace n ON nspname = '{SCHEMA}'
+    LEFT JOIN pg_class c ON relnamespace = n.oid AND relname = :table
 """)  # noqa: S608  # a constant
 _CREATE_SCHEMA = text(f"CREATE SCHEMA {SCHEMA}")
 
 
 def has_table(connection: Connection, table: str) -> bool:
-    """Whether a table of the library exists.
+    """Whether a table of the library exists, and the user may read it.
 
     Args:
         connection: to the database.
         table: without the schema.
     """
     return bool(connection.execute(_EXISTING, {"table": table}).one().table)
+
+
+def missing_privilege(connection: Connection, table: str) -> str | None:
+    """Why the user can't record anything in a table of the library, with the statements that grant it.
+
+    Args:
+        connection: to the database.
+        table: without the schema; it need not exist.
+
+    Returns:
+        None if the user can.
+    """
+    row = connection.execute(_PRIVILEGES, {"table": table}).one()
+    if row.sufficient:
+        return None
+    role = qualified(connection.dialect, row.role)
+    grants = (
+        f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {role};\n"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {role};"
+    )
+    return (
+        f"The user {row.role!r} may not {'use' if row.schema else 'create'} the schema {SCHEMA} of the database "
+        f"{row.database!r}, which records completed steps and backfills. As the owner of the "
+        f"{'schema' if row.schema else 'database'}, run this once in the database:\n"
+        + (grants if row.schema else f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {role};")
+    )
 
 
 def create_own_tables(connection: Connection, table: str, statements: Iterable[TextClause]) -> None:
@@ -34,7 +73,12 @@ def create_own_tables(connection: Connection, table: str, statements: Iterable[T
         connection: in a transaction.
         table: the first one.
         statements: which create them.
+
+    Raises:
+        MigrationError: the user has not the privileges.
     """
+    if (missing := missing_privilege(connection, table)) is not None:
+        raise MigrationError(missing)
     connection.execute(select(func.pg_advisory_xact_lock(lock_key(SCHEMA, "backfill", "tables"))))
     existing = connection.execute(_EXISTING, {"table": table}).one()
     if not existing.schema:

@@ -175,7 +175,7 @@ def step_text(step: RevisionStep, steps: RecordedSteps | None) -> str:
         return ""
     names = step_names(step.revision, direction_of(step))
     of = f" of {len(names)}" if names else ""
-    return f'step {len(steps.names)}{of} "{printable(steps.current)}"'
+    return f'step {steps.names.index(steps.current) + 1}{of} "{printable(steps.current)}"'
 
 
 def file_of(step: RevisionStep) -> str:

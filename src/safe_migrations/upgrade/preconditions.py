@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alembic.runtime.migration import RevisionStep
 from alembic.script import Script
 from sqlalchemy import Connection
 
@@ -17,10 +18,12 @@ from safe_migrations.backfill.definition import (
     load_backfill,
     required_backfills,
 )
-from safe_migrations.ddl.step_records import StepRecords
-from safe_migrations.errors import BackfillError, NotConfirmedError
+from safe_migrations.ddl.step_records import TABLE, StepRecords
+from safe_migrations.errors import BackfillError, MigrationError, NotConfirmedError
+from safe_migrations.postgres.own_tables import missing_privilege
 from safe_migrations.postgres.scratch import rolled_back
 from safe_migrations.upgrade.phases import unacknowledged
+from safe_migrations.upgrade.steps import direction_of, step_names
 
 
 def refuse_unprepared(
@@ -48,6 +51,24 @@ def refuse_unprepared(
         with rolled_back(connection):
             needed[script] = _incomplete(connection, script, folder, is_next=number == 0)
     _refuse(scripts, needed)
+
+
+def refuse_unrecordable(connection: Connection, steps: Iterable[RevisionStep]) -> None:
+    """Refuse revisions with several steps if the user can't record completed steps.
+
+    Args:
+        connection: to the database.
+        steps: the revisions to apply or to undo.
+
+    Raises:
+        MigrationError: the user has not the privileges; nothing was changed.
+    """
+    if (missing := missing_privilege(connection, TABLE)) is None:
+        return
+    for step in steps:
+        if len(step_names(step.revision, direction_of(step)) or ()) > 1:
+            file = os.path.relpath(step.revision.path)
+            raise MigrationError(f"{file} has several steps. Nothing was changed. {missing}")
 
 
 def refuse_unacknowledged(scripts: Iterable[Script]) -> None:

@@ -34,7 +34,7 @@ from safe_migrations.upgrade.data_loss import confirm_data_loss
 from safe_migrations.upgrade.downgrade_check import AS_FAR_AS_POSSIBLE, refuse_unreachable
 from safe_migrations.upgrade.executor import Executor, run_migrations
 from safe_migrations.upgrade.offline import run_offline
-from safe_migrations.upgrade.preconditions import refuse_unprepared
+from safe_migrations.upgrade.preconditions import refuse_unprepared, refuse_unrecordable
 from safe_migrations.upgrade.project import Project, command_line
 from safe_migrations.upgrade.revision_ids import refuse_long_ids
 from safe_migrations.upgrade.states import (
@@ -277,7 +277,8 @@ class _Request:
         return steps
 
     def refuse_unprepared(self, connection: Connection, steps: list[RevisionStep]) -> None:
-        """Refuse the steps of an upgrade if one of them would stop it."""
+        """Refuse the steps if one of them would stop the run."""
+        refuse_unrecordable(connection, steps)
         upgrades = [step.revision for step in steps if step.is_upgrade]
         refuse_unprepared(connection, upgrades, Path(context.script.dir, "backfills"), self.options)
 
