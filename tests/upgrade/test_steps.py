@@ -329,7 +329,7 @@ def test_the_right_to_record_steps_is_asked_for_beforehand(project: PlainProject
     fetch(owner, f"ALTER TABLE alembic_version OWNER TO {role}")
     project.add("sku", RIGHT, DOWNGRADE, after="item")
     for command_of_owner in (f"CREATE SCHEMA safe_migrations AUTHORIZATION {role};", None):
-        with pytest.raises(MigrationError, match="sku.py") as refused:
+        with pytest.raises(MigrationError, match=r"sku\.py") as refused:
             project.alembic(command.upgrade, "head")
         assert columns(project) == ["id"]
         _, *statements = str(refused.value).splitlines()
