@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safe_migrations.command_line import Commands, config_of, project_of, run_alembic
-from safe_migrations.errors import ConfigurationError, runnable
+from safe_migrations.errors import runnable
 
 if TYPE_CHECKING:
     from safe_migrations.history.rebase import Move
@@ -58,15 +58,9 @@ def merge(arguments: argparse.Namespace) -> int:
 
 def _refuse_applied(arguments: argparse.Namespace, move: "Move") -> list[str]:
     """Read the databases of migrations and of the application, where they are configured."""
+    from safe_migrations.history.applied import configured_databases
     from safe_migrations.history.rebase import refuse_applied
-    from safe_migrations.postgres.database import application_database
 
     project = project_of(arguments)
-    try:
-        databases = [project.database]
-        if project.service.env_prefix:
-            databases.append(application_database(project.service))
-    except ConfigurationError as error:
-        return [f"Warning: no database was checked for these revisions: {error}"]
-    different = {database.url: database for database in databases}
-    return refuse_applied(project.script, move, list(different.values()), project.version_options)
+    databases, warnings = configured_databases(project)
+    return warnings + refuse_applied(project.script, move, databases, project.version_options)

@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
-from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.ddl.sql_file import files_beside
-from safe_migrations.errors import HistoryError, MigrationError
+from safe_migrations.errors import HistoryError
 from safe_migrations.files import replace_files
+from safe_migrations.history.applied import read_applied
 from safe_migrations.history.frozen import repositories
 from safe_migrations.history.numbering import HEAD, head_files, head_text
-from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
-from safe_migrations.postgres.server_errors import explain
 from safe_migrations.printable import printable
 from safe_migrations.revisions import NUMBER
 from safe_migrations.upgrade.states import known_revisions
@@ -93,14 +90,9 @@ def refuse_applied(
     Raises:
         HistoryError: a database is at one of the revisions, or at one that this code does not have.
     """
-    silent, known = [], {script.revision for script in script_directory.walk_revisions()}
-    for database in databases:
-        try:
-            current = set(run_async(_current(database, version_options)))
-        except (DBAPIError, MigrationError) as error:
-            why = explain(error, database) if isinstance(error, DBAPIError) else error
-            silent.append(f"Warning: reading the revision of a database failed: {why}")
-            continue
+    known = {script.revision for script in script_directory.walk_revisions()}
+    applied, warnings = read_applied(databases, version_options)
+    for database, current in applied:
         name = f"The database {database.name!r} at {database.host}"
         if current - known:
             raise HistoryError(
@@ -113,7 +105,7 @@ def refuse_applied(
                 f"{name} is at revision {min(current & move.ids)}, one of the revisions to move. {_INSTEAD}\n"
                 f"For a development database, whose data may be lost:\nalembic downgrade {move.ancestor} && {AGAIN}"
             )
-    return silent
+    return warnings
 
 
 def carry_out(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
@@ -200,13 +192,6 @@ def _branch(script_directory: ScriptDirectory, head: str, published: Mapping[str
             problem = "is a merge revision"
         raise HistoryError(f"{Path(script.path).name} {problem}. {_INSTEAD}")
     return branch
-
-
-async def _current(database: Database, version_options: Mapping[str, Any]) -> tuple[str, ...]:
-    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        return await connection.run_sync(
-            lambda sync: MigrationContext.configure(sync, opts=dict(version_options)).get_current_heads()
-        )
 
 
 def _numbered(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
