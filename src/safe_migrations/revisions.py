@@ -9,9 +9,9 @@ from safe_migrations.errors import ConfigurationError
 from safe_migrations.printable import printable
 
 AT_HEAD, FRESH, BEHIND = "at head", "fresh", "behind"
-UNKNOWN_REVISION, SEVERAL_HEADS = "unknown revision", "several heads"
+UNKNOWN_REVISION, SEVERAL_HEADS, REPLACED_REVISION = "unknown revision", "several heads", "replaced revision"
 NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
-EXIT_STATUS = {AT_HEAD: 0, FRESH: 3, BEHIND: 4, UNKNOWN_REVISION: 6, SEVERAL_HEADS: 7}
+EXIT_STATUS = {AT_HEAD: 0, FRESH: 3, BEHIND: 4, UNKNOWN_REVISION: 6, SEVERAL_HEADS: 7, REPLACED_REVISION: 25}
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,28 @@ class Place:
         follows: its `down_revision`.
         depends_on: revisions, or labels of branches.
         labels: its `branch_labels`.
+        replaces: the revisions that a baseline stands for, besides its own.
+        deploy_first: the release that still has these revisions, if it is known.
     """
 
     follows: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    deploy_first: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The revision that a squash has written.
+
+    Attributes:
+        revision: its id, which is that of the last revision that it stands for.
+        deploy_first: the release that still has the revisions that it replaces; empty if that is not known.
+    """
+
+    revision: str
+    deploy_first: str
 
 
 @dataclass(frozen=True)
@@ -38,12 +55,14 @@ class Revisions:
         heads: the newest revisions, which no other one follows or depends on.
         rivals: those of the heads that are of one branch: two developers have each added a revision.
         target: what upgrades to all heads, `head` or `heads`.
+        replaced: the baseline that stands for a revision, by the id of a revision which this code has no more.
     """
 
     files: Mapping[str, Path]
     heads: frozenset[str]
     rivals: frozenset[str]
     target: str
+    replaced: Mapping[str, Baseline]
 
     @classmethod
     def of(cls, files: Mapping[str, Path], places: Mapping[str, Place]) -> "Revisions":
@@ -57,7 +76,18 @@ class Revisions:
         leaves = places.keys() - {below for place in places.values() for below in place.follows}
         needed = {labelled.get(name, name) for place in places.values() for name in place.depends_on}
         heads = frozenset(leaves - needed)
-        return cls(files, heads, _rivals(heads, places), "heads" if len(leaves) > 1 else "head")
+        replaced = {
+            old: Baseline(revision, "".join(place.deploy_first[:1]))
+            for revision, place in places.items()
+            for old in place.replaces
+            if old not in places
+        }
+        return cls(files, heads, _rivals(heads, places), "heads" if len(leaves) > 1 else "head", replaced)
+
+    def baseline_of(self, unknown: Iterable[str]) -> Baseline | None:
+        """The baseline that stands for revisions which this code does not have; None if one of them has no baseline."""
+        baselines = [self.replaced.get(revision) for revision in unknown]
+        return baselines[0] if baselines and None not in baselines else None
 
 
 @dataclass(frozen=True)
@@ -93,7 +123,7 @@ def read_revisions(folders: Iterable[Path]) -> Revisions:
             text = file.read_text(encoding="utf-8")
             if revision := assigned(text, "revision"):
                 files[revision[0]] = file
-                names = ("down_revision", "depends_on", "branch_labels")
+                names = ("down_revision", "depends_on", "branch_labels", "replaces", "deploy_first")
                 places[revision[0]] = Place(*(assigned(text, name) for name in names))
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"A revision file can't be read ({error}); correct that file.") from None
@@ -141,7 +171,7 @@ def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
     return ", ".join(shown) or "base"
 
 
-def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, unknown: bool) -> str:
+def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, unknown: bool, replaced: bool) -> str:
     """The state of a database, as far as its revisions show it.
 
     Args:
@@ -149,11 +179,12 @@ def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, 
         heads: the newest revisions of this code.
         rivals: whether two heads are of one branch.
         unknown: whether this code lacks one of the database's revisions.
+        replaced: whether a baseline stands for those.
     """
     if rivals:
         return SEVERAL_HEADS
     if unknown:
-        return UNKNOWN_REVISION
+        return REPLACED_REVISION if replaced else UNKNOWN_REVISION
     if not current:
         return FRESH
     return AT_HEAD if set(current) == set(heads) else BEHIND
@@ -166,8 +197,15 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
         current: the revisions that the database is at.
         revisions: those of this code.
     """
-    unknown = bool(set(current) - revisions.files.keys())
-    state = state_of(current, revisions.heads, rivals=bool(revisions.rivals), unknown=unknown)
+    unknown = sorted(set(current) - revisions.files.keys())
+    baseline = revisions.baseline_of(unknown)
+    state = state_of(
+        current,
+        revisions.heads,
+        rivals=bool(revisions.rivals),
+        unknown=bool(unknown),
+        replaced=baseline is not None,
+    )
     run = f"Run: alembic upgrade {revisions.target}"
     at, expected = named(current, revisions.files), named(revisions.heads, revisions.files)
     sentences = {
@@ -176,6 +214,8 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
         FRESH: f"The database has no revision; this code expects {expected}. {run}",
         UNKNOWN_REVISION: f"The database is at revision {at}, which this code does not have: the database is newer "
         "than this code. During a rollout, an old replica may count as ready.",
+        REPLACED_REVISION: f"The database is at revision {at}, which a baseline of this code has replaced; first "
+        f"deploy {(baseline and baseline.deploy_first) or 'a release that has this revision'}.",
         BEHIND: f"The database is at revision {at}; this code expects {expected}. {run}",
         AT_HEAD: f"The database is at head, revision {at}.",
     }

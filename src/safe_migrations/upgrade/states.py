@@ -51,6 +51,7 @@ class State:
         rivals: those of the heads that are of one branch.
         target: what upgrades to all heads, `head` or `heads`.
         unknown: those of `current` that this code does not have.
+        baseline: the revision that stands for the unknown ones after a squash.
         pending: revisions of this code that the database does not have, in the order in which they would run.
         relations: tables and views, where there is no revision.
         invalid: indexes that a failed concurrent build has left, and that no pending revision builds.
@@ -65,6 +66,7 @@ class State:
     rivals: tuple[str, ...]
     target: str
     unknown: tuple[str, ...]
+    baseline: revisions.Baseline | None
     pending: tuple[Script, ...]
     relations: tuple[str, ...]
     invalid: tuple[InvalidIndex, ...]
@@ -80,8 +82,14 @@ class State:
     @property
     def name(self) -> str:
         """The first state that applies; drift is not among them, because it needs the models."""
-        name = revisions.state_of(self.current, self.heads, rivals=bool(self.rivals), unknown=bool(self.unknown))
-        if name in (revisions.SEVERAL_HEADS, revisions.UNKNOWN_REVISION):
+        name = revisions.state_of(
+            self.current,
+            self.heads,
+            rivals=bool(self.rivals),
+            unknown=bool(self.unknown),
+            replaced=self.baseline is not None,
+        )
+        if name in (revisions.SEVERAL_HEADS, revisions.UNKNOWN_REVISION, revisions.REPLACED_REVISION):
             return name
         if self.interrupted("downgrade"):
             return PARTLY_UNDONE
@@ -188,6 +196,8 @@ def known_revisions(script_directory: ScriptDirectory) -> revisions.Revisions:
             to_tuple(script.down_revision, default=()),
             to_tuple(script.dependencies, default=()),
             tuple(script.branch_labels),
+            to_tuple(getattr(script.module, "replaces", None), default=()),
+            to_tuple(getattr(script.module, "deploy_first", None), default=()),
         )
         for revision, script in scripts.items()
     }
@@ -220,6 +230,7 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
         rivals=tuple(sorted(known.rivals)),
         target=known.target,
         unknown=unknown,
+        baseline=known.baseline_of(unknown),
         pending=tuple(reversed(pending)),
         relations=tuple(relations),
         invalid=tuple(invalid_indexes(connection)),
@@ -285,6 +296,8 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
             f"Run this command from the release that has the revision, or correct {url}. To find that release:\n"
             f"{_search(state.unknown[0], 'alembic/versions')}",
         )
+    if state.baseline is not None:
+        return _explain_replaced(state, state.baseline)
     if name == UNTRACKED:
         shown = printable(", ".join(state.relations[:SHOWN])) + (", …" if len(state.relations) > SHOWN else "")
         return (
@@ -318,6 +331,22 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
         return behind, _next_phase(state)
     at_head = f"The database {database} is at head, revision {state.revisions}."
     return " ".join([at_head, *partly]), "There is nothing to do."
+
+
+def _explain_replaced(state: State, baseline: revisions.Baseline) -> tuple[str, str]:
+    old, new = printable(", ".join(state.unknown)), baseline.revision
+    if baseline.deploy_first:
+        release = f"Deploy {printable(baseline.deploy_first)} first, which has these revisions. With its code:"
+    else:
+        release = (
+            "Deploy a release first that has these revisions. To find one:\n"
+            f"{_search(state.unknown[0], 'alembic/versions')}\nWith its code:"
+        )
+    return (
+        f"The database {state.database!r} is at revision {old}. This code no longer has the revisions from there to "
+        f"{new}: the baseline {state.files[new].name} has replaced them, and runs on an empty database only.",
+        f"{release}\nalembic upgrade {new}\nThen run the same command again.",
+    )
 
 
 def _next_phase(state: State) -> str:
