@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
+from alembic.util import to_tuple
 
 from safe_migrations.ddl.sql_file import files_beside
 from safe_migrations.history.git import Published, Repository
 from safe_migrations.history.numbering import HEAD, HOOK, head_files, head_text
+from safe_migrations.revisions import assigned
 from safe_migrations.upgrade.project import version_folders
 from safe_migrations.upgrade.states import known_revisions
 
@@ -58,7 +60,8 @@ def edited_revisions(script_directory: ScriptDirectory) -> list[Edited]:
     """The revision files whose code differs from the main branch or a release (a tag), and the deleted ones.
 
     Docstring, comments, formatting and the file's name may change. An `acknowledged` may be added. A
-    squash, which replaces the whole history, is no edit. Nor is what a project did before it had a file HEAD.
+    squash, which replaces revisions with all that they follow, is no edit. Nor is what a project did before it had a
+    file HEAD.
 
     Raises:
         HistoryError: the clone is shallow, or git refuses to read it.
@@ -140,17 +143,22 @@ class _Code:
         self.text = ast.unparse(self.module)  # without formatting
         revision = re.search(r"^revision\b.*= '(.*)'$", self.text, re.MULTILINE)
         self.revision = revision[1] if revision else None
+        self.follows = set(assigned(self.text, "down_revision"))
         self.is_base = bool(re.search(r"^down_revision\b.*= None$", self.text, re.MULTILINE))
+        self.is_baseline = bool(assigned(self.text, "replaces"))
 
 
 def _compare(
     published: Published, theirs: Mapping[str, tuple[_Code, Script | None]], ours: Mapping[str, Script], root: Path
 ) -> Iterator[Edited]:
-    """The published files that were edited; none after a squash, which replaces all of them and their base."""
+    """The published files that were edited; a squash may replace revisions with all that they follow."""
     base_is_gone = any(code.is_base and code.revision not in ours for code, _ in theirs.values())
     if base_is_gone and len(theirs) == len(published.revisions):
         return
+    baselines = [baseline for script in ours.values() if (baseline := _replaced_by(script))]
     for name, (before, same_name) in theirs.items():
+        if any(_is_squashed(before, *baseline) for baseline in baselines):
+            continue
         script = ours.get(before.revision or "") or same_name
         if script is None:
             if published.is_ours:
@@ -164,6 +172,18 @@ def _compare(
         if difference := "\n".join(line for line in lines if not line.startswith("@@")):
             line = _first_difference(before.module.body, after.module.body) or 1
             yield Edited(Path(script.path), line, published.where, difference)
+
+
+def _replaced_by(script: Script) -> tuple[str, set[str]] | None:
+    """The id of a baseline, and the revisions that it replaces; None for another revision."""
+    replaced = set(to_tuple(getattr(script.module, "replaces", None), default=()))
+    return (script.revision, replaced) if replaced and script.down_revision is None else None
+
+
+def _is_squashed(code: _Code, baseline: str, replaced: Collection[str]) -> bool:
+    """Whether a baseline stands for a published revision, and for all that this revision follows."""
+    is_last = code.revision == baseline and not code.is_baseline
+    return (is_last or code.revision in replaced) and code.follows <= set(replaced)
 
 
 def _compare_sql(published: Published, stems: Collection[str], ids: Collection[str], root: Path) -> Iterator[Edited]:
