@@ -12,7 +12,6 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import rev_id
 from sqlalchemy import Connection, text
-from sqlalchemy.schema import CreateSchema
 
 from safe_migrations.adopt import draft as drafts
 from safe_migrations.adopt import refusals
@@ -21,13 +20,11 @@ from safe_migrations.adopt.dump import Dump, dump_schema
 from safe_migrations.adopt.left_out import not_in_models
 from safe_migrations.adopt.models import write_models
 from safe_migrations.adopt.proof import Scratch, prove, refuse_difference, refuse_differing_models
-from safe_migrations.adopt.scratch import scratch_server
+from safe_migrations.adopt.scratch import empty_database, scratch_server
 from safe_migrations.autogenerate.ownership import MIGRATION_TOOLS
 from safe_migrations.errors import AdoptionError
 from safe_migrations.logs import quiet
 from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.postgres.creation import scratch_database
-from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.printable import printable
 from safe_migrations.prompt import confirm
@@ -76,6 +73,7 @@ def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool
         NotConfirmedError: the user does not agree.
         RefusedError: the state of the database does not allow it.
     """
+    drafts.recover(project)
     database = project.database
     report(f"Reading the schema of the database {database.name!r} at {database.host} …")
     existing = run_async(read(project, schemas))
@@ -180,15 +178,15 @@ async def _write_and_prove(
         server = await stack.enter_async_context(scratch_server(project))
         async with connected(server, isolation_level="AUTOCOMMIT") as connection:
             await connection.run_sync(refusals.refuse_lacking, existing.extensions, existing.roles, variable)
-        database = await stack.enter_async_context(scratch_database(server, project.database.name))
-        await _create_version_schema(database, project.service.version_table_schema)
-        draft = stack.enter_context(drafts.new_draft(project)) if drafts.has_example_history(project) else None
-        scratch = Scratch(project, database, os.fspath(draft.versions) if draft else None, schemas)
+        database = await stack.enter_async_context(empty_database(server, project))
+        gone = drafts.example_files(project)
+        draft = stack.enter_context(drafts.new_draft(project, gone)) if gone is not None else None
+        scratch = Scratch(project, database, draft.versions if draft else None, schemas)
         if draft:
             _write_baseline(project, scratch, existing.dump)
         report(f"Proving the revisions on the scratch database {database.name!r} at {database.host} …")
         only_in_baseline: list[str] = []
-        await prove(scratch, existing.dump, _models_check(project, draft, schemas, only_in_baseline), report)
+        await prove(scratch, existing.dump, report, _models_check(project, draft, schemas, only_in_baseline))
         if only_in_baseline:
             shown = printable(", ".join(only_in_baseline[:SHOWN]))
             more = f", and {len(only_in_baseline) - SHOWN} more" if len(only_in_baseline) > SHOWN else ""
@@ -202,13 +200,6 @@ async def _write_and_prove(
                 "run_env(target_metadata=Base.metadata, …)"
             )
     return heads
-
-
-async def _create_version_schema(database: Database, name: str | None) -> None:
-    """Create the schema of the version table, which stays after a downgrade."""
-    if name:
-        async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-            await connection.execute(CreateSchema(name, if_not_exists=True))
 
 
 def _write_baseline(project: Project, scratch: Scratch, dump: Dump) -> None:

@@ -1,7 +1,7 @@
 """A baseline revision that makes the schema of a dump: the revision file, its SQL, and the SQL of its downgrade."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from alembic.config import Config
@@ -34,7 +34,9 @@ def write_baseline(
     dump: Dump,
     version_schema: str | None,
     declarations: str = PHASE,
-    rows: Iterable[str] = (),
+    *,
+    name: str | None = None,
+    labels: Collection[str] = (),
 ) -> Script:
     """Write a revision that nothing precedes, and the two files of SQL that it executes.
 
@@ -45,18 +47,22 @@ def write_baseline(
         dump: what the revision makes.
         version_schema: the schema of Alembic's version table, which exists before the revision runs, and afterwards.
         declarations: the lines of the file below its ids.
-        rows: statements that fill tables.
+        name: of the file, without its suffix, instead of `file_template`.
+        labels: of the branch.
 
     Raises:
         CommandError: Alembic or a post-write hook can't write the file.
     """
     number_files(script_directory)
+    if name is not None:
+        script_directory.file_template = name.replace("%", "%%")
     config.attributes[DECLARATIONS] = {revision: declarations}
     imports = "" if calls_declarations(Path(script_directory.dir)) else declarations
     script = script_directory.generate_revision(
         revision,
         MESSAGE,
         head="base",
+        branch_labels=sorted(labels) or None,
         version_path=version_folders(script_directory)[0],
         upgrades=f'op.execute_file(__file__, "{UP}")',
         downgrades=f'op.execute_file(__file__, "{DOWN}")',
@@ -68,10 +74,10 @@ def write_baseline(
     path = Path(script.path)
     creating = [
         _CREATE.sub(r"\g<0>IF NOT EXISTS ", statement) if _is_of_schema(statement, version_schema) else statement
-        for statement in (_SESSION, *dump.create_statements(), *rows)
+        for statement in (_SESSION, *dump.create_statements())
     ]
     dropping = [statement for statement in dump.drop_statements() if not _is_of_schema(statement, version_schema)]
-    _write(path.with_suffix(UP), "The schema as pg_dump wrote it.", path.name, creating)
+    _write(path.with_suffix(UP), "What makes the schema, as pg_dump wrote it.", path.name, creating)
     _write(path.with_suffix(DOWN), "What drops the schema again.", path.name, dropping)
     return script
 

@@ -1,4 +1,4 @@
-"""The commands adopt, for a database without a revision, and init, for an existing Alembic project."""
+"""The commands adopt, for a database without a revision; init, for an existing Alembic project; and squash."""
 
 import argparse
 import shlex
@@ -27,6 +27,21 @@ def register(commands: Commands) -> None:
         ("--drop", {**dropped, "help": "the number of a line of env.py whose effect is left out"}),
         YES,
     )
+    commands.add(
+        "squash",
+        squash,
+        "replace the revisions of a long history by one baseline, and prove that it makes the same schema and rows",
+        ("--to", {"metavar": "REVISION", "help": "the last revision to replace; by default the head"}),
+        YES,
+    )
+
+
+def squash(arguments: argparse.Namespace) -> int:
+    """Replace the revisions of a long history by one baseline."""
+    from safe_migrations.adopt import squash
+
+    squash.squash(project_of(arguments), arguments.to, lambda line: print(line, flush=True), yes=arguments.yes)
+    return 0
 
 
 def adopt(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The schema of a database as `pg_dump --schema-only` writes it, and the statements of it that a migration can run."""
+"""A database as pg_dump writes it, with its rows or without, and the statements of it that a migration can run."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -18,11 +18,15 @@ from safe_migrations.postgres.statements import NAME, parts, pattern, split
 
 LOCK_TIMEOUT = 5.0  # seconds; how long pg_dump waits for ACCESS SHARE, while later sessions may queue behind it
 # Owners, privileges and tablespaces belong to the platform. With --clean, pg_dump also writes what drops each object.
-_OPTIONS = ("--schema-only", "--clean", "--no-owner", "--no-privileges", "--no-tablespaces", "--no-security-labels")
+_OPTIONS = ("--clean", "--no-owner", "--no-privileges", "--no-tablespaces", "--no-security-labels")
+# A migration can't run COPY, which pg_dump writes otherwise.
+_ROWS = ("--inserts", "--rows-per-insert=1000")
 _QUIET = ("--no-password", "--encoding=UTF8", f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}")
 _RESTRICT = re.compile(r"^\\(?:un)?restrict \w+\n", re.MULTILINE)  # of psql, with a key that each run makes up
 _FIRST = re.compile(r"^--\n-- Name: ", re.MULTILINE)
 _END = "--\n-- PostgreSQL database dump complete\n--\n"
+# What pg_dump writes above the rows of a table that has none.
+_NO_ROWS = re.compile(r"\A(?:--\n-- Data for Name: .*\n--\n\s*)+(?=--\n)")
 _ACCESS_METHOD = re.compile(r"^SET (?=default_table_access_method = )", re.MULTILINE)
 # What only sets up a session, or needs more rights than the creation of the object.
 _LEFT_OUT = pattern(r"(?:SET |SELECT pg_catalog\.set_config|COMMENT ON EXTENSION )")
@@ -44,10 +48,10 @@ _COMMENT = "COMMENT ON SCHEMA public IS 'standard public schema'"
 
 @dataclass(frozen=True)
 class Dump:
-    """The schema of a database.
+    """The schema of a database, and maybe its rows.
 
     Attributes:
-        creating: what pg_dump wrote to create the objects; equal for equal schemas.
+        creating: what pg_dump wrote to create the objects, and their rows if they were read; equal for equal schemas.
         dropping: what pg_dump wrote to drop the objects, in the reverse order.
     """
 
@@ -57,7 +61,8 @@ class Dump:
     def create_statements(self) -> Iterator[str]:
         """The statements that create the objects, with pg_dump's comments, as a migration can run them."""
         named = {parts(match[1])[0] for match in _NAMED_NOT_NULL.finditer(self.creating)}
-        for statement, plain in split(self.creating):
+        for whole, plain in split(self.creating):
+            statement = _NO_ROWS.sub("", whole)
             if _ACCESS_METHOD.match(plain):
                 yield _ACCESS_METHOD.sub("SET LOCAL ", statement)
             elif table := _TABLE.match(plain):
@@ -94,6 +99,8 @@ async def dump_schema(
     version_table: Sequence[str | None],
     schemas: Sequence[str] = (),
     snapshot: str | None = None,
+    *,
+    rows: bool = False,
 ) -> Dump:
     """Read the schema of a database; only ACCESS SHARE is locked.
 
@@ -102,6 +109,7 @@ async def dump_schema(
         version_table: the schema, if any, and the name of Alembic's version table, which is left out.
         schemas: the only schemas to read; by default all of them.
         snapshot: exported by a transaction that is open, from `pg_export_snapshot()`.
+        rows: whether to read the rows as well, with the positions of sequences.
 
     Raises:
         AdoptionError: pg_dump failed.
@@ -109,7 +117,13 @@ async def dump_schema(
         LockedError: another session locked a table for too long.
     """
     own = ".".join(_quoted(name) for name in version_table if name)
-    arguments = [*_OPTIONS, *_QUIET, f"--exclude-table={own}", f"--exclude-schema={_quoted(PROGRESS_SCHEMA)}"]
+    arguments = [
+        *(_ROWS if rows else ("--schema-only",)),
+        *_OPTIONS,
+        *_QUIET,
+        f"--exclude-table={own}",
+        f"--exclude-schema={_quoted(PROGRESS_SCHEMA)}",
+    ]
     arguments += [f"--schema={_quoted(name)}" for name in schemas]
     arguments += ["--extension=*"] if schemas else []
     arguments += [f"--snapshot={snapshot}"] if snapshot else []
@@ -128,7 +142,7 @@ async def dump_schema(
 
 
 def read_dump(text: str) -> Dump:
-    """The parts of what `pg_dump --schema-only --clean` wrote."""
+    """The parts of what `pg_dump --clean` wrote."""
     text = _RESTRICT.sub("", text, count=1).removesuffix("\n").rpartition(_END)[0]
     first = _FIRST.search(text)
     begin = first.start() if first else len(text)

@@ -1,10 +1,13 @@
 """The proof that revisions make a schema: they run on an empty database, up, down and up again."""
 
 import difflib
+import io
 import logging
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from alembic import command
@@ -23,6 +26,7 @@ from safe_migrations.printable import printable
 from safe_migrations.upgrade.project import Project
 
 SHOWN = 20  # lines of a difference
+DATABASE = "the schema of the database"
 
 
 class Scratch:
@@ -33,38 +37,41 @@ class Scratch:
         database: the scratch database.
         versions: the folder of the revisions; by default the project's own.
         schemas: that are compared; by default all of them.
+        rows: whether rows are compared as well.
     """
 
-    def __init__(self, project: Project, database: Database, versions: str | None, schemas: Sequence[str]) -> None:
+    def __init__(
+        self,
+        project: Project,
+        database: Database,
+        versions: Path | None = None,
+        schemas: Sequence[str] = (),
+        *,
+        rows: bool = False,
+    ) -> None:
         self._project = project
         self._database = database
         self._versions = versions
         self._schemas = schemas
+        self._rows = rows
 
     def config(self) -> Config:
         """Alembic's configuration, with the folder of the revisions."""
-        files = self._project.config.config_file_name, self._project.config.toml_file_name
-        options = Namespace(x=["yes"], quiet=True)
-        config = Config(*files, cmd_opts=options, attributes={**self._project.config.attributes})
-        if self._versions:
-            if not (config.get_main_option("path_separator") or config.get_main_option("version_path_separator")):
-                config.set_main_option("path_separator", "os")  # Alembic's default splits at spaces
-            config.set_main_option("version_locations", self._versions.replace("%", "%%"))
-        return config
+        return config_of_folder(self._project, self._versions)
 
     async def dump(self) -> Dump:
-        """The schema as it is now."""
+        """The schema as it is now, with rows if they are compared."""
         service = self._project.service
         table = (service.version_table_schema, service.version_table)
-        return await dump_schema(self._database, table, self._schemas)
+        return await dump_schema(self._database, table, self._schemas, rows=self._rows)
 
-    async def upgrade(self) -> None:
-        """Run all revisions.
+    async def upgrade(self, revision: str = "heads") -> None:
+        """Run the revisions up to one of them.
 
         Raises:
             AdoptionError: one fails.
         """
-        await self._run(command.upgrade, "heads")
+        await self._run(command.upgrade, revision)
 
     async def downgrade(self) -> None:
         """Revert all revisions.
@@ -85,7 +92,8 @@ class Scratch:
             config.attributes["connection"] = connection
             logging.disable(logging.INFO)  # env.py sets the levels of the loggers
             try:
-                function(config, destination)
+                with redirect_stderr(io.StringIO()):  # a downgrade names the rows that it destroys
+                    function(config, destination)
             finally:
                 logging.disable(logging.NOTSET)
 
@@ -100,36 +108,63 @@ class Scratch:
                 ) from error
 
 
+def config_of_folder(project: Project, versions: Path | None) -> Config:
+    """A project's configuration for Alembic, with another folder of revisions."""
+    files = project.config.config_file_name, project.config.toml_file_name
+    options = Namespace(x=["yes"], quiet=True)
+    config = Config(*files, cmd_opts=options, attributes={**project.config.attributes})
+    if versions is not None:
+        if not (config.get_main_option("path_separator") or config.get_main_option("version_path_separator")):
+            config.set_main_option("path_separator", "os")  # Alembic's default splits at spaces
+        config.set_main_option("version_locations", str(versions).replace("%", "%%"))
+    return config
+
+
 async def prove(
-    scratch: Scratch, expected: Dump, check_models: Callable[[Connection], None], report: Callable[[str], None]
+    scratch: Scratch,
+    expected: Dump,
+    report: Callable[[str], None],
+    check_models: Callable[[Connection], None] | None = None,
+    *,
+    of: str = DATABASE,
+    revision: str = "heads",
 ) -> None:
     """Prove that revisions make a schema, and drop it again.
 
     Args:
         scratch: an empty database.
         expected: the schema.
-        check_models: raises an error if the models differ from the schema.
         report: takes a line for each step.
+        check_models: raises an error if the models differ from the schema.
+        of: what has the expected schema, for messages.
+        revision: the last of the revisions.
 
     Raises:
         AdoptionError: the revisions make something else, or leave something behind.
     """
     empty = await scratch.dump()
-    await scratch.upgrade()
-    refuse_difference(expected, await scratch.dump(), "what the revisions make")
-    report("  upgrade: the schema equals that of the database, byte for byte")
-    await scratch.call(check_models)
-    report("  models: no difference")
+    await scratch.upgrade(revision)
+    refuse_difference(expected, await scratch.dump(), "what the revisions make", of)
+    report(f"  upgrade: equal to {of}, byte for byte")
+    if check_models is not None:
+        await scratch.call(check_models)
+        report("  models: no difference")
     await scratch.downgrade()
-    refuse_difference(empty, await scratch.dump(), "what the downgrade leaves")
+    refuse_difference(empty, await scratch.dump(), "what the downgrade leaves", "the empty database")
     report("  downgrade: nothing is left")
-    await scratch.upgrade()
-    refuse_difference(expected, await scratch.dump(), "what a second upgrade makes")
+    await scratch.upgrade(revision)
+    refuse_difference(expected, await scratch.dump(), "what a second upgrade makes", of)
     report("  second upgrade: equal again")
 
 
-def refuse_difference(expected: Dump, actual: Dump, what: str) -> None:
+def refuse_difference(expected: Dump, actual: Dump, what: str, of: str = DATABASE) -> None:
     """Refuse a schema that differs from another one.
+
+    Args:
+        expected: the one.
+        actual: the other one.
+        what: has the actual schema, for messages.
+        of: what has the expected one.
 
     Raises:
         AdoptionError: shows the first lines of the difference.
@@ -137,10 +172,10 @@ def refuse_difference(expected: Dump, actual: Dump, what: str) -> None:
     if expected.creating == actual.creating:
         return
     lines = difflib.unified_diff(
-        expected.creating.splitlines(), actual.creating.splitlines(), "the database", what, n=1, lineterm=""
+        expected.creating.splitlines(), actual.creating.splitlines(), of, what, n=1, lineterm=""
     )
     shown = "\n".join(printable(line) for line in islice(lines, SHOWN))
-    raise AdoptionError(f"The schema of the database and {what} differ. Nothing was changed.\n{shown}")
+    raise AdoptionError(f"There is a difference between {of} and {what}. Nothing was changed.\n{shown}")
 
 
 def refuse_differing_models(

@@ -15,19 +15,20 @@ _INSTEAD = (
 )
 
 
-def refuse_not_reproducible(connection: Connection, schemas: Sequence[str]) -> None:
+def refuse_not_reproducible(connection: Connection, schemas: Sequence[str], instead: str = _INSTEAD) -> None:
     """Refuse a database with objects that a revision can't make.
 
     Args:
         connection: to the database.
         schemas: the only ones to adopt, without what belongs to no schema; all of them if there are none.
+        instead: what to do.
 
     Raises:
         AdoptionError: names each of them.
     """
     rows = connection.execute(_SQL["not_reproducible"], {"schemas": list(schemas)}).all()
     if rows:
-        raise _refusal([f"{row.kind} {row.name}: {row.why}" for row in rows], _INSTEAD)
+        raise _refusal([f"{row.kind} {row.name}: {row.why}" for row in rows], instead)
 
 
 def refuse_missing_schemas(connection: Connection, schemas: Sequence[str]) -> None:

@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import CreateSchema
 
 from safe_migrations.adopt.refusals import count_relations, may_hold_scratch
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import AdoptionError, NotInstalledError
 from safe_migrations.operate.rehearse import rehearsal_server
 from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.creation import scratch_database
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.upgrade.project import Project
@@ -53,6 +55,21 @@ async def scratch_server(project: Project) -> AsyncIterator[Database]:
         ) from error
     with throw_away_cluster(programs) as cluster:
         yield Database(cluster.url(), project.service)
+
+
+@asynccontextmanager
+async def empty_database(server: Database, project: Project) -> AsyncIterator[Database]:
+    """A scratch database for the revisions of a project, with the schema of the version table, which a downgrade keeps.
+
+    Args:
+        server: from `scratch_server`.
+        project: whose revisions run there.
+    """
+    async with scratch_database(server, project.database.name) as database:
+        if name := project.service.version_table_schema:
+            async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+                await connection.execute(CreateSchema(name, if_not_exists=True))
+        yield database
 
 
 async def _version(connection: AsyncConnection) -> int:

@@ -179,6 +179,21 @@ class Repository:
         paths = {f"{tag}:{prefix}{name}": tag for tag in self.tags for prefix in self.prefixes}
         return list(dict.fromkeys(paths[path] for path in self._objects(paths)))
 
+    def uncommitted(self, folders: Collection[Path]) -> list[Path]:
+        """What no commit has of folders as it is: files, and folders that git ignores or does not know."""
+        options = ("--porcelain", "-z", "--untracked-files=all", "--ignored", "--no-renames")
+        output = git(self.root, "status", *options, "--", *map(str, folders))
+        return [self.root / line[3:] for line in os.fsdecode(output).split("\0") if line]
+
+    def release_with(self, script: Script) -> str:
+        """The newest tag with a revision; without a tag, the checked-out commit."""
+        named = self.named([script])
+        ids = self.contents_ids(named)
+        for tag in self.at(self.tags):
+            if any(tag.has(name, ids[name]) for name in named):
+                return tag.where.removeprefix("tag ")
+        return " ".join(self._words("rev-parse", "--short", "HEAD")) if named else ""
+
     def contents_ids(self, names: Collection[str]) -> dict[str, str]:
         """The ids that the contents of files have in git, by the files' names."""
         ids = git(self.root, "hash-object", "--stdin-paths", standard_input=names)

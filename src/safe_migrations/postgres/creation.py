@@ -39,15 +39,16 @@ async def drop_database(server: Database, name: str) -> None:
 
 
 @asynccontextmanager
-async def scratch_database(server: Database, name: str) -> AsyncIterator[Database]:
-    """An empty database with a name of its own, dropped at the end.
+async def scratch_database(server: Database, name: str, template: str = "template0") -> AsyncIterator[Database]:
+    """A new database with a name of its own, dropped at the end.
 
     Args:
         server: any database of the server, with a user who may create databases.
         name: the beginning of its name, unquoted.
+        template: the database to copy, without connections; by default an empty one.
     """
     scratch = server.named(f"{name[:40]}_scratch_{token_hex(4)}")
-    await create_database(server, scratch.name, template="template0")
+    await create_database(server, scratch.name, template)
     try:
         yield scratch
     finally:

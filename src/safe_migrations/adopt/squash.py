@@ -1,0 +1,186 @@
+"""`safe-migrations squash`: one baseline instead of a long history, with the proof that nothing else changes."""
+
+import io
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack, redirect_stdout
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from alembic.util import to_tuple
+
+from safe_migrations.adopt import draft as drafts
+from safe_migrations.adopt.baseline import PHASE, write_baseline
+from safe_migrations.adopt.dump import Dump
+from safe_migrations.adopt.proof import Scratch, config_of_folder, prove, refuse_difference, refuse_differing_models
+from safe_migrations.adopt.refusals import refuse_not_reproducible
+from safe_migrations.adopt.scratch import empty_database, scratch_server
+from safe_migrations.adopt.squashed import Squashed, last_release, refuse_unfinished, select, uncommitted
+from safe_migrations.backfill.definition import required_backfills
+from safe_migrations.errors import AdoptionError, RefusedError
+from safe_migrations.history.numbering import HEAD, NUMBER
+from safe_migrations.postgres.connection import run_async
+from safe_migrations.postgres.creation import scratch_database
+from safe_migrations.postgres.database import Database
+from safe_migrations.prompt import confirm
+from safe_migrations.revisions import REPLACED_REVISION
+from safe_migrations.trace.copies import complete_backfills
+from safe_migrations.upgrade.project import Project
+from safe_migrations.upgrade.states import EXIT_STATUS
+
+SHOWN = 5  # names of files
+HISTORY = "what the history makes"
+_KEEP = "Keep the revisions that make these objects out of the squash (--to)."
+_MISSING = "Write the missing revisions first (alembic revision --autogenerate), then run the same command again."
+Report = Callable[[str], None]
+
+
+def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> None:
+    """Replace revisions by one baseline.
+
+    Args:
+        project: whose revisions they are.
+        to: the last revision to replace; by default the head.
+        report: takes the lines that tell what is done.
+        yes: whether the user has agreed already to delete files that git does not have.
+
+    Raises:
+        AdoptionError: the baseline would make something else.
+        BackfillError: a backfill is not complete.
+        HistoryError: the history has open branches.
+        NotConfirmedError: the user does not agree.
+        RefusedError: a database still needs one of the revisions.
+    """
+    drafts.recover(project)
+    squashed = select(project.script, to)
+    if len(squashed.scripts) < 2:
+        report("There is nothing to squash: the history has no two revisions up to there.")
+        return
+    for warning in refuse_unfinished(project, squashed):
+        report(warning)
+    files = squashed.files(project)
+    if lost := uncommitted(project, files):
+        names = ", ".join(map(os.path.relpath, lost[:SHOWN])) + (", …" if len(lost) > SHOWN else "")
+        confirm(
+            f"Git does not have these files as they are, and the squash deletes them ({len(lost)}: {names}).",
+            "Delete them for ever",
+            yes=yes,
+            how="--yes:\nsafe-migrations squash --yes",
+        )
+    written = run_async(_squash(project, squashed, files, report))
+    report(f"Wrote {written[0]}, with {' and '.join(path.name for path in written[1:])}.")
+    report(f"Deleted {len(files)} files, among them those of {len(squashed.scripts)} revisions.")
+    report(
+        "A database that has run these revisions needs nothing. Next, run the tests, and commit:\n"
+        f"git add --all {os.path.relpath(project.script.dir)}"
+    )
+
+
+async def _squash(project: Project, squashed: Squashed, files: set[Path], report: Report) -> list[Path]:
+    """Write the baseline, prove it, and put it into the project; return its files."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(scratch_server(project))
+        old = await stack.enter_async_context(empty_database(server, project))
+        report(f"Running {len(squashed.scripts)} revisions on the scratch database {old.name!r} at {old.host} …")
+        history = Scratch(project, old, rows=True)
+        await _run_history(project, history, old, squashed, stop=len(squashed.scripts) // 2)
+        behind = await stack.enter_async_context(scratch_database(server, project.database.name, template=old.name))
+        await _run_history(project, history, old, squashed)
+        await history.call(lambda connection: refuse_not_reproducible(connection, (), _KEEP))
+        expected = await history.dump()
+        draft = stack.enter_context(drafts.new_draft(project, files))
+        baseline = _write_baseline(project, squashed, draft, expected)
+        new = await stack.enter_async_context(empty_database(server, project))
+        report(f"Proving the baseline on the scratch database {new.name!r} at {new.host} …")
+        scratch = Scratch(project, new, draft.versions, rows=True)
+        await prove(scratch, expected, report, of=HISTORY, revision=squashed.last.revision)
+        await _prove_passing(project, squashed, draft, old, new, report)
+        await _prove_refused(Scratch(project, behind, draft.versions, rows=True))
+        report("  from the middle of the history: refused, nothing changed")
+        obsolete = [file for file in files if file.parent == project.backfills.absolute()]
+        draft.publish(obsolete)
+    return [Path(os.path.relpath(Path(squashed.last.path).with_name(name))) for name in baseline]
+
+
+async def _run_history(
+    project: Project, history: Scratch, database: Database, squashed: Squashed, stop: int | None = None
+) -> None:
+    """Run the revisions up to the last one, or up to the one before `stop`, with the backfills that they require."""
+    scripts = squashed.scripts[:stop]
+    for script in scripts:
+        if required_backfills(script):
+            for below in to_tuple(script.down_revision, default=()):
+                await history.upgrade(below)
+            await complete_backfills(project, script, database)
+    await history.upgrade(scripts[-1].revision)
+
+
+def _write_baseline(project: Project, squashed: Squashed, draft: drafts.Draft, expected: Dump) -> list[str]:
+    """Write the baseline into a folder of its own, because the rest of the history follows it, and move it to the rest.
+
+    Returns:
+        The names of its files.
+    """
+    folder = draft.folder / "baseline"
+    folder.mkdir()
+    config = config_of_folder(project, folder)
+    directory = ScriptDirectory.from_config(config)
+    stem, number = Path(squashed.last.path).stem, NUMBER.match(Path(squashed.last.path).name)
+    release = last_release(project.script, squashed.last)
+    with redirect_stdout(io.StringIO()):  # the post-write hooks print
+        write_baseline(
+            directory,
+            config,
+            squashed.last.revision,
+            expected,
+            project.service.version_table_schema,
+            _declarations(squashed, release),
+            name=f"{stem[: number.end()]}baseline" if number else None,
+            labels=squashed.labels,
+        )
+    names = sorted((path.name for path in folder.iterdir() if path.is_file() and path.name != HEAD), key=len)
+    for name in names:
+        os.rename(folder / name, draft.versions / name)
+    return names
+
+
+def _declarations(squashed: Squashed, release: str) -> str:
+    ids = "".join(f"    {revision!r},\n" for revision in squashed.replaced)
+    first = f"deploy_first = {release!r}\n" if release else ""
+    return (
+        f"{PHASE}\n# A database at one of these revisions needs a release first that still has them.\n"
+        f"replaces = (\n{ids})\n{first}".rstrip("\n")
+    )
+
+
+async def _prove_passing(
+    project: Project, squashed: Squashed, draft: drafts.Draft, old: Database, new: Database, report: Report
+) -> None:
+    """Prove that a database with the history goes on as one with the baseline does, and that the models fit."""
+    rows = not squashed.rest  # or else revisions that follow may write the time
+    passing, fresh = (Scratch(project, database, draft.versions, rows=rows) for database in (old, new))
+    before = await passing.dump()
+    await passing.upgrade()
+    await fresh.upgrade()
+    after = await passing.dump()
+    refuse_difference(after, await fresh.dump(), "what baseline and later revisions make", HISTORY)
+    if not squashed.rest:
+        refuse_difference(before, after, "what the baseline changes in a database that has it", HISTORY)
+    report("  from the last replaced revision: nothing to do" if rows else "  the revisions that follow: equal")
+    models = drafts.models_of(project)
+    await fresh.call(lambda connection: refuse_differing_models(connection, project.options, models, _MISSING))
+    report("  models: no difference")
+
+
+async def _prove_refused(behind: Scratch) -> None:
+    """Prove that a database which is behind is refused, and not changed."""
+    before = await behind.dump()
+    try:
+        await behind.upgrade()
+    except AdoptionError as error:
+        cause = error.__cause__
+        if not isinstance(cause, RefusedError) or cause.exit_status != EXIT_STATUS[REPLACED_REVISION]:
+            raise
+    else:
+        raise AdoptionError("A database in the middle of the history was not refused. Nothing was changed.")
+    refuse_difference(before, await behind.dump(), "what the refused upgrade leaves", "the database in the middle")

@@ -1,0 +1,190 @@
+"""The revisions that a squash replaces, and what has to be done in databases and in git before that."""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.script import Script, ScriptDirectory
+from alembic.util import to_tuple
+from sqlalchemy import Connection
+
+from safe_migrations.backfill.definition import (
+    COMMAND,
+    NothingThereError,
+    is_complete,
+    load_backfill,
+    required_backfills,
+)
+from safe_migrations.ddl.sql_file import files_beside
+from safe_migrations.errors import BackfillError, HistoryError, RefusedError
+from safe_migrations.history.applied import configured_databases, read_applied
+from safe_migrations.history.frozen import repositories
+from safe_migrations.history.git import Repository
+from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.database import Database
+from safe_migrations.printable import printable
+from safe_migrations.upgrade.project import Project, version_folders
+from safe_migrations.upgrade.states import BEHIND, EXIT_STATUS, load_revisions
+
+AGAIN = "Then run the same command again."
+
+
+@dataclass(frozen=True)
+class Squashed:
+    """The revisions that one baseline replaces.
+
+    Attributes:
+        scripts: in the order in which they run; the baseline gets the id of the last one.
+        rest: the revisions that stay, newest first.
+    """
+
+    scripts: tuple[Script, ...]
+    rest: tuple[Script, ...]
+
+    @property
+    def last(self) -> Script:
+        """The revision whose id the baseline gets."""
+        return self.scripts[-1]
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """The ids that no revision has any more, with those that an earlier squash has replaced."""
+        replaces = (getattr(script.module, "replaces", None) for script in self.scripts)
+        earlier = (old for ids in replaces for old in to_tuple(ids, default=()))
+        return (*earlier, *(script.revision for script in self.scripts[:-1]))
+
+    @property
+    def labels(self) -> set[str]:
+        """The labels of branches in the replaced part of the history."""
+        return {label for script in self.scripts for label in script.branch_labels}
+
+    @property
+    def backfills(self) -> set[str]:
+        """The backfills that only replaced revisions require."""
+        kept = {name for script in self.rest for name in required_backfills(script)}
+        return {name for script in self.scripts for name in required_backfills(script)} - kept
+
+    def files(self, project: Project) -> set[Path]:
+        """The files to delete: of the revisions, and of the backfills that only they require."""
+        paths = [Path(script.path).absolute() for script in self.scripts]
+        backfills = (project.backfills.absolute() / f"{name}.py" for name in self.backfills)
+        return {*paths, *(file for path in paths for file in files_beside(path)), *backfills}
+
+
+def select(script_directory: ScriptDirectory, to: str | None) -> Squashed:
+    """Find the revisions that a baseline can replace.
+
+    Args:
+        script_directory: this code's revisions.
+        to: the last revision to replace; by default the head.
+
+    Raises:
+        HistoryError: the history has open branches, or several folders.
+    """
+    load_revisions(script_directory)
+    heads = script_directory.get_heads()
+    if len(heads) > 1:
+        raise HistoryError(
+            f"The history has several heads ({', '.join(heads)}), and a baseline replaces one line of revisions. "
+            "Nothing was changed. Join the heads first:\nsafe-migrations rebase\nalembic merge -m 'merge heads' heads"
+        )
+    last = script_directory.get_revision(to or "head")
+    newest = () if last is None else script_directory.iterate_revisions(last.revision, "base", implicit_base=True)
+    scripts = tuple(reversed([script for script in newest if isinstance(script, Script)]))
+    ids = {script.revision for script in scripts}
+    rest = tuple(script for script in script_directory.walk_revisions() if script.revision not in ids)
+    _refuse_branches(rest, scripts)
+    if len(folders := version_folders(script_directory)) > 1:
+        where = ", ".join(map(os.path.relpath, folders))
+        raise HistoryError(
+            f"The revisions are in several folders ({where}), and a baseline is written into one. Nothing was changed. "
+            "Move the files into one folder, and name it alone in version_locations."
+        )
+    return Squashed(scripts, rest)
+
+
+def _refuse_branches(rest: Collection[Script], scripts: Collection[Script]) -> None:
+    """Refuse revisions that stay and need one that goes, other than the last."""
+    gone = {script.revision for script in list(scripts)[:-1]}
+    for script in rest:
+        below = {*to_tuple(script.down_revision, default=()), *to_tuple(script.dependencies, default=())}
+        if needed := sorted(below & gone):
+            raise HistoryError(
+                f"{Path(script.path).name} needs the revision {needed[0]}, which the baseline would replace: a branch "
+                "is open there. Nothing was changed. Name a revision where the history is one line, with --to."
+            )
+
+
+def refuse_unfinished(project: Project, squashed: Squashed) -> list[str]:
+    """Refuse a squash while a database still needs one of the revisions, or one of their backfills.
+
+    Returns:
+        A warning for each database that could not be read.
+
+    Raises:
+        BackfillError: a backfill is not complete.
+        HistoryError: a database is at a revision that this code does not have.
+        RefusedError: a database is behind.
+    """
+    databases, missing = configured_databases(project)
+    applied, unread = read_applied(databases, project.version_options)
+    done = {script.revision for script in (squashed.last, *squashed.rest)}
+    for database, current in applied:
+        _refuse_behind(database, current, done, squashed)
+        if current:
+            run_async(_refuse_incomplete(project, database, squashed.backfills))
+    return missing + unread
+
+
+def _refuse_behind(database: Database, current: Collection[str], done: Collection[str], squashed: Squashed) -> None:
+    name = f"The database {database.name!r} at {database.host}"
+    known = {script.revision for script in squashed.scripts}
+    for revision in sorted(set(current) - set(done)):
+        if revision not in known:
+            raise HistoryError(
+                f"{name} is at revision {printable(revision)}, which this code does not have, so that it may be behind "
+                f"{squashed.last.revision}. Nothing was changed. Migrate the database with the code that has this "
+                f"revision, or configure another database. {AGAIN}"
+            )
+        raise RefusedError(
+            f"{name} is at revision {revision}, and could not be upgraded any more after the squash. Nothing was "
+            f"changed. Upgrade it first, with its backfills and contract revisions. {AGAIN}\n"
+            f"alembic upgrade {squashed.last.revision}",
+            EXIT_STATUS[BEHIND],
+        )
+
+
+async def _refuse_incomplete(project: Project, database: Database, names: Collection[str]) -> None:
+    def incomplete(connection: Connection, name: str) -> bool:
+        try:
+            return not is_complete(connection, load_backfill(project.backfills, name), name)
+        except NothingThereError:  # a later revision has dropped the column
+            return False
+
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+        for name in sorted(names):
+            if await connection.run_sync(incomplete, name):
+                raise BackfillError(
+                    f"The backfill {name} is not complete in the database {database.name!r} at {database.host}, and "
+                    f"the squash would delete it. Nothing was changed. Complete the backfill. {AGAIN}\n{COMMAND} {name}"
+                )
+
+
+def uncommitted(project: Project, files: Collection[Path]) -> list[Path]:
+    """The files that git could not bring back.
+
+    Raises:
+        HistoryError: git fails.
+    """
+    folders = [folder for folder in (*version_folders(project.script), project.backfills.absolute()) if folder.is_dir()]
+    found = Repository.around(folders[:1])
+    if not found:
+        return sorted(files)
+    lost = {path.resolve() for path in found[0].uncommitted(folders)}
+    return sorted(file for file in files if lost & {file.resolve(), *file.resolve().parents})
+
+
+def last_release(script_directory: ScriptDirectory, script: Script) -> str:
+    """The newest tag, or else the commit, that has a revision; empty without git."""
+    return next(filter(None, (found.release_with(script) for found in repositories(script_directory))), "")
