@@ -12,11 +12,18 @@ from sqlalchemy import URL
 from plain_project import PlainProject
 from safe_migrations.adopt import draft
 from safe_migrations.adopt.squash import squash
-from safe_migrations.errors import BackfillError, HistoryError, MigrationError, NotConfirmedError, RefusedError
+from safe_migrations.errors import (
+    AdoptionError,
+    BackfillError,
+    HistoryError,
+    MigrationError,
+    NotConfirmedError,
+    RefusedError,
+)
 from safe_migrations.history.frozen import edited_revisions
 from safe_migrations.operate.status import read_report
 from safe_migrations.revisions import EXIT_STATUS, REPLACED_REVISION, compare, read_revisions
-from support import NewDatabase, Service, bare_environment, fetch, on, tables
+from support import NewDatabase, NewRole, Service, bare_environment, fetch, on, tables
 
 IDENTITY = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 VERSION = "SELECT version_num FROM alembic_version"
@@ -35,6 +42,8 @@ op.execute('''
     CREATE TRIGGER noted AFTER INSERT ON person FOR EACH ROW EXECUTE FUNCTION noted();
     CREATE MATERIALIZED VIEW names AS SELECT name FROM person;
     CREATE SEQUENCE ticket START 7;
+    GRANT SELECT (name), UPDATE ON person TO pg_monitor;
+    GRANT USAGE ON SCHEMA public TO pg_monitor;
 ''')
 op.get_bind().exec_driver_sql(
     "INSERT INTO person (name, moods, raw, data, friend) VALUES ($1, ARRAY['so, so', 'it''s']::mood[], "
@@ -137,6 +146,7 @@ def test_database_at_head_needs_nothing_and_one_behind_is_refused(
     (next_id,) = fetch(fresh, "INSERT INTO person (name) VALUES ('next') RETURNING id, nextval('ticket')")
     assert next_id == (3, 8), "sequences go on"
     assert len(fetch(fresh, "SELECT name FROM names")) == 2
+    assert fetch(fresh, "SELECT has_table_privilege('pg_monitor', 'person', 'UPDATE')") == [(True,)]
     project.alembic(command.downgrade, "base", x="yes")
     assert tables(fresh) == {"alembic_version"}
 
@@ -252,14 +262,24 @@ def test_files_that_git_does_not_have(project: PlainProject) -> None:
     assert "a.py" not in [path.name for path in project.versions.glob("*.py")]
 
 
-def test_what_no_baseline_can_make(project: PlainProject) -> None:
-    project.add("e", "op.execute('CREATE PUBLICATION news')", after="d")
-    git(project, "add", "--all")
-    git(project, "commit", "--quiet", "--message", "e")
+def test_what_no_baseline_can_make(project: PlainProject, new_role: NewRole) -> None:
+    role = new_role("NOLOGIN", "")
+    statements = (
+        f"ALTER TABLE log OWNER TO {role}",
+        f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {role}",
+        "DO 'BEGIN EXECUTE format(''ALTER DATABASE %I SET timezone = utc'', current_database()); END'",
+    )
+    project.add("e", "\n".join(f"op.execute({statement!r})" for statement in statements), after="d")
+    project.add("f", "op.execute('CREATE PUBLICATION news')", "op.execute('DROP PUBLICATION news')", after="e")
+    commit(project, "v2")
     project.alembic(command.upgrade, "heads")
-    assert "news" in refused(project, MigrationError)
-    project.alembic(command.downgrade, "d", x="yes")
+    assert "news" in refused(project, AdoptionError)
+    sentence = refused(project, AdoptionError, "e")
+    assert "table log" in sentence and role in sentence
+    assert "default privileges" in sentence
+    assert "TimeZone=utc" in sentence
     assert "news" not in run(project, "d")
+    execute(project.url, f"DROP OWNED BY {role}")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A database as pg_dump writes it, with its rows or without, and the statements of it that a migration can run."""
+"""A database as pg_dump writes it, with rows or without, and the statements of it that a migration can run."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -17,10 +17,11 @@ from safe_migrations.postgres.programs import find_tools
 from safe_migrations.postgres.statements import NAME, parts, pattern, split
 
 LOCK_TIMEOUT = 5.0  # seconds; how long pg_dump waits for ACCESS SHARE, while later sessions may queue behind it
-# Owners, privileges and tablespaces belong to the platform. With --clean, pg_dump also writes what drops each object.
-_OPTIONS = ("--clean", "--no-owner", "--no-privileges", "--no-tablespaces", "--no-security-labels")
-# A migration can't run COPY, which pg_dump writes otherwise.
-_ROWS = ("--inserts", "--rows-per-insert=1000")
+# Owners and tablespaces belong to the platform. With --clean, pg_dump also writes what drops each object.
+_OPTIONS = ("--clean", "--no-owner", "--no-tablespaces", "--no-security-labels")
+# Privileges of an existing database belong to the platform; those of a history are what its revisions grant.
+_SCHEMA_ONLY = ("--schema-only", "--no-privileges")
+_COMPLETE = ("--inserts", "--rows-per-insert=1000")  # a migration can't run COPY
 _QUIET = ("--no-password", "--encoding=UTF8", f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}")
 _RESTRICT = re.compile(r"^\\(?:un)?restrict \w+\n", re.MULTILINE)  # of psql, with a key that each run makes up
 _FIRST = re.compile(r"^--\n-- Name: ", re.MULTILINE)
@@ -48,10 +49,10 @@ _COMMENT = "COMMENT ON SCHEMA public IS 'standard public schema'"
 
 @dataclass(frozen=True)
 class Dump:
-    """The schema of a database, and maybe its rows.
+    """The schema of a database, and maybe its rows and privileges.
 
     Attributes:
-        creating: what pg_dump wrote to create the objects, and their rows if they were read; equal for equal schemas.
+        creating: what pg_dump wrote to create the objects, and their rows if it read them; equal for equal databases.
         dropping: what pg_dump wrote to drop the objects, in the reverse order.
     """
 
@@ -100,7 +101,7 @@ async def dump_schema(
     schemas: Sequence[str] = (),
     snapshot: str | None = None,
     *,
-    rows: bool = False,
+    complete: bool = False,
 ) -> Dump:
     """Read the schema of a database; only ACCESS SHARE is locked.
 
@@ -109,7 +110,7 @@ async def dump_schema(
         version_table: the schema, if any, and the name of Alembic's version table, which is left out.
         schemas: the only schemas to read; by default all of them.
         snapshot: exported by a transaction that is open, from `pg_export_snapshot()`.
-        rows: whether to read the rows as well, with the positions of sequences.
+        complete: whether to read rows, positions of sequences and privileges as well.
 
     Raises:
         AdoptionError: pg_dump failed.
@@ -118,7 +119,7 @@ async def dump_schema(
     """
     own = ".".join(_quoted(name) for name in version_table if name)
     arguments = [
-        *(_ROWS if rows else ("--schema-only",)),
+        *(_COMPLETE if complete else _SCHEMA_ONLY),
         *_OPTIONS,
         *_QUIET,
         f"--exclude-table={own}",

@@ -31,6 +31,20 @@ def refuse_not_reproducible(connection: Connection, schemas: Sequence[str], inst
         raise _refusal([f"{row.kind} {row.name}: {row.why}" for row in rows], instead)
 
 
+def refuse_settings(connection: Connection, instead: str) -> None:
+    """Refuse what revisions have made beside the objects of a database, and no dump of a database holds.
+
+    Args:
+        connection: to the database in which the revisions have run.
+        instead: what to do.
+
+    Raises:
+        AdoptionError: names each of them.
+    """
+    if rows := connection.execute(_SQL["settings"]).all():
+        raise _refusal([f"{row.kind} {row.name}: {row.why}" for row in rows], instead)
+
+
 def refuse_missing_schemas(connection: Connection, schemas: Sequence[str]) -> None:
     """Refuse schemas that the database does not have.
 

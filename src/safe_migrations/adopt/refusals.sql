@@ -32,6 +32,23 @@ WHERE (cardinality(CAST(:schemas AS text[])) = 0 OR kind = 'foreign table') AND 
 )
 ORDER BY 1, 2
 
+-- settings --
+-- What belongs to the database, or to a role, and no statement of pg_dump could make elsewhere.
+WITH database AS (SELECT oid, datname, datacl, datdba FROM pg_database WHERE datname = current_database())
+SELECT 'owner of' AS kind, pg_describe_object(classid, objid, objsubid) AS name,
+  format('it is %s, and a baseline creates objects for the user who migrates', refobjid::regrole) AS why
+FROM pg_shdepend, database
+WHERE dbid = database.oid AND deptype = 'o' AND refobjid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+  AND classid <> 'pg_default_acl'::regclass
+UNION ALL
+SELECT 'default privileges of', defaclrole::regrole::text, 'they name the user who migrates' FROM pg_default_acl
+UNION ALL
+SELECT 'privileges on', 'the database', 'a baseline does not know its name' FROM database WHERE datacl IS NOT NULL
+UNION ALL
+SELECT 'setting of', 'the database', array_to_string(setconfig, ', ') FROM pg_db_role_setting, database
+WHERE setdatabase = database.oid
+ORDER BY 1, 2
+
 -- version_tables --
 -- Alembic's version table has this one column, whatever its name.
 SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

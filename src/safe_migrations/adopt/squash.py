@@ -8,12 +8,13 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 from alembic.util import to_tuple
+from sqlalchemy import Connection
 
 from safe_migrations.adopt import draft as drafts
 from safe_migrations.adopt.baseline import PHASE, write_baseline
 from safe_migrations.adopt.dump import Dump
 from safe_migrations.adopt.proof import Scratch, config_of_folder, prove, refuse_difference, refuse_differing_models
-from safe_migrations.adopt.refusals import refuse_not_reproducible
+from safe_migrations.adopt.refusals import refuse_not_reproducible, refuse_settings
 from safe_migrations.adopt.scratch import empty_database, scratch_server
 from safe_migrations.adopt.squashed import Squashed, last_release, refuse_unfinished, select, uncommitted
 from safe_migrations.backfill.definition import required_backfills
@@ -82,24 +83,29 @@ async def _squash(project: Project, squashed: Squashed, files: set[Path], report
         server = await stack.enter_async_context(scratch_server(project))
         old = await stack.enter_async_context(empty_database(server, project))
         report(f"Running {len(squashed.scripts)} revisions on the scratch database {old.name!r} at {old.host} …")
-        history = Scratch(project, old, rows=True)
+        history = Scratch(project, old, complete=True)
         await _run_history(project, history, old, squashed, stop=len(squashed.scripts) // 2)
         behind = await stack.enter_async_context(scratch_database(server, project.database.name, template=old.name))
         await _run_history(project, history, old, squashed)
-        await history.call(lambda connection: refuse_not_reproducible(connection, (), _KEEP))
+        await history.call(_refuse_objects)
         expected = await history.dump()
         draft = stack.enter_context(drafts.new_draft(project, files))
         baseline = _write_baseline(project, squashed, draft, expected)
         new = await stack.enter_async_context(empty_database(server, project))
         report(f"Proving the baseline on the scratch database {new.name!r} at {new.host} …")
-        scratch = Scratch(project, new, draft.versions, rows=True)
+        scratch = Scratch(project, new, draft.versions, complete=True)
         await prove(scratch, expected, report, of=HISTORY, revision=squashed.last.revision)
         await _prove_passing(project, squashed, draft, old, new, report)
-        await _prove_refused(Scratch(project, behind, draft.versions, rows=True))
+        await _prove_refused(Scratch(project, behind, draft.versions, complete=True))
         report("  from the middle of the history: refused, nothing changed")
         obsolete = [file for file in files if file.parent == project.backfills.absolute()]
         draft.publish(obsolete)
     return [Path(os.path.relpath(Path(squashed.last.path).with_name(name))) for name in baseline]
+
+
+def _refuse_objects(connection: Connection) -> None:
+    refuse_not_reproducible(connection, (), _KEEP)
+    refuse_settings(connection, _KEEP)
 
 
 async def _run_history(
@@ -157,16 +163,16 @@ async def _prove_passing(
     project: Project, squashed: Squashed, draft: drafts.Draft, old: Database, new: Database, report: Report
 ) -> None:
     """Prove that a database with the history goes on as one with the baseline does, and that the models fit."""
-    rows = not squashed.rest  # or else revisions that follow may write the time
-    passing, fresh = (Scratch(project, database, draft.versions, rows=rows) for database in (old, new))
+    complete = not squashed.rest  # revisions that follow may write the time into rows
+    passing, fresh = (Scratch(project, database, draft.versions, complete=complete) for database in (old, new))
     before = await passing.dump()
     await passing.upgrade()
     await fresh.upgrade()
     after = await passing.dump()
     refuse_difference(after, await fresh.dump(), "what baseline and later revisions make", HISTORY)
-    if not squashed.rest:
+    if complete:
         refuse_difference(before, after, "what the baseline changes in a database that has it", HISTORY)
-    report("  from the last replaced revision: nothing to do" if rows else "  the revisions that follow: equal")
+    report("  from the last replaced revision: nothing to do" if complete else "  the revisions that follow: equal")
     models = drafts.models_of(project)
     await fresh.call(lambda connection: refuse_differing_models(connection, project.options, models, _MISSING))
     report("  models: no difference")
