@@ -314,7 +314,10 @@ def test_killed_while_files_are_moved(project: PlainProject, monkeypatch: pytest
 def test_rendered_service(service: Service, database: URL) -> None:
     """With its numbers, its HEAD, its models, and lint."""
     service.succeed("alembic", "upgrade", "head")
-    service.succeed("alembic", "revision", "-m", "count items")
+    service.succeed("alembic", "revision", "-m", "the first item")
+    (revision,) = service.versions.glob("*_0002_*.py")
+    insert = "op.execute(\"INSERT INTO item (name) VALUES ('first')\")"
+    revision.write_text(revision.read_text().replace("    pass\n", f"    {insert}\n", 1))
     service.succeed("alembic", "upgrade", "head")
     head = service.versions.joinpath("HEAD").read_text()
     said = service.succeed("safe-migrations", "squash", "--yes")
@@ -325,5 +328,6 @@ def test_rendered_service(service: Service, database: URL) -> None:
     assert "at head" in service.succeed("safe-migrations", "state")
     assert "no findings" in service.succeed("safe-migrations", "lint")
     service.succeed("alembic", "check")
+    service.succeed("pytest", "-q", "-k", "stairway or order or offline", "tests/test_migrations.py")
     service.succeed("ruff", "check", ".")
     service.succeed("ruff", "format", "--check", ".")

@@ -7,6 +7,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import ConfigurationError, MigrationError
+from safe_migrations.logs import quiet
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database, application_database
 from safe_migrations.postgres.server_errors import explain
@@ -45,6 +46,7 @@ def read_applied(
 
 async def _current(database: Database, version_options: Mapping[str, Any]) -> tuple[str, ...]:
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        return await connection.run_sync(
-            lambda sync: MigrationContext.configure(sync, opts=dict(version_options)).get_current_heads()
-        )
+        with quiet("alembic"):
+            return await connection.run_sync(
+                lambda sync: MigrationContext.configure(sync, opts=dict(version_options)).get_current_heads()
+            )

@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 import subprocess
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
@@ -40,9 +41,9 @@ def test_stairway(empty_database: Database, scripts: ScriptDirectory) -> None:
     for script in new_revisions(scripts):
         if not script.is_merge_point:
             empty_database.alembic(command.upgrade, script.revision)
-            empty_database.alembic(command.downgrade, script.down_revision or f"{script.revision}@base")
+            _downgrade(empty_database, str(script.down_revision or f"{script.revision}@base"))
     empty_database.alembic(command.upgrade, "heads")
-    empty_database.alembic(command.downgrade, "base")
+    _downgrade(empty_database, "base")
     assert empty_database.tables() <= {empty_database.service.version_table}
     empty_database.alembic(command.upgrade, "heads")
     empty_database.alembic(command.check)
@@ -98,6 +99,13 @@ def test_files_are_in_order(scripts: ScriptDirectory) -> None:
 def test_nothing_is_left_of_an_update(alembic_ini: Path) -> None:
     """No conflict and no rejected change of a template's update is left to solve."""
     assert unsolved(alembic_ini.parent) == []
+
+
+def _downgrade(database: Database, revision: str) -> None:
+    """Downgrade, also where that destroys the rows which revisions have inserted."""
+    config = database.config()
+    config.cmd_opts = Namespace(x=["yes"])
+    command.downgrade(config, revision)
 
 
 def _number(script: Script) -> int:
