@@ -19,12 +19,12 @@ from safe_migrations.adopt.scratch import empty_database, scratch_server
 from safe_migrations.adopt.squashed import Squashed, last_release, refuse_unfinished, select, uncommitted
 from safe_migrations.backfill.definition import required_backfills
 from safe_migrations.errors import AdoptionError, RefusedError
-from safe_migrations.history.numbering import HEAD, NUMBER
+from safe_migrations.history.numbering import HEAD
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import scratch_database
 from safe_migrations.postgres.database import Database
 from safe_migrations.prompt import confirm
-from safe_migrations.revisions import REPLACED_REVISION
+from safe_migrations.revisions import NUMBER, REPLACED_REVISION
 from safe_migrations.trace.copies import complete_backfills
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.states import EXIT_STATUS
