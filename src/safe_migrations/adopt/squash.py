@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import AsyncExitStack, redirect_stdout
 from pathlib import Path
@@ -70,10 +71,10 @@ def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> No
         )
     written = run_async(_squash(project, squashed, files, report))
     report(f"Wrote {written[0]}, with {' and '.join(path.name for path in written[1:])}.")
-    report(f"Deleted {len(files)} files, among them those of {len(squashed.scripts)} revisions.")
+    report(f"Deleted {len(files)} files of {len(squashed.scripts)} revisions.")
     report(
         "A database that has run these revisions needs nothing. Next, run the tests, and commit:\n"
-        f"git add --all {os.path.relpath(project.script.dir)}"
+        f"{shlex.join(['git', 'add', '--all', os.path.relpath(project.script.dir)])}"
     )
 
 
