@@ -176,11 +176,19 @@ def test_names_of_python(names: list[str], expected: list[str]) -> None:
 
 def test_names_of_classes() -> None:
     names = Names({"Index"})
-    tables: list[tuple[str, ...]] = [("order_lines",), ("Order Lines",), ("index",), ("app", "index"), ("HTTP_log",)]
+    tables: list[tuple[str, ...]] = [
+        ("order_lines",),
+        ("Order Lines",),
+        ("index",),
+        ("app", "index"),
+        ("HTTP_log",),
+        ("none",),
+    ]
     assert [names.of_class(*table) for table in tables] == [
         "OrderLines",
         "OrderLines2",
         "Index2",
         "AppIndex",
         "HttpLog",
+        "None2",
     ]

@@ -36,6 +36,11 @@ def _left_out(connection: Connection, models: Models) -> Iterator[tuple[str, str
         kind = str(owner).partition(" of ")[0]
         if name[0] in models.schemas and name not in tables and not kind.startswith("the extension "):
             yield _TABLES.get(kind, "table"), qualified(connection.dialect, *name)
+    quote = connection.dialect.identifier_preparer.quote
+    for rows in models.tables:
+        for key in rows.keys_without_model:
+            table = qualified(connection.dialect, rows.table.schema, rows.table.name)
+            yield "foreign key to a table without a model", f"{quote(key)} on {table}"
     for row in connection.execute(_SQL["parts"], parameters):
         if (row.schema, row.table) in tables:
             yield row.kind, row.name

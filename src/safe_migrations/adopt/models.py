@@ -135,8 +135,13 @@ def _read_tables(connection: Connection, schemas: Sequence[str]) -> list[TableRo
     tables = {(row.schema, row.name): TableRows(row) for row in rows if not owners.get((row.schema, row.name))}
     for kind in ("columns", "constraints", "indexes"):
         for row in connection.execute(SQL[kind], parameters):
-            if (row.schema, row.table) in tables:
-                getattr(tables[row.schema, row.table], kind).append(row)
+            if (row.schema, row.table) not in tables:
+                continue
+            table, is_key = tables[row.schema, row.table], kind == "constraints" and row.type == "f"
+            if is_key and (row.referred_schema, row.referred_table) not in tables:
+                table.keys_without_model.append(row.name)
+            else:
+                getattr(table, kind).append(row)
     # Those of the default schema come first, because the first of two tables of one name gives the class this name.
     default = connection.dialect.default_schema_name
     return sorted(tables.values(), key=lambda rows: (rows.table.schema != default, rows.table.schema, rows.table.name))

@@ -38,7 +38,7 @@ class Names:
 
     def _free(self, name: str, separator: str = "_") -> str:
         number, free = 1, name
-        while free in self._taken:
+        while free in self._taken or iskeyword(free):
             number += 1
             free = f"{name.rstrip('_')}{separator}{number}"
         self._taken.add(free)

@@ -32,12 +32,14 @@ class TableRows:
         columns: in order.
         constraints: primary key, unique and exclusion constraints, foreign keys and checks.
         indexes: without those of primary keys and unique constraints.
+        keys_without_model: names of the foreign keys to tables that have no model.
     """
 
     table: Any
     columns: list[Any] = field(default_factory=list)
     constraints: list[Any] = field(default_factory=list)
     indexes: list[Any] = field(default_factory=list)
+    keys_without_model: list[str] = field(default_factory=list)
 
 
 @dataclass

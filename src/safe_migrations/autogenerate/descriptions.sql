@@ -62,7 +62,7 @@ SELECT c.nspname, c.relname, 'index', i.relname,
     'CREATE %sINDEX %I ON %s%I.%I USING ', CASE WHEN indisunique THEN 'UNIQUE ' END, i.relname,
     CASE WHEN i.relkind = 'I' AND c.relkind = 'p' THEN 'ONLY ' END, c.nspname, c.relname)) + 1),
   true, EXISTS (SELECT FROM pg_inherits WHERE inhrelid = indexrelid)
-FROM described c JOIN pg_index x ON x.indrelid = c.oid AND x.indisvalid JOIN pg_class i ON i.oid = indexrelid
+FROM described c JOIN pg_index x ON x.indrelid = c.oid AND (x.indisvalid OR c.relkind = 'p') JOIN pg_class i ON i.oid = indexrelid
 WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
 
 -- sequences --

@@ -46,9 +46,10 @@ _TABLES = text("""
     WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     ORDER BY 1, 2
 """)
-# What a table has from its parent, and constraints of the kinds that SQLAlchemy does not have.
+# What a table has from its parent, constraints of the kinds that SQLAlchemy does not have, and foreign keys with the
+# table that they refer to.
 _INHERITED = text("""
-    SELECT n.nspname AS schema, c.relname AS table, o.name
+    SELECT n.nspname AS schema, c.relname AS table, o.name, NULL AS referred_schema, NULL AS referred_table
     FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     CROSS JOIN LATERAL (
       SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attinhcount > 0
@@ -58,12 +59,17 @@ _INHERITED = text("""
     ) AS o (name)
     WHERE c.relkind IN ('r', 'p')
     UNION ALL
-    SELECT n.nspname, c.relname, conname
+    SELECT n.nspname, c.relname, conname, NULL, NULL
     FROM pg_constraint o JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_index ON indexrelid = conindid
     WHERE conparentid <> 0  -- for each partition that a foreign key refers to
       OR (contype = 'c' AND connoinherit AND relkind = 'r') OR (contype = 'x' AND indnatts > indnkeyatts)
       OR to_jsonb(o) ->> 'conenforced' = 'false' OR to_jsonb(o) ->> 'conperiod' = 'true'
+    UNION ALL
+    SELECT n.nspname, c.relname, conname, rn.nspname, r.relname
+    FROM pg_constraint JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_class r ON r.oid = confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace
+    WHERE contype = 'f' AND conparentid = 0
 """)
 
 
@@ -97,7 +103,9 @@ def read_scope(context: AutogenContext) -> None:
     scope.inherited = frozenset(
         (short(row.schema), row.table, row.name)
         for row in connection.execute(_INHERITED)
-        if (table := models.get((short(row.schema), row.table))) is not None and row.name not in _names(table)
+        if (table := models.get((short(row.schema), row.table))) is not None
+        and (row.referred_table is None or (short(row.referred_schema), row.referred_table) in scope.not_owned)
+        and row.name not in _names(table)
     )
 
 

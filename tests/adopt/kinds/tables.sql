@@ -37,6 +37,7 @@ CREATE TABLE tables.m_default PARTITION OF tables.measured DEFAULT;
 CREATE TABLE tables.zoned (id integer NOT NULL, "zone; a" text NOT NULL) PARTITION BY LIST (id);
 CREATE TABLE tables.a_zone PARTITION OF tables.zoned DEFAULT;
 CREATE INDEX ON tables.measured (k);
+CREATE INDEX incomplete ON ONLY tables.measured (day);
 CREATE INDEX only_one ON tables.m1 (day) WHERE k > 1;
 CREATE TABLE tables.refers (id bigint, day date, FOREIGN KEY (id, day) REFERENCES tables.measured);
 CREATE TABLE tables.listed (a text, b int) PARTITION BY LIST (lower(a));

@@ -58,6 +58,8 @@ CREATE TABLE by_range (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE
 CREATE TABLE by_range_1 PARTITION OF by_range FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
 CREATE TABLE by_range_2 PARTITION OF by_range FOR VALUES FROM ('2021-01-01') TO ('2022-01-01');
 CREATE INDEX ON by_range (at);
+CREATE INDEX incomplete ON ONLY by_range (id);
+CREATE TABLE refers_to_partition (id int PRIMARY KEY, at date, FOREIGN KEY (id, at) REFERENCES by_range_1);
 CREATE TABLE refers_to_partitions (id int, at date, FOREIGN KEY (id, at) REFERENCES by_range);
 CREATE TABLE by_hash (k text, v int) PARTITION BY HASH (lower(k), v);
 CREATE TYPE person AS (name text, age int);
