@@ -144,8 +144,8 @@ def _refuse(connection: Connection, project: Project, state: State, schemas: Seq
     if not refusals.may_create_table(connection, project.service.version_table_schema):
         raise AdoptionError(
             f"The user {project.database.url.username!r} may not create the table {project.service.version_table}, "
-            "which records the revision. Nothing was changed. Grant the user CREATE on the schema, or migrate as the "
-            f"owner ({project.service.migration_url})."
+            "which records the revision. Nothing was changed. Grant the user CREATE on the schema, name another schema "
+            f"in alembic.ini (version_table_schema), or migrate as the owner ({project.service.migration_url})."
         )
     refusals.refuse_missing_schemas(connection, schemas)
     refusals.refuse_not_reproducible(connection, schemas)

@@ -17,12 +17,19 @@ SELECT kind, format('%I', name) AS name, why FROM (
   FROM pg_user_mappings
   UNION ALL
   SELECT 'foreign server', srvname, 'its options have a secret', s.oid, 'pg_foreign_server'::regclass
-  FROM pg_foreign_server s WHERE array_to_string(srvoptions, ' ') ~* '(^| )\w*(password|secret|token|key)\w*='
+  FROM pg_foreign_server s WHERE array_to_string(srvoptions, ' ') ~* '(pass|pwd|secret|token|key|auth|cred)[^ =]*='
+  UNION ALL
+  SELECT 'foreign-data wrapper', fdwname, 'its options have a secret', w.oid, 'pg_foreign_data_wrapper'::regclass
+  FROM pg_foreign_data_wrapper w WHERE array_to_string(fdwoptions, ' ') ~* '(pass|pwd|secret|token|key|auth|cred)[^ =]*='
   UNION ALL
   SELECT 'foreign table', ftrelid::regclass::text, 'its options have a secret', ftrelid, 'pg_class'::regclass
   FROM pg_foreign_table JOIN pg_class c ON c.oid = ftrelid
-  WHERE array_to_string(ftoptions, ' ') ~* '(^| )\w*(password|secret|token)\w*='
-    AND (cardinality(CAST(:schemas AS text[])) = 0 OR relnamespace::regnamespace::text = ANY(CAST(:schemas AS text[])))
+  WHERE (
+    array_to_string(ftoptions, ' ') ~* '(pass|pwd|secret|token|auth|cred)[^ =]*=' OR EXISTS (
+      SELECT FROM pg_attribute WHERE attrelid = ftrelid AND array_to_string(attfdwoptions, ' ') ~* '(pass|pwd|secret|token)[^ =]*='
+    )
+  )
+    AND (cardinality(CAST(:schemas AS text[])) = 0 OR (SELECT nspname::text FROM pg_namespace n WHERE n.oid = relnamespace) = ANY(CAST(:schemas AS text[])))
   UNION ALL
   SELECT 'large objects', count(*)::text, 'they are data that no table has', 0, 'pg_largeobject'::regclass
   FROM pg_largeobject_metadata HAVING count(*) > 0
@@ -87,7 +94,9 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted)
 SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
 
 -- may_create_table --
-SELECT has_schema_privilege(coalesce(to_regnamespace(quote_ident(:schema)), to_regnamespace(current_schema())), 'CREATE')
+-- No if there is no schema in search_path; null if the schema is created before.
+SELECT CASE WHEN CAST(:schema AS text) IS NULL THEN current_schema() IS NOT NULL AND has_schema_privilege(current_schema(), 'CREATE')
+  ELSE has_schema_privilege(to_regnamespace(quote_ident(:schema)), 'CREATE') END
 
 -- may_create_databases --
 SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user
