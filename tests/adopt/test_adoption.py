@@ -108,6 +108,12 @@ REFUSED = {
         CREATE SERVER far FOREIGN DATA WRAPPER w;
         CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (password 'secret')
     """,
+    "foreign-data wrapper": "CREATE FOREIGN DATA WRAPPER w OPTIONS (passwd 'secret')",
+    "foreign table": """
+        CREATE FOREIGN DATA WRAPPER w;
+        CREATE SERVER far FOREIGN DATA WRAPPER w;
+        CREATE FOREIGN TABLE remote (id integer OPTIONS (api_token 'secret')) SERVER far
+    """,
     "foreign server": """
         CREATE FOREIGN DATA WRAPPER w;
         CREATE SERVER far FOREIGN DATA WRAPPER w OPTIONS (api_key 'secret')
@@ -154,6 +160,28 @@ def test_user_without_rights(small: PlainProject, new_role: NewRole) -> None:
     execute(administrator, f"GRANT CREATE ON SCHEMA public TO {role}")
     assert "permission denied" in refused(small)
     execute(administrator, f"DROP OWNED BY {role}")
+
+
+def test_settings_of_the_database_do_not_matter(project: PlainProject) -> None:
+    execute(
+        project.url,
+        "CREATE TABLE event (at timestamptz, code bytea DEFAULT '\\x00', PRIMARY KEY (at)) PARTITION BY RANGE (at)",
+    )
+    execute(project.url, "CREATE TABLE event_1 PARTITION OF event FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')")
+    execute(project.url, "CREATE EXTENSION citext; COMMENT ON EXTENSION citext IS 'of an older version; it''s other'")
+    for setting in ("timezone = 'Asia/Tokyo'", "bytea_output = escape", "quote_all_identifiers = on"):
+        execute(project.url, f'ALTER DATABASE "{project.url.database}" SET {setting}')
+    adopt(project)
+    assert fetch(project.url, VERSION)
+
+
+def test_no_schema_for_the_version_table(small: PlainProject) -> None:
+    execute(small.url, "ALTER SCHEMA public RENAME TO app")
+    with pytest.raises(AdoptionError, match="version_table_schema"):
+        adopt(small)
+    small.options = {"version_table_schema": "app"}
+    adopt(small)
+    assert fetch(small.url, "SELECT version_num FROM app.alembic_version")
 
 
 @pytest.mark.thorough("all other adoptions make their proof on the database's own server")

@@ -18,6 +18,7 @@ PHASE = 'phase = "expand"  # runs before the new code is deployed'
 UP, DOWN = ".sql", ".downgrade.sql"
 _SCHEMA = pattern(r"(?:CREATE|DROP) SCHEMA (<name>)$")
 _CREATE = re.compile(r"^CREATE SCHEMA ", re.MULTILINE)
+_DROP = re.compile(r"^DROP SCHEMA ([\s\S]*)")
 _HEADER = """\
 -- {title}
 -- {revision} executes these statements one by one, in its transaction.
@@ -76,7 +77,10 @@ def write_baseline(
         _CREATE.sub(r"\g<0>IF NOT EXISTS ", statement) if _is_of_schema(statement, version_schema) else statement
         for statement in (_SESSION, *dump.create_statements())
     ]
-    dropping = [statement for statement in dump.drop_statements() if not _is_of_schema(statement, version_schema)]
+    dropping = [
+        _DROP.sub(r"COMMENT ON SCHEMA \1 IS NULL", drop) if _is_of_schema(drop, version_schema) else drop
+        for drop in dump.drop_statements()
+    ]
     _write(path.with_suffix(UP), "What makes the schema, as pg_dump wrote it.", path.name, creating)
     _write(path.with_suffix(DOWN), "What drops the schema again.", path.name, dropping)
     return script

@@ -23,16 +23,23 @@ _OPTIONS = ("--clean", "--no-owner", "--no-tablespaces", "--no-security-labels")
 _SCHEMA_ONLY = ("--schema-only", "--no-privileges")
 _COMPLETE = ("--inserts", "--rows-per-insert=1000")  # a migration can't run COPY
 _QUIET = ("--no-password", "--encoding=UTF8", f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}")
+# What pg_dump writes must not depend on settings of the database or the user.
+_SETTINGS = ("timezone=UTC", "bytea_output=hex", "standard_conforming_strings=on", "quote_all_identifiers=off")
 _RESTRICT = re.compile(r"^\\(?:un)?restrict \w+\n", re.MULTILINE)  # of psql, with a key that each run makes up
 _FIRST = re.compile(r"^--\n-- Name: ", re.MULTILINE)
 _END = "--\n-- PostgreSQL database dump complete\n--\n"
 # What pg_dump writes above the rows of a table that has none.
 _NO_ROWS = re.compile(r"\A(?:--\n-- Data for Name: .*\n--\n\s*)+(?=--\n)")
 _ACCESS_METHOD = re.compile(r"^SET (?=default_table_access_method = )", re.MULTILINE)
-# What only sets up a session, or needs more rights than the creation of the object.
-_LEFT_OUT = pattern(r"(?:SET |SELECT pg_catalog\.set_config|COMMENT ON EXTENSION )")
+# It needs more rights than the creation of the extension, whose version decides what it says.
+_COMMENT_OF_EXTENSION = re.compile(
+    r"^--\n-- Name: EXTENSION .*; Type: COMMENT; .*\n--\n\nCOMMENT ON EXTENSION .* IS '(?:''|[^'])*';\n\n\n",
+    re.MULTILINE,
+)
+# What only sets up a session.
+_LEFT_OUT = pattern(r"(?:SET |SELECT pg_catalog\.set_config)")
 _FOREIGN_KEY = pattern(r"ALTER TABLE (?:ONLY )?(<name>) ADD CONSTRAINT (<name>) FOREIGN KEY\b")
-_CHECK = pattern(r"ALTER TABLE (?:ONLY )?(<name>) ADD CONSTRAINT (<name>) CHECK\b")
+_CHECK = pattern(r"ALTER TABLE (?:ONLY )?(<name>) ADD CONSTRAINT (<name>) (?:CHECK|EXCLUDE)\b")
 _CHILD = pattern(
     r"(?:CREATE (?:\w+ )?TABLE (<name>) .*\bINHERITS \(|ALTER TABLE ONLY <name> ATTACH PARTITION (<name>))"
 )
@@ -40,9 +47,10 @@ _DROP_CONSTRAINT = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>) DROP 
 _TABLE = pattern(r"CREATE (?:\w+ )?TABLE (<name>) ")
 _NAMED_NOT_NULL = re.compile(rf" CONSTRAINT ({NAME}) NOT NULL,?$", re.MULTILINE)
 _NOT_NULL = re.compile(rf"^    ({NAME}) (?!.* CONSTRAINT {NAME} NOT NULL)(.*) NOT NULL(?=,?$)", re.MULTILINE)
-# These go with their table.
+# These go with their table, unless a function has to go before, which needs the table and which they may call.
 _GOES_WITH_TABLE = pattern(r"DROP (?:INDEX|TRIGGER|RULE|POLICY|STATISTICS)\b")
 _DROPS = pattern(r"(?:DROP |CREATE OR REPLACE VIEW |ALTER TABLE (?:ONLY )?<name> ALTER COLUMN <name> DROP DEFAULT$)")
+_SHELL = pattern(r"CREATE TYPE (<name>)$")
 # Of the one schema that is not dropped.
 _COMMENT = "COMMENT ON SCHEMA public IS 'standard public schema'"
 
@@ -75,12 +83,18 @@ class Dump:
         """The statements that drop the objects, and nothing else; without those for parts of a dropped table."""
         constraints = self._droppable_constraints()
         gone = ["DROP EXTENSION "]  # which may not exist any more
-        for statement, plain in split(self.dropping):
+        statements = list(split(self.dropping))
+        kinds = [plain.split(" ", 2)[1] for _, plain in statements if plain.startswith("DROP ")]
+        shells = {f"DROP TYPE {match[1]}" for _, plain in split(self.creating) if (match := _SHELL.match(plain))}
+        drops_function_first = "TABLE" in kinds[kinds.index("FUNCTION") :] if "FUNCTION" in kinds else False
+        for statement, plain in statements:
             if match := _DROP_CONSTRAINT.match(plain):
                 if match.groups() in constraints:
                     yield statement
-            elif _DROPS.match(plain) and not _GOES_WITH_TABLE.match(plain):
-                if plain.endswith(" CASCADE"):  # a base type, which needs its functions as they need the type
+            elif _DROPS.match(plain) and (drops_function_first or not _GOES_WITH_TABLE.match(plain)):
+                if plain in shells:  # pg_dump does so for base types, but not for ranges
+                    statement += " CASCADE"
+                if statement.endswith(" CASCADE"):  # the type needs its functions as they need the type
                     gone.append("DROP FUNCTION ")
                 begin = next((begin for begin in gone if plain.startswith(begin)), "")
                 yield statement.replace(begin, f"{begin}IF EXISTS ", 1) if begin else statement
@@ -88,7 +102,7 @@ class Dump:
             yield _COMMENT
 
     def _droppable_constraints(self) -> set[tuple[str, ...]]:
-        """The foreign keys, which may form a cycle, and checks that follow what they need, each with its table."""
+        """Foreign keys, which may form a cycle, and what may need a function, each with its table."""
         plain = [plain for _, plain in split(self.creating)]
         children = {match[1] or match[2] for match in map(_CHILD.match, plain) if match}  # inherit their checks
         keys = {match.groups() for match in map(_FOREIGN_KEY.match, plain) if match}
@@ -133,7 +147,7 @@ async def dump_schema(
     pg_dump = find_tools("pg_dump", version)[0]
     with TemporaryDirectory(prefix="dump-") as folder:
         file = Path(folder) / "schema.sql"
-        status, errors = await run_program(pg_dump, *arguments, f"--file={file}", database=database)
+        status, errors = await run_program(pg_dump, *arguments, f"--file={file}", database=database, settings=_SETTINGS)
         problem = problem_of("pg_dump", status, errors)
         if problem == "no matching schemas were found":
             return Dump("", "")
@@ -150,7 +164,8 @@ def read_dump(text: str) -> Dump:
     before, clean, dropping = text[:begin].rpartition("SET row_security = off;\n")
     # pg_dump sets the access method of the first table above the table's comment.
     method = re.search(r"^SET default_table_access_method = .*\n", text[:begin], re.MULTILINE)
-    return Dump((method[0] if method else "") + text[begin:], dropping if clean else before)
+    creating = _COMMENT_OF_EXTENSION.sub("", text[begin:])
+    return Dump((method[0] if method else "") + creating, dropping if clean else before)
 
 
 def _name_not_nulls(statement: str, table: str, taken: Collection[str]) -> str:

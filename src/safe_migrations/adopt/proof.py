@@ -3,6 +3,7 @@
 import difflib
 import io
 import logging
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -14,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData
+from sqlalchemy.exc import SAWarning
 
 from safe_migrations.adopt.dump import Dump, dump_schema
 from safe_migrations.autogenerate.directives import find_operations, plan
@@ -194,7 +196,8 @@ def refuse_differing_models(
     """
     if not models:
         return
-    with quiet("alembic"), quiet("safe_migrations"):
+    with quiet("alembic"), quiet("safe_migrations"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)  # about types and constraints that this library compares by itself
         context = MigrationContext.configure(connection, opts={**options, "target_metadata": models})
         operations = find_operations(context)
         revisions, _ = plan(context, operations)

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,13 +23,20 @@ REDIRECTING = ("PGHOSTADDR", "PGSERVICE")
 
 
 async def run_program(
-    tool: Tool, *arguments: str, database: Database | None = None, progress: Callable[[], str] = str
+    tool: Tool,
+    *arguments: str,
+    database: Database | None = None,
+    settings: Sequence[str] = (),
+    progress: Callable[[], str] = str,
 ) -> tuple[int, str]:
-    """Run a program, and return its exit status and standard error."""
+    """Run a program, with settings of its session, and return its exit status and standard error."""
     inherited = {name: value for name, value in environment_of_programs("PG").items() if name not in REDIRECTING}
     program = Path(tool.path).stem
     ours = {"PGCONNECT_TIMEOUT": f"{CONNECT_TIMEOUT:.0f}", "PGAPPNAME": f"safe_migrations {program}", "LC_ALL": "C"}
     environment = inherited | ours | (client_environment(database.url) if database is not None else {})
+    if settings:
+        options = [environment.get("PGOPTIONS", ""), *(f"-c {setting}" for setting in settings)]
+        environment["PGOPTIONS"] = " ".join(options).strip()
     try:
         process = await asyncio.create_subprocess_exec(
             tool.path,

@@ -40,3 +40,9 @@ CREATE VIEW functions.uses AS
   SELECT functions.total(id) AS total, 1 OPERATOR(functions.===) 2 AS same FROM functions.t;
 COMMENT ON FUNCTION functions.later() IS E'a\nb';
 COMMENT ON OPERATOR functions.=== (integer, integer) IS 'same';
+CREATE FUNCTION functions.key(functions.t) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION functions.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE INDEX by_row ON functions.t (functions.key(t.*));
+ALTER TABLE functions.t ADD EXCLUDE (functions.key(t.*) WITH =);
+CREATE TRIGGER by_row BEFORE UPDATE ON functions.t FOR EACH ROW WHEN (functions.row(NEW)) EXECUTE FUNCTION functions.noted();
+CREATE POLICY by_row ON functions.t USING (functions.row(t.*));

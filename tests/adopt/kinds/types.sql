@@ -21,3 +21,7 @@ CREATE TABLE types.all_of_them (
   mood types.mood DEFAULT 'sad', moods types.mood[], pair types.pair, span types.span, base types.base,
   positive types.positive, code types.code, name text COLLATE types.german
 );
+CREATE TYPE types.counted;
+CREATE FUNCTION types.canonical(types.counted) RETURNS types.counted LANGUAGE internal IMMUTABLE STRICT
+  AS 'int4range_canonical';
+CREATE TYPE types.counted AS RANGE (subtype = integer, canonical = types.canonical);
