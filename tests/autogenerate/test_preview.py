@@ -10,6 +10,7 @@ from sqlalchemy import URL
 
 from plain_project import PlainProject
 from safe_migrations.autogenerate.preview import read_preview
+from support import fetch
 
 
 @pytest.fixture
@@ -73,3 +74,23 @@ def test_one_phase_needs_no_deployment(project: PlainProject) -> None:
     text = read_preview(project.project).as_text()
     assert text.startswith("expand: ")
     assert "deploy" not in text.replace("is deployed", "")
+
+
+def test_locks_without_a_rewrite_that_autogenerate_rules_out(project: PlainProject, database: URL) -> None:
+    """Each table is named, also that of DROP INDEX, and once for each lock."""
+    fetch(database, "ALTER TABLE item ADD code varchar(10)")
+    fetch(database, "CREATE INDEX ix_item_code ON item (code)")
+    metadata = sa.MetaData()
+    project.models = metadata
+    sa.Table(
+        "item",
+        metadata,
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("note", sa.Text),
+        sa.Column("fax", sa.Date),
+        sa.Column("code", sa.String(20)),
+        sa.Column("kind", sa.Enum("a", "b", name="item_kind")),
+    )
+    expand, contract = read_preview(project.project).revisions
+    assert [str(lock) for step in expand.steps for lock in step.locks] == ["ACCESS EXCLUSIVE on item"]
+    assert [str(lock) for step in contract.steps for lock in step.locks] == ["SHARE UPDATE EXCLUSIVE on item"]

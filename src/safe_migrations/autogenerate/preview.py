@@ -19,7 +19,7 @@ from safe_migrations.backfill.definition import COMMAND
 from safe_migrations.command_line import WIDTH
 from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
-from safe_migrations.postgres.statement_locks import NONE, TableLock, table_lock
+from safe_migrations.postgres.statement_locks import MAY_REWRITE, NONE, UNKNOWN, TableLock, table_lock
 from safe_migrations.postgres.statements import split
 from safe_migrations.upgrade.offline import offline_context
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
@@ -144,7 +144,7 @@ def read_preview(project: Project) -> Plan:
                     f"The models are compared with a database at head. Run this first:\nalembic upgrade {state.target}"
                 )
             raise RefusedError(f"{meaning} {following}", EXIT_STATUS[state.name])
-        with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # the preview shows every difference itself
+        with quiet("alembic", "safe_migrations.autogenerate"):  # the preview shows every difference itself
             revisions, backfills = plan(migration, find_operations(migration))
         warn_of_not_compared(migration)
         names = [backfill.name for backfill in backfills]
@@ -166,17 +166,23 @@ def _preview(revision: PlannedRevision) -> Preview:
             operations.invoke(operation)
         sql = output.getvalue().strip()
         statements = [plain for _, plain in split(sql)]
-        steps.append(Step(step.title, sql, _locks(statements, earlier)))
+        steps.append(Step(step.title, sql, _locks(revision, statements, earlier)))
         earlier += statements
     return Preview(revision.table, revision.phase, revision.danger, steps)
 
 
-def _locks(statements: list[str], earlier: list[str]) -> list[TableLock]:
+def _locks(revision: PlannedRevision, statements: list[str], earlier: list[str]) -> list[TableLock]:
     """The locks on tables in use, each once."""
     locks = [table_lock(statement) for statement in statements]
     validates = any(" VALIDATE CONSTRAINT " in statement for statement in (*earlier, *statements))
     for index, statement in enumerate(statements):
+        lock = locks[index]
         # PostgreSQL needs no scan: autogenerate has just validated a check that the column is not null.
-        if validates and statement.endswith(" SET NOT NULL"):
-            locks[index] = replace(locks[index], work="")
-    return list(dict.fromkeys(lock for lock in locks if lock.mode != NONE)) or locks[:1]
+        is_validated = validates and statement.endswith(" SET NOT NULL")
+        # Autogenerate, which has tried the change of a type on PostgreSQL, has every rewrite acknowledged.
+        is_spared = lock.work == MAY_REWRITE and not revision.danger
+        table = lock.table or ("" if lock.mode in (NONE, UNKNOWN) else revision.table)  # DROP INDEX has no table
+        locks[index] = replace(lock, table=table, work="" if is_validated or is_spared else lock.work)
+    working = {(lock.mode, lock.table) for lock in locks if lock.work}
+    shown = [lock for lock in locks if lock.mode != NONE and (lock.work or (lock.mode, lock.table) not in working)]
+    return list(dict.fromkeys(shown)) or locks[:1]

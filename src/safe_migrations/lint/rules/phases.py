@@ -56,7 +56,7 @@ def unwritten_backfill(revision: Revision) -> Iterator[Place]:
         try:
             written = bool(load_backfill(folder, name).values)
         except MigrationError as error:
-            yield revision.line_of("requires_backfill"), str(error)
+            yield revision.line_of("requires_backfill"), str(error).rstrip(".")
             continue
         if not written:
             yield revision.line_of("requires_backfill"), f"values is empty in alembic/backfills/{name}.py"
