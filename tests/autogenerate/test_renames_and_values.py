@@ -157,6 +157,10 @@ def test_what_existing_rows_get(render: Render, database: URL) -> None:
     assert "new, old" in refused(inside, "value=item.state=other", kind=RevisionError)
     assert "nmae" in refused(inside, "expression=item.code=lower(nmae)", kind=RevisionError)
     assert "item.elsewhere" in refused(inside, "value=item.elsewhere=1")
+    unique = table("item", column("name"), column("sku", ", unique=True, default='x', nullable=False"))
+    inside.write_models(unique)
+    assert "unique" in refused(inside, "value=item.sku=x", kind=RevisionError)
+    inside.write_models(table("item", column("name"), *more, sizes, state))
     quoted = 'it\'s 100% "a" :b \\ {c}'
     answers = [f"value=item.sku={quoted}", "value=item.size=2.5", "value=item.state=old"]
     scripts = inside.autogenerate("more of an item", [*answers, "expression=item.code=lower(name) || '%:b'"])

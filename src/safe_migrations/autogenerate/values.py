@@ -3,7 +3,7 @@
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Column, Connection, Enum, String, literal
+from sqlalchemy import Column, Connection, Enum, String, UniqueConstraint, literal
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.autogenerate.answers import EXPRESSION, VALUE, Answers
@@ -84,6 +84,10 @@ class Values:
         table = qualified(dialect, column.table.schema, column.table.name)
         sql = f"({answer})" if is_expression else sql_of(literal(answer, String()), dialect, **_INLINE)
         where = f"{printable(answer)!r} can't be the value of {table}.{column.name}"
+        if not is_expression and is_unique(column):
+            raise RevisionError(
+                f"{where}: the column is unique, and all rows would get this value. No file was written."
+            )
         if enum is not None and isinstance(plain_type(column.type), Enum) and not is_expression:
             # Not PostgreSQL's answer, because the same change may create the enum or add the value.
             if answer not in enum.enums:
@@ -100,6 +104,14 @@ class Values:
         except DBAPIError as error:
             raise RevisionError(f"{where}: {reason(error)}. No file was written.") from error
         return sql
+
+
+def is_unique(column: Column[Any]) -> bool:
+    """Whether the models allow no value of a column twice, by a constraint or an index of this column alone."""
+    table = column.table
+    constraints = (key for key in table.constraints if isinstance(key, UniqueConstraint))
+    indexes = (key for key in table.indexes if key.unique and key.dialect_options["postgresql"]["where"] is None)
+    return [column] in [*(list(key.columns) for key in constraints), *(list(key.expressions) for key in indexes)]
 
 
 _INLINE = {"compile_kwargs": {"literal_binds": True}}

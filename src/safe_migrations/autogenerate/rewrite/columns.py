@@ -16,6 +16,7 @@ from safe_migrations.autogenerate.rewrite.constraints import in_two_steps
 from safe_migrations.autogenerate.rewrite.defaults import change_default
 from safe_migrations.autogenerate.rewrite.dispatch import METADATA_ONLY, rewrite
 from safe_migrations.autogenerate.rewrite.types import change_type
+from safe_migrations.autogenerate.values import is_unique
 from safe_migrations.ddl.column_changes import default_text, is_identity, is_volatile, writes_rows
 from safe_migrations.ddl.constraints import ValidateConstraintOp
 from safe_migrations.postgres.sql import qualified, short_name
@@ -83,7 +84,7 @@ def _backfill(
             where += f" & {old}.is_not(None)"
     elif default is not None:
         value = f"sa.literal_column({default!r})"
-    elif isinstance(own := getattr(column.default, "arg", None), _LITERALS):
+    elif isinstance(own := getattr(column.default, "arg", None), _LITERALS) and not is_unique(column):
         value = f"sa.literal({own!r})"
     elif (sql := comparison.values(table_of(operation), column)) is not None:
         value = f"sa.literal_column({sql!r})"
