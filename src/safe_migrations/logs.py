@@ -8,17 +8,15 @@ from safe_migrations.printable import printable
 
 
 @contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Let loggers, and those below them, log warnings only; afterwards, restore their levels."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(max(level, logging.WARNING))
+def quiet(name: str) -> Iterator[None]:
+    """Let a logger, and those below it, log warnings only; afterwards, restore its level."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)
 
 
 def enable() -> None:

@@ -1,6 +1,7 @@
 """What this library logs is heard in any project, and the loggers of others are as they were after each command."""
 
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from alembic.config import Config
+from alembic.config import CommandLine, Config
 from alembic.util import CommandError
 from sqlalchemy import URL
 
@@ -23,7 +24,7 @@ from support import REVISION, as_text
 
 UPGRADE_THEN_WARN = """
 from alembic import command
-from alembic.config import Config
+from alembic.config import CommandLine, Config
 from safe_migrations.upgrade.executor import log
 
 command.upgrade(Config("alembic.ini"), "head", sql=True)
@@ -72,7 +73,7 @@ def project(tmp_path: Path, database: URL) -> Config:
         )
         (versions / f"{name}.py").write_text(text.replace('"None"', "None"))
         before = name
-    return Config(tmp_path / "alembic.ini")
+    return Config(tmp_path / "alembic.ini", attributes={"url": as_text(database)})
 
 
 @pytest.fixture
@@ -130,3 +131,21 @@ def test_loggers_are_as_before_after_each_command(project: Config, own: bool, re
             step()
         after = settings()
         assert {name: after[name] for name in before} == before
+
+
+def test_revision_lists_its_files_without_a_line_for_each_difference(
+    project: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(str(project.config_file_name)).parent / "alembic"
+    models = ENV_PY.replace("Column(", 'CheckConstraint("id > 0", name="id"), Column(', 1)
+    folder.joinpath("env.py").write_text(
+        models.replace("import Column", "import CheckConstraint, Column").format(url=str(project.attributes["url"]))
+    )
+    folder.joinpath("versions", "two.py").unlink()
+    shutil.copy(Path(command.__file__).parent / "templates" / "generic" / "script.py.mako", folder)
+    command.upgrade(project, "one")
+    caplog.set_level(logging.INFO)
+    arguments = ["-c", str(project.config_file_name), "revision", "--autogenerate", "--message", "add a check"]
+    CommandLine().main(arguments)
+    assert len(list(folder.joinpath("versions").glob("*.py"))) > 1
+    assert not [record for record in caplog.records if "Detected" in record.getMessage()]

@@ -144,7 +144,7 @@ def read_preview(project: Project) -> Plan:
                     f"The models are compared with a database at head. Run this first:\nalembic upgrade {state.target}"
                 )
             raise RefusedError(f"{meaning} {following}", EXIT_STATUS[state.name])
-        with quiet("alembic", "safe_migrations.autogenerate"):  # the preview shows every difference itself
+        with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # the preview shows every difference itself
             revisions, backfills = plan(migration, find_operations(migration))
         warn_of_not_compared(migration)
         names = [backfill.name for backfill in backfills]

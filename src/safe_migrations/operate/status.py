@@ -232,7 +232,7 @@ def _compared(report: Report, migration_context: MigrationContext) -> Report:
         log.info("Comparing %d tables of the models with the database.", len(tables))
     unknown: list[str] = []
     context = _without_unknown_tables(migration_context, frozenset(tables), unknown)
-    with quiet("alembic", "safe_migrations.autogenerate"):  # they log each difference, and each plugin
+    with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # they log each difference, and each plugin
         differences = compare_metadata(context, metadata)
     drift = [
         *_joined([*map(_describe, differences)], definitions(context)),

@@ -91,7 +91,7 @@ def _quiet_alembic() -> Iterator[None]:
     arguments = command_line(context.config)
     writes_files = arguments is not None and arguments.cmd[0] is command.revision
     try:
-        with quiet("alembic.autogenerate", "alembic.ext") if writes_files else nullcontext():
+        with quiet("alembic") if writes_files else nullcontext():
             yield
     finally:
         logger.removeFilter(_is_news)
