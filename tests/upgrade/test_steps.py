@@ -398,3 +398,14 @@ def test_a_step_that_ends_its_transaction_concerns_that_step_only(
     assert any("ended its transaction itself" in record.getMessage() for record in caplog.records)
     assert columns(project) == ["id", "sku"]
     assert recorded(project) == [("sku", "upgrade", "first")]
+
+
+def test_a_downgrade_says_what_was_undone_and_which_step_failed(project: PlainProject) -> None:
+    project.add("sku", RIGHT, DOWNGRADE.replace('"ix_item_sku", "item"', '"ix_item_sku", 1 / 0'), after="item")
+    project.add(
+        "more", 'op.add_column("item", sa.Column("more", sa.Text()))', 'op.drop_column("item", "more")', after="sku"
+    )
+    project.alembic(command.upgrade, "head")
+    with pytest.raises(RevisionError, match=r'step 2 of 3 "index" failed') as failed:
+        project.alembic(command.downgrade, "item")
+    assert re.search(r"undone before it \(\S*more\.py\)", str(failed.value))

@@ -134,7 +134,7 @@ class Executor:
                     raise error from None
                 if isinstance(error, MigrationError) and not self._running:
                     if self._applied:
-                        error.args = (f"{progress(self._applied)} {error}",)
+                        error.args = (f"{progress(self._applied, self._remaining[0])} {error}",)
                     raise error from None
                 retried = sqlstate(error) in RETRIED or (self._ended_for_others and sqlstate(error) == QUERY_CANCELED)
                 if self._left_transaction or not retried:

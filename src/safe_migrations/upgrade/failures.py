@@ -138,25 +138,27 @@ class Failure:
     def _progress(self) -> str:
         steps = self.steps
         if steps is None or not steps.completed or steps.current is None:
-            return progress(self.applied)
+            return progress(self.applied, self.step)
         completed = ", ".join(f'"{printable(name)}"' for name in steps.completed)
         return (
             f'Completed steps of this revision: {completed}; the next run goes on at "{printable(steps.current)}". '
-            f"{progress(self.applied)}"
+            f"{progress(self.applied, self.step)}"
         )
 
 
-def progress(applied: Sequence[str]) -> str:
-    """How many revisions were applied.
+def progress(files: Sequence[str], step: RevisionStep) -> str:
+    """How many revisions were applied, or undone.
 
     Args:
-        applied: their files.
+        files: theirs.
+        step: which was to follow.
     """
-    if not applied:
-        return "No revision was applied before it."
-    if len(applied) == 1:
-        return f"1 revision was applied before it ({applied[0]})."
-    return f"{len(applied)} revisions were applied before it (the last: {applied[-1]})."
+    did = "applied" if step.is_upgrade else "undone"
+    if not files:
+        return f"No revision was {did} before it."
+    if len(files) == 1:
+        return f"1 revision was {did} before it ({files[0]})."
+    return f"{len(files)} revisions were {did} before it (the last: {files[-1]})."
 
 
 def blocked_by(blocking: Sequence[Session]) -> str:
