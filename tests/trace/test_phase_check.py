@@ -236,6 +236,15 @@ CASES = {
         """,
         r'scans table $ \(.*\) in step "index" while holding SHARE on $',
     ),
+    "rewrite_in_a_step": unsafe(
+        """
+        if op.step("check"):
+            op.create_check_constraint('ck_$', '$', 'qty >= 0')
+        if op.step("type"):
+            op.alter_column('$', 'qty', type_=sa.BigInteger())
+        """,
+        r'rewrites table $ in step "type" while holding',
+    ),
     "one_after_another": safe(
         """
         with op.get_context().autocommit_block():

@@ -43,7 +43,7 @@ def _rows(result: Rehearsed) -> Iterator[_Row]:
     yield _row(result.name, result.seconds, strongest, scanned, result.rewritten)
     if len(result.steps) > 1:
         for step in result.steps:
-            yield _row(f"  {step.name}", step.seconds, step, step.scanned, ())
+            yield _row(f"  {step.name}", step.seconds, step, step.scanned, step.rewritten)
 
 
 def _row(name: str, seconds: float, locking: TracedStep, scanned: Iterable[str], rewritten: Iterable[str]) -> _Row:

@@ -19,6 +19,7 @@ class TracedStep:
         held: how long a transaction held the strongest of these modes at most, in seconds; for a statement that can't
             run in a transaction, how long the statement took.
         scanned: the tables that were scanned.
+        rewritten: the tables that were rewritten.
     """
 
     name: str | None
@@ -26,6 +27,7 @@ class TracedStep:
     locks: dict[str, list[str]] = field(default_factory=dict)
     held: dict[str, float] = field(default_factory=dict)
     scanned: list[str] = field(default_factory=list)
+    rewritten: list[str] = field(default_factory=list)
 
 
 class LockTimes:

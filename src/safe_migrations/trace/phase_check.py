@@ -155,8 +155,8 @@ def _several(trace: Trace) -> list[str]:
 
 
 def _step_of(trace: Trace, table: str) -> str | None:
-    """The step that has rewritten a table, which includes a scan."""
-    return next((scan.step for scan in trace.scans if scan.table == table), None)
+    """The step that has rewritten a table."""
+    return next((step.name for step in trace.steps if table in step.rewritten), None)
 
 
 def _in_step(name: str | None) -> str:

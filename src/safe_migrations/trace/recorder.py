@@ -116,7 +116,7 @@ class _Tracer:
         self._pid = pid
         self._before = before
         self._oids = list(before.tables)
-        self._scans: dict[int, int] = {}
+        self._rows: dict[int, Row[Any]] = {}  # the scans and the file of each table
         self._step_begun = 0.0
         self._times = LockTimes()
         self._has_committed = False
@@ -190,12 +190,13 @@ class _Tracer:
         if _is_own(context):
             return
         with self._times.not_counted():
-            scanned, held = self.count_scans(connection), self.note_locks(connection)
+            (scanned, rewritten), held = self.read_tables(connection), self.note_locks(connection)
         for name, mode in held.items():
             self._times.hold(name, mode)
         strong = {name: mode for name, mode in held.items() if mode in _BLOCK_WRITES}
         traced = self.trace.steps[-1]
         traced.scanned = sorted({*traced.scanned, *scanned})
+        traced.rewritten = sorted({*traced.rewritten, *rewritten})
         step = current_step(connection)
         if len(strong) > len(self.trace.together):
             self.trace.together, self.trace.step_together = strong, step
@@ -241,12 +242,17 @@ class _Tracer:
     def _indexes(self, connection: Connection) -> set[tuple[int, ...]]:
         return {tuple(row) for row in connection.execute(_SQL["indexes"], {"oids": self._oids})}
 
-    def count_scans(self, connection: Connection) -> list[str]:
-        """The tables that the session has scanned since the last call."""
-        counts = {row.oid: row.scans for row in connection.execute(_SQL["scans"], {"oids": self._oids})}
-        scanned = [self._before.tables[oid].name for oid in self._oids if counts[oid] > self._scans.get(oid, 0)]
-        self._scans = counts
-        return scanned
+    def read_tables(self, connection: Connection) -> tuple[list[str], list[str]]:
+        """The tables that the session has scanned since the last call, and those that it has rewritten."""
+        before, self._rows = (
+            self._rows,
+            {row.oid: row for row in connection.execute(_SQL["scans"], {"oids": self._oids})},
+        )
+        both = [(before[oid], row, self._before.tables[oid]) for oid, row in self._rows.items() if oid in before]
+        scanned = [table.name for old, new, table in both if new.scans > old.scans]
+        return scanned, [
+            table.name for old, new, table in both if table.kind == "r" and new.file not in (old.file, None)
+        ]
 
     def compare(self, after: _Schema) -> None:
         """Compare the schema before and after."""
@@ -293,7 +299,7 @@ async def tracing(connection: AsyncConnection, database: Database) -> AsyncItera
     async with connected(database, isolation_level="AUTOCOMMIT") as sampler:
         before = await sampler.run_sync(_Schema.read, database.service.version_table)
         tracer, finished = _Tracer(pid, before), asyncio.Event()
-        await connection.run_sync(tracer.count_scans)
+        await connection.run_sync(tracer.read_tables)
         await connection.rollback()
         listeners = await connection.run_sync(tracer.listeners)
         for listener in listeners:

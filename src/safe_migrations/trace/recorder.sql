@@ -5,7 +5,8 @@ WHERE pid = :pid AND relation = ANY(CAST(:oids AS oid[])) AND locktype = 'relati
 
 -- scans --
 -- What the session has counted and not reported yet, and what it has reported.
-SELECT oid::bigint, pg_stat_get_numscans(oid) + pg_stat_get_xact_numscans(oid) AS scans
+SELECT oid::bigint, pg_stat_get_numscans(oid) + pg_stat_get_xact_numscans(oid) AS scans,
+  pg_relation_filenode(oid) AS file
 FROM unnest(CAST(:oids AS oid[])) AS oid
 
 -- begun --
