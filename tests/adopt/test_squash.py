@@ -187,9 +187,11 @@ def test_part_of_the_history_and_twice(project: PlainProject, new_database: NewD
     assert "person" in tables(project.url) and "e" in tables(project.url)
 
     commit(project, "v3")
-    file = project.versions / "e_baseline.sql"
-    file.write_text(f"{file.read_text()}SELECT 1;\n")
-    assert [edited.path.name for edited in edited_revisions(project.script)] == [file.name], "it is frozen, too"
+    for suffix, line in ((".sql", "SELECT 1;\n"), (".py", "more = 1\n")):
+        file = project.versions / f"e_baseline{suffix}"
+        file.write_text(f"{file.read_text()}{line}")
+        edits = {edited.path.name for edited in edited_revisions(project.script)}
+        assert file.name in edits, "the baseline is frozen, too"
 
 
 def test_a_baseline_that_makes_something_else_is_not_kept(
