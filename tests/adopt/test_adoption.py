@@ -168,6 +168,7 @@ def test_settings_of_the_database_do_not_matter(project: PlainProject) -> None:
         "CREATE TABLE event (at timestamptz, code bytea DEFAULT '\\x00', PRIMARY KEY (at)) PARTITION BY RANGE (at)",
     )
     execute(project.url, "CREATE TABLE event_1 PARTITION OF event FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')")
+    execute(project.url, "ALTER SCHEMA public OWNER TO CURRENT_USER")  # as in a database that is older than 15
     execute(project.url, "CREATE EXTENSION citext; COMMENT ON EXTENSION citext IS 'of an older version; it''s other'")
     for setting in ("timezone = 'Asia/Tokyo'", "bytea_output = escape", "quote_all_identifiers = on"):
         execute(project.url, f'ALTER DATABASE "{project.url.database}" SET {setting}')

@@ -31,9 +31,11 @@ _END = "--\n-- PostgreSQL database dump complete\n--\n"
 # What pg_dump writes above the rows of a table that has none.
 _NO_ROWS = re.compile(r"\A(?:--\n-- Data for Name: .*\n--\n\s*)+(?=--\n)")
 _ACCESS_METHOD = re.compile(r"^SET (?=default_table_access_method = )", re.MULTILINE)
-# It needs more rights than the creation of the extension, whose version decides what it says.
-_COMMENT_OF_EXTENSION = re.compile(
-    r"^--\n-- Name: EXTENSION .*; Type: COMMENT; .*\n--\n\nCOMMENT ON EXTENSION .* IS '(?:''|[^'])*';\n\n\n",
+# What the platform decides: that the schema public has another owner than the usual one, and the comment on an
+# extension, which is the installed version's, and needs more rights than the creation.
+_OF_PLATFORM = re.compile(
+    r"^--\n-- Name: (?:public; Type: SCHEMA; .*\n--\n\n-- \*not\* creating schema, since initdb creates it"
+    r"|EXTENSION .*; Type: COMMENT; .*\n--\n\nCOMMENT ON EXTENSION .* IS '(?:''|[^'])*';)\n\n\n",
     re.MULTILINE,
 )
 # What only sets up a session.
@@ -159,13 +161,14 @@ async def dump_schema(
 def read_dump(text: str) -> Dump:
     """The parts of what `pg_dump --clean` wrote."""
     text = _RESTRICT.sub("", text, count=1).removesuffix("\n").rpartition(_END)[0]
+    schema, *rows = text.partition("-- Data for Name: ")
+    text = "".join([_OF_PLATFORM.sub("", schema), *rows])
     first = _FIRST.search(text)
     begin = first.start() if first else len(text)
     before, clean, dropping = text[:begin].rpartition("SET row_security = off;\n")
     # pg_dump sets the access method of the first table above the table's comment.
     method = re.search(r"^SET default_table_access_method = .*\n", text[:begin], re.MULTILINE)
-    creating = _COMMENT_OF_EXTENSION.sub("", text[begin:])
-    return Dump((method[0] if method else "") + creating, dropping if clean else before)
+    return Dump((method[0] if method else "") + text[begin:], dropping if clean else before)
 
 
 def _name_not_nulls(statement: str, table: str, taken: Collection[str]) -> str:
