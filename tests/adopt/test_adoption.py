@@ -16,7 +16,7 @@ from safe_migrations.errors import AdoptionError, LockedError, MigrationError, N
 from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.postgres.statements import split
-from support import NewDatabase, NewRole, Service, fetch, on, tables
+from support import Administrator, NewDatabase, NewRole, Service, fetch, on, tables
 
 SMALL = """
     CREATE TABLE customer (id integer PRIMARY KEY, name text NOT NULL);
@@ -220,9 +220,12 @@ def test_dry_run_and_no_terminal_record_nothing(small: PlainProject) -> None:
     assert fetch(small.url, VERSION)
 
 
-def test_second_database(small: PlainProject, new_database: NewDatabase) -> None:
+def test_second_database(small: PlainProject, new_database: NewDatabase, administrator: Administrator) -> None:
     """A baseline that is there serves a database with the same schema, and no other one."""
-    adopt(small)
+    left = f"{str(small.url.database)[:40]}_scratch_0123abcd"  # by a run that was killed
+    administrator.create(left)
+    assert left in "".join(adopt(small))
+    administrator.drop(left)
     small.url = new_database()
     execute(small.url, SMALL)
     adopt(small)

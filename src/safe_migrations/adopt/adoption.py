@@ -25,6 +25,7 @@ from safe_migrations.autogenerate.ownership import MIGRATION_TOOLS
 from safe_migrations.errors import AdoptionError
 from safe_migrations.logs import quiet
 from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.creation import left_scratch_databases
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.printable import printable
 from safe_migrations.prompt import confirm
@@ -178,6 +179,8 @@ async def _write_and_prove(
         server = await stack.enter_async_context(scratch_server(project))
         async with connected(server, isolation_level="AUTOCOMMIT") as connection:
             await connection.run_sync(refusals.refuse_lacking, existing.extensions, existing.roles, variable)
+        for left in await left_scratch_databases(server, project.database.name):
+            report(f"A run that was killed has left the scratch database {left!r} at {server.host}: drop it.")
         database = await stack.enter_async_context(empty_database(server, project))
         gone = drafts.example_files(project)
         draft = stack.enter_context(drafts.new_draft(project, gone)) if gone is not None else None

@@ -47,12 +47,33 @@ async def scratch_database(server: Database, name: str, template: str = "templat
         name: the beginning of its name, unquoted.
         template: the database to copy, without connections; by default an empty one.
     """
-    scratch = server.named(f"{name[:40]}_scratch_{token_hex(4)}")
+    scratch = server.named(f"{_scratch_prefix(name)}{token_hex(4)}")
     await create_database(server, scratch.name, template)
     try:
         yield scratch
     finally:
         await drop_database(server, scratch.name)
+
+
+async def left_scratch_databases(server: Database, name: str) -> list[str]:
+    """The scratch databases that nobody uses any more, because the run that made them was killed.
+
+    Args:
+        server: any database of the server.
+        name: as `scratch_database` takes it.
+    """
+    query = text("""
+        SELECT datname FROM pg_database d
+        WHERE starts_with(datname, :prefix) AND substr(datname, length(:prefix) + 1) ~ '^[0-9a-f]{8}$'
+          AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = d.datname)
+        ORDER BY 1
+    """)
+    async with connected(server) as connection:
+        return list(await connection.scalars(query, {"prefix": _scratch_prefix(name)}))
+
+
+def _scratch_prefix(name: str) -> str:
+    return f"{name[:40]}_scratch_"
 
 
 async def database_exists(server: Database, name: str) -> bool:
