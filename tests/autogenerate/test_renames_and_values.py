@@ -110,12 +110,16 @@ def test_a_column_is_renamed_over_three_releases(render: Render, database: URL) 
     assert 'op.drop_column("item", "title")' in text_of(last)
 
 
-def test_a_table_is_renamed_beside_a_view(render: Render, database: URL) -> None:
+def test_a_table_is_renamed_beside_a_view(render: Render, database: URL, capsys: pytest.CaptureFixture[str]) -> None:
     inside = at_head(render, database, table("item", column("name")) + table("other", column("a")))
     fetch(database, "INSERT INTO item VALUES (1, 'chair')")
-    inside.write_models(table("product", column("name")) + table("other", column("a"), column("b")))
+    inside.write_models(table("product", column("name")) + table("other", column("b"), column("c")))
     assert "--rename=item=product" in refused(inside)
-    expand, contract = inside.autogenerate("call items products", ["rename=item=product"])
+    capsys.readouterr()
+    answers = ["rename=item=product", "rename=other.a=b"]
+    expand, contract = inside.autogenerate("call items products", answers)
+    later = "safe-migrations revision 'call items products' --rename=other.a=b"
+    assert later in capsys.readouterr().out.splitlines()
     assert [phase_of(script) for script in (expand, contract)] == ["expand", "contract"]
     assert {finding.rule.name for finding in inside.lint([expand, contract])} == {"unacknowledged"}
     inside.upgrade(expand.revision, str)
@@ -125,8 +129,9 @@ def test_a_table_is_renamed_beside_a_view(render: Render, database: URL) -> None
     inside.alembic(command.downgrade, "-2", x=["yes"])
     assert len(fetch(database, "SELECT * FROM item")) == 2
     inside.upgrade("head", str)
-    inside.autogenerate("more of other tables")
+    inside.autogenerate("more of other tables", answers[1:])
     inside.upgrade("head", str)
+    inside.write_models(table("product", column("name")) + table("other", *map(column, "abc")))
     inside.alembic(command.check)
 
 

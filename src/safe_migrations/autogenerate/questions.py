@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from alembic.runtime.migration import MigrationContext
 
@@ -10,7 +11,7 @@ from safe_migrations.autogenerate.answers import NO_RENAME, RENAME, Answers
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.renames import Rename, operations_of, possible_renames, without_old_columns
 from safe_migrations.autogenerate.values import Values
-from safe_migrations.errors import NotConfirmedError
+from safe_migrations.errors import NotConfirmedError, runnable
 from safe_migrations.printable import printable
 from safe_migrations.prompt import ask_whether, can_ask
 
@@ -31,10 +32,17 @@ def answered(comparison: Comparison, migration: MigrationContext, message: str) 
     context = migration.environment_context
     answers = Answers.read(context.get_x_argument() if context else ())
     command_line = context.config.cmd_opts if context else None
-    renames = _choose(possible_renames(comparison), answers, message, getattr(command_line, "config", None) or ())
+    config_files = getattr(command_line, "config", None) or ()
+    renames = _choose(possible_renames(comparison), answers, message, config_files)
     # They explain many other differences, which a comparison after the upgrade sees correctly.
     if alone := [rename for rename in renames if rename.kind != "column"]:
-        print("Only renames are written. After the upgrade, run the same command again for the other differences.")
+        later = replace(answers, renames=tuple(str(rename) for rename in renames if rename not in alone))
+        again = later.command(message, config_files, *([f"--{NO_RENAME}"] if answers.no_rename else ()))
+        print(
+            "Only renames are written. After the upgrade, for the other differences:",
+            runnable(printable(again)),
+            sep="\n",
+        )
         yield comparison.of_operations(operations_of(alone))
         return
     for rename in renames:

@@ -72,4 +72,5 @@ def _line(revision: PlannedRevision, path: str) -> str:
 def _line_of_backfill(backfill: NewBackfill, folder: Path) -> str:
     path = os.path.relpath(folder / f"{backfill.name}.py")
     advice = "" if backfill.value else "; write the value into this file"
-    return f"backfill  {path}: fills {backfill.table}.{backfill.column}{advice}"
+    column = ".".join(filter(None, (backfill.schema, backfill.table, backfill.column)))
+    return f"backfill  {path}: fills {column}{advice}"
