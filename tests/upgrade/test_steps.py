@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from textwrap import indent
 
@@ -119,15 +118,15 @@ def test_a_script_commits_each_step(project: PlainProject, database: URL) -> Non
 def test_a_connection_of_the_caller_commits_steps_unless_it_is_in_a_transaction(project: PlainProject) -> None:
     project.add("sku", RIGHT, DOWNGRADE, after="item")
 
-    def upgrade(connection: Connection, *, begin: bool) -> None:
-        if begin:
-            connection.begin()
-        command.upgrade(project.config(connection=connection), "head")
+    def refused(connection: Connection) -> None:
+        connection.begin()
+        with pytest.raises(ConfigurationError, match="transaction"):
+            command.upgrade(project.config(connection=connection), "head")
+        connection.commit()  # by a caller that goes on
 
-    with pytest.raises(ConfigurationError, match="transaction"):
-        on(project.url, partial(upgrade, begin=True))
+    on(project.url, refused)
     assert columns(project) == ["id"]
-    on(project.url, partial(upgrade, begin=False))
+    on(project.url, lambda connection: command.upgrade(project.config(connection=connection), "head"))
     assert columns(project) == ["id", "sku", "name"]
     assert recorded(project) == []
 

@@ -22,6 +22,10 @@ from safe_migrations.printable import printable
 _OPTION = "safe_migrations_steps"  # among the options of Alembic's context: the steps of the revision that runs
 _NAME = "safe_migrations_step"  # in the information of the connection: the step that runs
 
+IN_TRANSACTION = (
+    "A revision with several steps can't commit them in the caller's transaction. Give Alembic a connection that is "
+    "not in a transaction."
+)
 Between = Callable[[Connection], AbstractContextManager[None]]
 
 
@@ -131,10 +135,7 @@ class RecordedSteps(Steps):
     def _complete(self, operations: Operations, name: str) -> None:
         context, connection = operations.get_context(), operations.get_bind()
         if context.opts.get("transaction_of_caller"):
-            raise ConfigurationError(
-                "A revision with several steps can't commit them in the caller's transaction. Give Alembic a "
-                "connection that is not in a transaction."
-            )
+            raise ConfigurationError(IN_TRANSACTION)
         if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
             raise RevisionError("a step begins in an autocommit_block; end the block before the step")
         with self._between(connection):

@@ -19,7 +19,8 @@ from safe_migrations.backfill.definition import (
     required_backfills,
 )
 from safe_migrations.ddl.step_records import TABLE, StepRecords
-from safe_migrations.errors import BackfillError, MigrationError, NotConfirmedError
+from safe_migrations.ddl.steps import IN_TRANSACTION
+from safe_migrations.errors import BackfillError, ConfigurationError, MigrationError, NotConfirmedError
 from safe_migrations.postgres.own_tables import missing_privilege
 from safe_migrations.postgres.scratch import rolled_back
 from safe_migrations.upgrade.phases import unacknowledged
@@ -53,22 +54,27 @@ def refuse_unprepared(
     _refuse(scripts, needed)
 
 
-def refuse_unrecordable(connection: Connection, steps: Iterable[RevisionStep]) -> None:
-    """Refuse revisions with several steps if the user can't record completed steps.
+def refuse_unrecordable(connection: Connection, steps: Iterable[RevisionStep], *, is_in_transaction: bool) -> None:
+    """Refuse revisions with several steps if completed steps can't be recorded.
 
     Args:
         connection: to the database.
         steps: the revisions to apply or to undo.
+        is_in_transaction: whether the caller of Alembic has begun the transaction.
 
     Raises:
+        ConfigurationError: the caller has; nothing was changed.
         MigrationError: the user has not the privileges; nothing was changed.
     """
-    if (missing := missing_privilege(connection, TABLE)) is None:
+    missing = missing_privilege(connection, TABLE)
+    if missing is None and not is_in_transaction:
         return
     for step in steps:
         if len(step_names(step.revision, direction_of(step)) or ()) > 1:
-            file = os.path.relpath(step.revision.path)
-            raise MigrationError(f"{file} has several steps. Nothing was changed. {missing}")
+            several = f"{os.path.relpath(step.revision.path)} has several steps. Nothing was changed."
+            if is_in_transaction:
+                raise ConfigurationError(f"{several} {IN_TRANSACTION}")
+            raise MigrationError(f"{several} {missing}")
 
 
 def refuse_unacknowledged(scripts: Iterable[Script]) -> None:

@@ -128,7 +128,7 @@ def _run_injected(connection: Connection, service: Service, options: dict[str, A
             request.confirmed_plan(connection)
         records = StepRecords.read(connection, options)
         if request.command != "stamp":
-            request.refuse_unprepared(connection, steps)
+            request.refuse_unprepared(connection, steps, callers)
             configuration["fn"] = lambda *_: _when_ready(connection, steps, records)
         if not callers:
             connection.rollback()  # or Alembic would take what reading has begun for the caller's
@@ -276,9 +276,9 @@ class _Request:
         refuse_long_ids(connection, [step.revision for step in steps if step.is_upgrade], self.options)
         return steps
 
-    def refuse_unprepared(self, connection: Connection, steps: list[RevisionStep]) -> None:
+    def refuse_unprepared(self, connection: Connection, steps: list[RevisionStep], callers: bool = False) -> None:
         """Refuse the steps if one of them would stop the run."""
-        refuse_unrecordable(connection, steps)
+        refuse_unrecordable(connection, steps, is_in_transaction=callers)
         upgrades = [step.revision for step in steps if step.is_upgrade]
         refuse_unprepared(connection, upgrades, Path(context.script.dir, "backfills"), self.options)
 
