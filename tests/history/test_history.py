@@ -1,5 +1,6 @@
 """What git tells of revision files, in real repositories."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -750,8 +751,10 @@ def recorded(database: URL, *revisions: str) -> URL:
     return database
 
 
-def test_databases_are_asked(merged: Clone, database: URL) -> None:
+def test_databases_are_asked(merged: Clone, database: URL, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     assert applied(merged, database) == [], "it is empty"
+    assert caplog.records == [], "not that Alembic reads a database"
     for revisions in (["b"], ["y"], ["a"]):
         assert applied(merged, recorded(database, *revisions)) == []
     for revisions in (["c"], ["d"], ["y", "d"]):
