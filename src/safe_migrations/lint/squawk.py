@@ -23,7 +23,6 @@ from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.rules.squawk import SWITCHED_OFF, SYNTAX
 from safe_migrations.lint.statements import (
     ADD_COLUMN,
-    ALTER_TABLE,
     CONVERSION,
     CREATE_TYPE,
     RENAME_COLUMN,
@@ -34,7 +33,7 @@ from safe_migrations.lint.statements import (
     table_of_dropped_index,
     touched_tables,
 )
-from safe_migrations.postgres.statements import pattern
+from safe_migrations.postgres.statements import ALTER_TABLE, pattern
 
 # squawk's name for `rewriting-column`.
 REWRITING = "adding-field-with-default"

@@ -11,7 +11,7 @@ from alembic.operations.ops import AddColumnOp, AlterColumnOp, CreateTableOp, Dr
 from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql
 
-from safe_migrations.postgres.statements import NAME, parts, pattern
+from safe_migrations.postgres.statements import ALTER_TABLE, NAME, parts, pattern
 
 Types = dict[str, str]  # the definitions of CREATE TYPE and CREATE DOMAIN, by name
 DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
@@ -21,7 +21,6 @@ CREATE_TABLE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 CREATED = pattern(r"CREATE (?:\w+ ){0,2}(?:TABLE|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(<name>)")
 DROP_TABLE = pattern(r"DROP TABLE (?:IF EXISTS )?<names>")
 CREATE_TYPE = pattern(r"CREATE (?:TYPE|DOMAIN) (<name>)")
-ALTER_TABLE = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
 CONVERSION = pattern(r"ALTER TABLE .*\bALTER (?:COLUMN )?<name> (?:SET DATA )?TYPE (<name>)(?: |\[\]).*USING\b")
 DROP_COLUMN = pattern(r"\bDROP (?!(?:CONSTRAINT|DEFAULT|NOT|IDENTITY|EXPRESSION)\b)(?:COLUMN )?(?:IF EXISTS )?(<name>)")
 _SCHEMA = pattern(r"(?:CREATE (?!(?:(?:GLOBAL|LOCAL) )?TEMP(?:ORARY)?\b)|ALTER |DROP |COMMENT |TRUNCATE )")

@@ -5,7 +5,7 @@ A test compares this with the page docs/locks.md, whose rows are measured on Pos
 
 from dataclasses import dataclass
 
-from safe_migrations.postgres.statements import actions, pattern
+from safe_migrations.postgres.statements import ALTER_TABLE, actions, pattern
 
 NONE, UNKNOWN = "none", "unknown"
 ROWS, ONLINE, SHARE = "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE"
@@ -73,7 +73,6 @@ _ACTIONS = [
         (r"(?:OF|NOT OF|(?:DIS|EN)ABLE ROW)\b", EXCLUSIVE, ""),
     )
 ]
-_ALTER = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
 # Other statements; a group of the pattern is the table.
 _STATEMENTS = [
     (pattern(text), mode, work)
@@ -113,7 +112,7 @@ def table_lock(plain: str) -> TableLock:
     Args:
         plain: the statement on one line, without comments and contents of literals.
     """
-    if match := _ALTER.fullmatch(plain):
+    if match := ALTER_TABLE.fullmatch(plain):
         locks = [_of_action(match[1], action) for action in actions(match[2])]
         strongest = max(locks, key=lambda lock: _FROM_THE_WEAKEST.index(lock.mode))
         work = next((work for work in (REWRITES, MAY_REWRITE, READS) if work in [lock.work for lock in locks]), "")

@@ -31,6 +31,9 @@ def pattern(text: str) -> re.Pattern[str]:
     return re.compile(text.replace("<names>", _NAMES).replace("<name>", NAME), re.IGNORECASE)
 
 
+ALTER_TABLE = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
+
+
 def split(text: str) -> Iterator[tuple[str, str]]:
     """The statements of a text, each as it stands, and on one line without comments and contents of literals."""
     masked = _OPAQUE.sub(_mask, text)

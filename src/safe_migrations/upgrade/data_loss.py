@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, column, func, literal_column, select,
 
 from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.postgres.catalog import find_table, hides_rows, own_relations
-from safe_migrations.postgres.statements import NAME, actions, parts, pattern
+from safe_migrations.postgres.statements import ALTER_TABLE, NAME, actions, parts, pattern
 from safe_migrations.prompt import confirm
 from safe_migrations.upgrade.offline import offline_statements
 
@@ -39,7 +39,6 @@ _EMPTIES = pattern(
     r"(?:DROP TABLE(?: IF EXISTS)?|TRUNCATE(?: TABLE)?(?!.* CASCADE$)|DELETE FROM|UPDATE) (?:ONLY )?"
     r"((?:<name>)(?: ?\*)?(?: ?, ?(?:ONLY )?<name>(?: ?\*)?)*)"
 )
-_ALTER = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
 _CREATE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 _ADDED = pattern(r"ADD COLUMN (?:IF NOT EXISTS )?(<name>)")
 _DROPPED = pattern(r"DROP (?!CONSTRAINT )(?:COLUMN )?(?:IF EXISTS )?(<name>)(?: CASCADE| RESTRICT)?$")
@@ -195,7 +194,7 @@ def find_data_loss(
 
 def _is_known(statement: str) -> bool:
     """Whether it can be predicted what a statement does to rows."""
-    if match := _ALTER.fullmatch(statement):
+    if match := ALTER_TABLE.fullmatch(statement):
         return all(any(known.match(action) for known in _ACTIONS) for action in actions(match[2]))
     return bool(_KEEPS_ROWS.match(statement) or _EMPTIES.match(statement))
 
@@ -219,7 +218,7 @@ def _changes_a_type_in_use(connection: Connection, statement: str) -> bool:
 def _created(statement: str) -> Iterator[Target]:
     if match := _CREATE.match(statement):
         yield match[1], None
-    elif match := _ALTER.fullmatch(statement):
+    elif match := ALTER_TABLE.fullmatch(statement):
         yield from ((match[1], added[1]) for action in actions(match[2]) if (added := _ADDED.match(action)))
 
 
@@ -231,7 +230,7 @@ def _moved(statement: str) -> Iterator[Target]:
     """The names, without a schema, that stand for other rows after a statement."""
     if match := _RENAMED.match(statement) or _VIEW.match(statement):
         yield parts(match[1])[-1], None
-    elif match := _ALTER.fullmatch(statement):
+    elif match := ALTER_TABLE.fullmatch(statement):
         for action in actions(match[2]):
             if renamed := _RENAMED_COLUMN.match(action):
                 yield parts(match[1])[-1], parts(renamed[1])[-1]
@@ -246,7 +245,7 @@ def _changed(statement: str) -> Iterator[tuple[Target, str | None]]:
     if match := _EMPTIES.match(statement):
         tables = re.sub(r"\bONLY |\*", "", match[1], flags=re.IGNORECASE)
         yield from (((table, None), None) for table in re.findall(NAME, tables))
-    elif match := _ALTER.fullmatch(statement):
+    elif match := ALTER_TABLE.fullmatch(statement):
         for action in actions(match[2]):
             if dropped := _DROPPED.match(action):
                 yield (match[1], dropped[1]), None

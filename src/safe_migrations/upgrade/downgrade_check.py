@@ -34,14 +34,13 @@ from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.errors import RevisionError
 from safe_migrations.postgres.catalog import find_table
 from safe_migrations.postgres.scratch import rolled_back
-from safe_migrations.postgres.statements import NAME, actions, parts, pattern
+from safe_migrations.postgres.statements import ALTER_TABLE, NAME, actions, parts, pattern
 from safe_migrations.upgrade.offline import offline_sql
 from safe_migrations.upgrade.revision_names import full_name
 
 AS_FAR_AS_POSSIBLE = "as-far-as-possible"  # an argument of -x
 _TIMEOUT = text("SET LOCAL statement_timeout = '10s'")  # for each look at the rows of a table
 
-_ALTER = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
 _ADD_COLUMN = pattern(r"ADD (?!CONSTRAINT\b)(?:COLUMN )?(<name>) (<name>)(.*)")
 _FILLED = re.compile(r"\b(?:DEFAULT|GENERATED|\w*SERIAL)\b", re.IGNORECASE)
 _SET_NOT_NULL = pattern(r"ALTER (?:COLUMN )?(<name>) SET NOT NULL$")
@@ -140,7 +139,7 @@ class _Rows:
     def _of_statement(self, sql: str, plain: str) -> str:
         if match := _UNIQUE_INDEX.match(plain):
             return self._duplicates(match[2], match[3])
-        match = _ALTER.fullmatch(plain)
+        match = ALTER_TABLE.fullmatch(plain)
         if match is None:
             self.is_known = bool(_KEEPS_ROWS.match(plain))
             return ""

@@ -7,8 +7,8 @@ from itertools import chain
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.squawk import STEADY
-from safe_migrations.lint.statements import ALTER_TABLE, CREATE_TYPE, Statement, altered, bare
-from safe_migrations.postgres.statements import NAME, actions, pattern
+from safe_migrations.lint.statements import CREATE_TYPE, Statement, altered, bare
+from safe_migrations.postgres.statements import ALTER_TABLE, NAME, actions, pattern
 
 # The actions of ALTER TABLE that a rule judges, or that are harmless.
 _ACTION = pattern(

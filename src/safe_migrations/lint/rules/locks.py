@@ -9,7 +9,6 @@ from math import inf
 from safe_migrations.lint.registry import Place, rule
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.statements import (
-    ALTER_TABLE,
     DROP_TABLE,
     READ,
     Statement,
@@ -20,7 +19,7 @@ from safe_migrations.lint.statements import (
     levels,
     names_in,
 )
-from safe_migrations.postgres.statements import pattern
+from safe_migrations.postgres.statements import ALTER_TABLE, pattern
 from safe_migrations.postgres.timeouts import UNITS
 
 # The longest lock timeout that is usual, and this library's own limit of a statement, in seconds.
