@@ -209,7 +209,7 @@ class _Run:
 
     def _blocked_by(self) -> str:
         # Without the durations, which differ each time.
-        sessions = {session.pid: session for each in self._waiting for session in self._blocking.get(each, [])}
+        sessions = {session.pid: session for pid in self._waiting for session in self._blocking.get(pid, [])}
         texts = [str(replace(session, age=None)) for session in sessions.values()]
         return f"; blocked by {'; '.join(texts)}" if texts else ""
 

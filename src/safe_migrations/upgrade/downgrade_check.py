@@ -178,14 +178,14 @@ class _Rows:
 
     def _null(self, table: str, name: str) -> str:
         if _key(table, name) in self.empty:
-            found = self._exists(table)
+            has_rows = self._exists(table)
             return (
                 f"the table {table} has rows, for which the restored column {name} has no value (NOT NULL)"
-                if found
+                if has_rows
                 else ""
             )
-        found = not self._is_touched(table, [name]) and self._exists(table, column(parts(name)[0]).is_(None))
-        return f"the column {table}.{name} contains NULL" if found else ""
+        has_null = not self._is_touched(table, [name]) and self._exists(table, column(parts(name)[0]).is_(None))
+        return f"the column {table}.{name} contains NULL" if has_null else ""
 
     def _violated(self, table: str, constraint: re.Match[str], sql: str) -> str:
         name, kind, listed, rest = constraint[1], constraint[2].upper(), constraint[3], constraint[4]
@@ -197,8 +197,8 @@ class _Rows:
                 return self._null(table, required[1])
             names = re.findall(NAME, condition[1])
             violated: ColumnElement[bool] = ~literal_column(f"({condition[1]})")  # the revision's own SQL
-            found = not self._is_touched(table, names) and self._exists(table, violated)
-            return f"rows of {table} violate the check {name}" if found else ""
+            is_violated = not self._is_touched(table, names) and self._exists(table, violated)
+            return f"rows of {table} violate the check {name}" if is_violated else ""
         if kind == "FOREIGN KEY":
             return self._orphans(table, listed, rest)
         return self._duplicates(table, listed)
@@ -209,7 +209,7 @@ class _Rows:
         if source is None or ", ".join(names) != listed.replace(" ,", ",") or self._is_touched(table, names):
             return ""
         columns: list[ColumnElement[Any]] = [column(parts(name)[0]) for name in names]
-        filled = (each.is_not(None) for each in columns)
+        filled = (item.is_not(None) for item in columns)
         twice: Select[Any] = (
             select(literal_column("1")).select_from(source).where(*filled).group_by(*columns).having(func.count() > 1)
         )
@@ -227,8 +227,8 @@ class _Rows:
         children, parents = _with_columns(child, names), _with_columns(parent, referred)
         pairs = [own == other for own, other in zip(children.c, parents.c, strict=True)]
         orphans = exists().select_from(children).where(*(own.is_not(None) for own in children.c))
-        found = self._ask(select(orphans.where(~exists().select_from(parents).where(*pairs).correlate(children))))
-        return f"rows of {table} refer to rows that {references[1]} does not have" if found else ""
+        has_orphans = self._ask(select(orphans.where(~exists().select_from(parents).where(*pairs).correlate(children))))
+        return f"rows of {table} refer to rows that {references[1]} does not have" if has_orphans else ""
 
     def _is_touched(self, table: str, names: Iterable[str]) -> bool:
         return any(_key(table, name) in self.touched for name in names)
