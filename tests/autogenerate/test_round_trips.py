@@ -19,6 +19,7 @@ sa.Table(
 MORE_CHECKS = CHECKS.replace('"b", native', '"b", "c", native').replace(
     "\n)",
     """
+    sa.CheckConstraint("kind <> ':ab:cd'", name="colons"),
     sa.Column("is_new", sa.Boolean(create_constraint=True, name="is_new")),
     sa.Column("state", sa.Enum("on", "off", native_enum=False, create_constraint=True, name="state")),
 )""",

@@ -1,6 +1,5 @@
 """Colons in SQL, which SQLAlchemy takes for parameters unless they are escaped, as in `'{"a":1}'`."""
 
-import re
 from typing import Any
 
 from alembic.ddl.impl import DefaultImpl
@@ -8,7 +7,7 @@ from alembic.operations import MigrateOperation
 from alembic.operations.ops import CreateCheckConstraintOp
 from sqlalchemy import ClauseElement, TextClause, text
 
-_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w)")  # as in SQLAlchemy's text()
+from safe_migrations.postgres.sql import escaped
 
 
 def escape_in_files(impl: DefaultImpl) -> None:
@@ -29,7 +28,7 @@ def escape_in_files(impl: DefaultImpl) -> None:
         sql = wrapped.text if isinstance(wrapped, TextClause) and is_literal else plain(expression, **options)
         if options.get("is_index"):  # written as a literal_column(), which has no parameters
             return sql.replace(r"\:", ":")
-        return _PARAMETER.sub(r"\\:", sql)
+        return escaped(sql)
 
     impl.render_ddl_sql_expr = render  # type: ignore[method-assign,assignment]
 
@@ -42,7 +41,7 @@ def condition_as_text(operation: MigrateOperation, impl: DefaultImpl) -> None:
         impl: what renders the expressions.
     """
     if isinstance(operation, CreateCheckConstraintOp) and not isinstance(operation.condition, str | TextClause):
-        operation.condition = text(_PARAMETER.sub(r"\\:", impl.render_ddl_sql_expr(operation.condition)))
+        operation.condition = text(escaped(impl.render_ddl_sql_expr(operation.condition)))
 
 
 def predicate_as_text(operation: MigrateOperation) -> None:
