@@ -222,7 +222,7 @@ def test_a_history_goes_on(kind: str, tmp_path: Path, database: URL, thorough: b
     processes = [WarmProcess(upgrade, tmp_path, project.environment) for _ in range(starters)]
     printed = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * starters, printed
-    assert sum("Running upgrade 1a -> 2b" in each for each in printed) == 1
+    assert sum("Running upgrade 1a -> 2b" in output for output in printed) == 1
     assert "at head" in project.run("safe-migrations", "state")
 
 
@@ -241,9 +241,9 @@ def test_only_new_revisions_are_checked(tmp_path: Path) -> None:
     assert '\nphase = "expand"' in new.read_text()
     assert (project.scripts / "versions" / "HEAD").read_text() == "3c\n"
     new.write_text(new.read_text().replace("    pass\n", '    op.drop_table("author")\n', 1))
-    found = project.run("safe-migrations", "lint", status=1)
-    assert new.name in found
-    assert "author.py" not in found
+    findings = project.run("safe-migrations", "lint", status=1)
+    assert new.name in findings
+    assert "author.py" not in findings
     old = project.scripts / "versions" / "1a_author.py"
     old.write_text(old.read_text().replace("Integer", "BigInteger"))
     assert "edited-revision" in project.run("safe-migrations", "lint", status=1)
@@ -559,7 +559,7 @@ def test_what_an_env_py_passes_on(name: str, tmp_path: Path) -> None:
     (url,) = environment.urls
     arguments = {**environment.options, "database_url": as_argument(url)}
     assert arguments == expected
-    texts = [each.text for each in environment.unread]
+    texts = [part.text for part in environment.unread]
     assert [part for part in unread if not any(part in text for text in texts)] == []
     assert len(texts) == len(unread), texts
     after = ast.parse(with_run_env(environment, arguments))

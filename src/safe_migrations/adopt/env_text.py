@@ -48,7 +48,7 @@ def as_argument(url: str) -> str:
 def _call(arguments: Mapping[str, str]) -> str:
     passed = [f"**{text}" if name.startswith("**") else f"{name}={text}" for name, text in arguments.items()]
     line = f"run_env({', '.join(passed)})"
-    return line if len(line) <= _WIDTH else "run_env(\n" + "".join(f"    {each},\n" for each in passed) + ")"
+    return line if len(line) <= _WIDTH else "run_env(\n" + "".join(f"    {argument},\n" for argument in passed) + ")"
 
 
 def _needed(environment: Environment, arguments: Mapping[str, str]) -> list[ast.stmt]:

@@ -110,7 +110,7 @@ def _arguments(
     path: Path, environment: Environment, passed: Mapping[str, str], dropped: Collection[int]
 ) -> dict[str, str]:
     """The arguments of `run_env`."""
-    unread = [each for each in environment.unread if each.line not in dropped and each.name not in passed]
+    unread = [part for part in environment.unread if part.line not in dropped and part.name not in passed]
     if unread:
         raise _not_read(path, unread)
     urls = [passed["database_url"]] if "database_url" in passed else environment.urls
@@ -132,8 +132,8 @@ def _arguments(
 
 def _not_read(path: Path, unread: Sequence[Unread]) -> ConfigurationError:
     """The error that names what `run_env` would not do, and the options that say what to do about it."""
-    lines = "\n".join(f"  {path.name}:{each.line}: {each.text}" for each in unread)
-    what = {f"--pass {each.name}=EXPRESSION" if each.name.isidentifier() else f"--drop {each.line}" for each in unread}
+    lines = "\n".join(f"  {path.name}:{part.line}: {part.text}" for part in unread)
+    what = {f"--pass {part.name}=EXPRESSION" if part.name.isidentifier() else f"--drop {part.line}" for part in unread}
     return ConfigurationError(
         f"{os.path.relpath(path)} does what this command can't pass to run_env:\n{lines}\nNothing was changed. Move "
         "what you need out of these functions. An argument can be given as an expression (--pass), and a line left "

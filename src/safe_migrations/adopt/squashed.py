@@ -129,18 +129,20 @@ def refuse_unfinished(project: Project, squashed: Squashed) -> list[str]:
     """
     databases, missing = configured_databases(project)
     applied, unread = read_applied(databases, project.version_options)
-    done = {script.revision for script in (squashed.last, *squashed.rest)}
+    sufficient = {script.revision for script in (squashed.last, *squashed.rest)}
     for database, current in applied:
-        _refuse_behind(database, current, done, squashed)
+        _refuse_behind(database, current, sufficient, squashed)
         if current:
             run_async(_refuse_incomplete(project, database, squashed.backfills))
     return missing + unread
 
 
-def _refuse_behind(database: Database, current: Collection[str], done: Collection[str], squashed: Squashed) -> None:
+def _refuse_behind(
+    database: Database, current: Collection[str], sufficient: Collection[str], squashed: Squashed
+) -> None:
     name = f"The database {database.name!r} at {database.host}"
     known = {script.revision for script in squashed.scripts}
-    for revision in sorted(set(current) - set(done)):
+    for revision in sorted(set(current) - set(sufficient)):
         if revision not in known:
             raise HistoryError(
                 f"{name} is at revision {printable(revision)}, which this code does not have, so that it may be behind "
@@ -178,13 +180,13 @@ def uncommitted(project: Project, files: Collection[Path]) -> list[Path]:
         HistoryError: git fails.
     """
     folders = [folder for folder in (*version_folders(project.script), project.backfills.absolute()) if folder.is_dir()]
-    found = Repository.around(folders[:1])
-    if not found:
+    enclosing = Repository.around(folders[:1])
+    if not enclosing:
         return sorted(files)
-    lost = {path.resolve() for path in found[0].uncommitted(folders)}
+    lost = {path.resolve() for path in enclosing[0].uncommitted(folders)}
     return sorted(file for file in files if lost & {file.resolve(), *file.resolve().parents})
 
 
 def last_release(script_directory: ScriptDirectory, script: Script) -> str:
     """The newest tag, or else the commit, that has a revision; empty without git."""
-    return next(filter(None, (found.release_with(script) for found in repositories(script_directory))), "")
+    return next(filter(None, (repository.release_with(script) for repository in repositories(script_directory))), "")
