@@ -1,5 +1,6 @@
 """The revisions of this code beside those of a database. Revision files are read, not run: a probe needs no Alembic."""
 
+import ast
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -157,18 +158,37 @@ def _line(head: str, places: Mapping[str, Place]) -> set[str]:
     return line
 
 
+def number_and_message(revision: str, file: Path, message: str) -> str:
+    """A revision for the user, such as `0007 add a sku`; the id stands for a missing number."""
+    number = NUMBER.match(file.name)
+    return printable(" ".join([number[1] if number else revision, *message.split()]))
+
+
+def full_name(revision: str, file: Path, message: str) -> str:
+    """A revision for the user, by its number, message and file."""
+    return f"{number_and_message(revision, file, message)} ({printable(file.name)})"
+
+
 def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
-    """Revisions for messages, each with its file where this code has one.
+    """Revisions for messages, each by its number, message and file where this code has one.
 
     Args:
         revisions: their ids.
         files: the file of each revision of this code.
     """
     shown = (
-        f"{revision} ({files[revision].name})" if revision in files else printable(revision)
+        full_name(revision, files[revision], _message(files[revision])) if revision in files else printable(revision)
         for revision in sorted(revisions)
     )
     return ", ".join(shown) or "base"
+
+
+def _message(file: Path) -> str:
+    """The first paragraph of a revision file, which is its message; empty if the file can't be read."""
+    try:
+        return (ast.get_docstring(ast.parse(file.read_bytes())) or "").partition("\n\n")[0]
+    except (OSError, SyntaxError, ValueError):
+        return ""
 
 
 def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, unknown: bool, replaced: bool) -> str:

@@ -74,8 +74,8 @@ def test_rendered_service(service: Service, database: URL) -> None:
     said = service.succeed("safe-migrations", "adopt", "--yes")
     assert "trigger" in said, "what the models do not hold is listed"
     assert schema(database) == before
-    (row,) = fetch(database, VERSION)
-    assert row.version_num in said
+    assert len(fetch(database, VERSION)) == 1
+    assert "at revision 0001 baseline (" in said
     assert not example.exists()
     assert not service.folder.joinpath("tests", "test_item.py").exists()
     assert not list(service.folder.glob("alembic/.adopt*"))

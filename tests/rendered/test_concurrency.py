@@ -148,6 +148,6 @@ def test_a_relative_upgrade_counts_from_where_the_database_was(
     _, stderr = second.communicate(timeout=60)
     assert second.returncode == LockedError.exit_status
     assert "Traceback" not in stderr
-    assert "from 0002_tables (20300101_0002_tables.py) to " in stderr
+    assert "from 0002 A revision of a test. (20300101_0002_tables.py) to " in stderr
     assert stderr.endswith("\nalembic current\n")
     assert revision(database) == target

@@ -117,7 +117,7 @@ def test_two_heads_of_one_branch_are_refused(project: PlainProject) -> None:
     """Beside another branch that is declared."""
     write(project, [*TWO_BASES, ("b2", "b0", None, None)])
     for target in ("heads", "alpha@head", "b1"):
-        with pytest.raises(RefusedError, match=r"b1 \(b1.py\), b2 \(b2.py\)") as refused:
+        with pytest.raises(RefusedError, match=r"b1 create the table b1 \(b1.py\), b2 .* \(b2.py\)") as refused:
             project.alembic(command.upgrade, target)
         assert refused.value.exit_status == 7
         assert "a1" not in str(refused.value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import rev_id
 from sqlalchemy import Connection, text
 
@@ -30,6 +30,7 @@ from safe_migrations.postgres.sql import qualified
 from safe_migrations.printable import printable
 from safe_migrations.prompt import confirm
 from safe_migrations.upgrade.project import Project
+from safe_migrations.upgrade.revision_names import full_name
 from safe_migrations.upgrade.states import FRESH, State, explain_state, read_state, refusal
 
 SNAPSHOT = text("SELECT pg_export_snapshot()")
@@ -82,7 +83,7 @@ def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool
         report(f"{tool} has made this schema. From now on only Alembic may change it: stop {tool}.")
     heads = run_async(_write_and_prove(project, existing, schemas, report))
     report(LEFT_TO_PLATFORM)
-    named = " and ".join(heads)
+    named = " and ".join(map(full_name, heads))
     if dry_run:
         report(f"The revision {named} was not recorded (--dry-run). To record it:\nsafe-migrations adopt")
         return
@@ -94,9 +95,14 @@ def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool
         how="--yes:\nsafe-migrations adopt --yes",
     )
     refuse_difference(existing.dump, run_async(read(project, schemas)).dump, "the database now")
-    files = project.config.config_file_name, project.config.toml_file_name
-    command.stamp(Config(*files, cmd_opts=Namespace(x=None), attributes=project.config.attributes), list(heads))
+    _record(project, heads)
     report(f"The database {database.name!r} is at revision {named}. To see its state:\nsafe-migrations state")
+
+
+def _record(project: Project, heads: Sequence[Script]) -> None:
+    files = project.config.config_file_name, project.config.toml_file_name
+    config = Config(*files, cmd_opts=Namespace(x=None), attributes=project.config.attributes)
+    command.stamp(config, [script.revision for script in heads])
 
 
 async def read(project: Project, schemas: Sequence[str]) -> Existing:
@@ -131,10 +137,7 @@ def _refuse(connection: Connection, project: Project, state: State, schemas: Seq
             "The server accepts no writes, so that the revision can't be recorded. Nothing was changed. Adopt the "
             f"database on its primary server ({project.service.migration_url})."
         )
-    own = (
-        project.service.version_table_schema or connection.dialect.default_schema_name,
-        project.service.version_table,
-    )
+    own = _version_table(project, connection)
     if others := [table for table in refusals.version_tables(connection) if table != own]:
         schema, name = others[0]
         raise AdoptionError(
@@ -166,7 +169,7 @@ def _other_tools(state: State) -> list[str]:
 
 async def _write_and_prove(
     project: Project, existing: Existing, schemas: Sequence[str], report: Report
-) -> tuple[str, ...]:
+) -> Sequence[Script]:
     """Write the baseline and the models, prove them on a scratch database, and put them into the project.
 
     A project with revisions of its own, or with models of its own, keeps them: only the proof is made.
@@ -190,11 +193,8 @@ async def _write_and_prove(
         report(f"Proving the revisions on the scratch database {database.name!r} at {database.host} …")
         only_in_baseline: list[str] = []
         await prove(scratch, existing.dump, report, _models_check(project, draft, schemas, only_in_baseline))
-        if only_in_baseline:
-            shown = printable(", ".join(only_in_baseline[:SHOWN]))
-            more = f", and {len(only_in_baseline) - SHOWN} more" if len(only_in_baseline) > SHOWN else ""
-            report(f"Only in the baseline, because models can't hold it: {shown}{more}")
-        heads = tuple(ScriptDirectory.from_config(scratch.config()).get_heads())
+        _report_not_in_models(only_in_baseline, report)
+        heads = ScriptDirectory.from_config(scratch.config()).get_revisions("heads")
         for file in draft.publish() if draft else ():
             report(f"Wrote {os.path.relpath(file)}")
         if draft and not drafts.models_of(project):
@@ -203,6 +203,12 @@ async def _write_and_prove(
                 "run_env(target_metadata=Base.metadata, …)"
             )
     return heads
+
+
+def _report_not_in_models(names: Sequence[str], report: Report) -> None:
+    if names:
+        more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        report(f"Only in the baseline, because models can't hold it: {printable(', '.join(names[:SHOWN]))}{more}")
 
 
 def _write_baseline(project: Project, scratch: Scratch, dump: Dump) -> None:

@@ -25,6 +25,7 @@ from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.project import Project, version_folders
+from safe_migrations.upgrade.revision_names import full_name
 from safe_migrations.upgrade.states import BEHIND, EXIT_STATUS, load_revisions
 
 AGAIN = "Then run the same command again."
@@ -83,11 +84,12 @@ def select(script_directory: ScriptDirectory, to: str | None) -> Squashed:
         HistoryError: the history has open branches, or several folders.
     """
     load_revisions(script_directory)
-    heads = script_directory.get_heads()
+    heads = script_directory.get_revisions("heads")
     if len(heads) > 1:
         raise HistoryError(
-            f"The history has several heads ({', '.join(heads)}), and a baseline replaces one line of revisions. "
-            "Nothing was changed. Join the heads first:\nsafe-migrations rebase\nalembic merge -m 'merge heads' heads"
+            f"The history has several heads ({', '.join(map(full_name, heads))}), and a baseline replaces one line "
+            "of revisions. Nothing was changed. Join the heads first:\nsafe-migrations rebase\n"
+            "alembic merge -m 'merge heads' heads"
         )
     last = script_directory.get_revision(to or "head")
     newest = () if last is None else script_directory.iterate_revisions(last.revision, "base", implicit_base=True)
@@ -106,13 +108,14 @@ def select(script_directory: ScriptDirectory, to: str | None) -> Squashed:
 
 def _refuse_branches(rest: Collection[Script], scripts: Collection[Script]) -> None:
     """Refuse revisions that stay and need one that goes, other than the last."""
-    gone = {script.revision for script in list(scripts)[:-1]}
+    gone = {script.revision: script for script in list(scripts)[:-1]}
     for script in rest:
         below = {*to_tuple(script.down_revision, default=()), *to_tuple(script.dependencies, default=())}
-        if needed := sorted(below & gone):
+        if needed := sorted(below & gone.keys()):
             raise HistoryError(
-                f"{Path(script.path).name} needs the revision {needed[0]}, which the baseline would replace: a branch "
-                "is open there. Nothing was changed. Name a revision where the history is one line, with --to."
+                f"{Path(script.path).name} needs the revision {full_name(gone[needed[0]])}, which the baseline "
+                "would replace: a branch is open there. Nothing was changed. Name a revision where the history is one "
+                "line, with --to."
             )
 
 
@@ -141,17 +144,17 @@ def _refuse_behind(
     database: Database, current: Collection[str], sufficient: Collection[str], squashed: Squashed
 ) -> None:
     name = f"The database {database.name!r} at {database.host}"
-    known = {script.revision for script in squashed.scripts}
+    known = {script.revision: script for script in squashed.scripts}
     for revision in sorted(set(current) - set(sufficient)):
         if revision not in known:
             raise HistoryError(
                 f"{name} is at revision {printable(revision)}, which this code does not have, so that it may be behind "
-                f"{squashed.last.revision}. Nothing was changed. Migrate the database with the code that has this "
+                f"{full_name(squashed.last)}. Nothing was changed. Migrate the database with the code that has this "
                 f"revision, or configure another database. {AGAIN}"
             )
         raise RefusedError(
-            f"{name} is at revision {revision}, and could not be upgraded any more after the squash. Nothing was "
-            f"changed. Upgrade it first, with its backfills and contract revisions. {AGAIN}\n"
+            f"{name} is at revision {full_name(known[revision])}, and could not be upgraded any more after "
+            f"the squash. Nothing was changed. Upgrade it first, with its backfills and contract revisions. {AGAIN}\n"
             f"alembic upgrade {squashed.last.revision}",
             EXIT_STATUS[BEHIND],
         )
