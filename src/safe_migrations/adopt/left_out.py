@@ -13,7 +13,7 @@ _SQL = read_sql(__package__, "left_out.sql")
 
 
 def not_in_models(connection: Connection, schemas: Sequence[str] | None = None) -> list[str]:
-    """What `write_models` leaves out, because SQLAlchemy has no words for it.
+    """What `write_models` leaves out, because SQLAlchemy can't describe it.
 
     Args:
         connection: to the database.

@@ -40,7 +40,7 @@ WHERE objid >= 16384 AND (namespace IS NULL OR nspname = ANY(:schemas))  -- 1638
 ORDER BY 1, 2
 
 -- parts --
--- Of a table of the models, what SQLAlchemy has no words for.
+-- Of a table of the models, what SQLAlchemy can't describe.
 WITH relation AS (
   SELECT c.*, nspname, format('%I.%I', nspname, relname) AS name
   FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -96,7 +96,7 @@ SELECT nspname, c.relname, 'state of trigger', format('%I on %s', tgname, c.name
 FROM relation c JOIN pg_trigger ON tgrelid = c.oid WHERE tgenabled <> 'O' AND tgparentid = 0
 
 -- sequences --
--- Of sequences that a column has; and of all others, what SQLAlchemy has no words for.
+-- Of sequences that a column has; and of all others, what SQLAlchemy can't describe.
 SELECT n.nspname AS schema, q.relname AS name, kind, format('%I.%I', n.nspname, q.relname)
     || CASE WHEN c.relname IS NOT NULL THEN format(' on %I.%I', cn.nspname, c.relname) ELSE '' END AS described
 FROM pg_sequence JOIN pg_class q ON q.oid = seqrelid JOIN pg_namespace n ON n.oid = relnamespace

@@ -163,10 +163,10 @@ def refuse_difference(expected: Dump, actual: Dump, what: str, of: str = DATABAS
     """Refuse a schema that differs from another one.
 
     Args:
-        expected: the one.
-        actual: the other one.
-        what: has the actual schema, for messages.
-        of: what has the expected one.
+        expected: the schema to compare with.
+        actual: the schema to check.
+        what: what has the actual schema, for messages.
+        of: what has the expected schema, for messages.
 
     Raises:
         AdoptionError: shows the first lines of the difference.

@@ -24,8 +24,11 @@ _VERSION = text("SHOW server_version_num")
 async def scratch_server(project: Project) -> AsyncIterator[Database]:
     """A database of a server of the same version, with a user who may create databases.
 
-    It is the server that rehearsals use: …_REHEARSAL_DATABASE_URL, or else the database's own. If the user may not
-    create databases there, or it has not room enough for the locks of one transaction, it is an embedded PostgreSQL.
+    By default, this is the server that rehearsals use: …_REHEARSAL_DATABASE_URL, or else the database's own. If the
+    user may not create databases there, or max_locks_per_transaction is too low, an embedded PostgreSQL is started.
+
+    Args:
+        project: whose database is adopted or squashed.
 
     Raises:
         AdoptionError: there is no such server.
