@@ -12,9 +12,9 @@ from sqlalchemy.dialects import mysql
 
 from plain_project import PlainProject
 from safe_migrations.autogenerate.preview import read_preview
-from safe_migrations.errors import ConfigurationError, ModelError
+from safe_migrations.errors import ConfigurationError, ModelError, RefusedError
 from safe_migrations.operate.status import read_report
-from support import tables
+from support import fetch, tables
 
 CONVENTION = {"ck": "ck_%(table_name)s_%(constraint_name)s"}
 
@@ -68,6 +68,21 @@ def test_what_the_comparison_needs(project: PlainProject) -> None:
     project.add("two", after="one")
     project.alembic(command.upgrade, "head")
     assert "two" in tables(project.url)
+
+
+def test_a_comparison_advises_what_the_state_allows(project: PlainProject, database: URL) -> None:
+    """Not the upgrade that a database needs which is merely behind: it would be refused."""
+    project.models = models()
+    fetch(database, "DELETE FROM alembic_version")
+    fetch(database, "CREATE TABLE item (id int)")
+    with pytest.raises(RefusedError, match=r"\nsafe-migrations adopt$") as untracked:
+        project.alembic(command.check)
+    assert untracked.value.exit_status == 5
+    with pytest.raises(RefusedError, match=r"\nsafe-migrations adopt$"):
+        project.alembic(command.revision, "add a note", autogenerate=True)
+    fetch(database, "DROP TABLE item")
+    with pytest.raises(RefusedError, match=r"\nalembic upgrade head$"):
+        project.alembic(command.check)
 
 
 def test_what_autogenerate_leaves_out_is_not_checked(project: PlainProject) -> None:

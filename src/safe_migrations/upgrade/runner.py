@@ -174,9 +174,8 @@ def _read(connection: Connection, service: Service, options: dict[str, Any]) -> 
         run_migrations(connection=connection, **options)
     except CommandError as error:
         state = read_state(connection, context.script, options)
-        if state.unknown:
-            raise refusal(state, service) from error
-        if "not up to date" in str(error):
+        if state.unknown or "not up to date" in str(error):
+            refuse_unsafe(state, service)
             behind, _ = explain_state(state, service)
             raise RefusedError(
                 f"{behind} Nothing was changed. Models can only be compared with a database at head, so upgrade it "
