@@ -176,6 +176,16 @@ def test_what_existing_rows_get(render: Render, database: URL) -> None:
     inside.alembic(command.check)
 
 
+def test_the_next_command_is_one_that_runs_under_pdm(
+    render: Render, database: URL, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PDM_RUN_CWD", ".")
+    inside = Inside(render(), database)
+    inside.write_models(table("item"))
+    inside.autogenerate("baseline")
+    assert capsys.readouterr().out.endswith("\npdm run safe-migrations lint\n")
+
+
 def test_a_message_that_says_nothing(render: Render, database: URL, capsys: pytest.CaptureFixture[str]) -> None:
     """Autogenerate says at once what lint would say later; the first revision may have one word."""
     inside = Inside(render(), database)

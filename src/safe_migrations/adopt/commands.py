@@ -4,6 +4,7 @@ import argparse
 import shlex
 
 from safe_migrations.command_line import YES, Commands, config_of, project_of
+from safe_migrations.errors import runnable
 
 
 def register(commands: Commands) -> None:
@@ -40,7 +41,7 @@ def squash(arguments: argparse.Namespace) -> int:
     """Replace the revisions of a long history by one baseline."""
     from safe_migrations.adopt import squash
 
-    squash.squash(project_of(arguments), arguments.to, lambda line: print(line, flush=True), yes=arguments.yes)
+    squash.squash(project_of(arguments), arguments.to, _report, yes=arguments.yes)
     return 0
 
 
@@ -48,14 +49,13 @@ def adopt(arguments: argparse.Namespace) -> int:
     """Adopt a database that was built without migrations."""
     from safe_migrations.adopt import adoption
 
-    adoption.adopt(
-        project_of(arguments),
-        arguments.schema,
-        lambda line: print(line, flush=True),
-        yes=arguments.yes,
-        dry_run=arguments.dry_run,
-    )
+    project, yes = project_of(arguments), arguments.yes
+    adoption.adopt(project, arguments.schema, _report, yes=yes, dry_run=arguments.dry_run)
     return 0
+
+
+def _report(line: str) -> None:
+    print(runnable(line), flush=True)
 
 
 def _argument(text: str) -> tuple[str, str]:
@@ -84,5 +84,5 @@ def init(arguments: argparse.Namespace) -> int:
     confirm(warning, "Make these changes", yes=arguments.yes, how="--yes")
     write(changes)
     print("Done. Next, see whether the database agrees with the revisions and the models, and commit the files:")
-    print(f"safe-migrations state\n{shlex.join(['git', 'add', *names])}")
+    print(runnable(f"safe-migrations state\n{shlex.join(['git', 'add', *names])}"))
     return 0

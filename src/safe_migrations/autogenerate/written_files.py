@@ -12,6 +12,7 @@ from alembic.script import Script, ScriptDirectory
 
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.plan import PlannedRevision
+from safe_migrations.errors import runnable
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
@@ -41,7 +42,7 @@ def report_when_written(
             paths[revid] = os.path.relpath(script.path)
         if paths.keys() == planned.keys():
             folder = Path(script_directory.dir, "backfills")
-            print("\n".join(map(printable, _lines(planned, paths, backfills, folder))), _NEXT, sep="\n")
+            print("\n".join(map(printable, _lines(planned, paths, backfills, folder))), runnable(_NEXT), sep="\n")
         return script
 
     script_directory.generate_revision = generate_quietly  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from safe_migrations.command_line import JSON, Commands, config_of, service_of
+from safe_migrations.errors import runnable
 
 
 def register(commands: Commands) -> None:
@@ -71,5 +72,6 @@ def _explain(name: str) -> int:
     similar = get_close_matches(name, RULES) or sorted(rule for rule in RULES if name in rule)
     known = f"similar rules: {', '.join(similar)}" if similar else f"the rules: {', '.join(sorted(RULES))}"
     example = similar[0] if similar else "missing-phase"
-    print(f"lint: there is no rule {name!r}; {known}\nsafe-migrations lint --explain {example}", file=sys.stderr)
+    message = f"lint: there is no rule {name!r}; {known}\nsafe-migrations lint --explain {example}"
+    print(runnable(message), file=sys.stderr)
     return 2
