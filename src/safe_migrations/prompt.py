@@ -25,7 +25,8 @@ def confirm(warning: str, question: str, *, yes: bool, how: str) -> None:
         print(warning, file=sys.stderr)
         return
     if not can_ask():
-        raise NotConfirmedError(f"{warning} Nothing was changed, because no terminal can be asked. To agree, add {how}")
+        unasked = "Nothing was changed so far, because no terminal can be asked."
+        raise NotConfirmedError(f"{warning} {unasked} To agree, add {how}")
     print(warning, file=sys.stderr)
     if not ask_whether(question):
         raise NotConfirmedError("Nothing was changed.")

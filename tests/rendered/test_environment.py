@@ -198,9 +198,9 @@ def test_rows_and_secrets_of_an_error_are_not_shown(at_head: Service, database: 
     [
         (
             "open('missing.sql')",
-            "[Errno 2] No such file or directory: 'missing.sql'. No revision was applied before it.",
+            "[Errno 2] No such file or directory: 'missing.sql'. No revision was applied before.",
         ),
-        ("raise ValueError('no')", "ValueError: no. No revision was applied before it. Correct the revision"),
+        ("raise ValueError('no')", "ValueError: no. No revision was applied before. Correct the revision"),
     ],
 )
 def test_an_error_of_python_is_one_sentence(at_head: Service, body: str, said: str) -> None:

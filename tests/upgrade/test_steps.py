@@ -407,4 +407,4 @@ def test_a_downgrade_says_what_was_undone_and_which_step_failed(project: PlainPr
     project.alembic(command.upgrade, "head")
     with pytest.raises(RevisionError, match=r'step 2 of 3 "index" failed') as failed:
         project.alembic(command.downgrade, "item")
-    assert re.search(r"undone before it \(\S*more\.py\)", str(failed.value))
+    assert re.search(r"undone before \(\S*more\.py\)", str(failed.value))

@@ -155,10 +155,10 @@ def progress(files: Sequence[str], step: RevisionStep) -> str:
     """
     did = "applied" if step.is_upgrade else "undone"
     if not files:
-        return f"No revision was {did} before it."
+        return f"No revision was {did} before."
     if len(files) == 1:
-        return f"1 revision was {did} before it ({files[0]})."
-    return f"{len(files)} revisions were {did} before it (the last: {files[-1]})."
+        return f"1 revision was {did} before ({files[0]})."
+    return f"{len(files)} revisions were {did} before (the last: {files[-1]})."
 
 
 def blocked_by(blocking: Sequence[Session]) -> str:
