@@ -33,7 +33,7 @@ from safe_migrations.upgrade.states import EXIT_STATUS
 SHOWN = 5  # names of files
 HISTORY = "what the history makes"
 _KEEP = "Keep the revisions that make these objects out of the squash (--to)."
-_MISSING = "Write the missing revisions first (alembic revision --autogenerate), then run the same command again."
+_MISSING = "Correct the models, or write the missing revisions, then run the same command again."
 Report = Callable[[str], None]
 
 
