@@ -86,7 +86,7 @@ def configure(service: Service, url: URL) -> Iterator[str]:
         yield f"{variable} was written to {file}."
     elsewhere = parse_database_url(text, migration) if (text := values[migration]) else None
     if elsewhere == url or (elsewhere is None and (writes or application_database(service).url == url)):
-        yield "To create the tables:\nalembic upgrade head"
+        yield "To create the tables, or to upgrade them:\nalembic upgrade head"
     else:
         yield (
             f"Migrations still go to {elsewhere or application_database(service).url}, which the environment or .env "
