@@ -688,7 +688,7 @@ def test_other_branch_by_name(merged: Clone) -> None:
     merged.git("update-ref", "-d", "refs/remotes/origin/main")
     merged.git("update-ref", "-d", "refs/heads/main")
     merged.git("update-ref", "-d", "refs/remotes/origin/HEAD")
-    with pytest.raises(HistoryError, match=r"rebase d\n.* rebase y$"):
+    with pytest.raises(HistoryError, match=r"0004_d\.py.*0004_y\.py(.|\n)*rebase d\n.* rebase y$"):
         plan(merged.scripts, None)
     with pytest.raises(HistoryError, match="c is not a head"):
         plan(merged.scripts, "c")
@@ -779,7 +779,7 @@ def test_a_database_that_does_not_answer_is_told(merged: Clone, database: URL, n
 
 def test_three_heads(merged: Clone) -> None:
     merged.add("z", "a", 5)
-    with pytest.raises(HistoryError, match=r"3 heads \(d, y, z\)"):
+    with pytest.raises(HistoryError, match=r"3 heads \(d .*, y .*, z .*\)"):
         plan(merged.scripts, None)
 
 

@@ -17,7 +17,7 @@ from safe_migrations.history.frozen import repositories
 from safe_migrations.history.numbering import HEAD, head_files, head_text
 from safe_migrations.postgres.database import Database
 from safe_migrations.printable import printable
-from safe_migrations.revisions import NUMBER
+from safe_migrations.revisions import NUMBER, named
 from safe_migrations.upgrade.states import known_revisions
 
 AGAIN = "safe-migrations rebase"
@@ -62,12 +62,13 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
         return None
     if len(heads) > 2:
         raise HistoryError(
-            f"There are {len(heads)} heads ({', '.join(heads)}), and rebase needs two. Merge heads until two remain."
+            f"There are {len(heads)} heads ({named(heads, known.files)}), and rebase needs two. "
+            "Merge heads until two remain."
         )
     published = _published(script_directory)
-    head = revision or _unpublished(heads, published)
+    head = revision or _unpublished(heads, published, known.files)
     if head not in heads:
-        raise HistoryError(f"{printable(head)} is not a head. Name a head: {' or '.join(heads)}.")
+        raise HistoryError(f"{printable(head)} is not a head. Name a head: {named(heads, known.files)}.")
     scripts = _branch(script_directory, head, published)
     (onto,) = script_directory.get_revisions([other for other in heads if other != head])
     return Move(tuple(scripts), onto, str(scripts[0].down_revision))
@@ -147,25 +148,25 @@ def _published(script_directory: ScriptDirectory) -> dict[str, str]:
     """Where a revision is published, such as "origin/main", by its id."""
     places: dict[str, str] = {}
     for repository in repositories(script_directory):
-        named = repository.named(script_directory.walk_revisions())
-        ids = repository.contents_ids(named)
+        by_name = repository.named(script_directory.walk_revisions())
+        ids = repository.contents_ids(by_name)
         refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # main wins
         places |= {
             script.revision: version.where
             for version in repository.at(refs)
-            for name, script in named.items()
+            for name, script in by_name.items()
             if version.has(name, ids[name])
         }
     return places
 
 
-def _unpublished(heads: Sequence[str], published: Collection[str]) -> str:
+def _unpublished(heads: Sequence[str], published: Collection[str], files: Mapping[str, Path]) -> str:
     """The unpublished head; the first one if both are published."""
     unpublished = [head for head in heads if head not in published]
     if len(unpublished) > 1:
         raise HistoryError(
-            "Neither head is on a main branch or in a release, so git does not know which branch to move. Name its "
-            "head:\n" + "\n".join(f"{AGAIN} {head}" for head in unpublished)
+            f"Neither head is on a main branch or in a release ({named(heads, files)}), so git does not know which "
+            "branch to move. Name its head:\n" + "\n".join(f"{AGAIN} {head}" for head in unpublished)
         )
     return unpublished[0] if unpublished else heads[0]
 
