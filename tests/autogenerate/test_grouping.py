@@ -4,9 +4,10 @@ import ast
 import re
 from collections.abc import Iterable
 
+import pytest
 from alembic import command
 from alembic.autogenerate import render_python_code
-from alembic.operations import ops
+from alembic.operations import MigrateOperation, ops
 from sqlalchemy import URL, Column, Text
 
 from alembic_in_process import Inside, schema
@@ -109,6 +110,40 @@ def test_each_step_of_a_revision_has_a_name_of_its_own() -> None:
     names = [step.name for step in revision.upgrade if isinstance(step, Step)]
     assert len(set(names)) == 3
     assert [step.name for step in revision.downgrade if isinstance(step, Step)] == names[::-1]
+
+
+@pytest.mark.parametrize(
+    ("titles", "expected"),
+    [
+        (["a.x not null, for new rows", "a.y not null, for new rows"], "a.x, a.y not null, for new rows"),
+        (["drop a.x", "drop a.y", "drop a.z"], "drop a.x, a.y, a.z"),
+        (["add a.x", "comment on a.x"], "add, comment on a.x"),
+        (["fk_x", "fk_y"], "fk_x; fk_y"),
+        (["add a.x", "drop fk"], "add a.x; drop fk"),
+        (["drop", "drop a.x"], "drop; drop a.x"),
+        ([f"add {'x' * 40}", f"add {'y' * 40}", "add z"], f"add {'x' * 40} and 2 more"),
+        ([f"add {'x' * 80}"], f"add {'x' * 80}"),
+    ],
+)
+def test_the_title_of_a_step_names_all_that_fit(titles: list[str], expected: str) -> None:
+    assert PlannedStep([Change(Stage.COLUMNS, "a", title, (), ()) for title in titles]).title == expected
+
+
+def test_a_step_has_each_comment_once() -> None:
+    drop, execute = ops.DropTableOp("b"), ops.ExecuteSQLOp("SELECT 1")
+
+    def comments(*contents: tuple[MigrateOperation, ...]) -> list[str]:
+        step = PlannedStep([Change(Stage.COLUMNS, "a", "x", content, content) for content in contents])
+        assert len(step.upgrade) == len(step.downgrade)
+        assert sum(not isinstance(item, Comment) for item in step.upgrade) == sum(len(part) - 1 for part in contents)
+        return [item.text for item in step.upgrade if isinstance(item, Comment)]
+
+    why, other, safe = Comment("why"), Comment("other"), Comment("safe: rule because")
+    assert comments((why, drop), (why, drop), (why, drop)) == ["why"]
+    assert comments((why, drop), (other, drop), (why, drop)) == ["why", "other", "why"]
+    assert comments((safe, drop), (safe, drop)) == [safe.text] * 2
+    assert comments((why, execute), (why, execute)) == ["why"] * 2
+    assert comments((why,), (why,)) == ["why"] * 2
 
 
 def test_steps_are_blocks_without_a_formatter() -> None:

@@ -8,9 +8,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import takewhile
 from typing import Any
 
 from alembic.operations import MigrateOperation
+from alembic.operations.ops import ExecuteSQLOp
 
 from safe_migrations.autogenerate.rendering import Comment, Nothing, Step
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
@@ -92,18 +94,21 @@ class PlannedStep:
     @property
     def title(self) -> str:
         """What it does, in a few words."""
-        more = len(self.changes) - 1
-        return self.changes[0].title + (f" and {more} more" if more else "")
+        titles = [change.title for change in self.changes]
+        joined = _joined(titles)
+        return (
+            joined if len(titles) == 1 or len(joined) <= _LONGEST_TITLE else f"{titles[0]} and {len(titles) - 1} more"
+        )
 
     @property
     def upgrade(self) -> list[MigrateOperation]:
         """Its operations."""
-        return [operation for change in self.changes for operation in change.upgrade]
+        return list(_without_repetition(change.upgrade for change in self.changes))
 
     @property
     def downgrade(self) -> list[MigrateOperation]:
         """The operations that revert it."""
-        return [operation for change in reversed(self.changes) for operation in change.downgrade]
+        return list(_without_repetition(change.downgrade for change in reversed(self.changes)))
 
     @property
     def danger(self) -> str:
@@ -180,12 +185,44 @@ class PlannedRevision:
         return "\n".join(lines)
 
 
+_LONGEST_TITLE = 60  # characters
 _PHASES = {EXPAND: "runs before the new code is deployed", CONTRACT: "runs when the new code runs everywhere"}
 
 
 def in_order(changes: Iterable[Change]) -> list[Change]:
     """In the order in which they run; changes of one phase and stage keep theirs."""
     return sorted(changes, key=lambda change: (change.phase == CONTRACT, change.stage))
+
+
+def _joined(titles: Sequence[str]) -> str:
+    """One title, such as `item.sku, item.title not null`: the words that all begin or end with stand once."""
+    lines = [title.split(" ") for title in dict.fromkeys(titles)]
+    if len(lines) == 1:
+        return titles[0]
+    most = min(map(len, lines)) - 1  # of each title, at least a word is its own
+    start = _same(lines)[:most]
+    end = _same([line[::-1] for line in lines])[: most - len(start)]
+    middle = [" ".join(line[len(start) : len(line) - len(end)]) for line in lines]
+    return " ".join([*start, (", " if start or end else "; ").join(middle), *reversed(end)])
+
+
+def _same(lines: Iterable[Sequence[str]]) -> list[str]:
+    """The words that all lines begin with."""
+    return [words[0] for words in takewhile(lambda words: len(set(words)) == 1, zip(*lines, strict=False))]
+
+
+def _without_repetition(parts: Iterable[Sequence[MigrateOperation]]) -> Iterator[MigrateOperation]:
+    """The operations of changes, without comments that stand above the change before as well."""
+    before: list[str] = []
+    for part in parts:
+        comments = [
+            item.text for item in takewhile(lambda item: isinstance(item, Comment), part) if isinstance(item, Comment)
+        ]
+        following = part[len(comments) :]
+        # Lint asks for a comment above each statement, and reads `safe:` where it stands.
+        is_needed = not following or isinstance(following[0], ExecuteSQLOp) or any("safe:" in text for text in comments)
+        yield from part if is_needed or comments != before else following
+        before = comments
 
 
 def _in_steps(steps: list[tuple[str, list[MigrateOperation]]]) -> list[MigrateOperation]:
