@@ -91,7 +91,7 @@ def refuse_unreachable(
         )
         if number:
             command = shlex.join(["alembic", "-x", AS_FAR_AS_POSSIBLE, "downgrade", destination])
-            message += f" To revert the {number} revisions before it all the same:\n{command}"
+            message += f" To revert as many revisions as possible ({number}):\n{command}"
         raise RevisionError(message)
 
 

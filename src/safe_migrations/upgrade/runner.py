@@ -5,6 +5,7 @@ each revision in its own transaction, reads the result back on a new connection,
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from alembic.runtime.migration import RevisionStep
 from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SAWarning, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations import ddl as _operations  # noqa: F401  # revision files use its operations
@@ -171,7 +172,10 @@ async def _run_online(database: Database, options: dict[str, Any]) -> None:
 def _read(connection: Connection, service: Service, options: dict[str, Any]) -> None:
     """Run a command that changes nothing in the database, such as `current` or `check`."""
     try:
-        run_migrations(connection=connection, **options)
+        with warnings.catch_warnings():
+            # Types of extensions, and PostgreSQL's own; this library compares them as PostgreSQL describes them.
+            warnings.filterwarnings("ignore", "Did not recognize type", SAWarning)
+            run_migrations(connection=connection, **options)
     except CommandError as error:
         state = read_state(connection, context.script, options)
         if state.unknown or "not up to date" in str(error):
