@@ -1,0 +1,126 @@
+"""A command that changes a database, and the steps that it takes from the state of the database."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from alembic import command, context
+from alembic.runtime.migration import RevisionStep
+from alembic.script import Script
+from sqlalchemy import Connection
+
+from safe_migrations.errors import LockedError
+from safe_migrations.postgres.advisory_lock import lock_key
+from safe_migrations.service import Service
+from safe_migrations.upgrade.data_loss import confirm_data_loss
+from safe_migrations.upgrade.downgrade_check import AS_FAR_AS_POSSIBLE, refuse_unreachable
+from safe_migrations.upgrade.preconditions import refuse_unprepared, refuse_unrecordable
+from safe_migrations.upgrade.revision_ids import refuse_long_ids
+from safe_migrations.upgrade.states import State, read_state, refusal, refuse_partly_applied, refuse_unsafe
+
+# What Alembic's commands give to the environment, by name: what each does to a database, None for nothing.
+_COMMANDS: dict[str, str | None] = {
+    **{"upgrade": "upgrade", "downgrade": "downgrade", "do_stamp": "stamp", "do_ensure_version": "stamp"},
+    **dict.fromkeys(["retrieve_migrations", "nothing", "show_current", "edit_current", "display_version"]),
+    "_display_current_history": None,
+}
+
+
+def _unknown_command(function: Callable[..., Iterable[RevisionStep]]) -> str:
+    """What a function that is not Alembic's does to the database; unless known to read only, it is guarded."""
+    migration_context = context.get_context()
+    connection = migration_context.connection
+    callers = connection is None or connection.in_transaction()
+    steps = list(function(migration_context.get_current_heads(), migration_context))
+    if connection is not None and not callers:
+        connection.rollback()
+    return "upgrade" if all(step.is_upgrade for step in steps) else "downgrade"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command that changes a database.
+
+    Attributes:
+        command: `upgrade`, `downgrade` or `stamp`.
+        function: Alembic's, which returns the steps from the current revisions.
+        destination: as it was given, such as `head` or `-1`.
+        service: whose database it is.
+        options: what `context.configure` takes.
+    """
+
+    command: str
+    function: Callable[..., Iterable[RevisionStep]]
+    destination: str
+    service: Service
+    options: dict[str, Any]
+
+    @classmethod
+    def of_alembic(cls, service: Service, options: dict[str, Any]) -> "Request | None":
+        """The request of the running command; None for one that is known to change nothing in the database."""
+        opts = context.get_context().opts
+        function = opts["fn"]
+        name = _COMMANDS.get(function.__name__) if function.__module__ == command.__name__ else ""
+        if name is None or opts.get("dont_mutate"):
+            return None
+        return cls(name or _unknown_command(function), function, str(opts.get("destination_rev")), service, options)
+
+    def lock_key(self, purpose: str) -> int:
+        """The key of a lock on this history; each database has its own locks."""
+        options = self.options
+        return lock_key(options.get("version_table_schema"), options.get("version_table", "alembic_version"), purpose)
+
+    def read_state(self, connection: Connection) -> State:
+        """The database's state; heads of one branch do not matter to a downgrade to a named revision."""
+        state = read_state(connection, context.script, self.options)
+        named = self.command == "downgrade" and not self.destination.startswith("-")
+        return replace(state, rivals=()) if named else state
+
+    def steps(self, state: State) -> list[RevisionStep]:
+        """The steps from this state."""
+        return list(self.function(state.current, context.get_context()))
+
+    def plan(self, connection: Connection, before: State | None = None) -> list[RevisionStep]:
+        """The steps from the database's state, if they are safe; none for a stamp.
+
+        A relative destination counts from the state before this run waited for the lock.
+        """
+        state = self.read_state(connection)
+        refuse_partly_applied(state, self.command)
+        if self.command == "stamp":  # which repairs most states, and with --purge this one, too
+            if state.unknown and not context.get_context().opts.get("purge"):
+                raise refusal(state, self.service)
+            recorded = context.script.get_revisions(context.get_context().opts["destination_rev"])
+            refuse_long_ids(connection, recorded, self.options)
+            return []
+        # A downgrade completes those of the downgrades that were interrupted.
+        state = replace(state, partly_applied=tuple(state.interrupted("upgrade")))
+        refuse_unsafe(replace(state, invalid=()), self.service)
+        if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
+            raise LockedError(
+                f"While this process waited for the lock, another process migrated the database from "
+                f"{before.revisions} to {state.revisions}, from where {self.destination} would count; nothing was "
+                "changed. Run the same command with a revision as the destination. To see the current revision:\n"
+                "alembic current"
+            )
+        steps = self.steps(state)
+        refuse_unsafe(state.excusing([step.revision for step in steps]), self.service)
+        refuse_long_ids(connection, [step.revision for step in steps if step.is_upgrade], self.options)
+        return steps
+
+    def refuse_unprepared(self, connection: Connection, steps: list[RevisionStep], callers: bool = False) -> None:
+        """Refuse the steps if one of them would stop the run."""
+        refuse_unrecordable(connection, steps, is_in_transaction=callers)
+        upgrades = [step.revision for step in steps if step.is_upgrade]
+        refuse_unprepared(connection, upgrades, Path(context.script.dir, "backfills"), self.options)
+
+    def confirmed_plan(self, connection: Connection) -> list[Script]:
+        """The revisions of a downgrade, after asking if it loses rows."""
+        steps = self.plan(connection)
+        arguments = context.get_x_argument(as_dictionary=True)
+        if AS_FAR_AS_POSSIBLE not in arguments:
+            refuse_unreachable(connection, steps, self.destination, self.options)
+        agreed = arguments.get("yes") == ""
+        confirm_data_loss(connection, steps, self.destination, self.options, yes=agreed)
+        return [step.revision for step in steps]
