@@ -280,14 +280,14 @@ def test_the_version_table_is_honoured_everywhere(service: Service, server: URL,
     )
     for command in asked:
         said = service.succeed(*command)
-        assert baseline in said
+        assert baseline in said or "_0001_baseline.py" in said
         assert "head" in said
     service.succeed("alembic", "check")
     added = service.add_revision("added", "op.execute('SELECT 1')")
     for command in asked[:3]:
         process = service.run(*command)
         assert process.returncode != 0
-        assert baseline in process.stdout
+        assert "_0001_baseline.py" in process.stdout
         assert "alembic upgrade head" in process.stdout
     (rehearsed,) = json.loads(service.succeed("safe-migrations", "rehearse", "--json"))
     assert rehearsed["revision"] == added

@@ -52,7 +52,7 @@ def test_no_answer_writes_nothing(at_head: Service, keys: str, status: int) -> N
 
 def test_each_pair_is_asked_until_one_is_a_rename(at_head: Service, database: URL) -> None:
     change_models(
-        at_head, "    name: Mapped[str]", "    title: Mapped[str]\n    label: Mapped[str]\n    size: Mapped[int]"
+        at_head, "    name: Mapped[str]", "    title: Mapped[str]\n    size: Mapped[int]\n    label: Mapped[str]"
     )
     fetch(database, "INSERT INTO item (name) VALUES ('chair')")
     status, printed = typed(at_head, *REVISION, keys="n\ny\n3\n1\nlarge\n1\n7\n")
