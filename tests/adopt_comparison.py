@@ -105,7 +105,7 @@ def unexplained(url: URL, metadata: MetaData, listed: Iterable[str]) -> list[tup
 
 
 def _names(entry: tuple[str, ...], words: list[str]) -> bool:
-    """Whether words are those of an entry; a table's parts stand in its own entry."""
+    """Whether words are the words of an entry; a table's parts are in the table's own entry."""
     kind, schema, name, sql = entry
     matches = any if kind in ("TABLE", "SEQUENCE", "INDEX") else all
     return matches(word in f"{sql} {schema}.{name}" for word in words)

@@ -1,4 +1,4 @@
-"""A database as pg_dump writes it, with rows or without, and the statements of it that a migration can run."""
+"""A database as pg_dump writes it, with or without rows, and those of the statements that a migration can run."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence

@@ -330,7 +330,7 @@ class _Reader:
             urls.append(text)
 
     def _resolved(self, expression: ast.expr, scope: Scope) -> ast.expr | None:
-        """An expression in which the values of local names stand in their place; None if one is not known."""
+        """An expression with the values of local names in place of the names; None if a value is not known."""
         resolved = substituted(expression, scope)
         for name in names_in(expression) if resolved else ():
             self._unused.pop(name, None)

@@ -161,7 +161,7 @@ def _refuse_other_database(project: Project) -> None:
     name, url = "", project.database_url
     with suppress(Exception):  # a URL is not needed here
         name = make_url(url() if callable(url) else url).get_backend_name()
-    if name not in ("", "postgresql", "postgres", "driver"):  # the last one stands in a new alembic.ini
+    if name not in ("", "postgresql", "postgres", "driver"):  # a new alembic.ini has "driver"
         raise ConfigurationError(
             f"The database's URL is for {name}, and this library is for PostgreSQL. Nothing was changed."
         )

@@ -40,7 +40,7 @@ def is_harmless(value: ast.expr) -> bool:
 
 
 def substituted(expression: ast.expr, scope: Scope) -> ast.expr | None:
-    """An expression in which the values of local names stand in their place; None if one is not known."""
+    """An expression with the values of local names in place of the names; None if a value is not known."""
     if any(scope.get(name, expression) is None for name in names_in(expression)):
         return None
     resolved: ast.expr = _Substitution(scope).visit(deepcopy(expression))

@@ -30,7 +30,7 @@ def incomplete_backfills(
     """The backfills that can run now and are not complete.
 
     A backfill that an applied revision requires was complete when that revision ran. One that no revision requires is
-    complete when a run of it has finished.
+    complete when one of its runs has finished.
 
     Args:
         connection: to the database.
