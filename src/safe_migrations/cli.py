@@ -12,12 +12,13 @@ from safe_migrations.autogenerate import commands as autogenerate
 from safe_migrations.command_line import Commands
 from safe_migrations.dev import commands as dev
 from safe_migrations.errors import INTERRUPTED, MigrationError
+from safe_migrations.fleet import commands as fleet
 from safe_migrations.history import commands as history
 from safe_migrations.lint import commands as lint
 from safe_migrations.operate import commands as operate
 from safe_migrations.template import commands as template
 
-ROOMS = (operate, autogenerate, lint, history, adopt, dev, template)
+ROOMS = (operate, autogenerate, lint, history, adopt, dev, template, fleet)
 
 
 def main() -> None:

@@ -46,6 +46,15 @@ class Commands:
             command.add_argument(option, **settings)
         return command
 
+    def group(self, name: str, help: str) -> "Commands":
+        """Register commands with a common first word.
+
+        Args:
+            name: the word.
+            help: one line.
+        """
+        return Commands(self._commands.add_parser(name, help=help, description=help))
+
 
 def config_of(arguments: argparse.Namespace) -> "Config":
     """Alembic's configuration.

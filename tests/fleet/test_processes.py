@@ -1,0 +1,70 @@
+"""One command in many services, in real processes."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from safe_migrations.fleet.processes import run_in_each, worst_status
+from safe_migrations.fleet.services import find_services
+from support import bare_environment
+
+OURS = "[alembic]\nscript_location = %(here)s/alembic\n[safe_migrations]\nservice = orders\n"
+# In place of the service's Python, so that the test does not depend on what a command of the library does.
+PROGRAM = "#!/bin/sh\necho $VIRTUAL_ENV $PWD $4\n{script}\n"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    for name, script in (("a", "exit 0"), ("b", "echo failed >&2; exit 13"), ("c", "kill -KILL $$"), ("d", "exit 0")):
+        program = tmp_path / name / ".venv" / "bin" / "python"
+        program.parent.mkdir(parents=True)
+        program.write_text(PROGRAM.format(script=script))
+        program.chmod(0o755)
+        tmp_path.joinpath(name, "alembic.ini").write_text(OURS)
+    tmp_path.joinpath("d", "alembic.ini").write_text("[safe_migrations]\ncolour = red\n")
+    return tmp_path
+
+
+def test_a_failure_does_not_stop_the_rest(fleet: Path) -> None:
+    a, b, c, d = outcomes = run_in_each(find_services(fleet), ["wait"], jobs=2)
+    assert [outcome.exit_status for outcome in outcomes] == [0, 13, 137, 11]
+    assert a.output == f"{fleet}/a/.venv {fleet}/a alembic.ini"
+    assert b.output.endswith("\nfailed")
+    assert "colour" in d.output
+    assert c.seconds > 0
+
+
+def test_stop_at_first(fleet: Path) -> None:
+    members = find_services(fleet, exclude=["d"])
+    outcomes = run_in_each(members, ["wait"], jobs=1, stop_at_first=True)
+    assert [outcome.exit_status for outcome in outcomes] == [0, 13, None]
+
+
+def test_worst_status() -> None:
+    assert worst_status([]) == worst_status([0, 0]) == 0
+    assert worst_status([0, None]) == 1
+    assert worst_status([0, 13, None, 11]) == 13
+
+
+def test_an_interrupt_reaches_the_commands_and_waits_for_them(fleet: Path) -> None:
+    shutil.rmtree(fleet / "b")
+    script = 'trap "touch stopped; exit 130" INT\ntouch started\nwhile true; do sleep 0.1; done'
+    fleet.joinpath("a", ".venv", "bin", "python").write_text(PROGRAM.format(script=script))
+    code = (
+        "from pathlib import Path\nfrom safe_migrations.fleet import processes, services\n"
+        "processes.run_in_each(services.find_services(Path.cwd()), ['wait'], jobs=1)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=fleet, env=bare_environment(), stderr=subprocess.DEVNULL
+    )
+    while not fleet.joinpath("a", "started").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    assert fleet.joinpath("a", "stopped").exists()
