@@ -1,20 +1,24 @@
-"""`safe-migrations state --quick`: is the database at this code's head? For a probe that runs often.
+"""`safe-migrations state --quick` and `wait`: is the database at this code's head, or ready for this code?
 
-It imports neither SQLAlchemy nor Alembic nor pydantic, which take most of the time that `alembic current` takes.
+For probes that run often, and for init containers. This imports neither SQLAlchemy nor Alembic nor pydantic, which take
+most of the time that `alembic current` takes.
 """
 
 import asyncio
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
 from safe_migrations.address import place
-from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError
-from safe_migrations.revisions import EXIT_STATUS, compare, read_revisions
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError, RefusedError
+from safe_migrations.revisions import EXIT_STATUS, SEVERAL_HEADS, Revisions, compare, read_revisions
 from safe_migrations.service import SECTION, Service
 
 TIMEOUT = 10.0  # seconds
+POLL, REPORT = 1.0, 10.0  # seconds: between two tries of `wait`; between two reports of the same state
 
 
 def run(service: Service) -> int:
@@ -24,12 +28,7 @@ def run(service: Service) -> int:
         The exit status.
     """
     try:
-        if not service.env_prefix:
-            raise ConfigurationError(
-                f"state --quick does not run env.py, and {service.config_file} does not name the variable of the "
-                f"database's URL; add env_prefix = ORDERS to its section [{SECTION}] for ORDERS_DATABASE_URL."
-            )
-        revisions = read_revisions(service.version_folders())
+        revisions = _revisions(service)
         current = asyncio.run(_current_revisions(service))
     except MigrationError as error:
         print(error, file=sys.stderr)
@@ -37,6 +36,62 @@ def run(service: Service) -> int:
     comparison = compare(current, revisions)
     print(comparison.sentence)
     return EXIT_STATUS[comparison.state]
+
+
+def wait(service: Service, seconds: float, report: Callable[[str], None]) -> str:
+    """Wait until this code can run on the database, see `revisions.compare`.
+
+    A server that does not answer or refuses the connection may be starting, so `wait` tries again.
+
+    Args:
+        service: whose database it is.
+        seconds: how long to wait; 0 for one try.
+        report: shows what `wait` waits for, when that changes and from time to time.
+
+    Returns:
+        One sentence on the database's revision.
+
+    Raises:
+        ConfigurationError: a setting or a revision file can't be used.
+        ConnectionFailedError: the database could not be read until the end.
+        RefusedError: the database was in another state until the end; its exit status is the state's.
+    """
+    return asyncio.run(_wait(service, _revisions(service), seconds, report))
+
+
+async def _wait(service: Service, revisions: Revisions, seconds: float, report: Callable[[str], None]) -> str:
+    begun = time.monotonic()
+    reported, next_report = "", 0.0
+    while True:
+        is_final = False
+        error: MigrationError
+        try:
+            comparison = compare(await _current_revisions(service), revisions)
+            if comparison.is_ready:
+                return comparison.sentence
+            error = RefusedError(comparison.sentence, EXIT_STATUS[comparison.state])
+            is_final = comparison.state == SEVERAL_HEADS  # a fault of this code, which does not change
+        except ConnectionFailedError as failure:
+            error = failure
+        now = time.monotonic()
+        if is_final or not seconds:
+            raise error
+        if (left := begun + seconds - now) <= 0:
+            error.args = (f"The database was not ready within {seconds:g} s. {error}",)
+            raise error
+        if str(error) != reported or now >= next_report:
+            reported, next_report = str(error), now + REPORT
+            report(f"Waiting up to {left:.0f} s: {error}")
+        await asyncio.sleep(min(POLL, left))
+
+
+def _revisions(service: Service) -> Revisions:
+    if not service.env_prefix:
+        raise ConfigurationError(
+            f"state --quick and wait do not run env.py, and {service.config_file} does not name the variable of the "
+            f"database's URL; add env_prefix = ORDERS to its section [{SECTION}] for ORDERS_DATABASE_URL."
+        )
+    return read_revisions(service.version_folders())
 
 
 async def _current_revisions(service: Service) -> set[str]:

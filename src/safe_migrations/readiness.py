@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import explain
-from safe_migrations.revisions import AT_HEAD, UNKNOWN_REVISION, Revisions, compare, read_revisions
+from safe_migrations.revisions import Revisions, compare, read_revisions
 from safe_migrations.service import Service
 
 
@@ -33,7 +33,7 @@ async def check_readiness(engine: AsyncEngine, config_file: Path) -> Readiness:
     """Whether the database is at the revision that this code expects.
 
     A database that is newer than this code counts as ready: during a rollout, the old replicas keep running on a
-    schema that is already migrated.
+    schema that is already migrated. So does one where only contract revisions are pending, which wait for this code.
 
     Args:
         engine: the application's engine.
@@ -49,7 +49,7 @@ async def check_readiness(engine: AsyncEngine, config_file: Path) -> Readiness:
         more = service.variable("DB_POOL_SIZE")
         return Readiness(False, f"All connections of the pool are in use; raise {more}, or wait.")
     comparison = compare(current, revisions)
-    return Readiness(comparison.state in (AT_HEAD, UNKNOWN_REVISION), comparison.sentence)
+    return Readiness(comparison.is_ready, comparison.sentence)
 
 
 def _current_revisions(connection: Connection, service: Service) -> frozenset[str]:

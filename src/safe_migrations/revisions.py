@@ -11,6 +11,7 @@ from safe_migrations.printable import printable
 
 AT_HEAD, FRESH, BEHIND = "at head", "fresh", "behind"
 UNKNOWN_REVISION, SEVERAL_HEADS, REPLACED_REVISION = "unknown revision", "several heads", "replaced revision"
+EXPAND, CONTRACT = "expand", "contract"  # phases
 NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py
 EXIT_STATUS = {AT_HEAD: 0, FRESH: 3, BEHIND: 4, UNKNOWN_REVISION: 6, SEVERAL_HEADS: 7, REPLACED_REVISION: 25}
 
@@ -25,6 +26,7 @@ class Place:
         labels: its `branch_labels`.
         replaces: the revisions that a baseline stands for, besides its own.
         deploy_first: the release that still has these revisions, if it is known.
+        phase: its `phase`.
     """
 
     follows: tuple[str, ...] = ()
@@ -32,6 +34,7 @@ class Place:
     labels: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     deploy_first: tuple[str, ...] = ()
+    phase: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Revisions:
         rivals: those of the heads that are of one branch: two developers have each added a revision.
         target: what upgrades to all heads, `head` or `heads`.
         replaced: the baseline that stands for a revision, by the id of a revision which this code has no more.
+        places: the place of each revision.
     """
 
     files: Mapping[str, Path]
@@ -64,6 +68,7 @@ class Revisions:
     rivals: frozenset[str]
     target: str
     replaced: Mapping[str, Baseline]
+    places: Mapping[str, Place]
 
     @classmethod
     def of(cls, files: Mapping[str, Path], places: Mapping[str, Place]) -> "Revisions":
@@ -83,7 +88,20 @@ class Revisions:
             for old in place.replaces
             if old not in places
         }
-        return cls(files, heads, _rivals(heads, places), "heads" if len(leaves) > 1 else "head", replaced)
+        return cls(files, heads, _rivals(heads, places), "heads" if len(leaves) > 1 else "head", replaced, places)
+
+    def pending(self, current: Iterable[str]) -> set[str]:
+        """The revisions that a database lacks.
+
+        Args:
+            current: the revisions that the database is at.
+        """
+        labelled = {label: revision for revision, place in self.places.items() for label in place.labels}
+        required = {
+            revision: [*place.follows, *(labelled.get(name, name) for name in place.depends_on)]
+            for revision, place in self.places.items()
+        }
+        return _with_all_before(self.heads, required) - _with_all_before(current, required)
 
     def baseline_of(self, unknown: Iterable[str]) -> Baseline | None:
         """The baseline that stands for revisions which this code does not have; None if one of them has no baseline."""
@@ -98,10 +116,12 @@ class Comparison:
     Attributes:
         state: one of the names above.
         sentence: what that means, in one line: probes write to logs.
+        is_ready: whether this code can run on the database, see `compare`.
     """
 
     state: str
     sentence: str
+    is_ready: bool
 
 
 def assigned(text: str, name: str) -> tuple[str, ...]:
@@ -124,7 +144,7 @@ def read_revisions(folders: Iterable[Path]) -> Revisions:
             text = file.read_text(encoding="utf-8")
             if revision := assigned(text, "revision"):
                 files[revision[0]] = file
-                names = ("down_revision", "depends_on", "branch_labels", "replaces", "deploy_first")
+                names = ("down_revision", "depends_on", "branch_labels", "replaces", "deploy_first", "phase")
                 places[revision[0]] = Place(*(assigned(text, name) for name in names))
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"A revision file can't be read ({error}); correct that file.") from None
@@ -138,7 +158,8 @@ def _rivals(heads: Collection[str], places: Mapping[str, Place]) -> frozenset[st
     """The heads of one branch: a label, or a base of its own, declares another branch."""
     if len(heads) < 2:
         return frozenset()
-    lines = {head: _line(head, places) for head in heads}
+    followed = {revision: place.follows for revision, place in places.items()}
+    lines = {head: _with_all_before([head], followed) for head in heads}
     labels = {head: {label for revision in line for label in places[revision].labels} for head, line in lines.items()}
     return frozenset(
         head
@@ -148,13 +169,13 @@ def _rivals(heads: Collection[str], places: Mapping[str, Place]) -> frozenset[st
     )
 
 
-def _line(head: str, places: Mapping[str, Place]) -> set[str]:
-    """A revision with all those that it follows."""
+def _with_all_before(revisions: Iterable[str], before: Mapping[str, Iterable[str]]) -> set[str]:
+    """Revisions with all those that come before them."""
     line: set[str] = set()
-    following = {head}
+    following = set(revisions) & before.keys()
     while following:
         line |= following
-        following = {below for revision in following for below in places[revision].follows} & places.keys() - line
+        following = {below for revision in following for below in before[revision]} & before.keys() - line
     return line
 
 
@@ -213,6 +234,9 @@ def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, 
 def compare(current: Collection[str], revisions: Revisions) -> Comparison:
     """Compare the revisions of a database with those of this code.
 
+    The code is ready at head, on a newer database, and where only contract revisions are pending: `deploy` leaves these
+    until the code runs everywhere.
+
     Args:
         current: the revisions that the database is at.
         revisions: those of this code.
@@ -226,6 +250,8 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
         unknown=bool(unknown),
         replaced=baseline is not None,
     )
+    pending = revisions.pending(current)
+    contracts = state == BEHIND and all(revisions.places[revision].phase == (CONTRACT,) for revision in pending)
     run = f"Run: alembic upgrade {revisions.target}"
     at, expected = named(current, revisions.files), named(revisions.heads, revisions.files)
     sentences = {
@@ -236,7 +262,12 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
         "than this code. During a rollout, an old replica may count as ready.",
         REPLACED_REVISION: f"The database is at revision {at}, which a baseline of this code has replaced; first "
         f"deploy {(baseline and baseline.deploy_first) or 'a release that has this revision'}.",
-        BEHIND: f"The database is at revision {at}; this code expects {expected}. {run}",
+        BEHIND: f"The database is at revision {at}; this code expects {expected} ({len(pending)} pending). {run}",
         AT_HEAD: f"The database is at head, revision {at}.",
     }
-    return Comparison(state, sentences[state])
+    if contracts:
+        sentences[BEHIND] = (
+            f"The database is at revision {at}; the contract revisions up to {expected} ({len(pending)} pending) wait "
+            "until this code runs everywhere. Then run: safe-migrations deploy --contract"
+        )
+    return Comparison(state, sentences[state], contracts or state in (AT_HEAD, UNKNOWN_REVISION))

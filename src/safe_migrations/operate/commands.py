@@ -1,8 +1,10 @@
-"""The operator's commands: state, locks, backup, restore, rehearse, deploy, backfill."""
+"""The operator's commands: state, wait, locks, backup, restore, rehearse, deploy, backfill."""
 
 import argparse
 import json
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,6 +29,13 @@ NO_LOCKS = "No session is waiting for a lock or idle in transaction."
 def register(commands: Commands) -> None:
     """Register the commands of this room."""
     _register_state(commands)
+    timeout = "how long to wait, in seconds (default: 300); 0 asks once"
+    commands.add(
+        "wait",
+        wait,
+        "wait until the database is ready for this code",
+        ("--timeout", {"type": at_least(0, _seconds), "default": 300.0, "metavar": "SECONDS", "help": timeout}),
+    )
     pid = (
         "--terminate",
         {"type": int, "metavar": "PID", "help": "end the session with this pid, after a confirmation"},
@@ -96,6 +105,23 @@ def state(arguments: argparse.Namespace) -> int:
         return getattr(error, "exit_status", MigrationError.exit_status)
     print(report.as_json() if arguments.json else runnable(report.as_text()))
     return report.exit_status
+
+
+def wait(arguments: argparse.Namespace) -> int:
+    """Wait until the database is at this code's revision or newer, or only contract revisions are pending."""
+    from safe_migrations import probe  # imports none of the slow libraries
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # at once, also where a name is being resolved in a thread
+        signal.signal(number, lambda *_: os._exit(130))
+    print(
+        probe.wait(service_of(arguments), arguments.timeout, lambda text: print(text, file=sys.stderr, flush=True)),
+        flush=True,
+    )
+    return 0
+
+
+def _seconds(text: str) -> float:
+    return float(text.removesuffix("s"))
 
 
 def show_locks(arguments: argparse.Namespace) -> int:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from alembic.script import Script
 
+from safe_migrations import revisions
 from safe_migrations.errors import RevisionError
 
-EXPAND, CONTRACT = "expand", "contract"
+EXPAND, CONTRACT = revisions.EXPAND, revisions.CONTRACT
 
 _UNACKNOWLEDGED = re.compile(r"""^#\s*acknowledged\s*=\s*(["'])(.*?)\1\s*(#.*)?$""", re.MULTILINE)
 

@@ -198,6 +198,7 @@ def known_revisions(script_directory: ScriptDirectory) -> revisions.Revisions:
             tuple(script.branch_labels),
             to_tuple(getattr(script.module, "replaces", None), default=()),
             to_tuple(getattr(script.module, "deploy_first", None), default=()),
+            to_tuple(getattr(script.module, "phase", None), default=()),
         )
         for revision, script in scripts.items()
     }
