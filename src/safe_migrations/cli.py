@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 
+from safe_migrations import logs
 from safe_migrations.adopt import commands as adopt
 from safe_migrations.autogenerate import commands as autogenerate
 from safe_migrations.command_line import Commands
 from safe_migrations.dev import commands as dev
-from safe_migrations.errors import INTERRUPTED, MigrationError
+from safe_migrations.errors import MigrationError
 from safe_migrations.fleet import commands as fleet
 from safe_migrations.history import commands as history
 from safe_migrations.lint import commands as lint
@@ -29,21 +30,23 @@ def main() -> None:
     # As Ctrl-C, which asyncio handles, so that a cancelled job leaves no copy of a database behind.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
+        logs.use_format(os.environ)
         status = arguments.function(arguments)
         sys.stdout.flush()
         sys.exit(status)
     except MigrationError as error:
-        print(error, file=sys.stderr)
+        logs.write_error(error)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
+    except KeyboardInterrupt as error:
+        logs.write_error(error)
         sys.exit(130)
     except BrokenPipeError:  # the reader has read enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if _is_of_alembic(error):  # such as an unknown revision
-            sys.exit(str(error))
+            logs.write_error(error)
+            sys.exit(1)
         raise
 
 

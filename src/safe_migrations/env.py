@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from alembic.script import write_hooks
 
 from safe_migrations import logs
 from safe_migrations.autogenerate import plugin
-from safe_migrations.errors import INTERRUPTED, ConfigurationError, MigrationError
+from safe_migrations.errors import ConfigurationError, MigrationError
 from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
@@ -73,28 +73,35 @@ def run_deprecated(*, env_prefix: str, database_url: DatabaseURL, **options: Any
 def _run_or_explain(
     read_service: Callable[[Config], Service], database_url: DatabaseURL, options: Mapping[str, Any]
 ) -> None:
-    logs.enable()
     if command_line(context.config) is not None:
         atexit.register(gc.freeze)  # or Python searches all objects for cycles before the process ends
         if threading.current_thread() is threading.main_thread():
             # The first process of a container ignores SIGTERM without a handler.
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with _printed_on_command_line():
+        logs.enable()
         _run(read_service(context.config), database_url, options)
 
 
 @contextmanager
 def _printed_on_command_line() -> Iterator[None]:
     try:
+        _use_log_format()
         yield
     except (MigrationError, KeyboardInterrupt) as error:
         if command_line(context.config) is None:
             raise
-        if isinstance(error, MigrationError):
-            print(error, file=sys.stderr)
-            sys.exit(error.exit_status)
-        print(INTERRUPTED, file=sys.stderr)
-        sys.exit(130)
+        logs.write_error(error)
+        sys.exit(error.exit_status if isinstance(error, MigrationError) else 130)
+
+
+def _use_log_format() -> None:
+    if context.config.cmd_opts is None:
+        return  # the logging is an application's
+    variables: Mapping[str, str] = os.environ
+    with suppress(ConfigurationError):  # the command reports it, where it needs a database
+        variables = service_of(context.config).variables
+    logs.use_format(variables)
 
 
 @write_hooks.register(HOOK)

@@ -5,7 +5,6 @@ most of the time that `alembic current` takes.
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,13 +26,8 @@ def run(service: Service) -> int:
     Returns:
         The exit status.
     """
-    try:
-        revisions = _revisions(service)
-        current = asyncio.run(_current_revisions(service))
-    except MigrationError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    comparison = compare(current, revisions)
+    revisions = _revisions(service)
+    comparison = compare(asyncio.run(_current_revisions(service)), revisions)
     print(comparison.sentence)
     return EXIT_STATUS[comparison.state]
 

@@ -2,9 +2,12 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from safe_migrations.logs import uses_json, write
+from safe_migrations.postgres.catalog import Session
 from safe_migrations.postgres.timeouts import ReportTimer, duration_text
 
 BAR = 24  # characters
@@ -33,17 +36,19 @@ class Progress:
         """Show the progress: at once on a terminal, elsewhere if the next line is due."""
         self._reason = ""
         line = self.line(rows, time.monotonic() - self._begun) + note
-        if self.stream.isatty():
+        if self._has_bar:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r{line[:width]:{width}}", end="", file=self.stream, flush=True)
         elif self._timer.is_due():
-            print(line, file=self.stream, flush=True)
+            seconds = round(time.monotonic() - self._begun, 3)
+            write(line, self.stream, backfill=self.name, rows=rows, total=self.total or None, seconds=seconds)
 
-    def wait(self, reason: str) -> None:
+    def wait(self, reason: str, blocking: Sequence[Session] = ()) -> None:
         """Show what the backfill waits for in a line of its own, which may be long: at once, then from time to time."""
         if reason != self._reason or self._timer.is_due():
             self.clear()
-            print(f"{self.name}: {reason}", file=self.stream, flush=True)
+            blockers = [session.fields for session in blocking]
+            write(f"{self.name}: {reason}", self.stream, backfill=self.name, blockers=blockers)
         self._reason = reason
 
     def line(self, rows: int, seconds: float) -> str:
@@ -59,5 +64,9 @@ class Progress:
 
     def clear(self) -> None:
         """Remove the bar."""
-        if self.stream.isatty():
+        if self._has_bar:
             print("\r\033[K", end="", file=self.stream, flush=True)
+
+    @property
+    def _has_bar(self) -> bool:
+        return self.stream.isatty() and not uses_json()

@@ -203,15 +203,18 @@ class _Run:
     def _show(self, note: str = "") -> None:
         """Show the progress, or what the workers wait for."""
         if self._waiting:
-            self.progress.wait(f"waiting for a lock{self._blocked_by()}")
+            self.progress.wait(f"waiting for a lock{self._blocked_by()}", self._blocking_sessions())
         elif self._has_begun:
             self.progress.show(self._batches.rows, note)
 
     def _blocked_by(self) -> str:
         # Without the durations, which differ each time.
-        sessions = {session.pid: session for pid in self._waiting for session in self._blocking.get(pid, [])}
-        texts = [str(replace(session, age=None)) for session in sessions.values()]
+        texts = [str(replace(session, age=None)) for session in self._blocking_sessions()]
         return f"; blocked by {'; '.join(texts)}" if texts else ""
+
+    def _blocking_sessions(self) -> list[Session]:
+        sessions = {session.pid: session for pid in self._waiting for session in self._blocking.get(pid, [])}
+        return list(sessions.values())
 
     async def retried(self, connection: AsyncConnection, function: Callable[[Connection], Result]) -> Result:
         """Call a function in a transaction, and retry it while it does not get its locks."""

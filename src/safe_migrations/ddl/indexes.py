@@ -209,7 +209,8 @@ class _Index:
                         "until these transactions end, or end them, then run the same command again. To end the first"
                         f"{blocking[0].how_to_end}"
                     )
-                log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)))
+                fields = {"blockers": [session.fields for session in blocking]}
+                log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)), extra=fields)
             connection.execute(_PAUSE)
             current = transactions_of_index(connection, self.name, self.table, readers=readers)
             waiting = {transaction: pid for transaction, pid in waiting.items() if transaction in current}

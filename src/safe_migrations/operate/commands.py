@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from safe_migrations import logs
 from safe_migrations.command_line import JSON, YES, Commands, at_least, project_of, service_of
 from safe_migrations.errors import MigrationError, RefusedError, runnable
 
@@ -113,10 +114,9 @@ def wait(arguments: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):  # at once, also where a name is being resolved in a thread
         signal.signal(number, lambda *_: os._exit(130))
-    print(
-        probe.wait(service_of(arguments), arguments.timeout, lambda text: print(text, file=sys.stderr, flush=True)),
-        flush=True,
-    )
+    service = service_of(arguments)
+    logs.use_format(service.variables)
+    logs.write(probe.wait(service, arguments.timeout, lambda text: logs.write(text, sys.stderr)))
     return 0
 
 
@@ -164,7 +164,7 @@ def restore_backup(arguments: argparse.Namespace) -> int:
     run_async(restore(project.database, arguments.file, name))
     print(name)
     message = f"The backup was restored into the new database {name}. To use this database, write its name into "
-    print(f"{message}{_variables_of_name(project)}.", file=sys.stderr)
+    logs.write(f"{message}{_variables_of_name(project)}.", sys.stderr)
     return 0
 
 
@@ -201,9 +201,7 @@ def deploy(arguments: argparse.Namespace) -> int:
 
     project = project_of(arguments)
     file = None if arguments.without_backup else _backup_file(project)
-    after = deployment.deploy(
-        project, file, lambda text: print(runnable(text), flush=True), contract=arguments.contract
-    )
+    after = deployment.deploy(project, file, lambda text: logs.write(runnable(text)), contract=arguments.contract)
     return 0 if deployment.waits_for_code(after) else after.exit_status
 
 
@@ -226,15 +224,15 @@ def run_backfills(arguments: argparse.Namespace) -> int:
             except NothingThereError as error:
                 if arguments.name:
                     raise
-                print(f"Skipped: {error}", file=sys.stderr)  # its column was dropped since
+                logs.write(f"Skipped: {error}", sys.stderr, backfill=name)  # its column was dropped since
                 continue
             if not arguments.json:
-                print(done[-1], flush=True)
+                logs.write(str(done[-1]), backfill=name, rows=done[-1].rows, seconds=done[-1].seconds)
     finally:
         if arguments.json:
             print(json.dumps([asdict(result) for result in done], indent=2))
     if not names and not arguments.json:
-        print("There is no backfill in alembic/backfills.")
+        logs.write("There is no backfill in alembic/backfills.")
     return 0
 
 

@@ -139,7 +139,13 @@ async def _run(project: Project, script: Script, copy: Database) -> Rehearsed:
     revision, file = script.revision, os.path.relpath(script.path)
     async with connected(copy, bounded=False) as connection, tracing(connection, copy) as trace:
         progress = asyncio.create_task(
-            report_progress(lambda seconds: log.info("%s has been running for %s", file, duration_text(seconds)))
+            report_progress(
+                lambda seconds: log.info(
+                    "%s has been running for %s",
+                    *(file, duration_text(seconds)),
+                    extra={"revision": revision, "seconds": seconds},
+                )
+            )
         )
         try:
             with _explained(file):

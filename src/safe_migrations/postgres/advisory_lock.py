@@ -77,14 +77,16 @@ def acquire(
     while not connection.scalar(select(take(key))):
         left = until - time.monotonic()
         if timer.is_due() or left <= 0:
-            holders = "; ".join(map(_describe, advisory_lock_holders(connection, key))) or "which is just ending"
+            sessions = advisory_lock_holders(connection, key)
+            holders = "; ".join(map(_describe, sessions)) or "which is just ending"
             if left <= 0:
                 raise LockedError(
                     f"Another migration of this database is still running after {duration_text(wait)} ({holders}); "
                     "nothing was changed. When it has ended, run the same command again; MIGRATION_LOCK_WAIT sets how "
                     "long to wait. To see what it is waiting for:\nsafe-migrations locks"
                 )
-            log.info("Waiting up to %s for another migration: %s", duration_text(left), holders)
+            fields = {"blockers": [session.fields for session in sessions]}
+            log.info("Waiting up to %s for another migration: %s", duration_text(left), holders, extra=fields)
         time.sleep(POLL * _RANDOM.uniform(0.5, 1.5))
 
 

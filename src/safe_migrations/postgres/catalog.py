@@ -35,6 +35,19 @@ class Session:
     client: str | None
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """What a line of a log for machines says of it."""
+        return {
+            "pid": self.pid,
+            "user": self.user,
+            "application": self.application,
+            "client": self.client,
+            "state": self.state,
+            "seconds": self.age,
+            "query": self.query,
+        }
+
+    @property
     def how_to_end(self) -> str:
         """The command that ends it, and where to run it."""
         if self.pid == 0:

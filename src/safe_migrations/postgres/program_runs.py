@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import BackupError
+from safe_migrations.logs import write
 from safe_migrations.postgres.database import Database, client_environment
 from safe_migrations.postgres.programs import Tool
 from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT
@@ -51,7 +52,7 @@ async def run_program(
     answer = asyncio.create_task(process.communicate())
     reporting = asyncio.create_task(
         report_progress(
-            lambda seconds: print(f"{program}: {seconds:.0f} s{progress()} so far", file=sys.stderr, flush=True)
+            lambda seconds: write(f"{program}: {seconds:.0f} s{progress()} so far", sys.stderr, seconds=seconds)
         )
     )
     try:

@@ -39,7 +39,7 @@ from safe_migrations.postgres.several_statements import several_statements
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text
 from safe_migrations.postgres.transaction import RevisionTransaction
 from safe_migrations.service import Service
-from safe_migrations.upgrade.failures import Failure, blocked_by, file_of, progress, running_name
+from safe_migrations.upgrade.failures import Failure, blocked_by, file_of, log_fields, progress, running_name
 from safe_migrations.upgrade.steps import record_steps, refuse_exit, refuse_unready, reload
 
 log = logging.getLogger(__name__)
@@ -189,9 +189,8 @@ class Executor:
         self._statement_begun = None
 
     def _note_commit(self, _connection: Connection) -> None:
-        if (
-            not self._in_function or self._is_between_steps
-        ):  # after a commit of its own, a revision may do something else than a statement
+        # After a commit of its own, a revision may do something else than a statement.
+        if not self._in_function or self._is_between_steps:
             self._statement_begun = time.monotonic()
 
     def _steps(self, connection: Connection) -> Iterator[RevisionStep]:
@@ -206,9 +205,12 @@ class Executor:
                 connection.connection.run_async(reset_settings)
             self._observe(step, connection)
             self._has_deadline = True
+            begun = time.monotonic()
             yield step
             # Alembic asks for the next step after it has committed this one.
             self._statement_begun = self._steps_of_revision = None
+            seconds, verb = time.monotonic() - begun, "Applied" if step.is_upgrade else "Undid"
+            log.info("%s %s in %s.", verb, file_of(step), duration_text(seconds), extra=self._fields(seconds))
             self._applied.append(file_of(self._remaining.popleft()))
             self._begun, self._tries, self._left_transaction = time.monotonic(), 1, False
 
@@ -289,7 +291,8 @@ class Executor:
                         await self._control.execute(_CANCEL, {"pid": self._pid})
             if self._remaining and not ends_soon and timer.is_due():
                 running = running_name(self._remaining[0], self._steps_of_revision)
-                log.info("%s has been running for %s%s", running, duration_text(seconds), blocked_by(self._blocking))
+                parts = (running, duration_text(seconds), blocked_by(self._blocking))
+                log.info("%s has been running for %s%s", *parts, extra=self._fields(seconds))
 
     def _give_up_silent_server(self) -> None:
         """Close a connection on which the server should have ended a statement by its timeout, and has not."""
@@ -314,8 +317,12 @@ class Executor:
             "met a deadlock" if sqlstate(error) == DEADLOCK_DETECTED else "did not get a lock",
             self._tries,
             *(duration_text(pause), duration_text(left), blocked_by(self._blocking)),
+            extra=self._fields(time.monotonic() - self._begun),
         )
         await asyncio.sleep(pause)
+
+    def _fields(self, seconds: float) -> dict[str, Any]:
+        return log_fields(self._remaining[0], self._steps_of_revision, seconds, self._blocking)
 
     def _failure(self) -> Failure:
         return Failure(

@@ -4,6 +4,7 @@ import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from alembic.runtime.migration import RevisionStep
 
@@ -164,6 +165,26 @@ def progress(files: Sequence[str], step: RevisionStep) -> str:
 def blocked_by(blocking: Sequence[Session]) -> str:
     """The sessions that block, for the end of a clause."""
     return f"; blocked by {'; '.join(map(str, blocking))}" if blocking else ""
+
+
+def log_fields(
+    step: RevisionStep, steps: RecordedSteps | None, seconds: float, blocking: Sequence[Session]
+) -> dict[str, Any]:
+    """What a line of a log says of the revision that runs, for machines.
+
+    Args:
+        step: that runs.
+        steps: in the revision's function.
+        seconds: for how long it has run.
+        blocking: the sessions that block it.
+    """
+    return {
+        "revision": step.revision.revision,
+        "phase": getattr(step.revision.module, "phase", None),
+        "step": steps.current if steps is not None else None,
+        "seconds": round(seconds, 3),
+        "blockers": [session.fields for session in blocking],
+    }
 
 
 def running_name(step: RevisionStep, steps: RecordedSteps | None) -> str:
