@@ -1,0 +1,1 @@
+"""The structure of the models: tables, columns and foreign keys, and their diagram."""
