@@ -40,6 +40,7 @@ def test_github_runs_what_developers_run_on_the_chosen_postgres(render: Render, 
         "pdm run lint",
         "pdm run typecheck",
         "pdm run migrate-lint --github",
+        "pdm run schema --check",
         "pdm run test",
     ]
     assert steps[1]["with"]["python-version"] == "3.13"
@@ -52,7 +53,8 @@ def test_github_runs_what_developers_run_on_the_chosen_postgres(render: Render, 
 def test_gitlab_runs_the_same(render: Render, layout: str) -> None:
     job = load(render(layout=layout, ci="gitlab", postgres_version=15).folder / ".gitlab-ci.yml")["test-orders"]
     assert job["services"] == ["postgres:15"]
-    assert job["script"] == ["pdm run lint", "pdm run typecheck", "pdm run migrate-lint", "pdm run test"]
+    scripts = ("lint", "typecheck", "migrate-lint", "schema --check", "test")
+    assert job["script"] == [f"pdm run {script}" for script in scripts]
     assert ("cd services/orders" in job["before_script"]) is (layout == "monorepo")
 
 

@@ -19,6 +19,7 @@ ALWAYS = {
     "alembic.ini",
     "config.py",
     "database.py",
+    "docs",
     "models_db.py",
     "pyproject.toml",
     "tests",

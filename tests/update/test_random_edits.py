@@ -14,7 +14,7 @@ from safe_migrations.template.update import update
 ROUNDS = 20
 BRIEFLY = 2  # of them by default
 SEED = os.environ["TEST_SEED"]
-OWNED = ("alembic/versions", "README.md", "models_db.py", "tests/test_item.py")
+OWNED = ("alembic/versions", "README.md", "docs/schema.md", "models_db.py", "tests/test_item.py")
 
 
 def edit(random: Random, text: str, mark: str) -> str:

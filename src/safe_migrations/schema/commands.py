@@ -1,0 +1,51 @@
+"""The command that writes the diagram of the models: schema."""
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+
+from safe_migrations.command_line import Commands, project_of
+from safe_migrations.errors import MigrationError, ModelError
+
+_DEFAULT = Path("docs", "schema.md")
+_MARK = "<!-- Written by safe-migrations schema, which replaces this file. -->\n"
+
+
+def register(commands: Commands) -> None:
+    """Register the command of this room."""
+    file = ("file", {"nargs": "?", "type": Path, "metavar": "FILE", "help": "by default docs/schema.md"})
+    check = ("--check", {"action": "store_true", "help": "write nothing, and fail if the file differs from the models"})
+    commands.add("schema", schema, "write the diagram of the models into a Markdown file", file, check)
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """Write the diagram of the models, or check that it is current."""
+    from safe_migrations.schema.mermaid import mermaid
+    from safe_migrations.schema.structure import read_tables
+    from safe_migrations.upgrade.target_metadata import explained_models
+
+    project = project_of(arguments)
+    with explained_models("their structure"):
+        tables = read_tables(project.options["target_metadata"])
+    text = f"{_MARK}# Schema\n\n```mermaid\n{mermaid(tables)}```\n"
+    path: Path = arguments.file or project.service.config_file.parent / _DEFAULT
+    file = os.path.relpath(path)
+    current = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    if current == text:
+        print(f"{file} is current.")
+    elif arguments.check and current is None and not arguments.file:  # a service need not have the file
+        print(f"There is no {file} to check.")
+    elif arguments.check:
+        command = " ".join(["safe-migrations schema", *([shlex.quote(file)] if arguments.file else [])])
+        raise ModelError(f"{file} differs from the models. To write it again:\n{command}")
+    elif current is not None and not current.startswith(_MARK):
+        raise MigrationError(
+            f"{file} was not written by this command, and was not changed. Move the file, or name another one:\n"
+            "safe-migrations schema FILE"
+        )
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"The diagram of the models was written into {file}")
+    return 0
