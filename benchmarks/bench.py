@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from uuid import uuid4
 
-from copier import run_copy
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -28,17 +26,15 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))  # as pytest's pyth
 
 import bounds
 import commands
+from pairs import UPGRADE, Pair, Renderings, start_at_once
 
 from blocking_statement import GATE
 from releases import VERSIONS, Releases, commit, git
 from safe_migrations.dev.cluster import Cluster, throw_away_cluster
-from safe_migrations.postgres.connection import run_async
-from safe_migrations.postgres.creation import create_database
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.postgres.timeouts import load_timeouts
-from support import ROOT, TEMPLATE, Service, at, fetch, tables
+from support import Service, fetch, tables
 
-UPGRADE = ("alembic", "upgrade", "head")
 CURRENT = ("alembic", "current")
 QUICK = ("safe-migrations", "state", "--quick")
 STATE, CHECK = ("safe-migrations", "state"), ("alembic", "check")
@@ -77,17 +73,6 @@ ADD_COLUMN = 'op.add_column("item", sa.Column("note", sa.Text(), nullable=True))
 
 
 @dataclass
-class Pair:
-    """The same service twice: as the template renders it, and with stock Alembic's env.py."""
-
-    ours: Service
-    stock: Service
-
-    def __iter__(self) -> Iterator[Service]:
-        return iter((self.ours, self.stock))
-
-
-@dataclass
 class Times:
     """What was measured of both, in seconds."""
 
@@ -106,13 +91,11 @@ class Times:
         return f"{median(self.ours):.2f} s", f"{median(self.stock):.2f} s", f"{ratio:.2f}"
 
 
-class Bench:
+class Bench(Renderings):
     """The renderings, their databases, and the table of what was measured."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self.server = cluster.url()
-        self.folder = folder
-        self.template = copy_template(folder / "template")
+        super().__init__(cluster.url(), folder)
         self.table = Table("", box=box.SIMPLE, title=f"Medians on PostgreSQL {cluster.version()}", title_justify="left")
         for header in ("ours", "stock", "ours / stock", "goal"):
             self.table.add_column(header, justify="right", no_wrap=True)
@@ -120,27 +103,6 @@ class Bench:
     def row(self, title: str, times: Times, goal: str = "-") -> None:
         """Add what was timed to the table."""
         self.table.add_row(title, *times.cells(), goal)
-
-    def pair(self, name: str, *upgrades: str) -> Pair:
-        """Render a service twice, with a further revision for each of these bodies of upgrade()."""
-        ours, stock = (Service(self.folder / name / stack / "orders", "ORDERS") for stack in ("ours", "stock"))
-        answers = {"service_name": "orders", "outbox": True}
-        run_copy(str(self.template), ours.folder, data=answers, defaults=True, unsafe=False, quiet=True)
-        for number, upgrade in enumerate(upgrades, start=2):
-            ours.add_revision(f"revision_{number}", upgrade)
-        shutil.copytree(ours.folder, stock.folder)
-        stock.use_stock_environment()
-        for service in (ours, stock):
-            self.new_database(service)
-            service.succeed("alembic", "history")  # compiles env.py, what it imports and the revisions
-        return Pair(ours, stock)
-
-    def new_database(self, service: Service) -> URL:
-        """Give a service an empty database."""
-        name = f"database_{uuid4().hex}"
-        run_async(create_database(at(self.server), name))
-        service.configure(self.server.set(database=name))
-        return self.server.set(database=name)
 
     def no_ops(self) -> None:
         """Commands that find the database at head."""
@@ -327,29 +289,11 @@ def progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def copy_template(folder: Path) -> Path:
-    """The template's files, out of their repository: Copier takes them as they are, without cloning first."""
-    folder.mkdir(parents=True)
-    shutil.copy(ROOT / "copier.yml", folder)
-    ignored = shutil.ignore_patterns("__pycache__", ".*_cache")
-    shutil.copytree(TEMPLATE, folder / "template", ignore=ignored)
-    return folder
-
-
 def timed(service: Service, *command: str) -> float:
     """How long a command takes that must succeed, in seconds."""
     begun = time.perf_counter()
     service.succeed(*command)
     return time.perf_counter() - begun
-
-
-def start_at_once(service: Service, number: int) -> tuple[int, float]:
-    """Start that many upgrades at once: how many succeed, and the seconds until all have ended."""
-    begun = time.perf_counter()
-    starters = [service.start(*UPGRADE) for _ in range(number)]
-    for starter in starters:
-        starter.communicate()
-    return sum(starter.returncode == 0 for starter in starters), time.perf_counter() - begun
 
 
 def monorepo(releases: Releases, root: Path) -> list[Service]:
