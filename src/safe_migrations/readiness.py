@@ -1,5 +1,6 @@
 """Whether an application can work with its database, for a readiness probe of its own."""
 
+import asyncio
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,10 @@ from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import explain
 from safe_migrations.revisions import Revisions, compare, read_revisions
 from safe_migrations.service import Service
+
+# Seconds for the whole check; more than the 10 s in which the template's engine connects, or waits for its pool: those
+# errors say more.
+TIMEOUT = 15.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ async def check_readiness(engine: AsyncEngine, config_file: Path) -> Readiness:
     """
     service, revisions = _of_this_code(config_file)
     try:
-        async with engine.connect() as connection:
+        async with asyncio.timeout(TIMEOUT), engine.connect() as connection:
             current = await connection.run_sync(_current_revisions, service)
     except (OSError, DBAPIError) as error:
         return Readiness(False, " ".join(str(explain(error, Database(engine.url, service))).split()))
