@@ -6,13 +6,14 @@ import gc
 import os
 import signal
 import sys
+from typing import NoReturn
 
 from safe_migrations import logs
 from safe_migrations.adopt import commands as adopt
 from safe_migrations.autogenerate import commands as autogenerate
 from safe_migrations.command_line import Commands
 from safe_migrations.dev import commands as dev
-from safe_migrations.errors import MigrationError
+from safe_migrations.errors import MigrationError, commands_with
 from safe_migrations.fleet import commands as fleet
 from safe_migrations.history import commands as history
 from safe_migrations.lint import commands as lint
@@ -30,6 +31,11 @@ def main() -> None:
     arguments = _parser().parse_args()
     # As Ctrl-C, which asyncio handles, so that a cancelled job leaves no copy of a database behind.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    with commands_with(arguments.config):
+        _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> NoReturn:
     try:
         logs.use_format(os.environ)
         status = arguments.function(arguments)

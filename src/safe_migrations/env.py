@@ -17,7 +17,7 @@ from alembic.script import write_hooks
 
 from safe_migrations import logs
 from safe_migrations.autogenerate import plugin
-from safe_migrations.errors import ConfigurationError, MigrationError
+from safe_migrations.errors import ConfigurationError, MigrationError, commands_with
 from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
@@ -85,14 +85,16 @@ def _run_or_explain(
 
 @contextmanager
 def _printed_on_command_line() -> Iterator[None]:
-    try:
-        _use_log_format()
-        yield
-    except (MigrationError, KeyboardInterrupt) as error:
-        if command_line(context.config) is None:
-            raise
-        logs.write_error(error)
-        sys.exit(error.exit_status if isinstance(error, MigrationError) else 130)
+    arguments = command_line(context.config)
+    with commands_with((arguments and arguments.config) or ()):
+        try:
+            _use_log_format()
+            yield
+        except (MigrationError, KeyboardInterrupt) as error:
+            if arguments is None:
+                raise
+            logs.write_error(error)
+            sys.exit(error.exit_status if isinstance(error, MigrationError) else 130)
 
 
 def _use_log_format() -> None:

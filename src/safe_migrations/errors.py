@@ -2,20 +2,44 @@
 
 import os
 import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 _PROGRAM = re.compile(
     r"^(?=(?:alembic|copier|ruff|safe-migrations) )|(?<=&& )(?=(?:ruff|safe-migrations) )", re.MULTILINE
 )
+_CONFIGURED = re.compile(r"(?:^|(?<=&& ))(?:alembic|safe-migrations)(?= (?!-c ))", re.MULTILINE)
+_config_files: list[str] = []  # see commands_with
 
 INTERRUPTED = "Interrupted: what was not committed is rolled back. To continue, run the same command again."
 
 
+@contextmanager
+def commands_with(config_files: Sequence[str]) -> Iterator[None]:
+    """Let the commands of messages name the configuration that this command was started with.
+
+    Args:
+        config_files: of the option `-c`.
+    """
+    before = _config_files[:]
+    _config_files[:] = config_files
+    try:
+        yield
+    finally:
+        _config_files[:] = before
+
+
 def runnable(text: str) -> str:
-    """A message whose commands run where it is shown: under `pdm run`, the shell may not have the programs.
+    """A message whose commands run where the message is shown, with the same configuration.
+
+    Under `pdm run`, the shell may not have the programs.
 
     Args:
         text: with each command on a line of its own.
     """
+    options = "".join(f" -c {shlex.quote(file)}" for file in _config_files)
+    text = _CONFIGURED.sub(lambda program: program[0] + options, text)
     return _PROGRAM.sub("pdm run ", text) if "PDM_RUN_CWD" in os.environ else text
 
 

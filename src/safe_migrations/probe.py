@@ -83,7 +83,8 @@ def _revisions(service: Service) -> Revisions:
     if not service.env_prefix:
         raise ConfigurationError(
             f"state --quick and wait do not run env.py, and {service.config_file} does not name the variable of the "
-            f"database's URL; add env_prefix = ORDERS to its section [{SECTION}] for ORDERS_DATABASE_URL."
+            f"database's URL. For {service.proposed_prefix}_DATABASE_URL, write into the section [{SECTION}]:\n"
+            f"env_prefix = {service.proposed_prefix}"
         )
     return read_revisions(service.version_folders())
 

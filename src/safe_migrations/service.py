@@ -109,6 +109,12 @@ class Service:
         return f"{self.env_prefix}_{name}" if self.env_prefix else name
 
     @property
+    def proposed_prefix(self) -> str:
+        """The prefix to propose where `alembic.ini` names none: the service's name as a variable."""
+        prefix = re.sub(r"[^A-Z0-9]+", "_", self.name.upper()).strip("_")
+        return prefix if prefix[:1].isalpha() else f"SERVICE_{prefix}".rstrip("_")
+
+    @property
     def settings(self) -> str:
         """The variables with the address of the database; for messages."""
         if not self.env_prefix:

@@ -112,6 +112,9 @@ def test_all_that_are_not_complete_in_order(numbers: Service, database: URL) -> 
         COMPLETE.strip().replace("number", "z_fill"),
     ]
     assert rows(database, COUNTED) == [(1, ROWS - 1), (3, 1)]
+    (line,) = numbers.succeed(*BACKFILL).splitlines()
+    assert "3 backfills" in line
+    assert "a_fill" in numbers.succeed(*BACKFILL, "a_fill")
     message = numbers.fail(*BACKFILL, "none", kind=BackfillError)
     assert all(name in message for name in ("alembic/backfills/none.py", "a_fill", "number", "z_fill"))
     assert numbers.run(*BACKFILL, "--workers", "0").returncode == 2

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,30 @@ def test_a_revision_is_written_from_another_folder(at_head: Service) -> None:
     at_head.succeed("ruff", "format", "--check", ".")
     at_head.succeed("python", "-m", "alembic", "-c", ini, "upgrade", "head", folder=parent)
     assert "at head" in at_head.succeed("safe-migrations", "-c", ini, "state", folder=parent)
+
+
+@pytest.mark.parametrize("folder", ["orders", "the 'orders'"])
+def test_the_commands_of_messages_name_the_same_configuration(service: Service, folder: str, database: URL) -> None:
+    parent, ini = service.folder.parent, f"{folder}/alembic.ini"
+    service.folder.rename(parent / folder)
+
+    def last_line(*command: str) -> list[str]:
+        process = service.run(*command, folder=parent)
+        return shlex.split((process.stdout + process.stderr).splitlines()[-1])
+
+    upgrade = last_line("safe-migrations", "-c", ini, "state")
+    assert upgrade == ["alembic", "-c", ini, "upgrade", "head"]
+    service.succeed(*upgrade, folder=parent)
+    fetch(database, "INSERT INTO item (name) VALUES ('kept')")
+    downgrade = last_line("alembic", "-c", ini, "downgrade", "base")
+    assert downgrade == ["alembic", "-c", ini, "-x", "yes", "downgrade", "base"]
+    service.succeed(*downgrade, folder=parent)
+    assert last_line("safe-migrations", "-c", "missing.ini", "state") == [
+        "safe-migrations",
+        "-c",
+        "path/alembic.ini",
+        "…",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from safe_migrations import ConfigurationError, Service, load_env_files
+from safe_migrations import ConfigurationError, Service, load_env_files, probe
 from safe_migrations.revisions import read_revisions
 
 INI = """
@@ -37,6 +37,17 @@ def read(folder: Path, content: str) -> Service:
 
 
 # ── The section ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("shop-orders", "SHOP_ORDERS"), ("2 käse.", "SERVICE_2_K_SE"), ("…", "SERVICE")]
+)
+def test_the_proposed_prefix_is_the_name_of_the_service(
+    folder: Path, name: str, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = read(folder, f"[alembic]\nscript_location = alembic\n[safe_migrations]\nservice = {name}\n")
+    assert probe.run(service) == ConfigurationError.exit_status
+    assert capsys.readouterr().err.endswith(f"\nenv_prefix = {prefix}\n")
 
 
 def test_values(folder: Path) -> None:

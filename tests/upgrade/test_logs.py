@@ -20,7 +20,7 @@ from safe_migrations.operate.rehearse import rehearse
 from safe_migrations.operate.status import read_report
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.upgrade.project import load_project
-from support import REVISION, as_text
+from support import REVISION, as_text, fetch
 
 UPGRADE_THEN_WARN = """
 from alembic import command
@@ -149,3 +149,15 @@ def test_revision_lists_its_files_without_a_line_for_each_difference(
     CommandLine().main(arguments)
     assert len(list(folder.joinpath("versions").glob("*.py"))) > 1
     assert not [record for record in caplog.records if "Detected" in record.getMessage()]
+
+
+def test_check_is_silent_on_what_is_no_difference(
+    project: Config, database: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(str(project.config_file_name)).with_name("alembic").joinpath("versions", "two.py").unlink()
+    command.upgrade(project, "one")  # its key is a serial column
+    fetch(database, "ALTER TABLE item ADD COLUMN added integer")
+    caplog.set_level(logging.INFO)
+    command.check(project)
+    lines = [record.getMessage() for record in caplog.records]
+    assert not lines

@@ -56,7 +56,7 @@ def up(cluster: Cluster, service: Service) -> URL:
     if not service.env_prefix:
         raise ConfigurationError(
             f"{service.config_file} has no prefix of environment variables, which configure the development database. "
-            f"Write one into its section [{SECTION}], such as:\nenv_prefix = ORDERS"
+            f"Write one into the section [{SECTION}], such as:\nenv_prefix = {service.proposed_prefix}"
         )
     name = service.name_of_environment()
     cluster.start(service.port_of_environment())

@@ -19,6 +19,7 @@ from safe_migrations.errors import MigrationError, RefusedError, runnable
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from safe_migrations.backfill.running import Done
     from safe_migrations.operate.rehearse import Rehearsed
     from safe_migrations.upgrade.project import Project
 
@@ -208,7 +209,7 @@ def deploy(arguments: argparse.Namespace) -> int:
 def run_backfills(arguments: argparse.Namespace) -> int:
     """Run one backfill, or all incomplete backfills."""
     from safe_migrations.backfill.definition import NothingThereError, backfill_names, load_backfill
-    from safe_migrations.backfill.running import Done, Pace, run_backfill
+    from safe_migrations.backfill.running import Pace, run_backfill
     from safe_migrations.postgres.connection import run_async
 
     project = project_of(arguments)
@@ -216,24 +217,30 @@ def run_backfills(arguments: argparse.Namespace) -> int:
     names = [arguments.name] if arguments.name else backfill_names(folder)
     definitions = {name: load_backfill(folder, name) for name in names}
     pace = Pace(arguments.workers, arguments.nice_ratio, arguments.max_lag)
-    done: list[Done] = []
+    runs: list[Done] = []
     try:
         for name, definition in definitions.items():
             try:
-                done.append(run_async(run_backfill(project.database, folder, name, definition, pace)))
+                runs.append(run_async(run_backfill(project.database, folder, name, definition, pace)))
             except NothingThereError as error:
                 if arguments.name:
                     raise
                 logs.write(f"Skipped: {error}", sys.stderr, backfill=name)  # its column was dropped since
                 continue
-            if not arguments.json:
-                logs.write(str(done[-1]), backfill=name, rows=done[-1].rows, seconds=done[-1].seconds)
+            if not arguments.json and (arguments.name or not runs[-1].already_complete):
+                logs.write(str(runs[-1]), backfill=name, rows=runs[-1].rows, seconds=runs[-1].seconds)
     finally:
         if arguments.json:
-            print(json.dumps([asdict(result) for result in done], indent=2))
-    if not names and not arguments.json:
-        logs.write("There is no backfill in alembic/backfills.")
+            print(json.dumps([asdict(result) for result in runs], indent=2))
+    complete = [result for result in runs if result.already_complete and not arguments.name]
+    if not arguments.json and (complete or not names):
+        logs.write(_complete_in_one_line(complete) if names else "There is no backfill in alembic/backfills.")
     return 0
+
+
+def _complete_in_one_line(runs: "list[Done]") -> str:
+    """Backfills without work in one line: each old backfill would be a line in every run."""
+    return str(runs[0]) if len(runs) == 1 else f"{len(runs)} backfills were already complete."
 
 
 def _backup_file(project: "Project") -> Path:

@@ -7,7 +7,7 @@ each revision in its own transaction, reads the result back on a new connection,
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from alembic import command, context
@@ -45,6 +45,8 @@ from safe_migrations.upgrade.steps import record_steps, refuse_exit, refuse_unre
 
 log = logging.getLogger(__name__)
 
+# Loggers whose lines name each plug-in, and each sequence of a serial column, which is no difference.
+_UNINFORMATIVE = ("alembic.runtime.plugins", "alembic.ddl.postgresql")
 _PID = text("SELECT pg_backend_pid()")
 _SETTINGS = text("SELECT name, setting || unit AS value FROM pg_settings WHERE name = ANY(CAST(:names AS text[]))")
 
@@ -78,13 +80,15 @@ def _run(project: Project) -> None:
 
 @contextmanager
 def _quiet_alembic() -> Iterator[None]:
-    """Hide Alembic's messages that it reads a database, and what `revision` reports in lines of its own."""
+    """Hide how Alembic reads a database and compares it, and what `revision` reports in lines of its own."""
     logger = logging.getLogger("alembic.runtime.migration")
     logger.addFilter(_is_news)
     arguments = command_line(context.config)
     writes_files = arguments is not None and arguments.cmd[0] is command.revision
     try:
-        with quiet("alembic") if writes_files else nullcontext():
+        with ExitStack() as stack:
+            for name in ("alembic",) if writes_files else _UNINFORMATIVE:
+                stack.enter_context(quiet(name))
             yield
     finally:
         logger.removeFilter(_is_news)
