@@ -1,7 +1,7 @@
 """What the author of a change answers on the command line, as `-x` of Alembic: `alembic -x no-rename revision …`."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from safe_migrations.errors import ConfigurationError
@@ -33,31 +33,31 @@ class Answers:
         Raises:
             ConfigurationError: an argument has no value.
         """
-        given: dict[str, list[str]] = {name: [] for name in (RENAME, NO_RENAME, VALUE, EXPRESSION)}
+        texts: dict[str, list[str]] = {name: [] for name in (RENAME, NO_RENAME, VALUE, EXPRESSION)}
         for name, separator, value in (argument.partition("=") for argument in arguments):
-            if name in given:
+            if name in texts:
                 if name != NO_RENAME and not (separator and "=" in value):
                     form = "item.title=name" if name == RENAME else "item.sku=…"
                     raise ConfigurationError(f"The argument {name}={value} has another form than {name}={form}.")
-                given[name].append(value)
+                texts[name].append(value)
         return cls(
-            tuple(given[RENAME]), bool(given[NO_RENAME]), _by_column(given[VALUE]), _by_column(given[EXPRESSION])
+            tuple(texts[RENAME]),
+            bool(texts[NO_RENAME]),
+            _by_column(texts[VALUE]),
+            _by_column(texts[EXPRESSION]),
         )
 
-    def command(self, message: str, config_files: Sequence[str], *options: str) -> str:
+    def command(self, message: str, *options: str) -> str:
         """The command that has these answers, and more.
 
         Args:
             message: of the revision.
-            config_files: given by `-c`.
             options: which are added.
         """
-        given = [f"--{RENAME}={rename}" for rename in self.renames]
-        given += [f"--{VALUE}={column}={value}" for column, value in self.values.items()]
-        given += [f"--{EXPRESSION}={column}={value}" for column, value in self.expressions.items()]
-        program, command = COMMAND.split()
-        configs = (argument for file in config_files for argument in ("-c", file))
-        return shlex.join([program, *configs, command, message, *given, *options])
+        answers = [f"--{RENAME}={rename}" for rename in self.renames]
+        answers += [f"--{VALUE}={column}={value}" for column, value in self.values.items()]
+        answers += [f"--{EXPRESSION}={column}={value}" for column, value in self.expressions.items()]
+        return shlex.join([*COMMAND.split(), message, *answers, *options])
 
 
 def _by_column(answers: Iterable[str]) -> dict[str, str]:

@@ -31,9 +31,9 @@ def register(commands: Commands) -> None:
 
 def revision(arguments: argparse.Namespace) -> int:
     """Call `alembic revision --autogenerate`, which gets the answers as `-x`."""
-    given = vars(arguments)
-    x = [f"{name}={answer}" for name in ("rename", "value", "expression") for answer in given[name] or ()]
-    of_alembic = [f"{name}={value}" for name in _OF_ALEMBIC if (value := given[name[2:].replace("-", "_")])]
+    values = vars(arguments)
+    x = [f"{name}={answer}" for name in ("rename", "value", "expression") for answer in values[name] or ()]
+    of_alembic = [f"{name}={value}" for name in _OF_ALEMBIC if (value := values[name[2:].replace("-", "_")])]
     return run_alembic(
         arguments,
         "revision",

@@ -31,13 +31,11 @@ def answered(comparison: Comparison, migration: MigrationContext, message: str) 
     """
     context = migration.environment_context
     answers = Answers.read(context.get_x_argument() if context else ())
-    command_line = context.config.cmd_opts if context else None
-    config_files = getattr(command_line, "config", None) or ()
-    renames = _choose(possible_renames(comparison), answers, message, config_files)
+    renames = _choose(possible_renames(comparison), answers, message)
     # They explain many other differences, which a comparison after the upgrade sees correctly.
     if alone := [rename for rename in renames if rename.kind != "column"]:
         later = replace(answers, renames=tuple(str(rename) for rename in renames if rename not in alone))
-        again = later.command(message, config_files, *([f"--{NO_RENAME}"] if answers.no_rename else ()))
+        again = later.command(message, *([f"--{NO_RENAME}"] if answers.no_rename else ()))
         print(
             "Only renames are written. After the upgrade, for the other differences:",
             runnable(printable(again)),
@@ -58,14 +56,14 @@ def answered(comparison: Comparison, migration: MigrationContext, message: str) 
     values.refuse_unused()
 
 
-def _choose(possible: Sequence[Rename], answers: Answers, message: str, config_files: Sequence[str]) -> list[Rename]:
+def _choose(possible: Sequence[Rename], answers: Answers, message: str) -> list[Rename]:
     """The possible renames that are renames."""
     chosen = _named(possible, answers)
     open_ = [rename for rename in possible if not any(rename.excludes(other) for other in chosen)]
     if not open_ or answers.no_rename:
         return chosen
     if not can_ask():
-        raise NotConfirmedError(_refusal(open_, answers, message, config_files))
+        raise NotConfirmedError(_refusal(open_, answers, message))
     return [*chosen, *_ask(open_)]
 
 
@@ -98,10 +96,10 @@ def _ask(possible: Sequence[Rename]) -> list[Rename]:
     return renames
 
 
-def _refusal(possible: Sequence[Rename], answers: Answers, message: str, config_files: Sequence[str]) -> str:
+def _refusal(possible: Sequence[Rename], answers: Answers, message: str) -> str:
     rest = [f"--{NO_RENAME}"] if len(possible) > 1 else []
-    yes = [answers.command(message, config_files, f"--{RENAME}={rename}", *rest) for rename in possible]
-    no = answers.command(message, config_files, f"--{NO_RENAME}")
+    yes = [answers.command(message, f"--{RENAME}={rename}", *rest) for rename in possible]
+    no = answers.command(message, f"--{NO_RENAME}")
     more = f" Repeat --{RENAME} if several are renames." if len(possible) > 1 else ""
     return (
         f"No file was written, because a rename looks like something that is dropped and something that is added:\n"

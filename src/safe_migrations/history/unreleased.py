@@ -46,8 +46,8 @@ def _unpublished(script_directory: ScriptDirectory) -> dict[str, Script] | None:
     """The revisions whose ids neither the main branch nor a tag has, in the order of the history."""
     published: set[str] = set()
     try:
-        found = repositories(script_directory)
-        for repository in found:
+        in_git = repositories(script_directory)
+        for repository in in_git:
             if repository.shallow or (repository.main is None and not repository.is_empty):
                 return None
             versions = repository.at([*filter(None, [repository.main]), *repository.tags])
@@ -56,7 +56,7 @@ def _unpublished(script_directory: ScriptDirectory) -> dict[str, Script] | None:
     except HistoryError:
         return None
     scripts = reversed(list(script_directory.walk_revisions()))
-    return {script.revision: script for script in scripts if script.revision not in published} if found else None
+    return {script.revision: script for script in scripts if script.revision not in published} if in_git else None
 
 
 def _created(scripts: Iterable[Script]) -> set[str]:

@@ -5,13 +5,14 @@ A test compares this with the page docs/locks.md, whose rows are measured on Pos
 
 from dataclasses import dataclass
 
+from safe_migrations.postgres.lock_modes import MODES, sql_name
 from safe_migrations.postgres.statements import ALTER_TABLE, actions, pattern
 
 NONE, UNKNOWN = "none", "unknown"
 ROWS, ONLINE, SHARE = "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE"
 NO_WRITES, EXCLUSIVE = "SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"
 READS, REWRITES, MAY_REWRITE = "reads", "rewrites", "may rewrite"
-_FROM_THE_WEAKEST = (NONE, ROWS, ONLINE, SHARE, NO_WRITES, EXCLUSIVE, UNKNOWN)
+_FROM_THE_WEAKEST = (NONE, *map(sql_name, MODES), UNKNOWN)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def update(arguments: argparse.Namespace) -> int:
     print(news.as_text(), flush=True)
     if not news.waits:
         if arguments.data:
-            options = " ".join(f"--data {shlex.quote(each)}" for each in arguments.data)
+            options = " ".join(f"--data {shlex.quote(answer)}" for answer in arguments.data)
             raise TemplateError(f"To change answers only:\ncopier update --vcs-ref=:current: --skip-answered {options}")
         return 0
     print(f"\nUpdating to {news.latest} …", flush=True)

@@ -20,7 +20,7 @@ COUNTED = 1_000_000  # rows; to count more takes too long to wait for
 Target = tuple[str, str | None]  # a table, and a column of it, as SQL has them
 
 # A statement that is neither here nor below may destroy anything.
-_KEEPS_ROWS = pattern(
+_DESTROYS_NO_ROWS = pattern(
     "|".join(
         (
             r"(?:BEGIN|COMMIT|LOCK|RESET|GRANT|REVOKE|COMMENT ON|REINDEX|ANALYZE)\b",
@@ -196,7 +196,7 @@ def _is_known(statement: str) -> bool:
     """Whether it can be predicted what a statement does to rows."""
     if match := ALTER_TABLE.fullmatch(statement):
         return all(any(known.match(action) for known in _ACTIONS) for action in actions(match[2]))
-    return bool(_KEEPS_ROWS.match(statement) or _EMPTIES.match(statement))
+    return bool(_DESTROYS_NO_ROWS.match(statement) or _EMPTIES.match(statement))
 
 
 def _calls_code(connection: Connection, statement: str) -> bool:

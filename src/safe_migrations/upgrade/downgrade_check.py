@@ -53,11 +53,11 @@ _VALIDATE = pattern(r"VALIDATE CONSTRAINT (<name>)$")
 _REFERENCES = pattern(r" ?REFERENCES (<name>) ?\((.*?)\)")
 _UNIQUE_INDEX = pattern(r"CREATE UNIQUE INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?(<name>) ON (<name>) ?\(([^()]*)\)$")
 _CHECK = re.compile(r"\bCHECK\s*\((.*)\)(?:\s*NOT VALID)?\s*$", re.DOTALL | re.IGNORECASE)
-_KEEPS_ROWS = pattern(
+_CHANGES_NO_VALUE = pattern(
     r"(?:BEGIN|COMMIT|SET (?:LOCAL )?\w+_timeout|COMMENT ON|(?:CREATE (?:UNIQUE )?|DROP )INDEX|"
     r"(?:CREATE|DROP) (?:TYPE|DOMAIN|SEQUENCE|SCHEMA)|ALTER TYPE .* ADD VALUE|CREATE TABLE (?!.* AS \w))\b"
 )
-_ACTION_KEEPS_ROWS = pattern(
+_ACTION_CHANGES_NO_VALUE = pattern(
     r"(?:(?:ADD|DROP|VALIDATE) CONSTRAINT|ALTER (?:COLUMN )?<name> (?:SET|DROP) (?:DEFAULT|NOT NULL))\b"
 )
 # Of a domain as well, which may have a default.
@@ -141,7 +141,7 @@ class _Rows:
             return self._duplicates(match[2], match[3])
         match = ALTER_TABLE.fullmatch(plain)
         if match is None:
-            self.is_known = bool(_KEEPS_ROWS.match(plain))
+            self.is_known = bool(_CHANGES_NO_VALUE.match(plain))
             return ""
         return next(filter(None, (self._of_action(match[1], action, sql) for action in actions(match[2]))), "")
 
@@ -160,7 +160,7 @@ class _Rows:
             return obstacle
         if touched := _TOUCHED.match(action):
             self._touch(table, touched[1])
-        elif not _ACTION_KEEPS_ROWS.match(action):
+        elif not _ACTION_CHANGES_NO_VALUE.match(action):
             self.is_known = False
         return ""
 
