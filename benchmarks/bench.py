@@ -24,6 +24,7 @@ from sqlalchemy import URL
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # as pytest's pythonpath
 
+import backfills
 import bounds
 import commands
 from pairs import UPGRADE, Pair, Renderings, start_at_once
@@ -57,6 +58,8 @@ STARTERS = 16
 STARTER_ROUNDS = 3
 IDLE = 15.0  # seconds that a transaction stays idle while it holds a lock on the table
 UPDATE_ROUNDS = 3
+BACKFILL_ROUNDS = 3
+PROCESSES = (1, 2, 4)
 SERVICES = 10
 HISTORIES = {10: (7, 9), 100: (7, 9), 1000: (3, 7)}  # revisions: rounds of the full upgrade, and of the no-op
 
@@ -245,6 +248,21 @@ class Bench(Renderings):
             self.row(f"{length:,} revisions, from an empty database", full)
             self.row(f"{length:,} revisions, nothing to do", no_op, NO_OP_GOAL)
 
+    def backfills(self) -> None:
+        """A backfill in several processes, as on several machines. Stock Alembic has no backfill."""
+        service = self.pair("backfills").ours
+        database = self.new_database(service)
+        backfills.write_backfill(service)
+        rates: dict[int, list[float]] = {processes: [] for processes in PROCESSES}
+        for _ in range(BACKFILL_ROUNDS):
+            for processes in PROCESSES:
+                rates[processes].append(backfills.rows_per_second(service, database, processes))
+                progress(f"backfill in {processes} processes: {rates[processes][-1]:,.0f} rows/s")
+        for processes in PROCESSES:
+            ratio = median(rate / one for rate, one in zip(rates[processes], rates[1], strict=True))
+            title = f"backfill of {backfills.ROWS:,} rows, {processes} at once"
+            self.table.add_row(title, f"{median(rates[processes]):,.0f} rows/s, {ratio:.1f} x 1", "none", "", "-")
+
     def updates(self) -> None:
         """The next release, brought into a service and into ten of a monorepo; stock is `copier update` alone."""
         root = self.folder / "monorepo"
@@ -265,7 +283,15 @@ def main() -> None:
     with TemporaryDirectory(prefix="bench-") as folder, throw_away_cluster(find_programs(18, exactly=True)) as cluster:
         bench = Bench(cluster, Path(folder))
         bounded = (bench.stalls, bench.silence, bench.connections, bench.many_tables)
-        for measure in (bench.no_ops, bench.commands, bench.starters, *bounded, bench.histories, bench.updates):
+        for measure in (
+            bench.no_ops,
+            bench.commands,
+            bench.starters,
+            *bounded,
+            bench.backfills,
+            bench.histories,
+            bench.updates,
+        ):
             with section(measure):
                 measure()
     console = Console(highlight=False)
