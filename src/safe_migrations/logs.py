@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -56,7 +57,7 @@ def use_format(variables: Mapping[str, str]) -> None:
         raise ConfigurationError(f"{FORMAT} is {value!r}; write text or json.")
     _uses_json = value == "json"
     if _uses_json:
-        logging.captureWarnings(True)
+        warnings.showwarning = _write_warning
         sys.excepthook = _write_crash
 
 
@@ -125,6 +126,13 @@ def _prepare(record: logging.LogRecord) -> bool:
                 record.revision, record.phase = script.revision, getattr(script.module, "phase", None)
         record.msg, record.args = printable(record.getMessage()), ()
     return True
+
+
+def _write_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+) -> None:
+    text = warnings.formatwarning(message, category, filename, lineno).rstrip()
+    write(text, sys.stderr, level=logging.WARNING, kind=category.__name__)
 
 
 def _write_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

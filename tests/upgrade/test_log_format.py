@@ -75,7 +75,7 @@ def test_steps_and_warnings(at_head: Service) -> None:
     """
     at_head.add_revision("in_steps", body)
     log = ended(at_head, "alembic", "upgrade", "head", status=errors.RevisionError.exit_status)
-    assert [line["logger"] for line in log if "two\nlines" in line["message"]] == ["py.warnings"]
+    assert [line["kind"] for line in log if "two\nlines" in line["message"]] == ["UserWarning"]
     assert (log[-1]["kind"], log[-1]["exit_status"]) == ("RevisionError", 15)
 
 
