@@ -19,6 +19,9 @@ from sqlalchemy import URL
 
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import EmbeddedPostgresError
+from safe_migrations.postgres.database import parse_database_url
+from safe_migrations.postgres.programs import find_programs
+from safe_migrations.service import Service
 
 HOST = "127.0.0.1"
 USER = "postgres"
@@ -184,6 +187,26 @@ def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.stop()
+
+
+@contextmanager
+def server_for_tests(service: Service) -> Iterator[URL]:
+    """A database of the server of <PREFIX>_TEST_DATABASE_URL; without this variable, of a temporary cluster.
+
+    Args:
+        service: whose variables and version of PostgreSQL count.
+
+    Raises:
+        ConfigurationError: the variable has no URL of PostgreSQL.
+        EmbeddedPostgresError: the server did not start.
+        NotInstalledError: there are no programs.
+    """
+    variable = service.variable("TEST_DATABASE_URL")
+    if url := service.variables.get(variable):
+        yield parse_database_url(url, variable)
+    else:
+        with throw_away_cluster(find_programs(service.postgres_version)) as cluster:
+            yield cluster.url()
 
 
 def free_port(port: int | None = None) -> int:

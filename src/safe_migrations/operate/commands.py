@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from safe_migrations import logs
 from safe_migrations.command_line import JSON, YES, Commands, at_least, project_of, service_of
-from safe_migrations.errors import MigrationError, RefusedError, runnable
+from safe_migrations.errors import MigrationError, runnable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -173,15 +173,10 @@ def rehearse(arguments: argparse.Namespace) -> int:
     """Run the pending revisions on a copy of the database."""
     from safe_migrations.operate import rehearsal_table
     from safe_migrations.operate import rehearse as rehearsal
-    from safe_migrations.operate.status import read_report
     from safe_migrations.postgres.connection import run_async
-    from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
 
     project = project_of(arguments)
-    report = read_report(project)
-    if report.state not in (FRESH, BEHIND, AT_HEAD, DRIFT):
-        raise RefusedError(f"{report.meaning} {report.next}", report.exit_status)
-    revisions = list(project.script.get_revisions([str(revision["revision"]) for revision in report.pending]))
+    revisions = rehearsal.pending_revisions(project)
     rehearsed: list[Rehearsed] = []
     try:
         if revisions:

@@ -29,15 +29,19 @@ def as_text(rehearsed: Sequence[Rehearsed], encoding: str | None) -> str:
         (seconds for result in rehearsed for step in result.steps for seconds in step.held.values()), default=0
     )
     blocks = _can_encode(encoding)
-    rows = [row for result in rehearsed for row in _rows(result)]
-    cells = [(*before, _bar(seconds, longest, blocks=blocks), *after) for before, seconds, after in rows]
+    cells = [
+        (*before, _bar(seconds, longest, blocks=blocks), *after)
+        for result in rehearsed
+        for before, seconds, after in rows(result)
+    ]
     return f"{as_table(HEADER, cells)}\n{LEGEND}"
 
 
-_Row = tuple[tuple[str, ...], float, tuple[str, ...]]  # the cells before the bar, its seconds, and the cells after it
+Row = tuple[tuple[str, ...], float, tuple[str, ...]]  # the cells before the bar, its seconds, and the cells after it
 
 
-def _rows(result: Rehearsed) -> Iterator[_Row]:
+def rows(result: Rehearsed) -> Iterator[Row]:
+    """The row of a revision, and one for each of several steps."""
     strongest = max(result.steps, key=_strength)
     scanned = {table for step in result.steps for table in step.scanned}
     yield _row(result.name, result.seconds, strongest, scanned, result.rewritten)
@@ -46,7 +50,7 @@ def _rows(result: Rehearsed) -> Iterator[_Row]:
             yield _row(f"  {step.name}", step.seconds, step, step.scanned, step.rewritten)
 
 
-def _row(name: str, seconds: float, locking: TracedStep, scanned: Iterable[str], rewritten: Iterable[str]) -> _Row:
+def _row(name: str, seconds: float, locking: TracedStep, scanned: Iterable[str], rewritten: Iterable[str]) -> Row:
     lock, held = "-", 0.0
     if locking.locks:
         table = _strongest(locking.locks, locking.held)

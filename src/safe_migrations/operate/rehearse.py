@@ -16,8 +16,9 @@ from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.backfill.definition import load_backfill, required_backfills
-from safe_migrations.errors import BackupError, MigrationError, RevisionError
+from safe_migrations.errors import BackupError, MigrationError, RefusedError, RevisionError
 from safe_migrations.operate.backup import backup, restore
+from safe_migrations.operate.status import read_report
 from safe_migrations.postgres.catalog import find_table
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.creation import drop_database
@@ -27,10 +28,11 @@ from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.timeouts import duration_text
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
 from safe_migrations.trace.lock_times import TracedStep
-from safe_migrations.trace.recorder import tracing
+from safe_migrations.trace.recorder import Trace, tracing
 from safe_migrations.upgrade.preconditions import refuse_unacknowledged
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.revision_names import number_and_message
+from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,25 @@ class Rehearsed:
     rewritten: list[str]
     rows: dict[str, int]
     steps: list[TracedStep]
+
+    @classmethod
+    def of(cls, script: Script, trace: Trace, rows: dict[str, int]) -> "Rehearsed":
+        """What a revision did, by its trace."""
+        seconds = round(sum(step.seconds for step in trace.steps), 3)
+        name, file = number_and_message(script), Path(script.path).name
+        return cls(script.revision, name, file, seconds, trace.locks, trace.rewritten, rows, trace.steps)
+
+
+def pending_revisions(project: Project) -> list[Script]:
+    """The pending revisions of the database, in order.
+
+    Raises:
+        RefusedError: in its state, the revisions can't run.
+    """
+    report = read_report(project)
+    if report.state not in (FRESH, BEHIND, AT_HEAD, DRIFT):
+        raise RefusedError(f"{report.meaning} {report.next}", report.exit_status)
+    return list(project.script.get_revisions([str(revision["revision"]) for revision in report.pending]))
 
 
 async def rehearse(project: Project, revisions: Sequence[Script], rehearsed: list[Rehearsed]) -> None:
@@ -156,9 +177,7 @@ async def _run(project: Project, script: Script, copy: Database) -> Rehearsed:
         with _explained(file):
             await connection.run_sync(verify, project, revision, trace)
         rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
-    seconds = round(sum(step.seconds for step in trace.steps), 3)
-    name = number_and_message(script)
-    return Rehearsed(revision, name, Path(file).name, seconds, trace.locks, trace.rewritten, rows, trace.steps)
+    return Rehearsed.of(script, trace, rows)
 
 
 @contextmanager

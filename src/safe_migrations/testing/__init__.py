@@ -25,12 +25,10 @@ from sqlalchemy import URL, Row, text
 from sqlalchemy.schema import CreateSchema
 
 from safe_migrations import env_files
-from safe_migrations.dev.cluster import throw_away_cluster
+from safe_migrations.dev.cluster import server_for_tests
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.database import Database as Connectable
-from safe_migrations.postgres.database import parse_database_url
-from safe_migrations.postgres.programs import find_programs
 from safe_migrations.service import Service
 from safe_migrations.upgrade.project import DATABASE_URL, Project, load_project
 
@@ -126,12 +124,8 @@ def no_configuration(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path
 @pytest.fixture(scope="session")
 def server(service: Service) -> Iterator[URL]:
     """A database of a server where this user may create databases."""
-    variable = service.variable("TEST_DATABASE_URL")
-    if url := service.variables.get(variable):
-        yield parse_database_url(url, variable)
-    else:
-        with throw_away_cluster(find_programs(service.postgres_version)) as cluster:
-            yield cluster.url()
+    with server_for_tests(service) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from alembic.script import Script
@@ -50,13 +50,32 @@ async def check_phases(project: Project, database: Database) -> list[str]:
         RevisionError: a revision failed, or is not acknowledged.
         BackfillError: a backfill failed.
     """
+    traces = trace_with_rows(project, database, new_revisions(project.script))
+    return [sentence async for script, trace in traces for sentence in not_allowed(trace, script)]
+
+
+async def trace_with_rows(
+    project: Project, database: Database, scripts: Sequence[Script]
+) -> AsyncIterator[tuple[Script, Trace]]:
+    """Run revisions one by one, with rows in the tables that exist before each revision.
+
+    Args:
+        project: the service's.
+        database: an empty database, whose owner connects.
+        scripts: the revisions in order; those that they follow run before, without rows.
+
+    Yields:
+        Each revision, and what it did.
+
+    Raises:
+        RevisionError: a revision failed, or is not acknowledged.
+        BackfillError: a backfill failed.
+    """
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
         # With few rows, PostgreSQL scans a table although it would use the index of a large table.
         name = connection.dialect.identifier_preparer.quote(database.name)
         await connection.execute(ddl("ALTER DATABASE %(name)s SET enable_seqscan = off", name=name))
-    sentences: list[str] = []
     applied: set[str] = set()
-    scripts = new_revisions(project.script)
     unreleased = {name for script in scripts for name in declared_tables(script)}
     for script in scripts:
         async with connected(database) as connection:
@@ -72,8 +91,7 @@ async def check_phases(project: Project, database: Database) -> list[str]:
             with _explained(script):
                 await connection.run_sync(verify, project, script.revision, trace)
         applied.add(script.revision)
-        sentences += not_allowed(trace, script)
-    return sentences
+        yield script, trace
 
 
 async def _fill(script: Script, database: Database, unreleased: Collection[str]) -> None:
