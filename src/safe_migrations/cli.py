@@ -18,10 +18,11 @@ from safe_migrations.fleet import commands as fleet
 from safe_migrations.history import commands as history
 from safe_migrations.lint import commands as lint
 from safe_migrations.operate import commands as operate
+from safe_migrations.report import commands as report
 from safe_migrations.schema import commands as schema
 from safe_migrations.template import commands as template
 
-ROOMS = (operate, autogenerate, lint, history, adopt, schema, dev, template, fleet)
+ROOMS = (operate, autogenerate, lint, report, history, adopt, schema, dev, template, fleet)
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ _STATEMENTS = [
         (r"REINDEX (?:TABLE (<name>)|INDEX)", SHARE, REWRITES),
         (r"CREATE TABLE .*\bREFERENCES (<name>)", NO_WRITES, ""),
         (r"CREATE (?!EVENT\b)(?:\w+ )*TRIGGER\b.*? ON (<name>)", NO_WRITES, ""),
-        (r"CREATE TABLE (?!.* (?:AS|INHERITS|PARTITION OF)\b)", NONE, ""),
+        (r"CREATE TABLE (?!.*(?<!ALWAYS)(?<!DEFAULT) (?:AS|INHERITS|PARTITION OF)\b)", NONE, ""),
         (r"DROP (?:TABLE|MATERIALIZED VIEW) (?:IF EXISTS )?(<name>)", EXCLUSIVE, ""),
         (r"(?:DROP TRIGGER|(?:CREATE|ALTER|DROP) POLICY)\b.*? ON (<name>)", EXCLUSIVE, ""),
         (r"DROP INDEX\b", EXCLUSIVE, ""),

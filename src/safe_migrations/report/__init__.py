@@ -1,0 +1,1 @@
+"""Lint and rehearsal of the pending revisions as Markdown, for those who review them."""
