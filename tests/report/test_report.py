@@ -162,7 +162,7 @@ HOSTILE = [
 
 def test_no_name_and_no_message_is_more_than_text(project: PlainProject) -> None:
     upgrade = [f"op.create_table({name!r}, sa.Column('id', sa.Integer()))" for name in HOSTILE]
-    upgrade += [f"op.execute({'SELECT 1 -- why' + name!r})" for name in HOSTILE]
+    upgrade += ["op.execute({!r})".format(f"SELECT 1 /*\n{name}\n*/") for name in HOSTILE]
     add(project, "hostile", "\n".join(upgrade), EXPAND)
     indexes = [f"op.add_column({name!r}, sa.Column({name!r}, sa.Text()))" for name in HOSTILE]
     last = add(project, "last", "\n".join(indexes), CONTRACT, f"acknowledged = {' '.join(HOSTILE)!r}", after="hostile")
