@@ -57,11 +57,15 @@ def copy_working_tree(destination: Path) -> None:
             shutil.copy(ROOT / name, destination / name)
 
 
+def plain_name(path: str) -> str:
+    """The name of a template's file without the conditions and answers in it."""
+    return re.sub(r"\{[%{].*?[%}]\}", "", path).removesuffix(".jinja")
+
+
 def template_file(template: Path, name: str) -> Path:
     """The file of which a file of services is made; its own name may have conditions in it."""
     for path in (template / "template").rglob("*"):
-        plain = re.sub(r"\{[%{].*?[%}]\}", "", path.relative_to(template / "template").as_posix())
-        if plain.removesuffix(".jinja") == name:
+        if plain_name(path.relative_to(template / "template").as_posix()) == name:
             return path
     raise LookupError(name)
 

@@ -297,7 +297,7 @@ def test_the_template_over_an_existing_project(kind: str, template: Path, tmp_pa
     after = project.files()
     assert {name: after[name] for name in before} == before
     assert after.keys() - before.keys() == {
-        *(".copier-answers.yml", ".pre-commit-config.yaml", "renovate.json"),
+        *(".copier-answers.yml", ".pre-commit-config.yaml"),
         *(".github/workflows/ci.yml", ".github/workflows/template-update.yml"),
         *("tests/conftest.py", "tests/test_migrations.py"),
     }

@@ -13,6 +13,7 @@ ANSWERS: dict[str, list[Any]] = {
     "python_version": ["3.11", "3.12", "3.13", "3.14"],
     "postgres_version": [15, 16, 17, 18],
     "ci": ["github", "gitlab", "none"],
+    "updates": ["weekly", "renovate", "none"],
     "layout": ["standalone", "monorepo"],
     "outbox": [False, True],
     "containers": [True, False],
@@ -45,8 +46,8 @@ def test_combination(
 ) -> None:
     if not thorough and COMBINATIONS.index(answers) >= FIRST:
         pytest.skip("each answer once is enough: pdm run test-all")
-    if answers["layout"] == "standalone":
-        answers = {name: answer for name, answer in answers.items() if name != "platform_prefix"}
+    not_asked = ["platform_prefix"] * (answers["layout"] == "standalone") + ["updates"] * (answers["ci"] == "none")
+    answers = {name: answer for name, answer in answers.items() if name not in not_asked}
     service = render(**answers)
     service.configure(database)
 

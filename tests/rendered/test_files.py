@@ -30,8 +30,8 @@ CONTAINERS = {".dockerignore", "Dockerfile", "compose.yaml", "kubernetes"}
 @pytest.mark.parametrize(
     ("answers", "more"),
     [
-        ({"ci": "github", "containers": True}, {".github", "renovate.json"} | CONTAINERS),
-        ({"ci": "gitlab", "containers": False}, {".gitlab-ci.yml", "renovate.json"}),
+        ({"ci": "github", "containers": True}, {".github"} | CONTAINERS),
+        ({"ci": "gitlab", "containers": False, "updates": "renovate"}, {".gitlab-ci.yml", "renovate.json"}),
         ({"ci": "none", "containers": False}, set()),
     ],
     ids=["github", "gitlab", "none"],

@@ -26,15 +26,18 @@ def jobs(service: Service, ci: str) -> Any:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_files_are_as_their_readers_want_them(render: Render, ci: str, layout: str) -> None:
-    service = render(ci=ci, layout=layout)
+@pytest.mark.parametrize("updates", ["weekly", "renovate", "none"])
+def test_files_are_as_their_readers_want_them(render: Render, updates: str, ci: str, layout: str) -> None:
+    service = render(ci=ci, layout=layout, updates=updates)
+    assert len(jobs(service, ci)) == (2 if updates == "weekly" else 1)
     check = ("check-jsonschema", "--builtin-schema")
     if ci == "github":
         service.succeed(*check, "vendor.github-workflows", *map(str, service.folder.glob(".github/workflows/*")))
     else:
         service.succeed(*check, "vendor.gitlab-ci", ".gitlab-ci.yml")
     renovate = service.folder / "renovate.json"
-    assert renovate.exists() is (layout == "standalone"), "Renovate reads it at the root of a repository only"
+    is_read = layout == "standalone"  # Renovate reads it at the root of a repository only
+    assert renovate.exists() is (is_read and updates == "renovate")
     if renovate.exists():
         service.succeed(*check, "vendor.renovate", "renovate.json")
         rules = json.loads(renovate.read_text())["packageRules"]
@@ -49,12 +52,14 @@ def left_alone(rules: list[dict[str, Any]]) -> set[str]:
 
 @pytest.mark.parametrize("source", ["template", "index"])
 def test_the_library_moves_with_the_template_or_by_itself(render: Render, source: str) -> None:
-    rules = json.loads((render(library_source=source).folder / "renovate.json").read_text())["packageRules"]
+    service = render(library_source=source, updates="renovate")
+    rules = json.loads((service.folder / "renovate.json").read_text())["packageRules"]
     assert ("alembic-safe-migrations" in left_alone(rules)) is (source == "template")
 
 
-def test_all_that_the_template_pins_is_named(render: Render) -> None:
-    service = render()
+@pytest.mark.parametrize("updates", ["renovate", "both"])
+def test_all_that_the_template_pins_is_named(render: Render, updates: str) -> None:
+    service = render(updates=updates)
     rules = json.loads((service.folder / "renovate.json").read_text())["packageRules"]
     hooks = yaml.safe_load((service.folder / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     pinned = [each for hook in hooks for each in hook.get("additional_dependencies", [])]

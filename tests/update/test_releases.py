@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from releases import NEWEST, NEXT, RELEASES, VERSIONS, Releases, clone_with_releases, git
+from releases import NEWEST, NEXT, RELEASES, VERSIONS, Releases, clone_with_releases, git, plain_name
 from support import ROOT
 
+LISTED = ("-c", "core.quotePath=false", "ls-tree", "-r", "--name-only")
 CHANGELOG = re.findall(r"^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
@@ -43,7 +44,7 @@ def test_each_is_in_the_history_with_its_version(tmp_path: Path) -> None:
 def test_a_file_disappears_with_a_major_release_only(releases: Releases) -> None:
     for version, following in pairwise([*VERSIONS, NEXT]):
         before, after = (
-            set(git(releases.template, "ls-tree", "-r", "--name-only", each, "template/").splitlines())
+            {plain_name(path) for path in git(releases.template, *LISTED, each, "template/").splitlines()}
             for each in (version, following)
         )
         assert before <= after or Version(version).major < Version(following).major

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from copier import run_update
+from copier import VcsRef, run_update
 from sqlalchemy import URL
 
 from releases import LAST_OF_1, NEXT, UPDATED_FROM, VERSIONS, Releases, commit, git, own_update
@@ -149,7 +149,8 @@ def test_edits_survive_and_all_else_is_as_in_a_new_service(
 ) -> None:
     deleting, carries = how == "deleted", version.startswith("1.")
     edits = [edit for edit in EDITS if (edit.make is None) is deleting] + [MACHINERY] * (carries and not deleting)
-    service, fresh = releases.service(tmp_path / "orders", version), releases.fresh(NEXT)
+    service = releases.service(tmp_path / "orders", version)
+    fresh = releases.fresh(NEXT, updates="both" if (service.folder / "renovate.json").exists() else "weekly")
     expected = files(fresh)
     change_revisions(service, deleting)
     make_edits(service, edits, expected)
@@ -221,6 +222,55 @@ def test_answers_are_kept(releases: Releases, tmp_path: Path, version: str) -> N
     service = releases.service(tmp_path / "orders", version, **ANSWERS)
     update(service)
     assert files(service.folder) == files(releases.fresh(NEXT, **ANSWERS))
+
+
+RENOVATE, WEEKLY = "renovate.json", ".github/workflows/template-update.yml"
+
+
+def bots(service: Service) -> list[str]:
+    """The files of a service that let a bot update it."""
+    return [
+        name
+        for name, text in sorted(files(service.folder).items())
+        if name == RENOVATE or b"branch=template-update" in text
+    ]
+
+
+IN_USE = pytest.mark.thorough("services with both, and with Renovate alone")
+
+
+@pytest.mark.parametrize(
+    ("deleted", "answers", "expected"),
+    [
+        pytest.param([], {}, "both", id="both"),
+        pytest.param([WEEKLY], {}, "renovate", id="renovate"),
+        pytest.param([RENOVATE], {}, "weekly", id="weekly", marks=IN_USE),
+        pytest.param([], {"ci": "gitlab"}, "both", id="gitlab", marks=IN_USE),
+        pytest.param([], {"layout": "monorepo"}, "weekly", id="monorepo", marks=IN_USE),
+    ],
+)
+def test_no_update_takes_a_bot_away_until_an_answer_does(
+    releases: Releases, tmp_path: Path, deleted: list[str], answers: dict[str, str], expected: str
+) -> None:
+    """Until 2.0, a service had both, and deleted one."""
+    service = releases.service(tmp_path / "orders", "2.0.0", **answers)
+    for name in deleted:
+        (service.folder / name).unlink()
+    if (renovate := service.folder / RENOVATE).exists():
+        renovate.write_text(renovate.read_text().replace("config:recommended", "config:of-our-own"))
+    commit(service.folder)
+    before = bots(service)
+    for _ in range(2 if expected == "both" else 1):  # the second update has the answer of the first
+        update(service)
+        commit(service.folder)
+        assert f"\nupdates: {expected}\n" in (service.folder / ".copier-answers.yml").read_text()
+        assert bots(service) == before
+        assert not renovate.exists() or "config:of-our-own" in renovate.read_text()
+
+    if expected == "renovate":
+        return
+    update(service, data={"updates": "renovate"}, vcs_ref=VcsRef.CURRENT)
+    assert bots(service) == ([] if "layout" in answers else [RENOVATE])
 
 
 @pytest.mark.parametrize("version", OLDEST)
