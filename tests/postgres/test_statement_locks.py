@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from safe_migrations.postgres.statement_locks import MAY_REWRITE, UNKNOWN, table_lock
+from safe_migrations.postgres.statement_locks import MAY_REWRITE, NONE, UNKNOWN, table_lock
 from safe_migrations.postgres.statements import split
 from support import ROOT
 
@@ -42,3 +42,8 @@ def test_of_several_actions_the_strongest_counts() -> None:
 
 def test_what_is_not_known_is_said() -> None:
     assert "not known" in str(table_lock("DO '…'"))
+
+
+@pytest.mark.parametrize("column", ["ALWAYS AS IDENTITY", "BY DEFAULT AS IDENTITY", "ALWAYS AS (a * 2) STORED"])
+def test_a_generated_column_does_not_make_a_new_table_unknown(column: str) -> None:
+    assert table_lock(plain(f"CREATE TABLE item (a int, b int GENERATED {column})")).mode == NONE

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import URL
 
-from support import ROOT, MypyCache, Render, Service, bare_environment
+from releases import commit, git
+from support import ROOT, MypyCache, Render, Service, as_text, bare_environment
 from warm_python import warm_path
 
 
@@ -42,9 +44,10 @@ def test_github_runs_what_developers_run_on_the_chosen_postgres(render: Render, 
         "pdm run migrate-lint --github",
         "pdm run schema --check",
         "pdm run test",
+        'pdm run migrate-report >> "$GITHUB_STEP_SUMMARY"',
     ]
     assert steps[1]["with"]["python-version"] == "3.13"
-    assert "ORDERS_TEST_DATABASE_URL" in steps[-1]["env"]
+    assert "ORDERS_TEST_DATABASE_URL" in job["env"]
     in_monorepo = layout == "monorepo"
     assert (job.get("defaults") == {"run": {"working-directory": "services/orders"}}) is in_monorepo
 
@@ -55,7 +58,40 @@ def test_gitlab_runs_the_same(render: Render, layout: str) -> None:
     assert job["services"] == ["postgres:15"]
     scripts = ("lint", "typecheck", "migrate-lint", "schema --check", "test")
     assert job["script"] == [f"pdm run {script}" for script in scripts]
-    assert ("cd services/orders" in job["before_script"]) is (layout == "monorepo")
+    for script in ("before_script", "after_script"):
+        assert ("cd services/orders" in job[script]) is (layout == "monorepo")
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_reviewers_get_the_report_of_a_branch_also_where_lint_fails(render: Render, server: URL, ci: str) -> None:
+    service = render(ci=ci)
+    git(service.folder, "init", "--quiet", "--initial-branch=main")
+    commit(service.folder)
+    git(service.folder, "switch", "--quiet", "--create", "feature")
+    service.add_revision("index", "op.create_index('ix_item_name_2', 'item', ['name'])")
+    commit(service.folder)
+
+    workflow = load(service.folder / (".github/workflows/ci.yml" if ci == "github" else ".gitlab-ci.yml"))
+    if ci == "github":
+        step = workflow["jobs"]["test"]["steps"][-1]
+        assert step["if"] == "${{ !cancelled() }}"
+        script, shown = step["run"], "summary.md"
+    else:
+        job = workflow["test-orders"]
+        (script,), (shown,) = job["after_script"], job["artifacts"]["paths"]
+        assert job["artifacts"]["when"] == "always"
+    service.environment |= {
+        "ORDERS_TEST_DATABASE_URL": as_text(server),
+        "GITHUB_STEP_SUMMARY": "summary.md",
+        "CI_API_V4_URL": "https://gitlab.example.com/api/v4",
+        "CI_PROJECT_ID": "1",
+    }
+    assert service.run("bash", "-eo", "pipefail", "-c", script, path=warm_path()).returncode == 1
+    text = (service.folder / shown).read_text()
+    assert text.startswith("## Migrations of `orders`\n")
+    assert "require-concurrent-index-creation" in text
+    assert "0002 A revision of a test" in text
+    assert "0001 baseline" not in text
 
 
 def test_compose_migrates_before_the_application_starts(render: Render) -> None:

@@ -114,6 +114,7 @@ def test_script_names_and_commands_of_the_standard(render: Render) -> None:
         ("migrate-stamp", "alembic stamp {args}"),
         ("migrate-check", "alembic check"),
         ("migrate-sql", "alembic upgrade head --sql"),
+        ("migrate-report", "safe-migrations report"),
     }
     assert {"test", "lint", "format", "typecheck", "db-up", "db-down", "db-shell"} <= scripts.keys()
 
