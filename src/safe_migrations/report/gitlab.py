@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from safe_migrations.errors import ConfigurationError, MigrationError
@@ -34,7 +35,7 @@ def write_note(text: str, service: str) -> None:
     if not token or not number:
         return
     notes = f"{variables[0]}/projects/{variables[1]}/merge_requests/{number}/notes"
-    marker = f"<!-- safe-migrations report: {service} -->"
+    marker = f"<!-- safe-migrations report: {quote(service)} -->"
     body = {"body": f"{marker}\n\n{text}"}
     try:
         existing = _call("GET", f"{notes}?per_page=100&order_by=created_at&sort=asc", token)
