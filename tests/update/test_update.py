@@ -250,7 +250,7 @@ IN_USE = pytest.mark.thorough("services with both, and with Renovate alone")
     ],
 )
 def test_no_update_takes_a_bot_away_until_an_answer_does(
-    releases: Releases, tmp_path: Path, deleted: list[str], answers: dict[str, str], expected: str
+    releases: Releases, tmp_path: Path, deleted: list[str], answers: dict[str, Any], expected: str
 ) -> None:
     """Until 2.0, a service had both, and deleted one."""
     service = releases.service(tmp_path / "orders", "2.0.0", **answers)
