@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -27,7 +26,9 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))  # as pytest's pyth
 import backfills
 import bounds
 import commands
+import scenarios
 from pairs import UPGRADE, Pair, Renderings, start_at_once
+from times import Times, progress
 
 from blocking_statement import GATE
 from releases import VERSIONS, Releases, commit, git
@@ -56,6 +57,7 @@ NO_OP_ROUNDS = 15
 COMMAND_ROUNDS = 7
 STARTERS = 16
 STARTER_ROUNDS = 3
+ROWS = 1_000_000
 IDLE = 15.0  # seconds that a transaction stays idle while it holds a lock on the table
 UPDATE_ROUNDS = 3
 BACKFILL_ROUNDS = 3
@@ -73,25 +75,6 @@ op.create_table("table_{number}", sa.Column("id", sa.BigInteger(), primary_key=T
 ADD_TO_ENTRY = 'op.add_column("entry", sa.Column("note", sa.Text()))'
 ADD_TO_FIVE = 'for number in range(5):\n    op.add_column(f"other_{number}", sa.Column("note", sa.Text()))'
 ADD_COLUMN = 'op.add_column("item", sa.Column("note", sa.Text(), nullable=True))'
-
-
-@dataclass
-class Times:
-    """What was measured of both, in seconds."""
-
-    ours: list[float] = field(default_factory=list)
-    stock: list[float] = field(default_factory=list)
-
-    def add(self, title: str, ours: float, stock: float) -> None:
-        """Keep the times of a round, and show them as progress."""
-        self.ours.append(ours)
-        self.stock.append(stock)
-        progress(f"{title}, round {len(self.ours)}: ours {ours:.2f} s, stock {stock:.2f} s")
-
-    def cells(self) -> tuple[str, str, str]:
-        """Both medians, and the median of the rounds' ratios: a slow minute of the machine is in both of a round."""
-        ratio = median(ours / stock for ours, stock in zip(self.ours, self.stock, strict=True))
-        return f"{median(self.ours):.2f} s", f"{median(self.stock):.2f} s", f"{ratio:.2f}"
 
 
 class Bench(Renderings):
@@ -194,6 +177,31 @@ class Bench(Renderings):
             self.row(f"{title}: longest read", stalls, STALL_GOAL)
             self.row(f"{title}: upgrade", upgrades)
 
+    def not_null(self) -> None:
+        """Writers of a table that gets a NOT NULL column."""
+        functions = (scenarios.not_null_in_phases, scenarios.not_null_at_once)
+        measured = []
+        for service, function in zip(self.pair("not_null"), functions, strict=True):
+            database = self.new_database(service)
+            service.succeed(*UPGRADE)
+            fetch(database, scenarios.FILL, rows=ROWS)
+            measured.append(function(service, database))
+        title = f"a NOT NULL column for {ROWS:,} rows"
+        times = Times()
+        times.add(f"{title}: longest write", *(writes.longest for writes in measured))
+        self.row(f"{title}: longest write", times, STALL_GOAL)
+        self.table.add_row(f"{title}: failed writes", *(str(writes.failed) for writes in measured), "", "0")
+
+    def kills(self) -> None:
+        """Upgrades that are killed while they build an index, and repeated."""
+        endings = []
+        for service, body in zip(self.pair("kills"), (scenarios.INDEX, scenarios.STOCK_INDEX), strict=True):
+            database = self.new_database(service)
+            service.succeed(*UPGRADE)
+            service.add_revision("add_an_index", body)
+            endings.append(scenarios.killed_while_building(service, database))
+        self.table.add_row("killed in an index build, then repeated", *endings, "", "at head")
+
     def silence(self) -> None:
         """A server process that stops while it runs a statement whose timeout is 2 s."""
         times = Times()
@@ -282,7 +290,7 @@ def main() -> None:
     begun = time.perf_counter()
     with TemporaryDirectory(prefix="bench-") as folder, throw_away_cluster(find_programs(18, exactly=True)) as cluster:
         bench = Bench(cluster, Path(folder))
-        bounded = (bench.stalls, bench.silence, bench.connections, bench.many_tables)
+        bounded = (bench.stalls, bench.not_null, bench.kills, bench.silence, bench.connections, bench.many_tables)
         for measure in (
             bench.no_ops,
             bench.commands,
@@ -308,11 +316,6 @@ def section(measure: Callable[[], None]) -> Iterator[None]:
     progress(str(measure.__doc__))
     yield
     progress(f"… in {time.perf_counter() - begun:.0f} s")
-
-
-def progress(line: str) -> None:
-    """Print a line on standard error, so that standard output has the table alone."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def timed(service: Service, *command: str) -> float:
