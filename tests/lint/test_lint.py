@@ -19,7 +19,7 @@ from safe_migrations.lint.findings import Finding, as_github, as_json, as_text
 from safe_migrations.lint.registry import Rule
 from safe_migrations.lint.rules import RULES
 from safe_migrations.postgres.statements import split
-from safe_migrations.upgrade.states import load_revisions
+from safe_migrations.upgrade.loading import load_revisions
 from support import Render
 
 JSON = "op.add_column('item', sa.Column('data', sa.JSON()))"

@@ -29,9 +29,10 @@ from safe_migrations.postgres.creation import left_scratch_databases
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.printable import printable
 from safe_migrations.prompt import confirm
+from safe_migrations.upgrade.explanations import explain_state, refusal
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.revision_names import full_name
-from safe_migrations.upgrade.states import FRESH, State, explain_state, read_state, refusal
+from safe_migrations.upgrade.states import FRESH, State, read_state
 
 SNAPSHOT = text("SELECT pg_export_snapshot()")
 SHOWN = 20  # names of objects

@@ -24,9 +24,10 @@ from safe_migrations.history.git import Repository
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.printable import printable
+from safe_migrations.upgrade.loading import load_revisions
 from safe_migrations.upgrade.project import Project, version_folders
 from safe_migrations.upgrade.revision_names import full_name
-from safe_migrations.upgrade.states import BEHIND, EXIT_STATUS, load_revisions
+from safe_migrations.upgrade.states import BEHIND, EXIT_STATUS
 
 AGAIN = "Then run the same command again."
 

@@ -21,10 +21,11 @@ from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
 from safe_migrations.postgres.statement_locks import MAY_REWRITE, NONE, UNKNOWN, TableLock, table_lock
 from safe_migrations.postgres.statements import split
+from safe_migrations.upgrade.explanations import explain_state
 from safe_migrations.upgrade.offline import offline_context
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 from safe_migrations.upgrade.project import Project
-from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, explain_state, read_state
+from safe_migrations.upgrade.states import AT_HEAD, BEHIND, EXIT_STATUS, read_state
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def rebase(arguments: argparse.Namespace) -> int:
     from alembic.script import ScriptDirectory
 
     from safe_migrations.history import rebase as moving
-    from safe_migrations.upgrade.states import load_revisions
+    from safe_migrations.upgrade.loading import load_revisions
 
     script_directory = ScriptDirectory.from_config(config_of(arguments))
     load_revisions(script_directory)

@@ -29,7 +29,7 @@ def lint(arguments: argparse.Namespace) -> int:
     from safe_migrations.lint import check
     from safe_migrations.lint import findings as output
     from safe_migrations.lint.still_in_models import load_models
-    from safe_migrations.upgrade.states import load_revisions
+    from safe_migrations.upgrade.loading import load_revisions
 
     if arguments.explain:
         return _explain(arguments.explain)

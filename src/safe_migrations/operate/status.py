@@ -23,10 +23,11 @@ from safe_migrations.operate.incomplete_backfills import incomplete_backfills
 from safe_migrations.operate.sessions import blocking_sessions
 from safe_migrations.postgres.catalog import Session
 from safe_migrations.printable import printable
+from safe_migrations.upgrade.explanations import explain_state
 from safe_migrations.upgrade.phases import phase_of, unacknowledged
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.revision_names import full_name, number_and_message
-from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, explain_state, read_state
+from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, read_state
 
 COULD_NOT_TELL = "could not tell"
 SHOWN = 20  # lines of a kind

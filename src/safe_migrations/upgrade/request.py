@@ -15,9 +15,10 @@ from safe_migrations.postgres.advisory_lock import lock_key
 from safe_migrations.service import Service
 from safe_migrations.upgrade.data_loss import confirm_data_loss
 from safe_migrations.upgrade.downgrade_check import AS_FAR_AS_POSSIBLE, refuse_unreachable
+from safe_migrations.upgrade.explanations import refusal, refuse_partly_applied, refuse_unsafe
 from safe_migrations.upgrade.preconditions import refuse_unprepared, refuse_unrecordable
 from safe_migrations.upgrade.revision_ids import refuse_long_ids
-from safe_migrations.upgrade.states import State, read_state, refusal, refuse_partly_applied, refuse_unsafe
+from safe_migrations.upgrade.states import State, read_state
 
 # What Alembic's commands give to the environment, by name: what each does to a database, None for nothing.
 _COMMANDS: dict[str, str | None] = {

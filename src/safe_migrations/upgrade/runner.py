@@ -29,18 +29,12 @@ from safe_migrations.postgres.server_errors import explain, pooler_refused
 from safe_migrations.postgres.timeouts import load_timeouts
 from safe_migrations.service import Service
 from safe_migrations.upgrade.executor import Executor, run_migrations
+from safe_migrations.upgrade.explanations import explain_state, refuse_unsafe
+from safe_migrations.upgrade.loading import load_revisions
 from safe_migrations.upgrade.offline import run_offline
 from safe_migrations.upgrade.project import Project, command_line
 from safe_migrations.upgrade.request import Request
-from safe_migrations.upgrade.states import (
-    AT_HEAD,
-    EXIT_STATUS,
-    State,
-    explain_state,
-    load_revisions,
-    read_state,
-    refuse_unsafe,
-)
+from safe_migrations.upgrade.states import AT_HEAD, EXIT_STATUS, State, read_state
 from safe_migrations.upgrade.steps import record_steps, refuse_exit, refuse_unready
 
 log = logging.getLogger(__name__)

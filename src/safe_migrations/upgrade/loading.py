@@ -1,0 +1,89 @@
+"""Importing the revision files, and what to do about a file that can't be imported."""
+
+import os
+import shlex
+import traceback
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from alembic.script.revision import CycleDetected
+from alembic.util import CommandError
+
+from safe_migrations import revisions
+from safe_migrations.errors import RevisionError
+from safe_migrations.postgres.server_errors import reason
+from safe_migrations.printable import printable
+from safe_migrations.upgrade.project import version_folders
+
+
+def load_revisions(script_directory: ScriptDirectory) -> None:
+    """Import the revision files.
+
+    Raises:
+        CommandError: they don't fit together.
+        RevisionError: a file can't be imported, the revision that it follows is missing, two files have one id, or
+            files follow each other in a circle.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* is not present")  # below, with what to do
+            warnings.filterwarnings("error", ".* is present more than once")  # Alembic would take one of them
+            script_directory.get_heads()
+    except CycleDetected as error:
+        named = _named(version_folders(script_directory), error.revisions)
+        raise RevisionError(
+            f"These revisions follow or need each other in a circle: {named}. Correct down_revision or depends_on in "
+            "one of these files, then run the same command again."
+        ) from error
+    except UserWarning as error:
+        named = _named(version_folders(script_directory), str(error).split())
+        raise RevisionError(
+            f"These files have the same revision id: {named}. Delete the copy, or give it an id of its own (revision) "
+            "and the revision that it follows (down_revision), then run the same command again."
+        ) from error
+    except CommandError:
+        raise
+    except (Exception, SystemExit) as error:  # a file that ends the process would end it with its own exit status
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, SyntaxError):
+            frames.append((error.filename or "", error.lineno))
+        folders = version_folders(script_directory)
+        inside = [(file, line) for file, line in frames if any(Path(file).is_relative_to(folder) for folder in folders)]
+        files = [f"{os.path.relpath(file)}:{line}" for file, line in inside]
+        if isinstance(error, KeyError) and not files:
+            raise _missing(folders, str(error.args[0])) from error
+        place = files[-1] if files else "A revision file"
+        raise RevisionError(
+            f"{place} can't be read ({reason(error)}). Correct that file, then run the same command again."
+        ) from error
+
+
+def _named(folders: Sequence[Path], ids: Iterable[str]) -> str:
+    """The files of revisions that Alembic can't load."""
+    files = (file for folder in folders for file in sorted(folder.rglob("[!.]*.py")))
+    named = (file for file in files if {*revisions.assigned(file.read_text(errors="replace"), "revision")} & {*ids})
+    return ", ".join(map(os.path.relpath, named)) or ", ".join(sorted(ids))
+
+
+def _missing(folders: Sequence[Path], revision: str) -> RevisionError:
+    texts = {file: file.read_text(errors="replace") for folder in folders for file in sorted(folder.rglob("*.py"))}
+    names = ("down_revision", "depends_on")
+    following = [
+        os.path.relpath(file)
+        for file, text in texts.items()
+        if any(revision in revisions.assigned(text, name) for name in names)
+    ]
+    where = [os.path.relpath(folder) for folder in folders]
+    return RevisionError(
+        f"{' and '.join(following) or 'A revision'} follows revision {revision}, which no file in {' '.join(where)} "
+        "has: the file was deleted, or its id was changed. Databases may have run that revision, so restore its file, "
+        "then run the same command again; if none has run it, let the file that follows it follow the revision before "
+        f"(down_revision). To find it:\n{search_command(revision, *where)}"
+    )
+
+
+def search_command(revision: str, *folders: str) -> str:
+    """The command that finds the commits with a revision."""
+    return shlex.join(["git", "log", "--all", "--oneline", "-S", printable(revision), "--", *folders])
