@@ -60,58 +60,37 @@ def refusal(state: State, service: Service) -> RefusedError:
 
 def explain_state(state: State, service: Service) -> tuple[str, str]:
     """What the state means, and what to do next, with each command on a line of its own."""
-    url = service.settings
-    name, database = state.name, repr(state.database)
-    partly = list(map(str, state.interrupted("upgrade")))
-    if name == revisions.SEVERAL_HEADS:
-        return (
-            f"This code has several heads ({revisions.named(state.rivals, state.files)}): two branches have each added "
-            "a revision.",
-            "If no database has your revision yet, move it behind the other one:\nsafe-migrations rebase\n"
-            'If a database has it, merge the heads:\nalembic merge -m "merge heads" heads',
-        )
-    if name == revisions.UNKNOWN_REVISION:
-        return (
-            f"The database {database} is at revision {printable(', '.join(state.unknown))}, which this code does not "
-            "have: the database is newer than this code, or belongs to another service.",
-            f"Run this command from the release that has the revision, or correct {url}. To find that release:\n"
-            f"{search_command(state.unknown[0], 'alembic/versions')}",
-        )
-    if state.baseline is not None:
+    if state.name == revisions.REPLACED_REVISION and state.baseline is not None:
         return _explain_replaced(state, state.baseline)
-    if name == UNTRACKED:
-        shown = printable(", ".join(state.relations[:SHOWN])) + (", …" if len(state.relations) > SHOWN else "")
-        return (
-            f"The database {database} has tables but no revision ({len(state.relations)}: {shown}): it was built "
-            "without migrations, or belongs to another service.",
-            f"If it is the wrong database, correct {url}. If it is the right one, adopt it: the next command "
-            "writes a baseline and models, unless the project has its own, proves that they make the same schema, and "
-            "records the revision:\nsafe-migrations adopt",
-        )
-    if name == PARTLY_UNDONE:
-        undone = state.interrupted("downgrade")[0]
-        return f"A downgrade of the database {database} was interrupted between two steps.", undone.explained
-    if name == INVALID_OBJECTS:
-        indexes = printable(", ".join(f"{index.name} on {index.table}" for index in state.invalid))
-        repair = "\n".join(
-            f"{'REINDEX' if index.base_name == index.bare_name else 'DROP'} INDEX CONCURRENTLY {printable(index.name)};"
-            for index in state.invalid
-        )
-        return (
-            f"The database {database} has invalid indexes, left by a failed concurrent build ({indexes}): writes "
-            "maintain them, and no query uses them.",
-            f"Repair them in psql (safe-migrations db-shell), then run the same command again:\n{repair}",
-        )
-    if name == FRESH:
-        return f"The database {database} is empty.", f"Build the schema:\nalembic upgrade {state.target}"
-    if name == BEHIND:
-        behind = f"The database {database} is at revision {state.revisions}; revisions to run: {len(state.pending)}."
-        behind = " ".join([behind, *partly])
-        if len(up_to_contract(state.pending)) == len(state.pending):
-            return behind, f"Run them:\nalembic upgrade {state.target}"
-        return behind, _next_phase(state)
-    at_head = f"The database {database} is at head, revision {state.revisions}."
-    return " ".join([at_head, *partly]), "There is nothing to do."
+    explain = {
+        revisions.SEVERAL_HEADS: _explain_several_heads,
+        revisions.UNKNOWN_REVISION: _explain_unknown,
+        UNTRACKED: _explain_untracked,
+        PARTLY_UNDONE: _explain_partly_undone,
+        INVALID_OBJECTS: _explain_invalid,
+        FRESH: _explain_fresh,
+        BEHIND: _explain_behind,
+        AT_HEAD: _explain_at_head,
+    }[state.name]
+    return explain(state, service)
+
+
+def _explain_several_heads(state: State, _service: Service) -> tuple[str, str]:
+    return (
+        f"This code has several heads ({revisions.named(state.rivals, state.files)}): two branches have each added "
+        "a revision.",
+        "If no database has your revision yet, move the revision behind the other one:\nsafe-migrations rebase\n"
+        'If a database has your revision, merge the heads:\nalembic merge -m "merge heads" heads',
+    )
+
+
+def _explain_unknown(state: State, service: Service) -> tuple[str, str]:
+    return (
+        f"The database {state.database!r} is at revision {printable(', '.join(state.unknown))}, which this code does "
+        "not have: the database is newer than this code, or belongs to another service.",
+        f"Run this command from the release that has the revision, or correct {service.settings}. To find that "
+        f"release:\n{search_command(state.unknown[0], 'alembic/versions')}",
+    )
 
 
 def _explain_replaced(state: State, baseline: revisions.Baseline) -> tuple[str, str]:
@@ -128,6 +107,54 @@ def _explain_replaced(state: State, baseline: revisions.Baseline) -> tuple[str, 
         f"{new}: the baseline {state.files[new].name} has replaced them, and runs on an empty database only.",
         f"{release}\nalembic upgrade {new}\nThen run the same command again.",
     )
+
+
+def _explain_untracked(state: State, service: Service) -> tuple[str, str]:
+    shown = printable(", ".join(state.relations[:SHOWN])) + (", …" if len(state.relations) > SHOWN else "")
+    return (
+        f"The database {state.database!r} has tables but no revision ({len(state.relations)}: {shown}): it was built "
+        "without migrations, or belongs to another service.",
+        f"If this is the wrong database, correct {service.settings}. Otherwise adopt the database: the next command "
+        "writes a baseline and models, unless the project has its own, proves that they make the same schema, and "
+        "records the revision:\nsafe-migrations adopt",
+    )
+
+
+def _explain_partly_undone(state: State, _service: Service) -> tuple[str, str]:
+    undone = state.interrupted("downgrade")[0]
+    return f"A downgrade of the database {state.database!r} was interrupted between two steps.", undone.explained
+
+
+def _explain_invalid(state: State, _service: Service) -> tuple[str, str]:
+    indexes = printable(", ".join(f"{index.name} on {index.table}" for index in state.invalid))
+    repair = "\n".join(
+        f"{'REINDEX' if index.base_name == index.bare_name else 'DROP'} INDEX CONCURRENTLY {printable(index.name)};"
+        for index in state.invalid
+    )
+    return (
+        f"The database {state.database!r} has invalid indexes, left by a failed concurrent build ({indexes}): writes "
+        "maintain them, and no query uses them.",
+        f"Repair them in psql (safe-migrations db-shell), then run the same command again:\n{repair}",
+    )
+
+
+def _explain_fresh(state: State, _service: Service) -> tuple[str, str]:
+    return f"The database {state.database!r} is empty.", f"Build the schema:\nalembic upgrade {state.target}"
+
+
+def _explain_behind(state: State, _service: Service) -> tuple[str, str]:
+    behind = (
+        f"The database {state.database!r} is at revision {state.revisions}; revisions to run: {len(state.pending)}."
+    )
+    behind = " ".join([behind, *map(str, state.interrupted("upgrade"))])
+    if len(up_to_contract(state.pending)) == len(state.pending):
+        return behind, f"Run them:\nalembic upgrade {state.target}"
+    return behind, _next_phase(state)
+
+
+def _explain_at_head(state: State, _service: Service) -> tuple[str, str]:
+    at_head = f"The database {state.database!r} is at head, revision {state.revisions}."
+    return " ".join([at_head, *map(str, state.interrupted("upgrade"))]), "There is nothing to do."
 
 
 def _next_phase(state: State) -> str:
