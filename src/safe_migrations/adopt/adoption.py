@@ -67,7 +67,7 @@ def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool
     Args:
         project: whose database it is.
         schemas: the only ones to adopt; all of them if there are none.
-        report: takes the lines that tell what is done.
+        report: takes the lines that report the progress.
         yes: whether the user has agreed already to record the revision.
         dry_run: whether the revision is not recorded.
 

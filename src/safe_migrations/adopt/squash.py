@@ -43,7 +43,7 @@ def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> No
     Args:
         project: whose revisions they are.
         to: the last revision to replace; by default the head.
-        report: takes the lines that tell what is done.
+        report: takes the lines that report the progress.
         yes: whether the user has agreed already to delete files that git does not have.
 
     Raises:
@@ -65,7 +65,7 @@ def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> No
         names = ", ".join(map(os.path.relpath, lost[:SHOWN])) + (", …" if len(lost) > SHOWN else "")
         confirm(
             f"Git does not have these files as they are, and the squash deletes them ({len(lost)}: {names}).",
-            "Delete them for ever",
+            "Delete them permanently",
             yes=yes,
             how="--yes:\nsafe-migrations squash --yes",
         )

@@ -21,7 +21,7 @@ def register(commands: Commands) -> None:
     message: Option = ("message", {"help": "what the change does"})
     of_alembic: list[Option] = [(name, {"metavar": "…", "help": "as for alembic revision"}) for name in _OF_ALEMBIC]
     splice: Option = ("--splice", {"action": "store_true", "help": "as for alembic revision"})
-    help = "write revisions from the models, and ask where one would have to guess"
+    help = "write revisions from the models, and ask what the models do not show"
     commands.add("revision", revision, help, message, *_ANSWERS, *of_alembic, splice)
     parser = commands.add("preview", preview, "show the revisions that autogenerate would write, their locks and SQL")
     json_or_sql = parser.add_mutually_exclusive_group()

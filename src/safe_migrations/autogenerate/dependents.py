@@ -1,6 +1,7 @@
 """What depends on a table or a column: views are created again around a new type; the rest is for the author to decide.
 
-PostgreSQL refuses a change while something else depends on it, and CASCADE would drop what nobody has named.
+PostgreSQL refuses a change while something else depends on it, and CASCADE would drop objects that
+no revision names.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

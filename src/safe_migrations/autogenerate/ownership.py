@@ -110,7 +110,7 @@ def read_scope(context: AutogenContext) -> None:
 
 
 def read_owners(connection: Connection) -> dict[tuple[str, str], str | None]:
-    """What each table belongs to, by its schema and name: None for one that is nobody's but the models'."""
+    """What each table belongs to, by its schema and name: None for a table of the models alone."""
     rows = connection.execute(_TABLES)
     return {(row.schema, row.name): row.owner or _OWNER.get(row.name) for row in rows}
 

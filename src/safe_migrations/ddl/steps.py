@@ -214,5 +214,5 @@ def current_step(connection: Connection) -> str | None:
 
 
 def no_steps_between(_connection: Connection) -> AbstractContextManager[None]:
-    """What `between` is where nobody wants to know."""
+    """The default of `between`: nothing happens between two steps."""
     return nullcontext()

@@ -10,7 +10,7 @@ _SAYS_NOTHING = re.compile(
 
 
 def is_meaningless(message: str, *, is_first: bool) -> bool:
-    """Whether a message has no word that tells one revision from another, or is a single word.
+    """Whether a message has no word that distinguishes one revision from another, or is a single word.
 
     Args:
         message: its first line counts.

@@ -199,7 +199,7 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
 
 
 def _with_optional_backfills(report: Report) -> Report:
-    """Name the commands for the backfills that no revision requires, and that nobody would miss."""
+    """Name the commands for the backfills that no revision requires, and that no error would report."""
     names = [str(backfill["name"]) for backfill in report.backfills if backfill["required_by"] is None]
     if not names:
         return report

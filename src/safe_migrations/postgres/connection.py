@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 APPLICATION_NAME = "alembic"
 
 _TEMPORARY = ("53300", "57P03")  # too many connections, the server is starting
-# Seconds: a peer that does not answer for a minute is gone. The system's own limits are hours.
+# Seconds: after a minute without an answer, the connection is lost. The system's own limits are hours.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 _KEEPALIVE_OF_SERVER = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 

@@ -56,7 +56,7 @@ async def scratch_database(server: Database, name: str, template: str = "templat
 
 
 async def left_scratch_databases(server: Database, name: str) -> list[str]:
-    """The scratch databases that nobody uses any more, because the run that made them was killed.
+    """The scratch databases that no process uses any more, because the run that made them was killed.
 
     Args:
         server: any database of the server.

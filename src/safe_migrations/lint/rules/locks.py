@@ -289,7 +289,7 @@ def concurrently_after_changes(revision: Revision) -> Iterator[Place]:
 
 
 def _seconds(statement: Statement, name: str) -> float:
-    """How long a statement lets a timeout be: for ever, if the value is 0 or can't be read."""
+    """The bound that a statement sets for a timeout: none, if the value is 0 or can't be read."""
     value = re.search(rf"{name}'?\s*(?:=|TO|,)\s*'?(\d+)\s*([a-z]*)\s*(?:'|;|,|$)", statement.sql, re.IGNORECASE)
     unit = UNITS.get(value[2] or "ms") if value else None
     return int(value[1]) * unit if value and unit and int(value[1]) else inf

@@ -81,7 +81,7 @@ def contract_in_expand(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "missing-phase",
-    why="deploy can't tell whether the revision is safe while the previous code runs",
+    why="deploy can't know whether the revision is safe while the previous code runs",
     instead='phase = "expand"  # safe before the new code is deployed; or "contract": only after the deployment',
     is_style=True,
 )

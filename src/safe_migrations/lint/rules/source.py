@@ -116,7 +116,7 @@ def _describes(value: ast.expr) -> bool:
 
 @rule(
     "raw-sql-without-reason",
-    why="a reader can't tell why no operation does this, nor whether the SQL is still right",
+    why="a reader does not learn why no operation does this, nor whether the SQL is still right",
     instead="""\
 # Raw SQL: Alembic has no operation for extensions.
 op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")""",
