@@ -72,7 +72,12 @@ def write_baseline(
     )
     if script is None:
         raise RuntimeError("script.py.mako wrote a file that is not a revision")
-    path = Path(script.path)
+    _write_statements(Path(script.path), dump, version_schema)
+    return script
+
+
+def _write_statements(path: Path, dump: Dump, version_schema: str | None) -> None:
+    """Write the two files of SQL beside the revision."""
     creating = [
         _CREATE.sub(r"\g<0>IF NOT EXISTS ", statement) if _is_of_schema(statement, version_schema) else statement
         for statement in (_SESSION, *dump.create_statements())
@@ -83,7 +88,6 @@ def write_baseline(
     ]
     _write(path.with_suffix(UP), "What makes the schema, as pg_dump wrote it.", path.name, creating)
     _write(path.with_suffix(DOWN), "What drops the schema again.", path.name, dropping)
-    return script
 
 
 def _is_of_schema(statement: str, name: str | None) -> bool:

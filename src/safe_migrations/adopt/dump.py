@@ -138,12 +138,11 @@ async def dump_schema(
         *(_COMPLETE if complete else _SCHEMA_ONLY),
         *_OPTIONS,
         *_QUIET,
-        f"--exclude-table={own}",
-        f"--exclude-schema={_quoted(PROGRESS_SCHEMA)}",
+        *(f"--exclude-table={own}", f"--exclude-schema={_quoted(PROGRESS_SCHEMA)}"),
+        *(f"--schema={_quoted(name)}" for name in schemas),
+        *(["--extension=*"] if schemas else []),
+        *([f"--snapshot={snapshot}"] if snapshot else []),
     ]
-    arguments += [f"--schema={_quoted(name)}" for name in schemas]
-    arguments += ["--extension=*"] if schemas else []
-    arguments += [f"--snapshot={snapshot}"] if snapshot else []
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
         version = int(await connection.scalar(text("SHOW server_version_num")) or 0) // 10000
     pg_dump = find_tools("pg_dump", version)[0]

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from alembic import command
@@ -63,23 +64,15 @@ def deploy(
     else:
         backup_file = None
         report("Backup: none, the database is empty." if before.state == FRESH else "Backup: none (--without-backup).")
-    try:
-        for target in _last(ready):
-            command.upgrade(project.config, target)
-        after = read_report(project)
-    except MigrationError as error:
-        error.args = (f"{error}\n{_way_back(project, before, backup_file)}",)
-        raise
-    except BaseException:  # an interrupt, or an error of Alembic's own: the command line shows it
-        report(_way_back(project, before, backup_file))
-        raise
+    way_back = partial(_way_back, project, before, backup_file)
+    after = _upgrade(project, ready, way_back, report)
     if after.state == BEHIND:
         report(f"Verified: {after.meaning}")
         report(_waiting(after))
         return after
     report(f"Verified: {after.as_text()}")
     if after.state != AT_HEAD:
-        report(_way_back(project, before, backup_file))
+        report(way_back())
     return after
 
 
@@ -107,6 +100,22 @@ def _back_up(database: Database, file: Path, *, contract: bool) -> None:
         raise BackupError(
             f"{error}\nNothing was changed. If the database is backed up in another way:\n{shlex.join(command)}"
         ) from error
+
+
+def _upgrade(
+    project: Project, ready: list[Script], way_back: Callable[[], str], report: Callable[[str], None]
+) -> Report:
+    """Run the revisions; if that fails, report how to revert."""
+    try:
+        for target in _last(ready):
+            command.upgrade(project.config, target)
+        return read_report(project)
+    except MigrationError as error:
+        error.args = (f"{error}\n{way_back()}",)
+        raise
+    except BaseException:  # an interrupt, or an error of Alembic's own: the command line shows it
+        report(way_back())
+        raise
 
 
 def _last(ready: list[Script]) -> list[str]:

@@ -83,27 +83,7 @@ async def connected(
         ConnectionFailedError: PostgreSQL can't be reached, refuses the user, the password or the database, or does not
             answer any more.
     """
-    # Set when the session starts, because a SET on the connection would begin a transaction that Alembic would take for
-    # the caller's and never commit.
-    settings = {
-        "application_name": APPLICATION_NAME,
-        **_KEEPALIVE_OF_SERVER,
-        **database.timeouts.session_settings(),
-    }
-    url, arguments = split_url(database.url)
-    engine = create_async_engine(
-        url,
-        poolclass=NullPool,
-        hide_parameters=True,
-        connect_args={
-            "timeout": CONNECT_TIMEOUT,
-            "command_timeout": database.timeouts.deadline if bounded else None,
-            "server_settings": settings,
-            **arguments,
-        },
-        execution_options=options,
-    )
-    event.listen(engine.sync_engine, "handle_error", _give_up)
+    engine = _engine(database, database.timeouts.deadline if bounded else None, options)
     try:
         connection = await _connect(engine, database, wait)
     except (OSError, UnicodeError, DBAPIError) as error:
@@ -124,6 +104,31 @@ async def connected(
     finally:
         with suppress(DBAPIError):  # one that the server has ended can't even be rolled back
             await connection.close()
+
+
+def _engine(database: Database, deadline: float | None, options: dict[str, Any]) -> AsyncEngine:
+    # Set when the session starts, because a SET on the connection would begin a transaction that Alembic would take for
+    # the caller's and never commit.
+    settings = {
+        "application_name": APPLICATION_NAME,
+        **_KEEPALIVE_OF_SERVER,
+        **database.timeouts.session_settings(),
+    }
+    url, arguments = split_url(database.url)
+    engine = create_async_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={
+            "timeout": CONNECT_TIMEOUT,
+            "command_timeout": deadline,
+            "server_settings": settings,
+            **arguments,
+        },
+        execution_options=options,
+    )
+    event.listen(engine.sync_engine, "handle_error", _give_up)
+    return engine
 
 
 def _give_up(context: ExceptionContext) -> None:

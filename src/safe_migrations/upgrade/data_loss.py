@@ -182,6 +182,13 @@ def find_data_loss(
                     return None
                 targets.setdefault(target, set()).add(type_)
             moved |= set(_moved(statement))
+    return _count_all(connection, targets, created)
+
+
+def _count_all(
+    connection: Connection, targets: Mapping[Target, set[str | None]], created: set[Target]
+) -> list[DataLoss] | None:
+    """The losses with rows; None if a target does not exist, and no revision creates it."""
     losses = []
     for (table, column_name), types in targets.items():
         loss = _count(connection, table, column_name, types)

@@ -46,18 +46,22 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
     except CommandError:
         raise
     except (Exception, SystemExit) as error:  # a file that ends the process would end it with its own exit status
-        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-        if isinstance(error, SyntaxError):
-            frames.append((error.filename or "", error.lineno))
-        folders = version_folders(script_directory)
-        inside = [(file, line) for file, line in frames if any(Path(file).is_relative_to(folder) for folder in folders)]
-        files = [f"{os.path.relpath(file)}:{line}" for file, line in inside]
-        if isinstance(error, KeyError) and not files:
-            raise _missing(folders, str(error.args[0])) from error
-        place = files[-1] if files else "A revision file"
-        raise RevisionError(
-            f"{place} can't be read ({reason(error)}). Correct that file, then run the same command again."
-        ) from error
+        raise _unreadable(version_folders(script_directory), error) from error
+
+
+def _unreadable(folders: Sequence[Path], error: BaseException) -> RevisionError:
+    """The error for a file that can't be imported, or follows a revision that no file has."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        frames.append((error.filename or "", error.lineno))
+    inside = [(file, line) for file, line in frames if any(Path(file).is_relative_to(folder) for folder in folders)]
+    files = [f"{os.path.relpath(file)}:{line}" for file, line in inside]
+    if isinstance(error, KeyError) and not files:
+        return _missing(folders, str(error.args[0]))
+    place = files[-1] if files else "A revision file"
+    return RevisionError(
+        f"{place} can't be read ({reason(error)}). Correct that file, then run the same command again."
+    )
 
 
 def _named(folders: Sequence[Path], ids: Iterable[str]) -> str:
