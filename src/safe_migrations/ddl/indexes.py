@@ -312,7 +312,7 @@ class _Index:
             expected = copy._fetch(_DEFINITION)
         if existing != expected:
             raise RevisionError(
-                f"An index {self.name} exists, and it differs from the one that this revision builds; give the new "
+                f"An index {self.name} exists, and differs from the index that this revision builds; give the new "
                 "index another name, or drop the existing one in an earlier revision."
             )
 
