@@ -17,8 +17,8 @@ from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import scratch_database
 from safe_migrations.postgres.database import Database
 from safe_migrations.trace.phase_check import not_allowed, trace_with_rows
+from safe_migrations.upgrade.loading import load_revisions
 from safe_migrations.upgrade.project import Project, load_project
-from safe_migrations.upgrade.states import load_revisions
 
 
 @dataclass
