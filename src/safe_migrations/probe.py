@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 
 from safe_migrations.address import place
-from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError, RefusedError
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, RefusedError
 from safe_migrations.revisions import EXIT_STATUS, SEVERAL_HEADS, Revisions, compare, read_revisions
 from safe_migrations.service import SECTION, Service
 
@@ -54,29 +54,30 @@ def wait(service: Service, seconds: float, report: Callable[[str], None]) -> str
 
 
 async def _wait(service: Service, revisions: Revisions, seconds: float, report: Callable[[str], None]) -> str:
-    begun = time.monotonic()
+    end = time.monotonic() + seconds
     reported, next_report = "", 0.0
     while True:
-        is_final = False
-        error: MigrationError
         try:
-            comparison = compare(await _current_revisions(service), revisions)
-            if comparison.is_ready:
-                return comparison.sentence
-            error = RefusedError(comparison.sentence, EXIT_STATUS[comparison.state])
-            is_final = comparison.state == SEVERAL_HEADS  # a fault of this code, which does not change
-        except ConnectionFailedError as failure:
-            error = failure
-        now = time.monotonic()
-        if is_final or not seconds:
-            raise error
-        if (left := begun + seconds - now) <= 0:
-            error.args = (f"The database was not ready within {seconds:g} s. {error}",)
-            raise error
-        if str(error) != reported or now >= next_report:
-            reported, next_report = str(error), now + REPORT
-            report(f"Waiting up to {left:.0f} s: {error}")
+            return await _readiness(service, revisions)
+        except (ConnectionFailedError, RefusedError) as error:
+            if not seconds or error.exit_status == EXIT_STATUS[SEVERAL_HEADS]:  # a fault of this code stays
+                raise
+            now = time.monotonic()
+            left = end - now
+            if left <= 0:
+                error.args = (f"The database was not ready within {seconds:g} s. {error}",)
+                raise
+            if str(error) != reported or now >= next_report:
+                reported, next_report = str(error), now + REPORT
+                report(f"Waiting up to {left:.0f} s: {error}")
         await asyncio.sleep(min(POLL, left))
+
+
+async def _readiness(service: Service, revisions: Revisions) -> str:
+    comparison = compare(await _current_revisions(service), revisions)
+    if not comparison.is_ready:
+        raise RefusedError(comparison.sentence, EXIT_STATUS[comparison.state])
+    return comparison.sentence
 
 
 def _revisions(service: Service) -> Revisions:

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import sys
+import warnings
 from datetime import datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -12,6 +15,9 @@ from sqlalchemy import URL
 from alembic_in_process import Inside
 from lock_holder import holding
 from safe_migrations import errors, logs
+from safe_migrations.backfill.progress import Progress
+from safe_migrations.postgres.catalog import Session
+from safe_migrations.postgres.timeouts import ReportTimer
 from support import Service
 
 LOCKS_ITEM = "op.execute('LOCK TABLE item')"
@@ -122,6 +128,23 @@ def test_from_a_file_and_in_words(service: Service) -> None:
     assert ended(service, "alembic", "upgrade", "head")
     service.environment["MIGRATION_LOG_FORMAT"] = "text"
     assert service.run("alembic", "upgrade", "head").stderr.startswith("INFO ")
+
+
+def test_progress_of_a_backfill(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((logs, "_uses_json"), (sys, "excepthook"), (warnings, "showwarning")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    logs.use_format({"MIGRATION_LOG_FORMAT": "json"})
+    stream = StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    progress = Progress("item_sku", stream, 1000, 4000, _timer=ReportTimer(0))
+    progress.show(3000)
+    progress.wait("waiting for a lock", [Session(7, "app", "report", "active", 2.5, "SELECT ?", None, None)])
+    progress.clear()
+    shown, waiting = lines(stream.getvalue())
+    assert (shown["backfill"], shown["rows"], shown["total"]) == ("item_sku", 3000, 4000)
+    (blocker,) = waiting["blockers"]
+    assert waiting["backfill"] == "item_sku"
+    assert (blocker["pid"], blocker["application"], blocker["seconds"]) == (7, "report", 2.5)
 
 
 def test_the_log_of_an_application_that_calls_alembic_stays_as_it_is(
