@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import safe_migrations
+from safe_migrations.cli import main
 from safe_migrations.errors import MigrationError
 from safe_migrations.upgrade.states import EXIT_STATUS
 from support import ROOT
@@ -105,6 +106,31 @@ def test_every_exit_status_of_an_error_is_on_the_page_of_messages() -> None:
     assert {status for status, name in rows if name == "RefusedError"} == {
         str(status) for status in EXIT_STATUS.values() if status
     }
+
+
+def test_every_command_and_option_is_in_the_reference(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def names(*command: str) -> Iterator[str]:
+        monkeypatch.setattr(sys, "argv", ["safe-migrations", *command, "--help"])
+        with pytest.raises(SystemExit):
+            main()
+        text = capsys.readouterr().out
+        if "COMMAND ..." in text:
+            for name in re.findall(r"^    ([a-z-]+)(?:  |$)", text, re.MULTILINE):
+                yield from names(*command, name)
+            return
+        yield " ".join(command)
+        options = re.findall(r"^  (--[a-z-]+)(?!.* as for alembic revision$)", text, re.MULTILINE)
+        yield from (f"{command[0]}: {option}" for option in options)
+
+    text = (ROOT / "docs" / "reference.md").read_text().partition("\n## Commands\n")[2].partition("\n## Variables\n")[0]
+    words = [name.rpartition(": ")[2] for name in names()]
+    assert len(words) > 30
+    assert not [word for word in words if not re.search(rf"`[^`\n]*(?<![\w-]){word}(?![\w-])", text)]
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
