@@ -60,8 +60,8 @@ class Inside:
         self.url = url
         self._models = service.folder / "models_db.py"
         self._imported: tuple[str, dict[str, ModuleType]] = ("", {})  # the models' text, and the module
-        self._header, found = _EXAMPLE.subn("\n", self._models.read_text())
-        assert found == 1
+        self._header, count = _EXAMPLE.subn("\n", self._models.read_text())
+        assert count == 1
         for path in service.versions.glob("*.py"):
             path.unlink()
         service.versions.joinpath("HEAD").unlink()
@@ -113,7 +113,7 @@ class Inside:
     def lint(self, scripts: Sequence[Script], postgres_version: int = 18) -> list[Finding]:
         """What lint finds in revisions."""
         directory = self.scripts
-        current = [script for script in directory.get_revisions([each.revision for each in scripts]) if script]
+        current = [script for script in directory.get_revisions([script.revision for script in scripts]) if script]
         return lint(directory, current, postgres_version)
 
     def upgrade(self, revision: str, values: Callable[[str], str]) -> list[str]:

@@ -40,5 +40,5 @@ def share_compiled_templates(folder: Path) -> None:
 def _settings(environment: Environment) -> str:
     """All on which compiled code depends besides the text."""
     simple = {key: value for key, value in vars(environment).items() if isinstance(value, str | int | None)}
-    names = [sorted(each) for each in (environment.extensions, environment.filters, environment.tests)]
+    names = [sorted(registry) for registry in (environment.extensions, environment.filters, environment.tests)]
     return repr((type(environment), environment.undefined, sorted(simple.items()), names))

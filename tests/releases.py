@@ -25,8 +25,10 @@ MAJOR, MINOR, _ = map(int, NEWEST.split("."))
 NEXT = f"{MAJOR}.{MINOR + 1}.0" if NEWEST in VERSIONS else NEWEST  # what the working tree is, or would be
 LATER = f"{MAJOR + 1}.0.0"  # and one after that, as a test makes it
 # Services are updated from the first release, and from the last one of each major version.
-UPDATED_FROM = list(dict.fromkeys([VERSIONS[0], *{each.partition(".")[0]: each for each in VERSIONS}.values()]))
-LAST_OF_1 = [each for each in VERSIONS if each.startswith("1.")][-1]  # services carried their machinery themselves
+LAST_OF_MAJORS = {version.partition(".")[0]: version for version in VERSIONS}.values()
+UPDATED_FROM = list(dict.fromkeys([VERSIONS[0], *LAST_OF_MAJORS]))
+# Services of 1.x carried their machinery themselves.
+LAST_OF_1 = [version for version in VERSIONS if version.startswith("1.")][-1]
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -75,8 +77,8 @@ def clone_with_releases(destination: Path) -> None:
     if not (ROOT / ".git").exists() or git(ROOT, "rev-parse", "--is-shallow-repository").strip() == "true":
         pytest.skip("the releases are in the history, which is not here: git fetch --unshallow")
     git(ROOT, "clone", "--quiet", "--no-local", "--no-checkout", "--no-tags", str(ROOT), str(destination))
-    for each in RELEASES:
-        git(destination, "tag", each["version"], each["commit"])
+    for entry in RELEASES:
+        git(destination, "tag", entry["version"], entry["commit"])
     copy_working_tree(destination)
     release(destination, NEXT)
 

@@ -122,7 +122,7 @@ class Service:
         process = self.run(*command, **options)
         kinds: list[type[MigrationError]] = [kind] if kind else [MigrationError, *MigrationError.__subclasses__()]
         ended = f"{command} ended with {process.returncode}:\n{process.stdout}{process.stderr}"
-        assert process.returncode in {each.exit_status for each in kinds}, ended
+        assert process.returncode in {kind.exit_status for kind in kinds}, ended
         assert "Traceback" not in process.stdout + process.stderr
         lines = [line for line in process.stderr.splitlines() if not line.startswith(("INFO ", "WARNI"))]
         assert lines, ended

@@ -116,8 +116,8 @@ for number, file in enumerate(files):
 client.send(struct.pack("i", os.getpid()))
 client.close()
 listener.close()
-for each in clients.values():
-    each.close()
+for connection in clients.values():
+    connection.close()
 become(request)
 try:
     if request["program"] in programs:

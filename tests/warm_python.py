@@ -126,7 +126,7 @@ class WarmProcess:
             except subprocess.TimeoutExpired:
                 self._connection.close()  # which ends it, and what is read
                 raise
-            stdout, stderr = (each.result() for each in printed)
+            stdout, stderr = (reader.result() for reader in printed)
         return stdout, stderr
 
     def send_signal(self, number: int) -> None:
@@ -155,7 +155,7 @@ def can_fork(command: Sequence[str], folder: Path, environment: Mapping[str, str
 
 
 def _more_path(environment: Mapping[str, str]) -> list[str]:
-    return [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
+    return [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 
 def run(command: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

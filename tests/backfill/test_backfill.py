@@ -511,28 +511,28 @@ def replicated(thorough: bool) -> Iterator[tuple[URL, URL]]:
 
 
 @pytest.fixture
-def told(item: URL) -> URL:
+def standbys(item: URL) -> URL:
     """A database in which a table stands for PostgreSQL's view of standbys."""
-    fetch(item, "CREATE SCHEMA told")
-    fetch(item, "CREATE TABLE told.pg_stat_replication AS SELECT * FROM pg_stat_replication")
-    path = "EXECUTE format('ALTER DATABASE %I SET search_path = told, pg_catalog, public', current_database())"
+    fetch(item, "CREATE SCHEMA standbys")
+    fetch(item, "CREATE TABLE standbys.pg_stat_replication AS SELECT * FROM pg_stat_replication")
+    path = "EXECUTE format('ALTER DATABASE %I SET search_path = standbys, pg_catalog, public', current_database())"
     fetch(item, f"DO $$ BEGIN {path}; END $$")
     return item
 
 
-def tell(database: URL, values: str) -> None:
+def add_standby(database: URL, values: str) -> None:
     """One more standby."""
     columns = "application_name, state, replay_lsn, replay_lag"
-    fetch(database, f"INSERT INTO told.pg_stat_replication ({columns}) VALUES ({values})")  # noqa: S608
+    fetch(database, f"INSERT INTO standbys.pg_stat_replication ({columns}) VALUES ({values})")  # noqa: S608
 
 
-def test_the_slowest_standby_counts(told: URL) -> None:
-    assert on(told, Lag().measure) == ("", 0)
-    tell(told, "'quick', 'streaming', 'FFFFFFFF/0', '2 h'")
-    tell(told, "'archive', 'streaming', NULL, NULL")
-    assert on(told, Lag().measure) == ("", 0)
-    tell(told, "'slow', 'streaming', '0/1', '1 h'")
-    assert on(told, Lag().measure) == ("slow", 3600)
+def test_the_slowest_standby_counts(standbys: URL) -> None:
+    assert on(standbys, Lag().measure) == ("", 0)
+    add_standby(standbys, "'quick', 'streaming', 'FFFFFFFF/0', '2 h'")
+    add_standby(standbys, "'archive', 'streaming', NULL, NULL")
+    assert on(standbys, Lag().measure) == ("", 0)
+    add_standby(standbys, "'slow', 'streaming', '0/1', '1 h'")
+    assert on(standbys, Lag().measure) == ("slow", 3600)
 
 
 def test_state_on_a_standby_names_the_setting_of_the_primary(replicated: tuple[URL, URL], render: Render) -> None:
@@ -542,21 +542,21 @@ def test_state_on_a_standby_names_the_setting_of_the_primary(replicated: tuple[U
 
 
 def test_a_standby_that_has_stopped_is_waited_for(
-    told: URL, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    standbys: URL, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(folder, INCREMENT)
-    tell(told, "'slow', 'streaming', '0/1', NULL")
-    tell(told, "NULL, NULL, NULL, NULL")
+    add_standby(standbys, "'slow', 'streaming', '0/1', NULL")
+    add_standby(standbys, "NULL, NULL, NULL, NULL")
     monkeypatch.setattr(backfill, "WATCH", 0.05)
     monkeypatch.setattr(timeouts, "REPORT", 0.2)
 
     async def meanwhile() -> Done:
         definition, pace = load_backfill(folder, "item_sku"), Pace(nice_ratio=0, max_lag=0)
-        task = asyncio.create_task(run_backfill(at(told), folder, "item_sku", definition, pace))
-        await asyncio.to_thread(wait_for, told, "SELECT 1 FROM pg_class WHERE relname = 'backfill_batch'")
+        task = asyncio.create_task(run_backfill(at(standbys), folder, "item_sku", definition, pace))
+        await asyncio.to_thread(wait_for, standbys, "SELECT 1 FROM pg_class WHERE relname = 'backfill_batch'")
         await asyncio.sleep(0.6)
-        assert await asyncio.to_thread(fetch, told, "SELECT 1 FROM item WHERE price = 1") == []
-        await asyncio.to_thread(fetch, told, "UPDATE told.pg_stat_replication SET replay_lsn = 'FFFFFFFF/0'")
+        assert await asyncio.to_thread(fetch, standbys, "SELECT 1 FROM item WHERE price = 1") == []
+        await asyncio.to_thread(fetch, standbys, "UPDATE standbys.pg_stat_replication SET replay_lsn = 'FFFFFFFF/0'")
         return await task
 
     assert run_async(meanwhile()).rows == 100

@@ -1,4 +1,4 @@
-"""What is told of other sessions, and what is not."""
+"""What messages show of other sessions, and what they do not show."""
 
 import pytest
 

@@ -149,7 +149,7 @@ def test_requirement_moves_with_an_update(repository: Path, tmp_path: Path, sour
 
 
 @pytest.mark.parametrize(
-    ("source", "option", "image", "told"),
+    ("source", "option", "image", "reason"),
     [
         (URL, "template", "python:3.11", "which has no git"),
         (URL, "index", "python:3.11-slim", None),
@@ -157,12 +157,12 @@ def test_requirement_moves_with_an_update(repository: Path, tmp_path: Path, sour
     ],
 )
 def test_dockerfile_has_git_where_it_needs_git(
-    repository: Path, tmp_path: Path, source: str, option: str, image: str, told: str | None
+    repository: Path, tmp_path: Path, source: str, option: str, image: str, reason: str | None
 ) -> None:
     copy(source.format(repository), tmp_path / "orders", repository, f"--data=library_source={option}")
     lines = (tmp_path / "orders" / "Dockerfile").read_text().splitlines()
     assert next(line for line in lines if line.startswith("FROM")) == f"FROM {image} AS build"
-    assert told in lines[0] if told else lines[0].startswith("FROM")
+    assert reason in lines[0] if reason else lines[0].startswith("FROM")
 
 
 def test_message_tells_that_a_folder_is_one_machines(repository: Path, tmp_path: Path) -> None:

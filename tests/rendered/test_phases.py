@@ -46,14 +46,14 @@ def test_deploy_stops_before_the_first_contract_revision_and_goes_on_when_told(f
         add(filled, "second", CONTRACT),
         add(filled, "third", CONTRACT),
     )
-    told = json.loads(filled.run(*SAFE, "state", "--json").stdout)["pending"]
-    assert [(each["revision"], each["phase"]) for each in told] == [
+    pending = json.loads(filled.run(*SAFE, "state", "--json").stdout)["pending"]
+    assert [(revision["revision"], revision["phase"]) for revision in pending] == [
         (first, "expand"),
         (second, "contract"),
         (third, "contract"),
     ]
     assert (
-        f"pending: 0003 A revision of a test. ({told[1]['file']}), contract"
+        f"pending: 0003 A revision of a test. ({pending[1]['file']}), contract"
         in filled.run(*SAFE, "state").stdout.splitlines()
     )
 

@@ -1,4 +1,4 @@
-"""What state a database is in: each is told apart, and what would do harm is refused with the database untouched."""
+"""What state a database is in: states are distinguished, and what would do harm is refused and changes nothing."""
 
 import json
 import subprocess
@@ -113,9 +113,9 @@ def test_each_state_is_told_apart(service: Service, database: URL, to_head: ToHe
     assert process.stdout.startswith(f"{name}: ")
     assert found in process.stdout
     assert following in process.stdout.split("next: ")[1]
-    told = service.run(*STATE, "--json")
-    answer = json.loads(told.stdout)
-    assert (told.returncode, answer["state"], set(answer)) == (status, name, KEYS)
+    as_json = service.run(*STATE, "--json")
+    answer = json.loads(as_json.stdout)
+    assert (as_json.returncode, answer["state"], set(answer)) == (status, name, KEYS)
     assert following in answer["next"]
     if name in REFUSED:
         for command in (("upgrade", "head"), ("downgrade", "-1")):
@@ -137,10 +137,10 @@ def test_json_ends_with_the_status_of_the_error(service: Service, database: URL,
     else:
         (service.versions / service.revisions()[0]).write_text("revision =")
     for command in ("state", "locks", "preview", "rehearse", "backfill", "lint"):
-        plain, told = service.run("safe-migrations", command), service.run("safe-migrations", command, "--json")
-        assert told.returncode == plain.returncode, command
+        plain, as_json = service.run("safe-migrations", command), service.run("safe-migrations", command, "--json")
+        assert as_json.returncode == plain.returncode, command
         if command == "state":
-            answer = json.loads(told.stdout)
+            answer = json.loads(as_json.stdout)
             assert (plain.returncode, answer["state"], set(answer)) == (kind.exit_status, "could not tell", KEYS)
             assert answer["next"] == plain.stderr.rstrip("\n")
 
