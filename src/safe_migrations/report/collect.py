@@ -12,6 +12,7 @@ from safe_migrations.history.frozen import new_revisions
 from safe_migrations.lint.check import lint
 from safe_migrations.lint.findings import Finding
 from safe_migrations.lint.still_in_models import load_models
+from safe_migrations.logs import quiet
 from safe_migrations.operate.rehearse import Rehearsed, pending_revisions, rehearse
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import scratch_database
@@ -58,7 +59,8 @@ def collect(config: Config, *, on_copy: bool) -> MigrationReport:
     project = load_project(config)
     load_revisions(project.script)
     revisions = pending_revisions(project) if on_copy else new_revisions(project.script)
-    findings = lint(project.script, revisions, project.service.postgres_version, partial(load_models, config))
+    with quiet("alembic"):  # not a line for each revision whose SQL is written
+        findings = lint(project.script, revisions, project.service.postgres_version, partial(load_models, config))
     report = MigrationReport(project.service.name, on_copy, revisions, findings)
     try:
         if on_copy and revisions:

@@ -27,9 +27,10 @@ def report(arguments: argparse.Namespace) -> int:
     from safe_migrations.report.gitlab import write_note
     from safe_migrations.report.markdown import as_markdown
 
-    with quiet("alembic"), redirect_stdout(sys.stderr):  # what the project's own code prints
+    with redirect_stdout(sys.stderr):  # what the project's own code prints
         collected = collect(config_of(arguments), on_copy=arguments.copy)
-        text = as_markdown(collected)
+        with quiet("alembic"):
+            text = as_markdown(collected)
     print(text, flush=True)
     if arguments.gitlab:
         write_note(text, collected.service)
