@@ -4,6 +4,7 @@ Both are the same service on the same PostgreSQL. Each number is measured in thi
 """
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.postgres.programs import find_programs
 from support import Service, fetch
 
+OURS, STOCK = "safe-migrations", "stock Alembic"
 REPLICAS = 16
 OPEN = 6.0  # seconds that a transaction stays open
 ADD_COLUMN = 'op.add_column("item", sa.Column("note", sa.Text()))'
@@ -45,15 +47,14 @@ class Demo:
     def __init__(self, renderings: Renderings) -> None:
         self.renderings = renderings
         self.table = Table(box=box.SIMPLE)
-        self.table.add_column("", no_wrap=True)
-        for header in ("safe-migrations", "stock Alembic"):
+        for header in ("", OURS, STOCK):
             self.table.add_column(header)
 
     def replicas(self, sides: Sides) -> None:
         """Let replicas all migrate an empty database as they start."""
-        with step(f"{REPLICAS} replicas run alembic upgrade head at once, on each side"):
+        with step(f"{REPLICAS} replicas run alembic upgrade head at once"):
             succeeded = [f"{start_at_once(service, REPLICAS)[0]} of {REPLICAS}" for service, _ in sides]
-        self.table.add_row(f"{REPLICAS} replicas migrate at once: succeed", *succeeded)
+        self.table.add_row(f"{REPLICAS} replicas at once: succeed", *succeeded)
 
     def open_transaction(self, sides: Sides) -> None:
         """Change a table that an open transaction has read, while a reader reads the table."""
@@ -63,30 +64,29 @@ class Demo:
 
         for service, _ in sides:
             service.add_revision("add_a_note", ADD_COLUMN)
-        with step(f"ADD COLUMN behind a transaction that is open for {OPEN:g} s"), ThreadPoolExecutor() as pool:
+        with step(f"ADD COLUMN behind an open transaction of {OPEN:g} s"), ThreadPoolExecutor() as pool:
             reads = [f"{seconds:.2f} s" for seconds in pool.map(longest_read, sides)]
-        self.table.add_row("ADD COLUMN behind an open transaction: longest read", *reads)
+        self.table.add_row("ADD COLUMN: longest read", *reads)
 
     def kill(self, sides: Sides) -> None:
         """Kill an upgrade while it builds an index, and run the command again."""
         for (service, _), body in zip(sides, (scenarios.INDEX, scenarios.STOCK_INDEX), strict=True):
             service.add_revision("add_an_index", body)
-        with step("SIGKILL while an index is built, then the same command again"):
-            endings = [scenarios.killed_while_building(*side) for side in sides]
-        self.table.add_row("killed in an index build: the same command again", *endings)
+        with step("SIGKILL in an index build, the command again"), ThreadPoolExecutor() as pool:
+            endings = pool.map(lambda side: scenarios.killed_while_building(*side), sides)
+        self.table.add_row("killed index build: repeated", *endings)
 
     def not_null(self, sides: Sides) -> None:
         """Add a NOT NULL column to a table that is written all the time."""
         for _, database in sides:
             fetch(database, scenarios.FILL, rows=ROWS)
         ours, stock = sides
-        with step(f"NOT NULL column for {ROWS:,} rows under traffic: expand, deploy, backfill, contract"):
+        with step("NOT NULL column under traffic, in phases"):
             measured = [scenarios.not_null_in_phases(*ours)]
-        with step("the same column in one revision of stock Alembic"):
+        with step("NOT NULL column under traffic, stock Alembic"):
             measured.append(scenarios.not_null_at_once(*stock))
-        title = f"NOT NULL column, {ROWS:,} rows"
-        self.table.add_row(f"{title}: longest write", *(f"{writes.longest:.2f} s" for writes in measured))
-        self.table.add_row(f"{title}: failed writes", *(str(writes.failed) for writes in measured))
+        self.table.add_row("NOT NULL: longest write", *(f"{writes.longest:.2f} s" for writes in measured))
+        self.table.add_row("NOT NULL: failed writes", *(str(writes.failed) for writes in measured))
 
     def sides(self, *upgrades: str) -> Sides:
         """A service of the template, and the same service with stock Alembic, each with an empty database."""
@@ -96,7 +96,7 @@ class Demo:
 def main() -> None:
     """Show what sets a service apart, in half a minute."""
     begun = time.monotonic()
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH
     with TemporaryDirectory(prefix="demo-") as folder, throw_away_cluster(find_programs(18)) as cluster:
         with step(f"copier copy: services for PostgreSQL {cluster.version()}"):

@@ -202,8 +202,8 @@ def test_demo_shows_both_sides() -> None:
     ours = {row[0].partition(": ")[2]: row[1] for row in rows if len(row) == 3}
     stock = {row[0].partition(": ")[2]: row[2] for row in rows if len(row) == 3}
     assert ours["succeed"] == "16 of 16"
-    assert ours["the same command again"] == "at head"
-    assert stock["the same command again"].startswith("failed")
+    assert ours["repeated"] == "at head"
+    assert stock["repeated"].startswith("failed")
     assert ours["failed writes"] == "0"
     assert int(stock["failed writes"]) > 0
     assert {"longest read", "longest write"} < ours.keys() == stock.keys()
