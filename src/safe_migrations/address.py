@@ -68,6 +68,16 @@ class Address(NamedTuple):
             "target_session_attrs": self.parameters.get("target_session_attrs"),
         }
 
+    def place(self, variable: str) -> str:
+        """The hosts and ports, for messages.
+
+        Args:
+            variable: as for `connect_arguments`.
+        """
+        arguments = self.connect_arguments(variable)
+        port = arguments["port"] or []
+        return place(arguments["host"] or [], port if isinstance(port, list) else [port])
+
 
 def parse_address(text: str, variable: str) -> Address:
     """Read a URL, as platforms provide them.

@@ -6,13 +6,15 @@ most of the time that `alembic current` takes.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from safe_migrations.address import place
-from safe_migrations.errors import ConfigurationError, ConnectionFailedError, RefusedError
+from safe_migrations.address import Address
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError, RefusedError
 from safe_migrations.revisions import EXIT_STATUS, SEVERAL_HEADS, Revisions, compare, read_revisions
 from safe_migrations.service import SECTION, Service
 
@@ -59,7 +61,7 @@ async def _wait(service: Service, revisions: Revisions, seconds: float, report: 
     while True:
         try:
             return await _readiness(service, revisions)
-        except (ConnectionFailedError, RefusedError) as error:
+        except (ConnectionFailedError, MigrationError, RefusedError) as error:
             if not seconds or error.exit_status == EXIT_STATUS[SEVERAL_HEADS]:  # a fault of this code stays
                 raise
             now = time.monotonic()
@@ -90,37 +92,56 @@ def _revisions(service: Service) -> Revisions:
     return read_revisions(service.version_folders())
 
 
-async def _current_revisions(service: Service) -> set[str]:
-    address = service.address()
-    arguments = address.connect_arguments(service.variable("DATABASE_URL"))
+async def _current_revisions(service: Service) -> dict[str, datetime | None]:
+    async with reading(service, service.address(), service.variable("DATABASE_URL"), TIMEOUT) as connection:
+        return await read_current(service, connection)
+
+
+@asynccontextmanager
+async def reading(service: Service, address: Address, variable: str, timeout: float) -> AsyncIterator[Any]:
+    """A connection of asyncpg in a transaction that reads only.
+
+    Args:
+        service: whose database it is.
+        address: where to connect.
+        variable: the environment variable that the address came from, to name it in an error.
+        timeout: for the connection, and again for all that is read, in seconds.
+
+    Raises:
+        ConnectionFailedError: the database can't be read, or not within the timeout.
+    """
+    arguments = address.connect_arguments(variable)
     try:
-        return await _fetch_revisions(service, arguments)
+        async with _bounded(service, arguments, timeout) as connection:
+            yield connection
+        return
+    except MigrationError:
+        raise
     except TimeoutError:
-        reason = f"no answer within {TIMEOUT:g} s"
+        reason = f"no answer within {timeout:g} s"
     except ConnectionRefusedError:
         reason = "connection refused; for development, start it with safe-migrations db-up"
     except Exception as error:  # asyncpg has many kinds, and a probe shows no traceback
         reason = " ".join(str(error).split()) or type(error).__name__
-    settings = f"{service.variable('DATABASE_URL')} or the parts (see .env.example)"
-    port = arguments["port"] or []
-    where = place(arguments["host"] or [], port if isinstance(port, list) else [port])
-    raise ConnectionFailedError(f"The revision of PostgreSQL at {where} can't be read ({reason}); check {settings}.")
+    raise ConnectionFailedError(
+        f"The revision of PostgreSQL at {address.place(variable)} can't be read ({reason}); check {variable} or the "
+        "parts (see .env.example)."
+    )
 
 
-async def _fetch_revisions(service: Service, arguments: dict[str, Any]) -> set[str]:
+@asynccontextmanager
+async def _bounded(service: Service, arguments: dict[str, Any], timeout: float) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(
         **arguments,
-        timeout=TIMEOUT,
+        timeout=timeout,
         statement_cache_size=0,  # a pooler gives each transaction another session
         server_settings={"application_name": service.name},
     )
     # Not wait_for(): asyncpg waits for the server even to roll back a cancelled query, and to close.
-    end = asyncio.get_running_loop().call_later(TIMEOUT, connection.terminate)
+    end = asyncio.get_running_loop().call_later(timeout, connection.terminate)
     try:
         async with connection.transaction(readonly=True):
-            return {row["version_num"] for row in await connection.fetch(_query(service))}
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        return set()
+            yield connection
     except Exception as error:
         raise TimeoutError if end.when() <= asyncio.get_running_loop().time() else error from None
     finally:
@@ -128,7 +149,18 @@ async def _fetch_revisions(service: Service, arguments: dict[str, Any]) -> set[s
         end.cancel()
 
 
-def _query(service: Service) -> str:
+async def read_current(service: Service, connection: Any) -> dict[str, datetime | None]:
+    """The revisions that a database is at, each with the time of its record where the server keeps such times.
+
+    Args:
+        service: whose database it is.
+        connection: of asyncpg; its transaction has failed afterwards if the database has no version table.
+    """
     parts = [service.version_table_schema, service.version_table]
     table = ".".join('"' + part.replace('"', '""') + '"' for part in parts if part)
-    return f"SELECT version_num FROM {table}"  # noqa: S608  # the names are quoted
+    recorded = "CASE WHEN current_setting('track_commit_timestamp')::bool THEN pg_xact_commit_timestamp(xmin) END"
+    query = f"SELECT version_num, {recorded} AS recorded FROM {table}"  # noqa: S608  # the names are quoted
+    try:
+        return {row["version_num"]: row["recorded"] for row in await connection.fetch(query)}
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return {}

@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from safe_migrations.errors import ConfigurationError
@@ -90,18 +91,41 @@ class Revisions:
         }
         return cls(files, heads, _rivals(heads, places), "heads" if len(leaves) > 1 else "head", replaced, places)
 
-    def pending(self, current: Iterable[str]) -> set[str]:
-        """The revisions that a database lacks.
+    def in_order(self) -> list[str]:
+        """All revisions, each behind those that have to run before.
+
+        Raises:
+            ConfigurationError: they follow or need each other in a circle.
+        """
+        before = self._required()
+        try:
+            return list(TopologicalSorter({revision: before[revision] for revision in sorted(before)}).static_order())
+        except CycleError as error:
+            raise ConfigurationError(
+                f"These revisions follow or need each other in a circle: {named(error.args[1][1:], self.files)}. "
+                "Correct down_revision or depends_on in one of these files."
+            ) from None
+
+    def pending(self, current: Iterable[str]) -> list[str]:
+        """The revisions that a database lacks, in the order in which they would run.
 
         Args:
             current: the revisions that the database is at.
+
+        Raises:
+            ConfigurationError: the revisions follow or need each other in a circle.
         """
+        applied = _with_all_before(current, self._required())
+        return [revision for revision in self.in_order() if revision not in applied]
+
+    def _required(self) -> dict[str, list[str]]:
+        """The revisions that have to run before each revision."""
         labelled = {label: revision for revision, place in self.places.items() for label in place.labels}
-        required = {
+        names = {
             revision: [*place.follows, *(labelled.get(name, name) for name in place.depends_on)]
             for revision, place in self.places.items()
         }
-        return _with_all_before(self.heads, required) - _with_all_before(current, required)
+        return {revision: sorted(set(before) & names.keys()) for revision, before in names.items()}
 
     def baseline_of(self, unknown: Iterable[str]) -> Baseline | None:
         """The baseline that stands for revisions which this code does not have; None if one of them has no baseline."""
@@ -198,13 +222,13 @@ def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
         files: the file of each revision of this code.
     """
     shown = (
-        full_name(revision, files[revision], _message(files[revision])) if revision in files else printable(revision)
+        full_name(revision, files[revision], message_of(files[revision])) if revision in files else printable(revision)
         for revision in sorted(revisions)
     )
     return ", ".join(shown) or "base"
 
 
-def _message(file: Path) -> str:
+def message_of(file: Path) -> str:
     """The first paragraph of a revision file, which is its message; empty if the file can't be read."""
     try:
         return (ast.get_docstring(ast.parse(file.read_bytes())) or "").partition("\n\n")[0]

@@ -168,6 +168,18 @@ class Service:
         host = self.variables.get(self.variable("DB_HOST"), "localhost")
         return Address(user, password, host, self.port_of_environment(), self.name_of_environment(), {})
 
+    def migration_address(self) -> tuple[Address, str]:
+        """The address for migrations, as in the rendered `Settings.migration_database_url`, and the URL's variable.
+
+        Raises:
+            ConfigurationError: it is not configured, or not a URL of PostgreSQL.
+        """
+        variable = self.variable("MIGRATION_DATABASE_URL")
+        if url := self.variables.get(variable):
+            address = parse_address(url, variable)
+            return address._replace(database=address.database or self.name_of_environment()), variable
+        return self.address(), self.variable("DATABASE_URL")
+
     def name_of_environment(self) -> str:
         """The database's name, if no URL has one."""
         return self.variables.get(self.variable("DB_NAME"), self.database_name)

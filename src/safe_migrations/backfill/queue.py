@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import array
 from safe_migrations.backfill.definition import COMMAND, Backfill, is_complete
 from safe_migrations.errors import BackfillError
 from safe_migrations.postgres.advisory_lock import lock_key
-from safe_migrations.postgres.own_tables import SCHEMA, create_own_tables
+from safe_migrations.postgres.own_tables import SCHEMA, create_own_tables, has_table
 from safe_migrations.postgres.sql import read_sql
 
 Step = Literal["worked", "wait", "finished"]  # what a worker has done; "wait" is for other workers
@@ -27,6 +27,26 @@ PASSES = 5  # over the table, while the application goes on writing rows that ma
 COUNTED = 1_000_000  # rows; beyond them, the number is estimated
 
 _SQL = read_sql(__package__, "queue.sql")
+
+
+def rows_left(connection: Connection, backfill: Backfill) -> int:
+    """About how many rows match; beyond some number, the size of the table."""
+    some = sa.select(sa.literal(1)).select_from(backfill.table).where(backfill.matching).limit(COUNTED + 1).subquery()
+    counted = connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+    table = connection.dialect.identifier_preparer.format_table(backfill.table)
+    return counted if counted <= COUNTED else connection.scalar(_SQL["estimate"], {"table": table}) or 0
+
+
+def percent(connection: Connection, name: str, backfill: Backfill) -> int:
+    """How much of an incomplete backfill is done; this counts the rows that are left."""
+    rows = 0
+    if has_table(connection, "backfill"):
+        rows = connection.scalar(_SQL["rows"], {"name": name}) or 0
+    if not rows:
+        return 0
+    left = rows_left(connection, backfill)
+    total = left + rows if backfill.where is not None else left
+    return min(99, rows * 100 // max(total, 1))
 
 
 @dataclass
@@ -67,7 +87,7 @@ class Batches:
                 f"table. Correct the key in alembic/backfills/{self.name}.py."
             )
         self._types = key.types
-        left = self._count(connection)
+        left = rows_left(connection, self.backfill)
         self._record(connection, f"{self._table} ({names})")
         return left + self.rows if self.backfill.where is not None and 0 < left <= COUNTED else left
 
@@ -101,11 +121,6 @@ class Batches:
                 f"The backfill {self.name} began with the table and key {begun}, and its file now has {key}; nothing "
                 "was changed. Restore the file, and write a new backfill in a file with another name."
             )
-
-    def _count(self, connection: Connection) -> int:
-        some = sa.select(self._key).where(self.backfill.matching).limit(COUNTED + 1).subquery()
-        counted = connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
-        return counted if counted <= COUNTED else connection.scalar(_SQL["estimate"], {"table": self._table}) or 0
 
     def _plan(self, connection: Connection) -> Step:
         """Plan the next batches, one worker at a time; after the last one, check whether rows still match."""

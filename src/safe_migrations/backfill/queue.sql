@@ -26,6 +26,9 @@ WHERE known.finished_at IS NOT NULL AND :again
 SELECT *, EXISTS (SELECT FROM safe_migrations.backfill_batch WHERE name = :name) AS unfinished
 FROM safe_migrations.backfill WHERE name = :name
 
+-- rows --
+SELECT rows FROM safe_migrations.backfill WHERE name = :name
+
 -- plan --
 INSERT INTO safe_migrations.backfill_batch (name, after, last) VALUES (:name, :after, :last)
 

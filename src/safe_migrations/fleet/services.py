@@ -37,6 +37,13 @@ class Member:
         """The folder of `alembic.ini`."""
         return self.config_file.parent
 
+    @property
+    def virtual_environment(self) -> Path | None:
+        """The nearest virtual environment between the service's folder and the fleet's."""
+        depth = len(Path(self.path).parts)
+        folders = (folder / ".venv" for folder in (self.folder, *self.folder.parents[:depth]))
+        return next((folder for folder in folders if folder.joinpath("pyvenv.cfg").is_file()), None)
+
 
 def find_services(root: Path, only: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Member]:
     """Find the services in a folder, in any depth, in the order of their paths.

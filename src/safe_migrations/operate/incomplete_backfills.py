@@ -15,7 +15,9 @@ from safe_migrations.backfill.definition import (
     load_backfill,
     required_backfills,
 )
+from safe_migrations.backfill.queue import percent
 from safe_migrations.errors import BackfillError
+from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.scratch import rolled_back
 from safe_migrations.postgres.server_errors import QUERY_CANCELED, sqlstate
 from safe_migrations.upgrade.project import Project
@@ -52,6 +54,31 @@ def incomplete_backfills(
             problem = _problem(connection, project.backfills, name)
             if problem is not None:
                 yield {"name": name, "required_by": required.get(name), "problem": problem or None}
+
+
+def percents(project: Project, names: Collection[str]) -> dict[str, int | None]:
+    """How much of incomplete backfills is done; None where counting the rows that are left takes too long.
+
+    Args:
+        project: the service's.
+        names: of the backfills.
+    """
+
+    async def read() -> dict[str, int | None]:
+        async with connected(project.database) as connection:
+            return {name: await connection.run_sync(_percent, project.backfills, name) for name in names}
+
+    return run_async(read()) if names else {}
+
+
+def _percent(connection: Connection, folder: Path, name: str) -> int | None:
+    try:
+        backfill = load_backfill(folder, name)
+        with rolled_back(connection):
+            connection.execute(_TIMEOUT)
+            return percent(connection, name, backfill)
+    except (BackfillError, DBAPIError):  # the report has the reason
+        return None
 
 
 def _problem(connection: Connection, folder: Path, name: str) -> str | None:

@@ -1,0 +1,31 @@
+"""Progress on standard error, only where that is a terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from safe_migrations.errors import NotInstalledError
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar.
+
+    Args:
+        what: the work, such as `Reading`.
+        total: number of services.
+
+    Yields:
+        A function to call after each service.
+
+    Raises:
+        NotInstalledError: rich is not installed.
+    """
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ModuleNotFoundError:
+        raise NotInstalledError("rich", "fleet") from None
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,83 @@
+"""The reports of `safe-migrations state` for many services, by a few processes that run one `env.py` after another."""
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from safe_migrations.fleet.services import Member
+
+TIMEOUT = 30  # seconds for a service, after which its code is taken for an endless loop
+SERVICES_PER_WORKER = 5  # for fewer, starting another process takes longer than it saves
+_LINE = 2**26  # bytes of an answer: a report may have many differences
+
+
+class Workers:
+    """Processes that answer for one service after another; a process that dies costs one answer."""
+
+    def __init__(self, services: int) -> None:
+        """Start no process yet.
+
+        Args:
+            services: how many there are.
+        """
+        self._free: asyncio.Queue[Process | None] = asyncio.Queue()
+        for _ in range(min(os.cpu_count() or 1, 1 + services // SERVICES_PER_WORKER)):
+            self._free.put_nowait(None)
+
+    async def ask(self, member: Member) -> dict[str, Any]:
+        """What a worker's `_answer` returns; `not_compared` where the code of the service has ended the process."""
+        process = await self._free.get()
+        answer = b""
+        try:
+            process = process or await _start()
+            async with asyncio.timeout(TIMEOUT):
+                answer = await _exchange(process, member)
+        except TimeoutError:
+            return {"not_compared": f"env.py did not end within {TIMEOUT} s"}
+        finally:
+            if not answer and process is not None:
+                await _end(process)
+                process = None
+            self._free.put_nowait(process)
+        return dict(json.loads(answer)) if answer else {"not_compared": "env.py ended its process"}
+
+    async def end(self) -> None:
+        """End the processes that wait."""
+        while not self._free.empty():
+            if process := self._free.get_nowait():
+                await _end(process)
+
+
+@asynccontextmanager
+async def workers(services: int) -> AsyncIterator[Workers]:
+    """Processes for a number of services, ended afterwards."""
+    started = Workers(services)
+    try:
+        yield started
+    finally:
+        await started.end()
+
+
+async def _start() -> Process:
+    # -P: a folder `alembic` in the working directory is not the library.
+    command = (sys.executable, "-P", "-m", "safe_migrations.fleet.worker")
+    return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LINE)
+
+
+async def _exchange(process: Process, member: Member) -> bytes:
+    assert process.stdin and process.stdout  # noqa: S101  # for mypy
+    with suppress(ConnectionError):  # the process has died since; the answer is empty
+        process.stdin.write(json.dumps([str(member.config_file)]).encode() + b"\n")
+        await process.stdin.drain()
+    return await process.stdout.readline()
+
+
+async def _end(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
