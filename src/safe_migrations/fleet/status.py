@@ -34,9 +34,9 @@ class ServiceStatus:
         newest_template: the template's newest release; None if that could not be found out.
         template_waits: whether that is newer.
         library: the release of this library that the service runs with.
-        host: the server of the database, with the port.
+        host: the server of the database, with its port.
         database: the database's name.
-        port: of the server; None where `env.py` alone knows it.
+        port: of the server.
         state: as in `safe-migrations state`.
         exit_status: the state's, or the problem's.
         current: the revisions that the database is at.
@@ -131,7 +131,7 @@ async def _status(member: Member, processes: Workers) -> ServiceStatus:
     if not service.env_prefix:
         return _of_worker(status, await processes.ask(member))
     try:
-        status = _with_address(status, service)
+        status = _configured(status, service)
         answer = await databases.ask(service)
         status = _of_files(status, service, answer)
     except ConnectionFailedError as error:
@@ -141,11 +141,14 @@ async def _status(member: Member, processes: Workers) -> ServiceStatus:
     return _of_worker(status, await processes.ask(member))
 
 
-def _with_address(status: ServiceStatus, service: Service) -> ServiceStatus:
-    status = replace(status, database=service.name_of_environment(), port=service.port_of_environment())
-    address, _ = service.migration_address()
-    port = address.port or int(str(address.parameters.get("port", 5432)).partition(",")[0])
-    return replace(status, database=address.database, port=port)
+def _configured(status: ServiceStatus, service: Service) -> ServiceStatus:
+    address, variable = service.migration_address()
+    host = address.place(variable)
+    return replace(status, database=address.database, host=host, port=_first_port(host))
+
+
+def _first_port(host: str) -> int:
+    return int(host.partition(", ")[0].rpartition(":")[2])
 
 
 def _of_files(status: ServiceStatus, service: Service, answer: databases.Answer) -> ServiceStatus:
@@ -192,11 +195,12 @@ def _of_worker(status: ServiceStatus, answer: Mapping[str, Any]) -> ServiceStatu
         return _not_compared(status, answer["not_compared"])
     report = answer["report"]
     percents = answer["percents"]
-    host, _, port = answer["host"].rpartition(":")
+    names = {revision: name.rpartition(" (")[0] for revision, name in report["names"].items()}
+    applied = [{"revision": name, "name": names.get(name, name), "at": None} for name in report["current"]]
     return replace(
         status,
-        host=host,
-        port=int(port),
+        host=answer["host"],
+        port=_first_port(answer["host"]),
         database=answer["database"],
         state=report["state"],
         exit_status=report["exit_status"],
@@ -205,6 +209,7 @@ def _of_worker(status: ServiceStatus, answer: Mapping[str, Any]) -> ServiceStatu
         backfills=tuple({**backfill, "percent": percents[backfill["name"]]} for backfill in report["backfills"]),
         drift=None if report["drift"] is None else tuple(report["drift"]),
         not_compared=tuple(report["not_compared"]),
+        last_applied=status.last_applied or (applied[-1] if applied else None),
         problem=None,
         next=report["next"],
     )

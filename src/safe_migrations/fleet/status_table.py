@@ -15,11 +15,16 @@ SHOWN = 20  # names of services in a list
 
 def as_text(statuses: Sequence[ServiceStatus]) -> str:
     """The services as text, those first that need something."""
-    rows = sorted(statuses, key=lambda status: (not status.exit_status, not status.template_waits, status.path))
+    rows = sorted(statuses, key=lambda status: (not _needs_something(status), status.path))
     columns = {title: [printable(cell(status)) for status in rows] for title, cell in _COLUMNS.items()}
     columns = {title: cells for title, cells in columns.items() if any(cells)}
     table = as_table(list(columns), list(zip(*columns.values(), strict=True)))
-    return "\n\n".join([table, *_advice(rows), *_problems(rows), *_templates(rows), _summary(rows)])
+    parts = [table, *_advice(rows), *_problems(rows), *_not_compared(rows), *_templates(rows), _summary(rows)]
+    return "\n\n".join(parts)
+
+
+def _needs_something(status: ServiceStatus) -> bool:
+    return bool(status.exit_status or status.backfills or status.not_compared or status.template_waits)
 
 
 def _template(status: ServiceStatus) -> str:
@@ -34,7 +39,7 @@ def _state(status: ServiceStatus) -> str:
     if status.drift:
         return f"{status.state} ({len(status.drift)})"
     not_compared = status.state == AT_HEAD and status.drift is None
-    return f"{status.state}, models not compared" if not_compared else status.state
+    return f"{status.state} (?)" if not_compared else status.state
 
 
 def _pending(status: ServiceStatus) -> str:
@@ -59,9 +64,26 @@ def _advice(rows: Sequence[ServiceStatus]) -> Iterator[str]:
     kinds: dict[tuple[str, str], list[ServiceStatus]] = {}
     for status in rows:
         if not status.problem and (status.exit_status or status.backfills):
-            kinds.setdefault((status.state, status.next), []).append(status)
+            kinds.setdefault((status.state, _general(status)), []).append(status)
     for (state, following), alike in kinds.items():
         yield f"{_named(state, alike)}\n{indent(following, '  ')}"
+
+
+def _general(status: ServiceStatus) -> str:
+    """What to do next, without the names of the service's own variables."""
+    service = status.member.service
+    return status.next.replace(service.settings, "the variables of its database") if service else status.next
+
+
+def _not_compared(rows: Sequence[ServiceStatus]) -> Iterator[str]:
+    """Why models could not be compared."""
+    reasons: dict[str, list[ServiceStatus]] = {}
+    for status in rows:
+        if status.drift is None and not status.problem:
+            for reason in status.not_compared:
+                reasons.setdefault(reason, []).append(status)
+    for reason, alike in reasons.items():
+        yield f"{_named('models not compared', alike)}\n  {printable(reason)}"
 
 
 def _problems(rows: Sequence[ServiceStatus]) -> Iterator[str]:
