@@ -43,6 +43,7 @@ class Service:
         version_table: where Alembic records the revision.
         version_table_schema: that table's schema, if it is not the default one.
         is_declared: whether `alembic.ini` has the section.
+        keys: those that the section has.
     """
 
     config_file: Path
@@ -55,6 +56,7 @@ class Service:
     version_table: str = "alembic_version"
     version_table_schema: str | None = None
     is_declared: bool = False
+    keys: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, config_file: Path) -> "Service":
@@ -93,6 +95,7 @@ class Service:
             version_table=options.get("version_table") or "alembic_version",
             version_table_schema=options.get("version_table_schema") or None,
             is_declared=True,
+            keys=frozenset(options),
         )
 
     @property

@@ -1,6 +1,8 @@
 """The commands for many services: `safe-migrations fleet …`."""
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 from safe_migrations.command_line import JSON, Commands, Option
@@ -23,6 +25,18 @@ def register(commands: Commands) -> None:
     """Register the commands of this room."""
     fleet = commands.group("fleet", "see, update and upgrade all services in this folder")
     fleet.add("status", status, "show the state of each service, and what to do next", *SELECTION, JSON)
+    _register_ports(fleet)
+
+
+def _register_ports(fleet: Commands) -> None:
+    write = "write the table into this Markdown file, between its markers"
+    fleet.add(
+        "ports",
+        ports,
+        "show the databases, ports and variables of the services; two services may share none",
+        ("--check", {"action": "store_true", "help": "change nothing: is the table in the file current?"}),
+        ("--write", {"type": Path, "metavar": "FILE", "help": write}),
+    )
 
 
 def selected(arguments: argparse.Namespace) -> list[Member]:
@@ -46,3 +60,19 @@ def status(arguments: argparse.Namespace) -> int:
         statuses = read_statuses(members, ended)
     print(as_json(statuses) if arguments.json else runnable(status_table.as_text(statuses)))
     return worst_status([status.exit_status for status in statuses])
+
+
+def ports(arguments: argparse.Namespace) -> int:
+    """Show or write the table of ports; what two services have both is an error."""
+    from safe_migrations.fleet import ports
+
+    members = find_services(Path.cwd())
+    problems = ports.problems(members)
+    if arguments.write is None:
+        print(ports.as_text(members))
+    elif not ports.update_file(arguments.write, members, only_check=arguments.check) and arguments.check:
+        command = shlex.join(["safe-migrations", "fleet", "ports", "--write", str(arguments.write)])
+        problems.append(f"The table of ports in {arguments.write} is not current. To write it:\n{command}")
+    for problem in problems:
+        print(f"\n{runnable(problem)}", file=sys.stderr)
+    return 1 if problems else 0
