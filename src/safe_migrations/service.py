@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Service:
     version_table: str = "alembic_version"
     version_table_schema: str | None = None
     is_declared: bool = False
-    keys: frozenset[str] = frozenset()
+    keys: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def read(cls, config_file: Path) -> "Service":

@@ -135,6 +135,7 @@ class Cluster:
         login = ("--username", USER, "--pwfile", self._password, "--auth", "scram-sha-256")
         self._succeed("initdb", "--no-sync", "--no-instructions", "--encoding", "UTF8", "--locale", "C", *login)
         listen = {"listen_addresses": HOST, "unix_socket_directories": "", **settings}
+        listen["track_commit_timestamp"] = "on"  # when a revision was applied, for `fleet status`
         with self._data.joinpath("postgresql.conf").open("a") as file:
             file.writelines(f"{key} = '{value}'\n" for key, value in listen.items())
 

@@ -94,7 +94,7 @@ def _doubles(members: Sequence[Member]) -> Iterator[str]:
 
 
 def _double(what: str, alike: Sequence[Member], other: str, answer: str, free: str = "") -> str:
-    names = " and ".join(printable(member.path) for member in alike)
+    names = ", ".join(printable(member.path) for member in alike)
     key = answer.partition("=")[0]
     return (
         f"{names} have the same {printable(what)}. Give one of them {other}{free} ({key} in its alembic.ini). In the "

@@ -220,6 +220,6 @@ def _not_compared(status: ServiceStatus, reason: str) -> ServiceStatus:
     if status.state == revisions.FRESH:  # or it has tables, which `env.py` says are not the service's
         return status.failed(MigrationError(f"The database has no revision, and {reason}. {IN_ITS_ENVIRONMENT}"))
     if status.problem or status.state == COULD_NOT_TELL:
-        problem = status.problem or f"{reason[0].upper()}{reason[1:]}. {IN_ITS_ENVIRONMENT}"
+        problem = status.problem or f"The state can't be read: {reason}. {IN_ITS_ENVIRONMENT}"
         return replace(status, problem=problem, next=IN_ITS_ENVIRONMENT)
     return replace(status, not_compared=(reason,))

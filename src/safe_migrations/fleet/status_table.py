@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from textwrap import indent, wrap
 
 from safe_migrations.command_line import WIDTH, as_table
-from safe_migrations.fleet.status import ServiceStatus
+from safe_migrations.fleet.status import IN_ITS_ENVIRONMENT, ServiceStatus
 from safe_migrations.operate.status import COULD_NOT_TELL
 from safe_migrations.printable import printable
 from safe_migrations.revisions import AT_HEAD
@@ -83,7 +83,7 @@ def _not_compared(rows: Sequence[ServiceStatus]) -> Iterator[str]:
             for reason in status.not_compared:
                 reasons.setdefault(reason, []).append(status)
     for reason, alike in reasons.items():
-        yield f"{_named('models not compared', alike)}\n  {printable(reason)}"
+        yield f"{_named('models not compared', alike)}\n  {printable(reason)}\n{indent(IN_ITS_ENVIRONMENT, '  ')}"
 
 
 def _problems(rows: Sequence[ServiceStatus]) -> Iterator[str]:

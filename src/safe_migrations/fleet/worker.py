@@ -55,7 +55,7 @@ def _answer(config_files: list[str]) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         return {"not_compared": f"env.py imports {printable(str(error.name))}, which this environment does not have"}
     except (Exception, SystemExit) as error:  # without its message, which may have a password
-        return {"not_compared": f"env.py failed ({type(error).__name__}); to see why: safe-migrations state"}
+        return {"not_compared": f"env.py failed ({type(error).__name__})"}
 
 
 def _place(project: Project) -> dict[str, Any]:
