@@ -173,7 +173,12 @@ def _of_files(status: ServiceStatus, service: Service, answer: databases.Answer)
 def _revision(revision: str, code: revisions.Revisions) -> dict[str, str | None]:
     file = code.files[revision]
     name = revisions.number_and_message(revision, file, revisions.message_of(file))
-    return {"revision": revision, "name": name, "phase": next(iter(code.places[revision].phase), None), "file": file.name}
+    return {
+        "revision": revision,
+        "name": name,
+        "phase": next(iter(code.places[revision].phase), None),
+        "file": file.name,
+    }
 
 
 def _last_applied(current: Mapping[str, datetime | None], files: Mapping[str, Path]) -> dict[str, str | None] | None:
