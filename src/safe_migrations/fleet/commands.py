@@ -58,7 +58,7 @@ def status(arguments: argparse.Namespace) -> int:
     members = selected(arguments)
     with progress("Reading", len(members)) as ended:
         statuses = read_statuses(members, ended)
-    print(as_json(statuses) if arguments.json else runnable(status_table.as_text(statuses)))
+    print(as_json(statuses) if arguments.json else status_table.as_text(statuses))
     return worst_status([status.exit_status for status in statuses])
 
 

@@ -2,9 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from textwrap import indent, wrap
 
 from safe_migrations.command_line import WIDTH, as_table
+from safe_migrations.errors import runnable
 from safe_migrations.fleet.status import IN_ITS_ENVIRONMENT, ServiceStatus
 from safe_migrations.operate.status import COULD_NOT_TELL
 from safe_migrations.printable import printable
@@ -15,7 +18,7 @@ SHOWN = 20  # names of services in a list
 
 def as_text(statuses: Sequence[ServiceStatus]) -> str:
     """The services as text, those first that need something."""
-    rows = sorted(statuses, key=lambda status: (not _needs_something(status), status.path))
+    rows = sorted(_short_names(statuses), key=lambda status: (not _needs_something(status), status.path))
     columns = {title: [printable(cell(status)) for status in rows] for title, cell in _COLUMNS.items()}
     columns = {title: cells for title, cells in columns.items() if any(cells)}
     table = as_table(list(columns), list(zip(*columns.values(), strict=True)))
@@ -24,7 +27,18 @@ def as_text(statuses: Sequence[ServiceStatus]) -> str:
 
 
 def _needs_something(status: ServiceStatus) -> bool:
-    return bool(status.exit_status or status.backfills or status.not_compared or status.template_waits)
+    return bool(status.exit_status or status.backfills or status.template_waits or _is_unproven(status))
+
+
+def _is_unproven(status: ServiceStatus) -> bool:
+    """Whether the service has models that could not be compared, as far as that is known."""
+    return status.drift is None and bool(status.not_compared) and not status.problem
+
+
+def _short_names(statuses: Sequence[ServiceStatus]) -> list[ServiceStatus]:
+    """The services without the folder that they all are in."""
+    alike = len({Path(status.path).parent for status in statuses}) == 1
+    return [replace(status, path=Path(status.path).name or ".") if alike else status for status in statuses]
 
 
 def _template(status: ServiceStatus) -> str:
@@ -38,8 +52,7 @@ def _template(status: ServiceStatus) -> str:
 def _state(status: ServiceStatus) -> str:
     if status.drift:
         return f"{status.state} ({len(status.drift)})"
-    not_compared = status.state == AT_HEAD and status.drift is None
-    return f"{status.state} (?)" if not_compared else status.state
+    return f"{status.state} (?)" if status.state == AT_HEAD and _is_unproven(status) else status.state
 
 
 def _pending(status: ServiceStatus) -> str:
@@ -56,7 +69,7 @@ def _last_applied(status: ServiceStatus) -> str:
     if status.last_applied is None:
         return ""
     number = (status.last_applied["name"] or "").partition(" ")[0]
-    return f"{number} {(status.last_applied['at'] or '')[:10]}".strip()
+    return (status.last_applied["at"] or number)[: len("2026-01-01")]
 
 
 def _advice(rows: Sequence[ServiceStatus]) -> Iterator[str]:
@@ -66,7 +79,8 @@ def _advice(rows: Sequence[ServiceStatus]) -> Iterator[str]:
         if not status.problem and (status.exit_status or status.backfills):
             kinds.setdefault((status.state, _general(status)), []).append(status)
     for (state, following), alike in kinds.items():
-        yield f"{_named(state, alike)}\n{indent(following, '  ')}"
+        where = "In this folder" if len(alike) == 1 else "In each of these folders"
+        yield f"{_named(state, alike)}. {where}:\n{indent(runnable(following), '  ')}"
 
 
 def _general(status: ServiceStatus) -> str:
@@ -79,11 +93,11 @@ def _not_compared(rows: Sequence[ServiceStatus]) -> Iterator[str]:
     """Why models could not be compared."""
     reasons: dict[str, list[ServiceStatus]] = {}
     for status in rows:
-        if status.drift is None and not status.problem:
-            for reason in status.not_compared:
-                reasons.setdefault(reason, []).append(status)
+        if _is_unproven(status):
+            reasons.setdefault(", ".join(status.not_compared), []).append(status)
     for reason, alike in reasons.items():
-        yield f"{_named('models not compared', alike)}\n  {printable(reason)}\n{indent(IN_ITS_ENVIRONMENT, '  ')}"
+        advice = f"{printable(reason)}.\n{runnable(IN_ITS_ENVIRONMENT)}"
+        yield f"{_named('models not compared', alike)}\n{indent(advice, '  ')}"
 
 
 def _problems(rows: Sequence[ServiceStatus]) -> Iterator[str]:
@@ -106,7 +120,7 @@ def _templates(rows: Sequence[ServiceStatus]) -> Iterator[str]:
     """The releases of templates that wait, and those that could not be found out."""
     behind = [status for status in rows if status.template_waits]
     if behind:
-        yield f"{_named('a release of the template waits', behind)}\n  safe-migrations fleet update"
+        yield f"{_named('a release of the template waits', behind)}. To update all:\n  safe-migrations fleet update"
     unknown = [status for status in rows if status.template and not status.newest_template]
     if unknown:
         yield f"{_named('newest template unknown', unknown)}\n  To see why: safe-migrations template-check"
@@ -135,5 +149,5 @@ _COLUMNS: dict[str, Callable[[ServiceStatus], str]] = {
     "state": _state,
     "pending": _pending,
     "backfills": lambda status: ", ".join(_backfill(backfill) for backfill in status.backfills),
-    "last applied": _last_applied,
+    "applied": _last_applied,
 }
