@@ -24,6 +24,7 @@ import pytest
 from copier import run_copy
 from sqlalchemy import URL, make_url
 
+from compiled_statements import share_compiled_statements
 from jinja_cache import share_compiled_templates
 from releases import Releases, environment_without_library, make_toy
 from safe_migrations.dev.cluster import throw_away_cluster
@@ -92,6 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if ADDRESS not in os.environ:
         stack.enter_context(warm_parent())
     share_compiled_templates(Path(os.environ[ADDRESS]).with_name("jinja"))
+    share_compiled_statements()
     if SERVER_URL in os.environ:
         return
     cluster = stack.enter_context(throw_away_cluster(find_programs(18, exactly=True)))
