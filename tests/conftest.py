@@ -36,6 +36,7 @@ from support import (
     MypyCache,
     NewDatabase,
     NewRole,
+    Once,
     Render,
     Service,
     ToHead,
@@ -313,10 +314,31 @@ def render(template: Path, rendered: Callable[[str], Path], tmp_path: Path) -> R
 
 
 @pytest.fixture(scope="session")
-def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> MypyCache:
-    """One cache for all renderings, one user at a time: what they have in common, the libraries, is checked once."""
+def folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers share."""
     of_worker = tmp_path_factory.getbasetemp()
-    cache = (of_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_worker) / "mypy"
+    return of_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_worker
+
+
+@pytest.fixture(scope="session")
+def once(folder_of_run: Path) -> Once:
+    """Computes a value for all workers, in the first one that needs it."""
+
+    def once(name: str, compute: Callable[[], Any]) -> Any:
+        file = folder_of_run / f"{name}.json"
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not file.exists():
+                file.write_text(json.dumps(compute()))
+        return json.loads(file.read_text())
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def mypy_cache(folder_of_run: Path) -> MypyCache:
+    """One cache for all renderings, one user at a time: what they have in common, the libraries, is checked once."""
+    cache = folder_of_run / "mypy"
 
     @contextmanager
     def alone() -> Iterator[str]:

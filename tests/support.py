@@ -210,6 +210,7 @@ NewDatabase = Callable[[], URL]
 NewRole = Callable[[str, str], str]
 ToHead = Callable[[], None]
 MypyCache = Callable[[], AbstractContextManager[str]]
+Once = Callable[[str, Callable[[], Any]], Any]
 
 
 def at(url: URL) -> Database:
