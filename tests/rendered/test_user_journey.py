@@ -16,7 +16,8 @@ import pytest
 
 from releases import IDENTITY, NEXT, VERSIONS, clone_with_releases
 from safe_migrations.dev.cluster import free_port
-from support import ROOT, MypyCache, bare_environment
+from support import ROOT, MypyCache, Service, bare_environment
+from warm_python import warm_path
 
 URL = "https://git.example.com/platform/copier-postgres-service.git"
 
@@ -60,8 +61,9 @@ cd ../my_service
 
 # PDM takes half a minute for a first installation; it runs the update without uv. PDM_OVERRIDE is not for uv.
 INSTALL_FASTER = "cat ../locked.toml >> pyproject.toml && PDM_USE_UV=true pdm install"
-# The same dependencies are locked and installed once.
-INSTALL_THE_SAME = "cp -pR ../my_service/.venv ../my_service/pdm.lock . && pdm install"
+# mypy as the tests have it, in whose cache it finds the same libraries.
+MYPY = shlex.join([sys.executable, "-m", "mypy", f"--python-executable={sys.executable}"])
+USE_MYPY_OF_TESTS = f"printf '#!/bin/sh\\nexec %s \"$@\"\\n' {shlex.quote(MYPY)} > .venv/bin/mypy"
 
 
 Run = Callable[[str], str]
@@ -118,9 +120,7 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
         MY_SERVICE_DB_PORT=str(free_port()),
         ORDERS_DB_PORT=str(free_port()),
         **IDENTITY,
-        GIT_CONFIG_COUNT="1",
-        GIT_CONFIG_KEY_0=f"url.{clone}.insteadOf",
-        GIT_CONFIG_VALUE_0=URL,
+        **url_of(clone),
     )
     # What pip would take ten seconds to install: the commands find it there.
     uv = Path(sys.executable).with_name("uv")
@@ -135,13 +135,23 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
         return process.stdout
 
     yield run
+    end_servers(folder)
+
+
+def url_of(clone: Path) -> dict[str, str]:
+    """Lets git find the clone at the template's URL."""
+    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{clone}.insteadOf", "GIT_CONFIG_VALUE_0": URL}
+
+
+def end_servers(folder: Path) -> None:
     for file in folder.glob("**/postmaster.pid"):
         os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)  # an immediate shutdown: its data are deleted
 
 
-def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(run: Run, mypy_cache: MypyCache) -> None:
+def test_readme_with_its_update_then_a_change_then_an_image(run: Run, mypy_cache: MypyCache) -> None:
     new = new_service_of_readme().replace("copy -l", f"copy -l --vcs-ref {VERSIONS[0]}")
-    run(new.replace("pdm install", INSTALL_FASTER) + "git add --all && git commit --quiet --message new")
+    new = new.replace("pdm install", f"{INSTALL_FASTER} && {USE_MYPY_OF_TESTS}")
+    run(f"{new}git add --all && git commit --quiet --message new")
     with mypy_cache() as cache:
         update = section("README.md", "Update a service")
         updated = run(f"cd my_service\nexport MYPY_CACHE_DIR={shlex.quote(cache)}\n{update}{UPDATED}")
@@ -154,13 +164,21 @@ def test_readme_with_its_update_then_a_change_then_an_image_then_the_tutorial(ru
     assert said.count("The database is at head") == 2, "of the image, both probes"
     assert "All checks passed!" in said
 
-    install = re.compile(r"(?<=\W)pdm install$", re.MULTILINE)
-    tutorial, times = install.subn(INSTALL_THE_SAME, commands("docs/tutorial.md"))
-    assert times == 1
-    said = run(tutorial)
-    assert "op.add_column" in said
-    assert "No new upgrade operations detected." in said
-    assert " passed" in said
+
+def test_tutorial(tmp_path: Path, clone: Path) -> None:
+    """In the tests' own environment: the README's test installs one."""
+    variables = {"ORDERS_DB_PORT": str(free_port()), **IDENTITY, **url_of(clone)}
+    install, printed = re.compile(r"^(python3 -m pip|pdm) install.*\n", re.MULTILINE), ""
+    tutorial, times = install.subn("", commands("docs/tutorial.md"))
+    assert times == 2
+    service = Service(tmp_path, "ORDERS", variables)
+    try:
+        printed = service.succeed("bash", "-euo", "pipefail", "-c", tutorial, path=warm_path())
+    finally:
+        end_servers(tmp_path)
+    assert "op.add_column" in printed
+    assert "No new upgrade operations detected." in printed
+    assert " passed" in printed
 
 
 @pytest.mark.thorough("test_monorepo has two services in an environment that is there already")
