@@ -98,12 +98,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if SERVER_URL in os.environ:
         return
     cluster = stack.enter_context(throw_away_cluster(find_programs(18, exactly=True)))
-    asyncio.run(hash_once(cluster.url()))
+    asyncio.run(prepare(cluster.url()))
     os.environ[SERVER_URL] = cluster.url().render_as_string(hide_password=False)
 
 
-async def hash_once(url: URL) -> None:
-    """Let passwords be hashed once, not 4,096 times, which a client repeats for each connection."""
+async def prepare(url: URL) -> None:
+    """Let passwords be hashed once, not 4,096 times, which a client repeats for each connection; use template1."""
     connection = await asyncpg.connect(as_text(url))
     await connection.execute("ALTER SYSTEM SET scram_iterations = 1")
     await connection.execute("SET scram_iterations = 1")
@@ -111,6 +111,8 @@ async def hash_once(url: URL) -> None:
     await connection.execute(role)
     await connection.execute("SELECT pg_reload_conf()")
     await connection.close()
+    # What its first connection prepares is copied into each new database.
+    await (await asyncpg.connect(as_text(url.set(database="template1")))).close()
 
 
 def use_memory() -> None:
@@ -147,7 +149,7 @@ def pytest_collection_finish() -> None:
     """Spare the garbage collector what is imported by now, and run it less often."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(1_000_000, 50, 100)
 
 
 def pytest_sessionfinish() -> None:
