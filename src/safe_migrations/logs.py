@@ -58,6 +58,8 @@ def use_format(variables: Mapping[str, str]) -> None:
     _uses_json = value == "json"
     if _uses_json:
         warnings.showwarning = _write_warning
+        if logging.lastResort is not None:  # for loggers without a handler
+            logging.lastResort.setFormatter(_JSON)
         sys.excepthook = _write_crash
 
 
@@ -113,15 +115,14 @@ def enable() -> None:
         if logger.name.partition(".")[0] == "safe_migrations":
             logger.disabled = False
     if _uses_json:
-        handlers = [handler for logger in (logging.root, *loggers) for handler in logger.handlers]
-        for each in filter(None, (logging.lastResort, *handlers)):
-            each.setFormatter(_JSON)
+        for handler in (handler for logger in (logging.root, *loggers) for handler in logger.handlers):
+            handler.setFormatter(_JSON)
 
 
 def _prepare(record: logging.LogRecord) -> bool:
     """Escape the names of a database in a line of Alembic's, and keep which revision the line is about."""
     if record.name.partition(".")[0] == "alembic":
-        for argument in record.args or () if isinstance(record.args, tuple) else ():
+        for argument in record.args if isinstance(record.args, tuple) else ():
             if (script := getattr(argument, "revision", None)) is not None:  # an argument of "Running upgrade …"
                 record.revision, record.phase = script.revision, getattr(script.module, "phase", None)
         record.msg, record.args = printable(record.getMessage()), ()
