@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import subprocess
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from safe_migrations.errors import ConfigurationError
 from safe_migrations.fleet import commands
 from safe_migrations.fleet.ports import BEGIN, END, as_markdown, problems, replaced, update_file
 from safe_migrations.fleet.services import find_services
+from support import ROOT, bare_environment
+from warm_python import warm_path
 
 
 def service(root: Path, name: str, port: int | None = None, *, database: str = "", prefix: str = "") -> None:
@@ -93,6 +96,16 @@ def test_the_table_in_a_file(
     answer = capsys.readouterr()
     assert "returns" in answer.out
     assert "payments, returns" in answer.err
+
+
+def test_the_commands_of_the_how_to(tmp_path: Path) -> None:
+    page = ROOT.joinpath("docs", "how-to", "monorepo.md").read_text().partition("## Ports")[2]
+    script = page.partition("```sh\n")[2].partition("```")[0].replace(".venv/bin/", "")
+    service(tmp_path, "orders", 15432)
+    environment = bare_environment(PATH=warm_path())
+    process = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "15432" in tmp_path.joinpath("README.md").read_text()
 
 
 @pytest.mark.parametrize("text", [BEGIN, END, f"{END}\n{BEGIN}", f"{BEGIN}\n{END}\n{BEGIN}\n{END}"])

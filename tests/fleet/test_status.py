@@ -14,7 +14,8 @@ from safe_migrations.fleet.releases import library_release, newest_releases, rea
 from safe_migrations.fleet.services import Member, find_services
 from safe_migrations.fleet.status import ServiceStatus, as_json, read_statuses
 from safe_migrations.revisions import read_revisions
-from support import NewDatabase, as_text, fetch
+from support import ROOT, NewDatabase, as_text, bare_environment, fetch
+from warm_python import warm_path
 
 INI = "[alembic]\nscript_location = %(here)s/alembic\nprepend_sys_path = %(here)s\n[safe_migrations]\n"
 MODELS = (
@@ -150,6 +151,17 @@ def test_an_endless_loop_costs_one_row(
     monkeypatch.chdir(tmp_path)
     assert commands.status(argparse.Namespace(only=[], exclude=[], json=False)) == 0
     assert "did not end" in capsys.readouterr().out
+
+
+def test_the_command_of_the_how_to(tmp_path: Path, database: URL) -> None:
+    page = ROOT.joinpath("docs", "how-to", "fleet.md").read_text()
+    command = page.partition("```sh\n")[2].partition("```")[0]
+    service(tmp_path, "orders", at_first_revision(database, "orders"))
+    environment = bare_environment(PATH=warm_path())
+    process = subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "at head" in process.stdout
+    assert not process.stderr
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -1,5 +1,6 @@
 """Progress on standard error, only where that is a terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,12 +21,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     Raises:
         NotInstalledError: rich is not installed.
     """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
     try:
         from rich.console import Console
         from rich.progress import Progress
     except ModuleNotFoundError:
         raise NotInstalledError("rich", "fleet") from None
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
