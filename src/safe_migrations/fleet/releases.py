@@ -128,6 +128,6 @@ async def _tags(template: Template) -> list[str]:
     except TimeoutError:
         return []
     finally:
-        with suppress(ProcessLookupError):
+        if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
     return re.findall(r"\trefs/tags/(\S+)$", os.fsdecode(output), re.MULTILINE)
