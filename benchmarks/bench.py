@@ -26,6 +26,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))  # as pytest's pyth
 import backfills
 import bounds
 import commands
+import fleets
 import scenarios
 from pairs import UPGRADE, Pair, Renderings, start_at_once
 from times import Times, progress
@@ -61,6 +62,7 @@ ROWS = 1_000_000
 IDLE = 15.0  # seconds that a transaction stays idle while it holds a lock on the table
 UPDATE_ROUNDS = 3
 BACKFILL_ROUNDS = 3
+FLEET_ROUNDS = 3
 PROCESSES = (1, 2, 4)
 SERVICES = 10
 HISTORIES = {10: (7, 9), 100: (7, 9), 1000: (3, 7)}  # revisions: rounds of the full upgrade, and of the no-op
@@ -271,6 +273,15 @@ class Bench(Renderings):
             title = f"backfill of {backfills.ROWS:,} rows, {processes} at once"
             self.table.add_row(title, f"{median(rates[processes]):,.0f} rows/s, {ratio:.1f} x 1", "none", "", "-")
 
+    def fleet(self) -> None:
+        """The status of many services at once. Stock Alembic has no such command."""
+        fleet = fleets.make_fleet(self)
+        measured = [fleets.seconds_of_status(fleet) for _ in range(FLEET_ROUNDS)]
+        seconds, processor = (median(values) for values in zip(*measured, strict=True))
+        title = f"fleet status of {fleets.SERVICES} services"
+        self.table.add_row(title, f"{seconds:.1f} s", "none", "", "at most 10 s")
+        self.table.add_row(f"{title}: processor", f"{processor:.1f} s", "none", "", "-")
+
     def updates(self) -> None:
         """The next release, brought into a service and into ten of a monorepo; stock is `copier update` alone."""
         root = self.folder / "monorepo"
@@ -297,6 +308,7 @@ def main() -> None:
             bench.starters,
             *bounded,
             bench.backfills,
+            bench.fleet,
             bench.histories,
             bench.updates,
         ):

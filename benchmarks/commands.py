@@ -39,7 +39,13 @@ def seconds_in_copy(service: Service, *command: str) -> tuple[float, float]:
     with TemporaryDirectory() as folder:
         copy = replace(service, folder=Path(folder, "orders"))
         shutil.copytree(service.folder, copy.folder)
-        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        copy.succeed(*command)
-        seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        seconds, processor, _ = seconds_of(copy, *command)
+    return seconds, processor
+
+
+def seconds_of(service: Service, *command: str) -> tuple[float, float, str]:
+    """How long a command takes, how long the processor works for the command, and what the command prints."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    output = service.succeed(*command)
+    seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, output
