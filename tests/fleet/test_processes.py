@@ -1,4 +1,4 @@
-"""One command in many services, in real processes."""
+"""Commands in many services, in real processes."""
 
 import shutil
 import signal
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from safe_migrations.fleet.processes import run_in_each, worst_status
-from safe_migrations.fleet.services import find_services
+from safe_migrations.fleet.processes import Jobs, Outcome, worst_status
+from safe_migrations.fleet.services import Member, find_services
 from support import bare_environment
 
 OURS = "[alembic]\nscript_location = %(here)s/alembic\n[safe_migrations]\nservice = orders\n"
 # In place of the service's Python, so that the test does not depend on what a command of the library does.
-PROGRAM = "#!/bin/sh\necho $VIRTUAL_ENV $PWD $4\n{script}\n"
+PROGRAM = "#!/bin/sh\necho $VIRTUAL_ENV $PWD $5 $ALEMBIC_CONFIG\n{script}\n"
 
 
 @pytest.fixture
@@ -30,9 +30,17 @@ def fleet(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_failure_does_not_stop_the_rest(fleet: Path) -> None:
-    a, b, c, d = outcomes = run_in_each(find_services(fleet), ["wait"], jobs=2)
-    assert [outcome.exit_status for outcome in outcomes] == [0, 13, 137, 11]
+def wait_in_each(members: list[Member], jobs: Jobs) -> list[Outcome]:
+    return jobs.in_each(members, lambda member: jobs.run_module(member, "safe_migrations", "wait"))
+
+
+def test_a_failure_does_not_stop_the_rest(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALEMBIC_CONFIG", "of/another/project.ini")
+    shutil.copytree(fleet / "a", fleet / "e")
+    fleet.joinpath("e", ".venv", "bin", "python").unlink()
+    a, b, c, d, e = outcomes = wait_in_each(find_services(fleet), Jobs(2))
+    assert [outcome.exit_status for outcome in outcomes] == [0, 13, 137, 11, 127]
+    assert f"{fleet}/e/.venv/bin/python" in e.output
     assert a.output == f"{fleet}/a/.venv {fleet}/a alembic.ini"
     assert b.output.endswith("\nfailed")
     assert "colour" in d.output
@@ -40,8 +48,7 @@ def test_a_failure_does_not_stop_the_rest(fleet: Path) -> None:
 
 
 def test_stop_at_first(fleet: Path) -> None:
-    members = find_services(fleet, exclude=["d"])
-    outcomes = run_in_each(members, ["wait"], jobs=1, stop_at_first=True)
+    outcomes = wait_in_each(find_services(fleet, exclude=["d"]), Jobs(1, stop_at_first=True))
     assert [outcome.exit_status for outcome in outcomes] == [0, 13, None]
 
 
@@ -52,19 +59,22 @@ def test_worst_status() -> None:
 
 
 def test_an_interrupt_reaches_the_commands_and_waits_for_them(fleet: Path) -> None:
-    shutil.rmtree(fleet / "b")
     script = 'trap "touch stopped; exit 130" INT\ntouch started\nwhile true; do sleep 0.1; done'
     fleet.joinpath("a", ".venv", "bin", "python").write_text(PROGRAM.format(script=script))
     code = (
         "from pathlib import Path\nfrom safe_migrations.fleet import processes, services\n"
-        "processes.run_in_each(services.find_services(Path.cwd()), ['wait'], jobs=1)"
+        "jobs = processes.Jobs(1)\n"
+        "members = services.find_services(Path.cwd(), exclude=['c', 'd'])\n"
+        "outcomes = jobs.in_each(members, lambda member: jobs.run_module(member, 'safe_migrations', 'wait'))\n"
+        "print(jobs.interrupted, *(outcome.exit_status for outcome in outcomes))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=fleet, env=bare_environment(), stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code], cwd=fleet, env=bare_environment(), stdout=subprocess.PIPE, text=True
     )
     while not fleet.joinpath("a", "started").exists():
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    process.wait(20)
+    said, _ = process.communicate(timeout=20)
     assert fleet.joinpath("a", "stopped").exists()
+    assert said == "True 130 None\n", "the second one was not started"

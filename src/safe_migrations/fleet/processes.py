@@ -1,11 +1,11 @@
-"""A command of `safe-migrations` in each service: in a process of its own, with the service's own environment."""
+"""Work in each service: commands in processes of their own, with the service's own environment."""
 
 import asyncio
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,49 +13,143 @@ from pathlib import Path
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.fleet.services import Member
 
-_OF_ANOTHER_PROJECT = ("PDM_PROJECT_ROOT", "PDM_RUN_CWD", "PYTHONHOME")  # with which pdm would leave the folder
+# Of the project that runs this command: with them, pdm and alembic would work on that project.
+_OF_ANOTHER_PROJECT = ("ALEMBIC_CONFIG", "PDM_PROJECT_ROOT", "PYTHONHOME")
+_NOT_FOUND = 127  # as the shell has it for a program
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended in one service.
+    """How the work in one service ended.
 
     Attributes:
         member: the service.
-        exit_status: of the command; None if the command was not started.
+        exit_status: of the command; None if the work was not started.
         output: of the command, both streams in their order.
-        seconds: how long the command ran.
+        seconds: how long the work took.
+        result: what became of the service, in a few words; empty where the status says all.
     """
 
     member: Member
     exit_status: int | None
     output: str = ""
     seconds: float = 0.0
+    result: str = ""
 
 
-def run_in_each(
-    members: Sequence[Member],
-    command: Sequence[str],
-    *,
-    jobs: int,
-    stop_at_first: bool = False,
-    ended: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
-    """Run a command in each service; one service's failure does not stop another's.
+class Jobs:
+    """Work in many services, in some at the same time; one service's failure does not stop another's.
 
-    An interrupt is passed on to the running commands, and waits for them.
+    After an interrupt no more work starts. The interrupt is passed on to the running commands, and waits for them.
 
-    Args:
-        members: the services.
-        command: of `safe-migrations`, with its arguments.
-        jobs: number of commands to run at the same time.
-        stop_at_first: start no further command after the first failure.
-        ended: called with each outcome at once.
-
-    Returns:
-        The outcomes, in the order of the services.
+    Attributes:
+        interrupted: whether there was an interrupt.
     """
-    return asyncio.run(_run_all(members, command, jobs, stop_at_first, ended))
+
+    def __init__(self, number: int, *, stop_at_first: bool = False) -> None:
+        """Begin nothing yet.
+
+        Args:
+            number: how many services to work in at the same time.
+            stop_at_first: start no further work after the first failure.
+        """
+        self.interrupted = False
+        self._failed = False
+        self._stop_at_first = stop_at_first
+        self._free = asyncio.Semaphore(number)
+        self._running: set[asyncio.subprocess.Process] = set()
+
+    def in_each(
+        self,
+        members: Sequence[Member],
+        work: Callable[[Member], Awaitable[Outcome]],
+        ended: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> list[Outcome]:
+        """Work in each service.
+
+        Args:
+            members: the services.
+            work: for one service.
+            ended: called with each outcome at once.
+
+        Returns:
+            The outcomes, in the order of the services.
+        """
+        return asyncio.run(self._in_each(members, work, ended))
+
+    async def _in_each(
+        self,
+        members: Sequence[Member],
+        work: Callable[[Member], Awaitable[Outcome]],
+        ended: Callable[[Outcome], None],
+    ) -> list[Outcome]:
+        async def run(member: Member) -> Outcome:
+            async with self._free:
+                if self.interrupted or (self._stop_at_first and self._failed):
+                    return Outcome(member, None)
+                outcome = await work(member)
+            self._failed = self._failed or bool(outcome.exit_status)
+            ended(outcome)
+            return outcome
+
+        tasks = [asyncio.create_task(run(member)) for member in members]
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            self.interrupted = True
+            for process in self._running:
+                _interrupt(process)
+            await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
+
+    async def run_module(self, member: Member, module: str, *arguments: str) -> Outcome:
+        """Run a command of `safe_migrations` or `alembic` in a service, by the service's own Python.
+
+        Args:
+            member: the service.
+            module: `safe_migrations` or `alembic`.
+            arguments: the command with its options.
+        """
+        if member.problem:
+            return Outcome(member, member.problem.exit_status, str(member.problem))
+        config = [] if member.config_file.name == "pyproject.toml" else ["-c", member.config_file.name]
+        # -P: a service's folder may have a package of the same name, which `alembic` does not import either.
+        return await self.run(member, _environment(member)[0], "-P", "-m", module, *config, *arguments)
+
+    async def run(self, member: Member, program: str, *arguments: str) -> Outcome:
+        """Run a program in a service's folder, with the service's environment.
+
+        Args:
+            member: the service.
+            program: its name or path.
+            arguments: of the program.
+        """
+        begin = time.monotonic()
+        _, environment = _environment(member)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(program, *arguments),
+                cwd=member.folder,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # or Ctrl-C would reach the command twice
+            )
+        except OSError as error:  # such as a virtual environment whose Python was removed
+            return Outcome(member, _NOT_FOUND, f"{program} could not be run: {error}.")
+        self._running.add(process)
+        if self.interrupted:  # meanwhile
+            _interrupt(process)
+        output, _ = await process.communicate()
+        self._running.remove(process)
+        status = process.returncode or 0
+        return Outcome(
+            member,
+            status if status >= 0 else 128 - status,  # as the shell has it for a signal
+            output.decode(errors="replace").strip(),
+            time.monotonic() - begin,
+        )
 
 
 def worst_status(statuses: Sequence[int | None]) -> int:
@@ -63,57 +157,9 @@ def worst_status(statuses: Sequence[int | None]) -> int:
     return max((1 if status is None else status for status in statuses), default=0)
 
 
-async def _run_all(
-    members: Sequence[Member],
-    command: Sequence[str],
-    jobs: int,
-    stop_at_first: bool,
-    ended: Callable[[Outcome], None],
-) -> list[Outcome]:
-    free = asyncio.Semaphore(jobs)
-    outcomes: list[Outcome] = []
-
-    async def run(member: Member) -> Outcome:
-        async with free:
-            if stop_at_first and any(outcome.exit_status for outcome in outcomes):
-                return Outcome(member, None)
-            outcome = await _run(member, command)
-        outcomes.append(outcome)
-        ended(outcome)
-        return outcome
-
-    return await asyncio.gather(*map(run, members))
-
-
-async def _run(member: Member, command: Sequence[str]) -> Outcome:
-    if member.problem:
-        return Outcome(member, member.problem.exit_status, str(member.problem))
-    begin = time.monotonic()
-    python, environment = _environment(member)
-    config = [] if member.config_file.name == "pyproject.toml" else ["-c", member.config_file.name]
-    process = await asyncio.create_subprocess_exec(
-        *(python, "-m", "safe_migrations", *config, *command),
-        cwd=member.folder,
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,  # or Ctrl-C would reach the command twice
-    )
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
-        await process.communicate()
-        raise
-    status = process.returncode or 0
-    return Outcome(
-        member,
-        status if status >= 0 else 128 - status,  # as the shell has it for a signal
-        output.decode(errors="replace").strip(),
-        time.monotonic() - begin,
-    )
+def _interrupt(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
 
 
 def _environment(member: Member) -> tuple[str, dict[str, str]]:
