@@ -1,11 +1,12 @@
 """The commands for many services: `safe-migrations fleet …`."""
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
 
-from safe_migrations.command_line import JSON, Commands, Option
+from safe_migrations.command_line import JSON, Commands, Option, at_least
 from safe_migrations.errors import runnable
 from safe_migrations.fleet.services import Member, find_services
 
@@ -26,6 +27,7 @@ def register(commands: Commands) -> None:
     fleet = commands.group("fleet", "see, update and upgrade all services in this folder")
     fleet.add("status", status, "show the state of each service, and what to do next", *SELECTION, JSON)
     _register_ports(fleet)
+    _register_update(fleet)
 
 
 def _register_ports(fleet: Commands) -> None:
@@ -37,6 +39,25 @@ def _register_ports(fleet: Commands) -> None:
         ("--check", {"action": "store_true", "help": "change nothing: is the table in the file current?"}),
         ("--write", {"type": Path, "metavar": "FILE", "help": write}),
     )
+
+
+def _register_update(fleet: Commands) -> None:
+    branch = "create this branch where an update waits, and commit the update there"
+    checks = "leave lint, type check and tests to the CI of the branch"
+    fleet.add(
+        "update",
+        update,
+        "update each service to the template's newest release, and check it",
+        *SELECTION,
+        ("--branch", {"metavar": "NAME", "help": branch}),
+        ("--without-checks", {"action": "store_true", "help": checks}),
+        _jobs(os.cpu_count() or 1),
+    )
+
+
+def _jobs(default: int) -> Option:
+    about = f"number of services to work on at the same time (default: {default})"
+    return "--jobs", {"type": at_least(1, int), "default": default, "metavar": "N", "help": about}
 
 
 def selected(arguments: argparse.Namespace) -> list[Member]:
@@ -76,3 +97,11 @@ def ports(arguments: argparse.Namespace) -> int:
     for problem in problems:
         print(f"\n{runnable(problem)}", file=sys.stderr)
     return 1 if problems else 0
+
+
+def update(arguments: argparse.Namespace) -> int:
+    """Update each service to the template's newest release."""
+    from safe_migrations.fleet import updates
+    from safe_migrations.fleet.processes import Jobs
+
+    return updates.run(selected(arguments), Jobs(arguments.jobs), arguments.branch, checks=not arguments.without_checks)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from safe_migrations.fleet.services import Member
 
 # Of the project that runs this command: with them, pdm and alembic would work on that project.
 _OF_ANOTHER_PROJECT = ("ALEMBIC_CONFIG", "PDM_PROJECT_ROOT", "PYTHONHOME")
+INTERRUPTED_STATUS = 130
 _NOT_FOUND = 127  # as the shell has it for a program
 
 
@@ -87,7 +89,7 @@ class Jobs:
             async with self._free:
                 if self.interrupted or (self._stop_at_first and self._failed):
                     return Outcome(member, None)
-                outcome = await work(member)
+                outcome = await _outcome(member, work)
             self._failed = self._failed or bool(outcome.exit_status)
             ended(outcome)
             return outcome
@@ -102,6 +104,16 @@ class Jobs:
             await asyncio.wait(tasks)
         return [task.result() for task in tasks]
 
+    def exit_status(self, outcomes: Sequence[Outcome]) -> int:
+        """The exit status of this work: the worst, or that of an interrupt.
+
+        Args:
+            outcomes: of this work.
+        """
+        if self.interrupted:
+            return INTERRUPTED_STATUS
+        return worst_status([outcome.exit_status for outcome in outcomes])
+
     async def run_module(self, member: Member, module: str, *arguments: str) -> Outcome:
         """Run a command of `safe_migrations` or `alembic` in a service, by the service's own Python.
 
@@ -114,7 +126,7 @@ class Jobs:
             return Outcome(member, member.problem.exit_status, str(member.problem))
         config = [] if member.config_file.name == "pyproject.toml" else ["-c", member.config_file.name]
         # -P: a service's folder may have a package of the same name, which `alembic` does not import either.
-        return await self.run(member, _environment(member)[0], "-P", "-m", module, *config, *arguments)
+        return await self.run(member, _python(member), "-P", "-m", module, *config, *arguments)
 
     async def run(self, member: Member, program: str, *arguments: str) -> Outcome:
         """Run a program in a service's folder, with the service's environment.
@@ -125,7 +137,7 @@ class Jobs:
             arguments: of the program.
         """
         begin = time.monotonic()
-        _, environment = _environment(member)
+        environment = environment_of(member)
         try:
             process = await asyncio.create_subprocess_exec(
                 *(program, *arguments),
@@ -152,6 +164,14 @@ class Jobs:
         )
 
 
+async def _outcome(member: Member, work: Callable[[Member], Awaitable[Outcome]]) -> Outcome:
+    """How the work ended; an error that nobody has foreseen is this service's alone."""
+    try:
+        return await work(member)
+    except Exception as error:
+        return Outcome(member, 1, "".join(traceback.format_exception(error)))
+
+
 def worst_status(statuses: Sequence[int | None]) -> int:
     """The exit status for many: the highest, or 1 if something was not started and nothing failed."""
     return max((1 if status is None else status for status in statuses), default=0)
@@ -162,13 +182,24 @@ def _interrupt(process: asyncio.subprocess.Process) -> None:
         process.send_signal(signal.SIGINT)
 
 
-def _environment(member: Member) -> tuple[str, dict[str, str]]:
-    """The Python of the nearest virtual environment in the fleet, or this one; and the variables for its programs."""
+def environment_of(member: Member) -> dict[str, str]:
+    """The variables for a service's programs, with its virtual environment first on the path."""
     variables = {name: value for name, value in environment_of_programs().items() if name not in _OF_ANOTHER_PROJECT}
-    depth = len(Path(member.path).parts)
-    for folder in (member.folder, *member.folder.parents[:depth]):
+    if (programs := _programs(member)) is None:
+        return variables
+    path = os.pathsep.join(filter(None, [str(programs), variables.get("PATH")]))
+    return variables | {"VIRTUAL_ENV": str(programs.parent), "PATH": path}
+
+
+def _python(member: Member) -> str:
+    programs = _programs(member)
+    return str(programs / "python") if programs else sys.executable
+
+
+def _programs(member: Member) -> Path | None:
+    """The programs of the nearest virtual environment in the fleet."""
+    for folder in (member.folder, *member.folder.parents[: len(Path(member.path).parts)]):
         programs = folder / ".venv" / ("Scripts" if os.name == "nt" else "bin")
         if programs.is_dir():
-            path = os.pathsep.join(filter(None, [str(programs), variables.get("PATH")]))
-            return str(programs / "python"), {**variables, "VIRTUAL_ENV": str(programs.parent), "PATH": path}
-    return sys.executable, variables
+            return programs
+    return None

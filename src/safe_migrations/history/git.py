@@ -269,7 +269,8 @@ def environment_of_git(url: str = "") -> dict[str, str]:
     first = int(kept.get("GIT_CONFIG_COUNT") or 0)
     for number, (name, value) in enumerate(settings, first):
         kept |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    return kept | {"GIT_CONFIG_COUNT": str(first + len(settings)), "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    kept |= {"GIT_CONFIG_COUNT": str(first + len(settings)), "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    return kept | {"GIT_OPTIONAL_LOCKS": "0"}  # `git status` takes no lock that another git in the repository needs
 
 
 def address_for_git(url: str) -> str:

@@ -5,7 +5,6 @@ They read neither the settings nor `env.py`, which may have a conflict.
 
 import argparse
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -75,8 +74,7 @@ def update(arguments: argparse.Namespace) -> int:
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
-    if not shutil.which("git"):
-        raise TemplateError(
-            "git is not installed, which an update needs. Install git, then run the same command again."
-        )
+    from safe_migrations.template.update import refuse_without_git
+
+    refuse_without_git()
     return find_config_files(arguments.config)[0].absolute().parent

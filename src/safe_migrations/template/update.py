@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,8 +24,10 @@ from safe_migrations.template.releases import ANSWERS, News, copier, read_answer
 from safe_migrations.template.workspace import copy_back, paths, refuse_to_overwrite, temporary_repository
 
 _INSTALL = ["pdm", "update", "alembic-safe-migrations"]  # pdm install would keep the release of pdm.lock
+LOCK = [*_INSTALL[:2], "--no-sync", *_INSTALL[2:]]
 _CHECKS = [["pdm", "run", script] for script in ("lint", "typecheck", "test")]
 _AGAIN = "safe-migrations template-update"
+_NOTHING_ELSE = nullcontext()
 # In this folder only: a monorepo has other services.
 _REVERT = "git reset --quiet -- . && git checkout -- . && git clean -fd ."
 
@@ -63,7 +65,14 @@ class Update:
             )
 
 
-def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = False) -> Update:
+def update(
+    folder: Path,
+    news: News,
+    *,
+    data: Sequence[str] = (),
+    trust: bool = False,
+    writing: AbstractContextManager[object] = _NOTHING_ELSE,
+) -> Update:
     """Update a service to the template's newest release.
 
     Args:
@@ -71,6 +80,7 @@ def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = 
         news: from `read_news`.
         data: answers to change, as NAME=VALUE.
         trust: whether code of the template may run here, which some releases need.
+        writing: entered while the service's files are written, and not before the result is known.
 
     Raises:
         TemplateError: the update is impossible; nothing was changed.
@@ -88,8 +98,9 @@ def update(folder: Path, news: News, *, data: Sequence[str] = (), trust: bool = 
         changed += paths(temporary, "ls-files", "--others")
         refuse_to_overwrite(folder, changed)
         kept += _keep_what_is_no_text(temporary, folder, changed)
-        refuse_unfinished(folder)  # again, because files may have changed meanwhile
-        copy_back(temporary, folder, [*sorted(set(changed) - {ANSWERS}), ANSWERS])
+        with writing:
+            refuse_unfinished(folder)  # again, because files may have changed meanwhile
+            copy_back(temporary, folder, [*sorted(set(changed) - {ANSWERS}), ANSWERS])
     ignored = paths(folder, "ls-files", "--others", "--ignored", "--exclude-standard", "--", *changed)
     return Update(
         files=tuple(sorted(set(changed))),
@@ -117,6 +128,15 @@ def unsolved(folder: Path) -> list[str]:
     ]
 
 
+def check_commands(*, install: bool) -> list[list[str]]:
+    """The commands that check a service after an update.
+
+    Args:
+        install: whether dependencies may have changed.
+    """
+    return [_INSTALL] * install + _CHECKS
+
+
 def check(folder: Path, *, install: bool) -> None:
     """Run the service's own checks, and show their output.
 
@@ -127,7 +147,7 @@ def check(folder: Path, *, install: bool) -> None:
     Raises:
         MigrationError: a check failed, or PDM is not installed.
     """
-    commands = [_INSTALL] * install + _CHECKS
+    commands = check_commands(install=install)
     if not shutil.which("pdm"):
         raise MigrationError(
             "The update is applied, but PDM, which runs the checks, is not installed. To install PDM and check:\n"
@@ -140,6 +160,18 @@ def check(folder: Path, *, install: bool) -> None:
                 f"The update is applied, but `{' '.join(command)}` failed. Fix this, and commit; or revert the "
                 f"update:\n{_REVERT}"
             )
+
+
+def refuse_without_git() -> None:
+    """Stop if git, which an update needs, is not installed.
+
+    Raises:
+        TemplateError: git is not installed.
+    """
+    if not shutil.which("git"):
+        raise TemplateError(
+            "git is not installed, which an update needs. Install git, then run the same command again."
+        )
 
 
 def refuse_unfinished(folder: Path) -> None:
