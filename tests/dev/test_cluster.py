@@ -119,6 +119,23 @@ def test_new_data_keeps_the_password(tmp_path: Path) -> None:
         cluster.stop()
 
 
+def test_a_cluster_whose_creation_was_killed_is_created_again(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir(mode=0o755)
+    for program in ("pg_ctl", "postgres"):
+        (programs / program).symlink_to(PROGRAMS / program)
+    (programs / "initdb").write_text('#!/bin/sh\nmkdir -p "$2" && echo 18 > "$2/PG_VERSION" && kill -KILL $$\n')
+    (programs / "initdb").chmod(0o755)
+    with pytest.raises(EmbeddedPostgresError, match="initdb"):
+        Cluster(tmp_path / "cluster", programs).start()
+    cluster = Cluster(tmp_path / "cluster", PROGRAMS)
+    cluster.start()
+    try:
+        assert fetch(cluster.url(), "SELECT 1") == [(1,)]
+    finally:
+        cluster.stop()
+
+
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "cluster", PROGRAMS)
     cluster.start()

@@ -7,6 +7,7 @@ exits, and opens the permissions of every parent folder when root runs it.
 import os
 import secrets
 import shlex
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -132,15 +133,26 @@ class Cluster:
 
             nobody = pwd.getpwnam("nobody")
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+        unfinished = self.folder / "unfinished"  # a kill leaves no half of a cluster in the folder of the data
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
         login = ("--username", USER, "--pwfile", self._password, "--auth", "scram-sha-256")
-        self._succeed("initdb", "--no-sync", "--no-instructions", "--encoding", "UTF8", "--locale", "C", *login)
+        options = ("--no-sync", "--no-instructions", "--encoding", "UTF8", "--locale", "C", *login)
+        self._succeed("initdb", *options, data=unfinished)
         listen = {"listen_addresses": HOST, "unix_socket_directories": "", **settings}
         listen["track_commit_timestamp"] = "on"  # when a revision was applied, for `fleet status`
-        with self._data.joinpath("postgresql.conf").open("a") as file:
+        with unfinished.joinpath("postgresql.conf").open("a") as file:
             file.writelines(f"{key} = '{value}'\n" for key, value in listen.items())
+        try:
+            unfinished.rename(self._data)
+        except OSError as error:  # something else is there
+            raise EmbeddedPostgresError(
+                f"{self._data} is not the data of a PostgreSQL cluster ({error.strerror}). Move that folder away, then "
+                "run:\nsafe-migrations db-up"
+            ) from error
 
-    def _succeed(self, program: str, *arguments: str | Path) -> None:
-        answer = self._run(program, *arguments)
+    def _succeed(self, program: str, *arguments: str | Path, data: Path | None = None) -> None:
+        answer = self._run(program, *arguments, data=data)
         if answer.returncode != 0:
             log = self._log.read_text() if self._log.is_file() else ""
             fatal = [line for line in log.splitlines() if " FATAL: " in line]
@@ -150,8 +162,8 @@ class Cluster:
                 f"start with an empty database:\nrm -r {shlex.quote(str(self._data))} && safe-migrations db-up"
             )
 
-    def _run(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [*self._drop_root(), self.programs / program, "-D", self._data, *arguments]
+    def _run(self, program: str, *arguments: str | Path, data: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [*self._drop_root(), self.programs / program, "-D", data or self._data, *arguments]
         try:
             return subprocess.run(command, env=environment_of_programs(), capture_output=True, text=True)
         except OSError as error:
