@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from safe_migrations.command_line import JSON, Commands, Option, at_least
+from safe_migrations.command_line import JSON, YES, Commands, Option, at_least
 from safe_migrations.errors import runnable
 from safe_migrations.fleet.services import Member, find_services
 
@@ -28,6 +28,14 @@ def register(commands: Commands) -> None:
     fleet.add("status", status, "show the state of each service, and what to do next", *SELECTION, JSON)
     _register_ports(fleet)
     _register_update(fleet)
+    fleet.add(
+        "reset",
+        reset,
+        "delete each development database, create it again, and upgrade it to head",
+        *SELECTION,
+        YES,
+        _jobs(os.cpu_count() or 1),
+    )
 
 
 def _register_ports(fleet: Commands) -> None:
@@ -105,3 +113,11 @@ def update(arguments: argparse.Namespace) -> int:
     from safe_migrations.fleet.processes import Jobs
 
     return updates.run(selected(arguments), Jobs(arguments.jobs), arguments.branch, checks=not arguments.without_checks)
+
+
+def reset(arguments: argparse.Namespace) -> int:
+    """Delete each development database, create it again, and upgrade it to head."""
+    from safe_migrations.fleet import reset as resetting
+    from safe_migrations.fleet.processes import Jobs
+
+    return resetting.run(selected(arguments), Jobs(arguments.jobs), yes=arguments.yes)
