@@ -5,11 +5,16 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safe_migrations.command_line import JSON, YES, Commands, Option, at_least
 from safe_migrations.errors import runnable
 from safe_migrations.fleet.services import Member, find_services
 
+if TYPE_CHECKING:
+    from safe_migrations.fleet.upgrades import Pass
+
+JOBS_OF_DATABASES = 4  # services at the same time, whose databases may share one server and its connections
 SELECTION: tuple[Option, ...] = (
     (
         "--only",
@@ -28,6 +33,7 @@ def register(commands: Commands) -> None:
     fleet.add("status", status, "show the state of each service, and what to do next", *SELECTION, JSON)
     _register_ports(fleet)
     _register_update(fleet)
+    _register_upgrades(fleet)
     fleet.add(
         "reset",
         reset,
@@ -61,6 +67,22 @@ def _register_update(fleet: Commands) -> None:
         ("--without-checks", {"action": "store_true", "help": checks}),
         _jobs(os.cpu_count() or 1),
     )
+
+
+def _register_upgrades(fleet: Commands) -> None:
+    stop = "--stop-at-first", {"action": "store_true", "help": "start no further service after the first failure"}
+    contract = "then run contract revisions as well: the new code runs everywhere"
+    common = (*SELECTION, _jobs(JOBS_OF_DATABASES), stop, YES)
+    fleet.add("upgrade", upgrade, "upgrade each database to head", *common)
+    fleet.add(
+        "deploy",
+        deploy,
+        "deploy in each service, up to the first contract revision",
+        ("--contract", {"action": "store_true", "help": contract}),
+        ("--without-backup", {"action": "store_true", "help": "make no backups"}),
+        *common,
+    )
+    fleet.add("backfill", backfill, "run the incomplete backfills of each service", *common)
 
 
 def _jobs(default: int) -> Option:
@@ -113,6 +135,35 @@ def update(arguments: argparse.Namespace) -> int:
     from safe_migrations.fleet.processes import Jobs
 
     return updates.run(selected(arguments), Jobs(arguments.jobs), arguments.branch, checks=not arguments.without_checks)
+
+
+def upgrade(arguments: argparse.Namespace) -> int:
+    """Upgrade each database to head."""
+    from safe_migrations.fleet import upgrades
+
+    return _run(arguments, upgrades.upgrade())
+
+
+def deploy(arguments: argparse.Namespace) -> int:
+    """Deploy in each service: expand everywhere before contract anywhere."""
+    from safe_migrations.fleet import upgrades
+
+    return _run(arguments, upgrades.deploy(contract=arguments.contract, without_backup=arguments.without_backup))
+
+
+def backfill(arguments: argparse.Namespace) -> int:
+    """Run the incomplete backfills of each service."""
+    from safe_migrations.fleet import upgrades
+
+    return _run(arguments, upgrades.backfill())
+
+
+def _run(arguments: argparse.Namespace, passes: "list[Pass]") -> int:
+    from safe_migrations.fleet.processes import Jobs
+    from safe_migrations.fleet.upgrades import run
+
+    jobs = Jobs(arguments.jobs, stop_at_first=arguments.stop_at_first)
+    return run(selected(arguments), passes, jobs, yes=arguments.yes)
 
 
 def reset(arguments: argparse.Namespace) -> int:

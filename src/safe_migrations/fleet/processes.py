@@ -58,7 +58,7 @@ class Jobs:
         self.interrupted = False
         self._failed = False
         self._stop_at_first = stop_at_first
-        self._free = asyncio.Semaphore(number)
+        self._number = number
         self._running: set[asyncio.subprocess.Process] = set()
 
     def in_each(
@@ -85,8 +85,10 @@ class Jobs:
         work: Callable[[Member], Awaitable[Outcome]],
         ended: Callable[[Outcome], None],
     ) -> list[Outcome]:
+        free = asyncio.Semaphore(self._number)
+
         async def run(member: Member) -> Outcome:
-            async with self._free:
+            async with free:
                 if self.interrupted or (self._stop_at_first and self._failed):
                     return Outcome(member, None)
                 outcome = await _outcome(member, work)
@@ -95,6 +97,8 @@ class Jobs:
             return outcome
 
         tasks = [asyncio.create_task(run(member)) for member in members]
+        if not tasks:
+            return []
         try:
             await asyncio.wait(tasks)
         except asyncio.CancelledError:
