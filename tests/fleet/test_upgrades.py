@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from safe_migrations.backfills import Backfill
 
 table = sa.table("t1", sa.column("id"), sa.column("filled"))
-backfill = Backfill(table=table, key="id", where=table.c.filled.is_(None), values={table.c.filled: 1})
+backfill = Backfill(table=table, key=("id",), where=table.c.filled.is_(None), values={"filled": 1})
 """
 Databases = dict[str, URL]
 

@@ -1,7 +1,6 @@
 """A development database that a compose project of Docker runs, as the template's compose.yaml describes one."""
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -60,7 +59,7 @@ def find_compose_database(member: Member, urls: Mapping[str, URL]) -> ComposeDat
     """
     file = next((member.folder / name for name in _FILES if member.folder.joinpath(name).is_file()), None)
     logins = {variable: url for variable, url in urls.items() if url.username is not None}
-    if file is None or not logins or not shutil.which("docker"):
+    if file is None or not logins or not _has_compose(member):
         return None
     _refuse_remote_docker(member)
     command = ("docker", "compose", *_env_files(member))
@@ -74,6 +73,11 @@ def find_compose_database(member: Member, urls: Mapping[str, URL]) -> ComposeDat
     volumes = tuple(_volumes(file, project, name))
     is_running = bool(_output(member, *command, "ps", "--quiet", "--status=running", name).strip())
     return ComposeDatabase(file, name, port, volumes, is_running, command)
+
+
+def _has_compose(member: Member) -> bool:
+    """Whether Docker is installed with its plug-in for compose projects."""
+    return bool(shutil.which("docker")) and _docker(member, "docker", "compose", "version").returncode == 0
 
 
 def _refuse_remote_docker(member: Member) -> None:
@@ -126,7 +130,15 @@ def _mounts(service: Mapping[str, Any], source: str) -> bool:
 
 
 def _output(member: Member, *command: str) -> str:
-    process = subprocess.run(
+    process = _docker(member, *command)
+    if process.returncode != 0:
+        reason = (process.stderr.strip().splitlines() or ["without a message"])[-1]
+        raise NotConfirmedError(f"`{command[0]} {command[1]}` failed ({reason}).")
+    return process.stdout
+
+
+def _docker(member: Member, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command,
         cwd=member.folder,
         env=environment_of(member),
@@ -134,7 +146,3 @@ def _output(member: Member, *command: str) -> str:
         capture_output=True,
         text=True,
     )
-    if process.returncode != 0:
-        reason = (process.stderr.strip().splitlines() or ["without a message"])[-1]
-        raise NotConfirmedError(f"`{os.path.basename(command[0])} {command[1]}` failed ({reason}).")
-    return process.stdout
