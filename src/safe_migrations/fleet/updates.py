@@ -7,11 +7,10 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from safe_migrations.errors import MigrationError
 from safe_migrations.fleet.processes import INTERRUPTED_STATUS, Jobs, Outcome
@@ -19,15 +18,10 @@ from safe_migrations.fleet.results import shown, summary
 from safe_migrations.fleet.services import Member
 from safe_migrations.history.git import git
 from safe_migrations.template import update as template_update
+from safe_migrations.template.commands import INTERRUPTED
 from safe_migrations.template.releases import ANSWERS, News, read_answers, read_news
 
-Result = TypeVar("Result")
-
 UP_TO_DATE = "up to date"
-
-
-class _InterruptedError(Exception):
-    """There was an interrupt before the first file was written."""
 
 
 def run(members: Sequence[Member], jobs: Jobs, branch: str | None, *, checks: bool) -> int:
@@ -92,18 +86,16 @@ class Updates:
             outcome = await self._update(member)
         except MigrationError as error:
             outcome = Outcome(member, error.exit_status, str(error), result=f"refused: {str(error).splitlines()[0]}")
-        except _InterruptedError:
-            outcome = Outcome(member, INTERRUPTED_STATUS, result="interrupted: nothing was changed")
+            if self._jobs.interrupted:  # which has ended git or Copier
+                outcome = Outcome(member, INTERRUPTED_STATUS, INTERRUPTED)
         return replace(outcome, seconds=time.monotonic() - begin)
 
     async def _update(self, member: Member) -> Outcome:
-        await _in_thread(template_update.refuse_unfinished, member.folder)
+        await asyncio.to_thread(template_update.refuse_unfinished, member.folder)
         news = await self._read_news(member.folder)
         if not news.waits:
             return Outcome(member, 0, result=f"{UP_TO_DATE}: {news.latest}")
-        if self._jobs.interrupted:
-            raise _InterruptedError
-        work = await _in_thread(self._write, member.folder, news)
+        work = await asyncio.to_thread(self._write, member.folder, news)
         arrived = f"{news.current} → {news.latest}"
         try:
             work.refuse_undecided()
@@ -118,7 +110,7 @@ class Updates:
         if self._branch is None:
             return Outcome(member, 0, result=f"updated, {arrived}")
         try:
-            await _in_thread(self._commit, member, f"Update from the template to {news.latest}")
+            await asyncio.to_thread(self._commit, member, f"Update from the template to {news.latest}")
         except MigrationError as error:
             return Outcome(member, error.exit_status, str(error), result=f"updated, {arrived}, but not committed")
         return Outcome(member, 0, result=f"updated, {arrived}, committed to {self._branch}")
@@ -128,21 +120,36 @@ class Updates:
         answers = read_answers(folder)
         key = str(answers["_src_path"]), str(answers["_commit"])
         if key not in self._news:
-            self._news[key] = asyncio.create_task(_in_thread(read_news, folder))
+            self._news[key] = asyncio.create_task(asyncio.to_thread(read_news, folder))
         return await self._news[key]
 
     def _write(self, folder: Path, news: News) -> template_update.Update:
+        if self._jobs.interrupted:
+            raise MigrationError(INTERRUPTED)
         return template_update.update(folder, news, writing=self._writing(folder))
 
     @contextmanager
     def _writing(self, folder: Path) -> Iterator[None]:
         """Alone in the repository, and on the branch."""
-        with self._lock(folder):
+        with self._alone(folder):
             if self._jobs.interrupted:
-                raise _InterruptedError
+                raise MigrationError(INTERRUPTED)
             if self._branch is not None and _branch(folder) != self._branch:
                 git(folder, "switch", "--quiet", "--create", self._branch)
             yield
+
+    @contextmanager
+    def _alone(self, folder: Path) -> Iterator[None]:
+        """Alone in the repository; programs that this thread starts get no Ctrl-C, or they would end half-way."""
+        with self._lock(folder):
+            if not hasattr(signal, "pthread_sigmask"):  # Windows
+                yield
+                return
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _commands(self, folder: Path, work: template_update.Update) -> Sequence[Sequence[str]]:
         """The service's checks; without them what the branch needs before its CI can install: the lock file."""
@@ -155,15 +162,15 @@ class Updates:
         """Run a check; one that installs into an environment that services may share, alone in the repository."""
         if command[1] == "run":
             return await self._jobs.run(member, *command)
-        lock = await _in_thread(self._lock, member.folder)
-        await _in_thread(lock.acquire)
+        lock = await asyncio.to_thread(self._lock, member.folder)
+        await asyncio.to_thread(lock.acquire)
         try:
             return await self._jobs.run(member, *command)
         finally:
             lock.release()
 
     def _commit(self, member: Member, message: str) -> None:
-        with self._lock(member.folder):
+        with self._alone(member.folder):
             git(member.folder, "add", "--all", "--", ".")
             git(member.folder, "commit", "--quiet", "--message", message, "--", ".")
         self.repositories.setdefault(_repository(member.folder), member.path)
@@ -179,14 +186,3 @@ def _repository(folder: Path) -> str:
 def _branch(folder: Path) -> str:
     """The branch that is checked out; empty if it is none."""
     return os.fsdecode(git(folder, "symbolic-ref", "--quiet", "--short", "HEAD", may_fail=True)).strip()
-
-
-async def _in_thread(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function in a thread, whose programs get no Ctrl-C of the terminal, or they would end half-way."""
-    return await asyncio.to_thread(_without_interrupts, function, *arguments)
-
-
-def _without_interrupts(function: Callable[..., Result], *arguments: object) -> Result:
-    if hasattr(signal, "pthread_sigmask"):  # Windows has none; programs inherit it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    return function(*arguments)
