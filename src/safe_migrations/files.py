@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 
 def replace_files(contents: Mapping[Path, bytes], removed: Collection[Path] = ()) -> None:
-    """Write and remove files. If that fails, all files are as before.
+    """Write and remove files. If that fails, all files are as before; no file that is written is missing in between.
 
     Args:
         contents: of each file to write, which may exist; its folder exists.
@@ -31,16 +31,22 @@ def replace_files(contents: Mapping[Path, bytes], removed: Collection[Path] = ()
             new.write_bytes(content)
             if path.exists():
                 shutil.copymode(path, new)
-        for path in {*contents, *removed}:
-            if path.is_file():  # a folder in the place of a file is an error
-                _rename(path, aside[path.parent] / f"{path.name}.old", undo)
+        for path in removed:
+            if path.is_file():
+                os.rename(path, old := aside[path.parent] / f"{path.name}.old")
+                undo.callback(os.rename, old, path)
         for path in contents:
-            _rename(aside[path.parent] / path.name, path, undo)
+            _replace(path, aside[path.parent], undo)
             # Python uses its bytecode if time (in seconds) and size of the file are the same.
             Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
         undo.pop_all()
 
 
-def _rename(source: Path, target: Path, undo: ExitStack) -> None:
-    os.rename(source, target)
-    undo.callback(os.rename, target, source)
+def _replace(path: Path, aside: Path, undo: ExitStack) -> None:
+    """Replace a file in one moment: whoever reads it gets the old or the new one."""
+    if path.is_file():
+        shutil.copy2(path, old := aside / f"{path.name}.old", follow_symlinks=False)
+        undo.callback(os.replace, old, path)
+    else:
+        undo.callback(path.unlink, missing_ok=True)
+    os.replace(aside / path.name, path)  # an error if path is a folder
