@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import indent, wrap
+from textwrap import wrap
 
 from safe_migrations.command_line import WIDTH, as_table
 from safe_migrations.errors import runnable
@@ -16,14 +16,42 @@ from safe_migrations.revisions import AT_HEAD
 SHOWN = 20  # names of services in a list
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What services have in common that need something.
+
+    Attributes:
+        what: they have, such as their state.
+        paths: of the services.
+        following: what to do next.
+        where: to do that; empty if `following` says it.
+        reasons: why each can't be read; empty for services whose state is known.
+    """
+
+    what: str
+    paths: Sequence[str]
+    following: str
+    where: str = ""
+    reasons: Sequence[str] = ()
+
+
 def as_text(statuses: Sequence[ServiceStatus]) -> str:
     """The services as text, those first that need something."""
-    rows = sorted(_short_names(statuses), key=lambda status: (not _needs_something(status), status.path))
+    rows = by_need(_short_names(statuses))
     columns = {title: [printable(cell(status)) for status in rows] for title, cell in _COLUMNS.items()}
     columns = {title: cells for title, cells in columns.items() if any(cells)}
     table = as_table(list(columns), list(zip(*columns.values(), strict=True)))
-    parts = [table, *_advice(rows), *_problems(rows), *_not_compared(rows), *_templates(rows), _summary(rows)]
-    return "\n\n".join(parts)
+    return "\n\n".join([table, *map(_paragraph, advice(rows)), _summary(rows)])
+
+
+def by_need(statuses: Sequence[ServiceStatus]) -> list[ServiceStatus]:
+    """The services, those first that need something."""
+    return sorted(statuses, key=lambda status: (not _needs_something(status), status.path))
+
+
+def advice(rows: Sequence[ServiceStatus]) -> list[Advice]:
+    """What to do next, once for all services that need the same."""
+    return [*_states(rows), *_problems(rows), *_not_compared(rows), *_templates(rows)]
 
 
 def _needs_something(status: ServiceStatus) -> bool:
@@ -72,15 +100,14 @@ def _last_applied(status: ServiceStatus) -> str:
     return (status.last_applied["at"] or number)[: len("2026-01-01")]
 
 
-def _advice(rows: Sequence[ServiceStatus]) -> Iterator[str]:
-    """What to do next in the services whose state is known, once for all that need the same."""
-    kinds: dict[tuple[str, str], list[ServiceStatus]] = {}
+def _states(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
+    """What to do next in the services whose state is known."""
+    kinds: dict[tuple[str, str], list[str]] = {}
     for status in rows:
         if not status.problem and (status.exit_status or status.backfills):
-            kinds.setdefault((status.state, _general(status)), []).append(status)
-    for (state, following), alike in kinds.items():
-        where = "In this folder" if len(alike) == 1 else "In each of these folders"
-        yield f"{_named(state, alike)}. {where}:\n{indent(runnable(following), '  ')}"
+            kinds.setdefault((status.state, _general(status)), []).append(status.path)
+    for (state, following), paths in kinds.items():
+        yield Advice(state, paths, following, "In this folder" if len(paths) == 1 else "In each of these folders")
 
 
 def _general(status: ServiceStatus) -> str:
@@ -89,49 +116,46 @@ def _general(status: ServiceStatus) -> str:
     return status.next.replace(service.settings, "the variables of its database") if service else status.next
 
 
-def _not_compared(rows: Sequence[ServiceStatus]) -> Iterator[str]:
+def _not_compared(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
     """Why models could not be compared."""
-    reasons: dict[str, list[ServiceStatus]] = {}
+    kinds: dict[str, list[str]] = {}
     for status in rows:
         if _is_unproven(status):
-            reasons.setdefault(", ".join(status.not_compared), []).append(status)
-    for reason, alike in reasons.items():
-        advice = f"{printable(reason)}.\n{runnable(IN_ITS_ENVIRONMENT)}"
-        yield f"{_named('models not compared', alike)}\n{indent(advice, '  ')}"
+            kinds.setdefault(", ".join(status.not_compared), []).append(status.path)
+    for reason, paths in kinds.items():
+        yield Advice("models not compared", paths, f"{printable(reason)}.\n{IN_ITS_ENVIRONMENT}")
 
 
-def _problems(rows: Sequence[ServiceStatus]) -> Iterator[str]:
+def _problems(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
     """Why services can't be read, each in a line; commands that several need, once."""
     kinds: dict[int, list[ServiceStatus]] = {}
     for status in rows:
         if status.problem:
             kinds.setdefault(status.exit_status, []).append(status)
-    for status_of_all, alike in kinds.items():
-        reasons = []
-        commands: dict[str, None] = {}
-        for status in alike:
-            reason, *lines = (status.problem or "").splitlines()
-            reasons.append(f"  {printable(status.path)}: {reason}")
-            commands |= dict.fromkeys(f"  {line}" for line in lines)
-        yield "\n".join([f"{COULD_NOT_TELL}, exit status {status_of_all} ({len(alike)}):", *reasons, *commands])
+    for exit_status, alike in kinds.items():
+        problems = [(status.problem or "").partition("\n") for status in alike]
+        reasons = [f"{printable(status.path)}: {reason}" for status, (reason, *_) in zip(alike, problems, strict=True)]
+        commands = dict.fromkeys(line for *_, rest in problems for line in rest.splitlines())
+        what = f"{COULD_NOT_TELL}, exit status {exit_status}"
+        yield Advice(what, [status.path for status in alike], "\n".join(commands), reasons=reasons)
 
 
-def _templates(rows: Sequence[ServiceStatus]) -> Iterator[str]:
+def _templates(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
     """The releases of templates that wait, and those that could not be found out."""
-    behind = [status for status in rows if status.template_waits]
-    if behind:
-        yield f"{_named('a release of the template waits', behind)}. To update all:\n  safe-migrations fleet update"
-    unknown = [status for status in rows if status.template and not status.newest_template]
-    if unknown:
-        yield f"{_named('newest template unknown', unknown)}\n  To see why: safe-migrations template-check"
+    if behind := [status.path for status in rows if status.template_waits]:
+        yield Advice("a release of the template waits", behind, "safe-migrations fleet update", "To update all")
+    if unknown := [status.path for status in rows if status.template and not status.newest_template]:
+        yield Advice("newest template unknown", unknown, "To see why: safe-migrations template-check")
 
 
-def _named(what: str, statuses: Sequence[ServiceStatus]) -> str:
-    """A kind with the names of its services."""
-    names = [printable(status.path) for status in statuses[:SHOWN]]
-    more = len(statuses) - SHOWN
-    listed = ", ".join([*names, *([f"{more} more"] if more > 0 else [])])
-    return "\n".join(wrap(f"{what} ({len(statuses)}): {listed}", WIDTH, break_on_hyphens=False))
+def _paragraph(advice: Advice) -> str:
+    """Advice with the names of its services."""
+    number, names = len(advice.paths), [*map(printable, advice.paths[:SHOWN])]
+    listed = ", ".join([*names, *([f"{number - SHOWN} more"] if number > SHOWN else [])])
+    title = f"{advice.what} ({number}):" + ("" if advice.reasons else f" {listed}")
+    title += f". {advice.where}:" if advice.where else ""
+    lines = [*advice.reasons, *runnable(advice.following).splitlines()]
+    return "\n".join([*wrap(title, WIDTH, break_on_hyphens=False), *(f"  {line}" for line in lines)])
 
 
 def _summary(rows: Iterable[ServiceStatus]) -> str:
