@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ def register(commands: Commands) -> None:
         YES,
         _jobs(os.cpu_count() or 1),
     )
+    _register_page(fleet)
 
 
 def _register_ports(fleet: Commands) -> None:
@@ -88,6 +90,16 @@ def _register_upgrades(fleet: Commands) -> None:
 def _jobs(default: int) -> Option:
     about = f"number of services to work on at the same time (default: {default})"
     return "--jobs", {"type": at_least(1, int), "default": default, "metavar": "N", "help": about}
+
+
+def _register_page(fleet: Commands) -> None:
+    fleet.add(
+        "page",
+        page,
+        "write an HTML page with the state, the revisions and the schema of each service",
+        ("file", {"type": Path, "metavar": "FILE", "help": "the page, which may exist"}),
+        *SELECTION,
+    )
 
 
 def selected(arguments: argparse.Namespace) -> list[Member]:
@@ -172,3 +184,22 @@ def reset(arguments: argparse.Namespace) -> int:
     from safe_migrations.fleet.processes import Jobs
 
     return resetting.run(selected(arguments), Jobs(arguments.jobs), yes=arguments.yes)
+
+
+def page(arguments: argparse.Namespace) -> int:
+    """Write the page of the fleet; the exit status is that of the worst service."""
+    from safe_migrations.files import replace_files
+    from safe_migrations.fleet.page import as_html, read_details, refuse_other_file
+    from safe_migrations.fleet.processes import worst_status
+    from safe_migrations.fleet.progress import progress
+    from safe_migrations.fleet.status import read_statuses
+
+    refuse_other_file(arguments.file)
+    members = selected(arguments)
+    with progress("Reading", 2 * len(members)) as ended:
+        time = datetime.now(UTC)
+        statuses = read_statuses(members, ended)
+        details = read_details(statuses, ended)
+    replace_files({arguments.file: as_html(statuses, details, time).encode()})
+    print(f"The page is {arguments.file}.")
+    return worst_status([status.exit_status for status in statuses])

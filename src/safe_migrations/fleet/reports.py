@@ -1,11 +1,11 @@
-"""The reports of `safe-migrations state` for many services, by a few processes that run one `env.py` after another."""
+"""What `env.py` of many services has, read by a few processes that run one after another."""
 
 import asyncio
 import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -29,14 +29,14 @@ class Workers:
         for _ in range(min(os.cpu_count() or 1, 1 + services // SERVICES_PER_WORKER)):
             self._free.put_nowait(None)
 
-    async def ask(self, member: Member) -> dict[str, Any]:
-        """What a worker's `_answer` returns; `not_compared` where the code of the service has ended the process."""
+    async def ask(self, member: Member, **question: Any) -> dict[str, Any]:
+        """What a worker answers to a question; `not_compared` where the code of the service has ended the process."""
         process = await self._free.get()
         answer = b""
         try:
             process = process or await _start()
             async with asyncio.timeout(TIMEOUT):
-                answer = await _exchange(process, member)
+                answer = await _exchange(process, {**question, "config": str(member.config_file)})
         except TimeoutError:
             return {"not_compared": f"env.py did not end within {TIMEOUT} s"}
         finally:
@@ -69,10 +69,10 @@ async def _start() -> Process:
     return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LINE)
 
 
-async def _exchange(process: Process, member: Member) -> bytes:
+async def _exchange(process: Process, question: Mapping[str, Any]) -> bytes:
     assert process.stdin and process.stdout  # noqa: S101  # for mypy
     with suppress(ConnectionError):  # the process has died since; the answer is empty
-        process.stdin.write(json.dumps([str(member.config_file)]).encode() + b"\n")
+        process.stdin.write(json.dumps(question).encode() + b"\n")
         await process.stdin.drain()
     return await process.stdout.readline()
 

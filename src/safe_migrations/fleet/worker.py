@@ -1,7 +1,8 @@
 """A process that runs the `env.py` of one service after another, and prints what each database's state is.
 
-A line of its standard input is a service, as a list of the files of `-c`; a line of its standard output is the answer
-in JSON. `reports.py` starts it.
+A line of its standard input is a question in JSON, with the service's configuration file as `config`; a line of its
+standard output is the answer. A question with revisions as `pending` is about the service's revisions and models, and
+needs no database. `reports.py` starts it.
 """
 
 import gc
@@ -11,7 +12,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -36,20 +37,15 @@ def main() -> None:
     for descriptor in range(3):
         os.dup2(nothing, descriptor)
     for question in questions:
-        config_files = json.loads(question)
-        with _isolated(Path(config_files[0]).parent):
-            print(json.dumps(_answer(config_files)), file=answers, flush=True)
+        asked = json.loads(question)
+        with _isolated(Path(asked["config"]).parent):
+            print(json.dumps(_answer(asked)), file=answers, flush=True)
 
 
-def _answer(config_files: list[str]) -> dict[str, Any]:
+def _answer(question: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        project = load_project(alembic_config(config_files))
-        report = read_report(project)
-        return {
-            "report": {**asdict(report), "exit_status": report.exit_status},
-            "percents": percents(project, [str(backfill["name"]) for backfill in report.backfills]),
-            **_place(project),
-        }
+        project = load_project(alembic_config([question["config"]]))
+        return _details(project, question["pending"]) if "pending" in question else _state(project)
     except (MigrationError, CommandError) as error:
         return {"problem": str(error), "exit_status": getattr(error, "exit_status", MigrationError.exit_status)}
     except ModuleNotFoundError as error:
@@ -58,9 +54,20 @@ def _answer(config_files: list[str]) -> dict[str, Any]:
         return {"not_compared": f"env.py failed ({type(error).__name__})"}
 
 
-def _place(project: Project) -> dict[str, Any]:
-    database = project.database
-    return {"database": database.name, "host": database.host}
+def _state(project: Project) -> dict[str, Any]:
+    report = read_report(project)
+    return {
+        "report": {**asdict(report), "exit_status": report.exit_status},
+        "percents": percents(project, [str(backfill["name"]) for backfill in report.backfills]),
+        "database": project.database.name,
+        "host": project.database.host,
+    }
+
+
+def _details(project: Project, pending: Collection[str]) -> dict[str, Any]:
+    from safe_migrations.fleet.details import read_details  # with lint, which the state does without
+
+    return asdict(read_details(project, pending))
 
 
 @contextmanager
