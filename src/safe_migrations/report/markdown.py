@@ -17,17 +17,15 @@ from alembic.script import Script
 from safe_migrations.backfill.definition import COMMAND, required_backfills
 from safe_migrations.command_line import WIDTH
 from safe_migrations.lint.findings import as_text
+from safe_migrations.lint.locked_statements import locked_statements
 from safe_migrations.lint.revision import Revision
-from safe_migrations.lint.statements import Statement, bare
 from safe_migrations.operate.rehearsal_table import HEADER, rows
 from safe_migrations.operate.rehearse import Rehearsed
-from safe_migrations.postgres.statement_locks import NONE, table_lock
-from safe_migrations.postgres.statements import terminated
+from safe_migrations.postgres.statement_locks import NONE
 from safe_migrations.printable import printable
 from safe_migrations.report.collect import MigrationReport
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND, phase_of, unacknowledged
 from safe_migrations.upgrade.revision_names import number_and_message
-from safe_migrations.upgrade.steps import step_names
 
 LIMIT = 500_000  # characters; GitHub takes a mebibyte, GitLab a million characters
 _ON_COPY = "on a copy of the database, without other sessions"
@@ -113,22 +111,12 @@ def _revision(script: Script, *, with_sql: bool) -> Iterator[str]:
 
 def _sql(script: Script) -> str:
     """The statements of a revision, with the lock of each on a table in use, and the names of the steps."""
-    revision, names = Revision(script), step_names(script, "upgrade") or []
     parts: list[str] = []
-    for step, statements in groupby(revision.upgrade, lambda statement: statement.step):
-        shown = [statement for statement in statements if not _is_setting(statement)]
-        if 0 < step <= len(names) and shown:
-            parts.append(f"-- step: {printable(names[step - 1])}")
-        for statement in shown:
-            lock = table_lock(statement.plain)
-            is_in_use = lock.mode != NONE and bare(lock.table) not in revision.created
-            parts.append((f"-- {lock}\n" if is_in_use else "") + terminated(statement.sql))
+    for step, statements in groupby(locked_statements(Revision(script)), lambda statement: statement.step):
+        parts += [f"-- step: {printable(step)}"] if step else []
+        for statement in statements:
+            parts.append(("" if statement.lock.mode == NONE else f"-- {statement.lock}\n") + statement.sql)
     return "\n".join(parts)
-
-
-def _is_setting(statement: Statement) -> bool:
-    """Whether a statement only controls the transaction, or sets the library's timeouts."""
-    return statement.plain.upper() in ("BEGIN", "COMMIT") or (statement.is_own and statement.plain.startswith("SET "))
 
 
 def _code(text: str) -> str:
