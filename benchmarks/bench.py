@@ -131,8 +131,8 @@ class Bench(Renderings):
         self.row(f"{title}: processor", processor, NO_OP_GOAL)
 
     def starters(self) -> None:
-        """Replicas that all migrate an empty database as they start."""
-        pair = self.pair("starters")
+        """Replicas that all migrate an empty database as they start; one revision takes a second."""
+        pair = self.pair("starters", bounds.SLOW)
         expected = self.schema_of_one(pair.stock)
         times = Times()
         succeeded: list[list[int]] = [[], []]
