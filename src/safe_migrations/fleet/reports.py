@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from safe_migrations.env_files import environment_of_programs
 from safe_migrations.fleet.services import Member
 
 TIMEOUT = 30  # seconds for a service, after which its code is taken for an endless loop
@@ -66,7 +67,10 @@ async def workers(services: int) -> AsyncIterator[Workers]:
 async def _start() -> Process:
     # -P: a folder `alembic` in the working directory is not the library.
     command = (sys.executable, "-P", "-m", "safe_migrations.fleet.worker")
-    return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LINE)
+    environment = environment_of_programs()
+    return await asyncio.create_subprocess_exec(
+        *command, env=environment, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LINE
+    )
 
 
 async def _exchange(process: Process, question: Mapping[str, Any]) -> bytes:
