@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,46 +28,34 @@ def later(toy: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy.with_later(tmp_path_factory.mktemp("later") / "template.git", change)
 
 
-@pytest.fixture
-def make(toy: Releases, later: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Makes a fleet, one service of each kind, as clones or as a monorepo."""
+@pytest.fixture(autouse=True)
+def identity(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in IDENTITY.items():
         monkeypatch.setenv(name, value)
 
-    def make(layout: str) -> Path:
-        root = tmp_path / "fleet"
-        for name in NAMES:
-            toy.service(root / name, NEXT, template=later, layout=layout)
-        root.joinpath("conflict", "database.py").write_text('"""Its engine."""\n\nPOOL = 7\n')
-        shutil.copy(later / "template" / "database.py", root / "current")
-        shutil.copy(later / "template" / "later.txt", root / "current")
-        answers = root / "current" / ".copier-answers.yml"
-        answers.write_text(answers.read_text().replace(f"_commit: {NEXT}", f"_commit: {LATER}"))
-        root.joinpath("own", ".copier-answers.yml").unlink()
-        for name in NAMES:
-            if layout == "monorepo":
-                shutil.rmtree(root / name / ".git")
-            else:
-                commit(root / name)
-        if layout == "monorepo":
-            git(root, "init", "--quiet")
-            commit(root)
-        root.joinpath("dirty", "database.py").write_text("half-written")
-        return root
 
-    return make
+@pytest.fixture
+def monorepo(toy: Releases, later: Path, tmp_path: Path) -> Path:
+    """A service of each kind."""
+    root = tmp_path / "fleet"
+    for name in NAMES:
+        toy.service(root / name, NEXT, template=later, layout="monorepo")
+        shutil.rmtree(root / name / ".git")
+    root.joinpath("conflict", "database.py").write_text('"""Its engine."""\n\nPOOL = 7\n')
+    answers = root / "current" / ".copier-answers.yml"
+    answers.write_text(answers.read_text().replace(f"_commit: {NEXT}", f"_commit: {LATER}"))
+    root.joinpath("own", ".copier-answers.yml").unlink()
+    git(root, "init", "--quiet")
+    commit(root)
+    root.joinpath("dirty", "database.py").write_text("half-written")
+    return root
 
 
 @pytest.mark.usefixtures("forked_copier")
-@pytest.mark.parametrize("layout", ["standalone", "monorepo"])
 def test_each_service_has_its_own_result(
-    make: Callable[[str], Path],
-    layout: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    monorepo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = make(layout)
+    root = monorepo
     monkeypatch.setenv("PATH", path_to_pdm(tmp_path / "programs"))
     pdm = tmp_path / "programs" / "pdm"
     pdm.write_text('#!/bin/sh\ntest "$2" != test || test "${PWD##*/}" != broken || { echo 1 failed; exit 3; }\n')
@@ -90,32 +77,31 @@ def test_each_service_has_its_own_result(
     assert git(root / "good", "log", "--format=%s", "-1", "--", ".") == f"Update from the template to {LATER}\n"
     assert git(root / "good", "status", "--porcelain", "--", ".") == ""
     assert "later.txt" in git(root / "broken", "status", "--porcelain", "--", "."), "a failed check: nothing committed"
-    untouched = BRANCH if layout == "monorepo" else git(root / "own", "branch", "--show-current").strip()
-    for name in NAMES:
-        expected = BRANCH if name in ("broken", "conflict", "good") else untouched
-        assert git(root / name, "branch", "--show-current").strip() == expected, name
+    assert git(root, "branch", "--show-current").strip() == BRANCH
     assert f'do git -C "$folder" push origin {BRANCH}' in said
 
 
 @pytest.mark.usefixtures("forked_copier")
-def test_a_branch_that_exists_already_is_not_moved(
-    toy: Releases, later: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_clone_stays_on_its_branch_unless_it_is_updated(
+    toy: Releases, later: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in IDENTITY.items():
-        monkeypatch.setenv(name, value)
-    root = toy.service(tmp_path / "fleet" / "good", NEXT, template=later).folder.parent
-    git(root / "good", "branch", BRANCH)
-    assert updates.run(find_services(root, ["good"]), Jobs(1), BRANCH, checks=False) == 19
+    folder = toy.service(tmp_path / "fleet" / "good", NEXT, template=later).folder
+    members, before = find_services(folder.parent), git(folder, "branch", "--show-current")
+    git(folder, "branch", BRANCH)  # which may have somebody's work
+    assert updates.run(members, Jobs(1), BRANCH, checks=False) == 19
     assert BRANCH in capsys.readouterr().out
-    assert git(root / "good", "status", "--porcelain") == ""
-    git(root / "good", "switch", "--quiet", BRANCH)
-    assert updates.run(find_services(root, ["good"]), Jobs(1), BRANCH, checks=False) == 0
-    assert git(root / "good", "status", "--porcelain") == ""
+    assert git(folder, "branch", "--show-current") == before
+    assert git(folder, "status", "--porcelain") == ""
+
+    git(folder, "branch", "--delete", BRANCH)
+    assert updates.run(members, Jobs(1), BRANCH, checks=False) == 0
+    assert git(folder, "branch", "--show-current").strip() == BRANCH
+    assert git(folder, "status", "--porcelain") == ""
 
 
 def test_an_interrupt_leaves_each_service_whole(toy: Releases, later: Path, tmp_path: Path) -> None:
     root = tmp_path / "fleet"
-    services = [f"good_{number}" for number in range(4)]
+    services = [f"good_{number}" for number in range(3)]
     for name in services:
         toy.service(root / name, NEXT, template=later)
     process = Service(root, "", environment=dict(IDENTITY)).start(

@@ -39,8 +39,8 @@ def databases(tmp_path: Path, new_database: NewDatabase, monkeypatch: pytest.Mon
     return made
 
 
-def run(root: Path, passes: list[Pass], jobs: Jobs | None = None) -> int:
-    return upgrades.run(find_services(root), passes, jobs or Jobs(2), yes=True)
+def run(root: Path, passes: list[Pass]) -> int:
+    return upgrades.run(find_services(root), passes, Jobs(2), yes=True)
 
 
 @pytest.mark.usefixtures("forked_copier")
@@ -79,7 +79,12 @@ PENDING = {"behind": ["expand", "contract"], "late": ["contract", "expand"], "la
     ],
 )
 def test_which_services_a_deployment_concerns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contract: bool, problem: str | None, commands: list[set[str]]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    contract: bool,
+    problem: str | None,
+    commands: list[set[str]],
 ) -> None:
     """The last service can't be read: its expand revisions may be missing."""
     statuses = []
@@ -98,40 +103,22 @@ def test_which_services_a_deployment_concerns(
         return Outcome(member, 0)
 
     monkeypatch.setattr(upgrades, "_command", command)
-    status = run(tmp_path, deploy(contract=contract, without_backup=False))
-    assert status == (12 if problem else 0)
+    passes = deploy(contract=contract, without_backup=False)
+    with pytest.raises(NotConfirmedError, match=r"(?s)behind.*--yes"):
+        upgrades.run(find_services(tmp_path), passes, Jobs(2), yes=False)
+    assert not called
+    assert run(tmp_path, passes) == (12 if problem else 0)
     assert list(called.values()) == commands
+    assert ("fleet deploy --contract" in capsys.readouterr().out) is not contract
 
 
 @pytest.mark.usefixtures("forked_copier")
-def test_deploy_leaves_contract_for_later(
-    databases: Databases, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    add_revision(tmp_path / "billing", 2, EXPAND)
-    add_revision(tmp_path / "billing", 3, CONTRACT)
-    add_revision(tmp_path / "orders", 2, CONTRACT)
-    assert run(tmp_path, deploy(contract=False, without_backup=True)) == 0
-    assert "fleet deploy --contract" in capsys.readouterr().out
-    assert {"t2"} == tables(databases["billing"]) & {"t2", "t3"}
-    assert "t2" not in tables(databases["orders"])
-
-
-@pytest.mark.usefixtures("forked_copier")
-def test_upgrade_stops_at_the_first_failure(databases: Databases, tmp_path: Path) -> None:
-    for name in databases:
-        add_revision(tmp_path / name, 2, statement="" if name != "orders" else "CREATE TABLE t1 (id integer)")
-    with pytest.raises(NotConfirmedError, match=r"(?s)billing.*--yes"):
-        upgrades.run(find_services(tmp_path), upgrade(), Jobs(1), yes=False)
-    assert "t2" not in tables(databases["billing"])
-    assert run(tmp_path, upgrade(), Jobs(1, stop_at_first=True)) == 15
-    assert "t2" in tables(databases["billing"])
-    assert "t2" not in tables(databases["users"])
-
-
-@pytest.mark.usefixtures("forked_copier")
-def test_backfills_run_where_rows_are_left(databases: Databases, tmp_path: Path) -> None:
+def test_upgrades_and_backfills_run_where_there_is_work(databases: Databases, tmp_path: Path) -> None:
+    add_revision(tmp_path / "billing", 2)
     tmp_path.joinpath("orders", "alembic", "backfills").mkdir()
     tmp_path.joinpath("orders", "alembic", "backfills", "fill.py").write_text(BACKFILL)
     fetch(databases["orders"], "INSERT INTO t1 (id) VALUES (1), (2)")
+    assert run(tmp_path, upgrade()) == 0
+    assert "t2" in tables(databases["billing"])
     assert run(tmp_path, backfill()) == 0
     assert fetch(databases["orders"], "SELECT count(*) FROM t1 WHERE filled = 1") == [(2,)]

@@ -45,7 +45,7 @@ def run(members: Sequence[Member], jobs: Jobs, branch: str | None, *, checks: bo
         print(summary(others))
     print(f"{len(outcomes) - len(others)} of {len(outcomes)} services were up to date.")
     if branch is not None and work.repositories:
-        names = shlex.join(work.repositories.values())
+        names = shlex.join(sorted(work.repositories.values()))
         print(
             f'\nTo push the branch:\nfor folder in {names}; do git -C "$folder" push origin {shlex.quote(branch)}; done'
         )
