@@ -191,10 +191,12 @@ def test_timeline_of_an_unknown_state(unreadable: dict[str, Any]) -> None:
 
 def test_a_service_that_cannot_be_read_has_the_reason() -> None:
     problem = "PostgreSQL does not answer.\nsafe-migrations db-up"
-    services = [status("a", "could not tell", problem=problem), status("b", pending=(pending(),)), status("c")]
+    b = status("b", pending=(pending(),), not_compared=("env.py imports x",))
+    services = [status("a", "could not tell", problem=problem), b, status("c", drift=())]
     page = as_html(services, [{}, {"not_compared": "env.py imports x"}, {"problem": "r2.py can't be imported"}], TIME)
     assert "PostgreSQL does not answer." in page
     assert "env.py imports x" in page
+    assert page.count(">not compared<") == 1
     assert "r2.py can&#39;t be imported" in page
     assert page.count("last item") == 2  # the headline and the timeline: pending is known without env.py
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -153,15 +154,17 @@ def test_an_endless_loop_costs_one_row(
     assert "did not end" in capsys.readouterr().out
 
 
-def test_the_command_of_the_how_to(tmp_path: Path, database: URL) -> None:
+def test_the_commands_of_the_how_to(tmp_path: Path, database: URL) -> None:
     page = ROOT.joinpath("docs", "how-to", "fleet.md").read_text()
-    command = page.partition("```sh\n")[2].partition("```")[0]
+    blocks = re.findall("```sh\n(.*?)```", page, re.DOTALL)
+    script = "".join(block for block in blocks if re.search("fleet (status|page)", block))
     service(tmp_path, "orders", at_first_revision(database, "orders"))
     environment = bare_environment(PATH=warm_path())
-    process = subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    process = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "at head" in process.stdout
     assert not process.stderr
+    assert "0001 change 1" in tmp_path.joinpath("fleet.html").read_text()
 
 
 def git(folder: Path, *arguments: str) -> None:
