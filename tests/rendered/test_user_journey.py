@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -105,10 +104,8 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
     (folder / "locked.toml").write_text(f"\n[tool.uv]\nconstraint-dependencies = {json.dumps(locked)}\n")
     settings = folder / ".config" / "pdm" / "config.toml"
     settings.parent.mkdir(parents=True)
-    settings.write_text("check_update = false\n[install]\ncache = true\n")  # environments have the same packages
+    settings.write_text("check_update = false\n")
     cache = Path.home() / ".cache"
-    for library in (cache / "pdm" / "packages").glob("alembic_safe_migrations-*"):
-        shutil.rmtree(library)  # of an earlier commit with the same version
     variables = bare_environment(
         PATH=os.pathsep.join([str(python.parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         HOME=str(folder),
