@@ -35,7 +35,7 @@ class _JsonFormatter(logging.Formatter):
         values |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             values["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(values)
+        return json.dumps(values, default=str)  # a project's own loggers may have fields of these names
 
 
 _JSON = _JsonFormatter()

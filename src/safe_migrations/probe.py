@@ -61,7 +61,7 @@ async def _wait(service: Service, revisions: Revisions, seconds: float, report: 
     while True:
         try:
             return await _readiness(service, revisions)
-        except (ConnectionFailedError, MigrationError, RefusedError) as error:
+        except (ConnectionFailedError, RefusedError) as error:
             if not seconds or error.exit_status == EXIT_STATUS[SEVERAL_HEADS]:  # a fault of this code stays
                 raise
             now = time.monotonic()

@@ -101,6 +101,7 @@ def test_ends_with_the_status_of_what_it_last_saw(service: Service, database: UR
         process = service.run(*WAIT, "--timeout", timeout)
         assert (process.returncode, process.stdout) == (status, ""), process
         assert part in process.stderr.splitlines()[-1]
+        assert len(process.stderr.splitlines()) == 1 or "0.1 s" in process.stderr, "a setting does not change"
         assert "sec" not in process.stderr.replace("seconds", "")
     assert service.run(*WAIT, "--timeout", "-1").returncode == service.run(*WAIT, "--timeout", "nan").returncode == 2
 

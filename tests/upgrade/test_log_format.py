@@ -72,7 +72,8 @@ def test_what_runs_waits_and_blocks(at_head: Service, database: URL) -> None:
 
 def test_steps_and_warnings(at_head: Service) -> None:
     body = """
-        import warnings
+        import logging, uuid, warnings
+        logging.getLogger("own").warning("own", extra={"total": uuid.UUID(int=7)})
         if op.step("the column"):
             op.execute("SELECT 1")
         if op.step("the rest"):
@@ -83,6 +84,9 @@ def test_steps_and_warnings(at_head: Service) -> None:
     log = ended(at_head, "alembic", "upgrade", "head", status=errors.RevisionError.exit_status)
     assert [line["kind"] for line in log if "two\nlines" in line["message"]] == ["UserWarning"]
     assert (log[-1]["kind"], log[-1]["exit_status"]) == ("RevisionError", 15)
+    for words in (("safe-migrations", "lint"), ("safe-migrations", "report")):  # without and with env.py
+        log += lines(at_head.run(*words).stderr)
+    assert len([line for line in log if line["message"] == "own" and line["total"].endswith("7")]) >= 3
 
 
 def test_each_end_of_a_command(service: Service, database: URL) -> None:
@@ -133,6 +137,7 @@ def test_from_a_file_and_in_words(service: Service) -> None:
 def test_progress_of_a_backfill(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((logs, "_uses_json"), (sys, "excepthook"), (warnings, "showwarning")):
         monkeypatch.setattr(module, name, getattr(module, name))
+    monkeypatch.setattr(logging.lastResort, "formatter", None)
     logs.use_format({"MIGRATION_LOG_FORMAT": "json"})
     stream = StringIO()
     stream.isatty = lambda: True  # type: ignore[method-assign]
