@@ -225,4 +225,14 @@ def test_file_of_somebody_else_is_kept(project: Path) -> None:
     path.write_bytes(b"# Mine: \xff")
     with pytest.raises(MigrationError, match=r"docs/schema\.md"):
         schema()
+    assert schema(check=True) == 0, "CI of a service that has its own file"
+    with pytest.raises(ModelError):
+        schema("docs/schema.md", check=True)
     assert path.read_bytes() == b"# Mine: \xff"
+
+
+@pytest.mark.parametrize("file", ["folder", "env.py/schema.md", "/proc/schema.md"])
+def test_file_that_cannot_be_written(project: Path, file: str) -> None:
+    project.joinpath("folder").mkdir()
+    with pytest.raises(MigrationError, match=Path(file).name):
+        schema(file)

@@ -30,22 +30,39 @@ def schema(arguments: argparse.Namespace) -> int:
         tables = read_tables(project.options["target_metadata"])
     text = f"{_MARK}# Schema\n\n```mermaid\n{mermaid(tables)}```\n"
     path: Path = arguments.file or project.service.config_file.parent / _DEFAULT
-    file = os.path.relpath(path)
-    current = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
-    if current == text:
-        print(f"{file} is current.")
-    elif arguments.check and current is None and not arguments.file:  # a service need not have the file
-        print(f"There is no {file} to check.")
-    elif arguments.check:
-        command = " ".join(["safe-migrations schema", *([shlex.quote(file)] if arguments.file else [])])
+    try:
+        print(_check(path, text, arguments.file) if arguments.check else _write(path, text))
+    except OSError as error:
+        raise MigrationError(
+            f"{os.path.relpath(path)} can't be used ({error.strerror}). To write another file:\n"
+            "safe-migrations schema FILE"
+        ) from error
+    return 0
+
+
+def _check(path: Path, text: str, argument: Path | None) -> str:
+    file, current = os.path.relpath(path), _read(path)
+    if argument is None and not (current or "").startswith(_MARK):  # a service need not have the file
+        return f"There is no diagram in {file} to check."
+    if current != text:
+        command = " ".join(["safe-migrations schema", *([shlex.quote(file)] if argument else [])])
         raise ModelError(f"{file} differs from the models. To write it again:\n{command}")
-    elif current is not None and not current.startswith(_MARK):
+    return f"{file} is current."
+
+
+def _write(path: Path, text: str) -> str:
+    file, current = os.path.relpath(path), _read(path)
+    if current is not None and not current.startswith(_MARK):
         raise MigrationError(
             f"{file} was not written by this command, and was not changed. Move the file, or name another one:\n"
             "safe-migrations schema FILE"
         )
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        print(f"The diagram of the models was written into {file}")
-    return 0
+    if current == text:
+        return f"{file} is current."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return f"The diagram of the models was written into {file}"
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
