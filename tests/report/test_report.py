@@ -291,3 +291,27 @@ def test_a_token_that_gitlab_refuses_is_not_shown(gitlab: GitLab, monkeypatch: p
     with pytest.raises(MigrationError, match=r"401.*MIGRATION_REPORT_TOKEN") as refused:
         write_note("text", "orders")
     assert "another secret" not in str(refused.value)
+
+
+def test_a_token_with_a_line_break(gitlab: GitLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIGRATION_REPORT_TOKEN", "secret\n")
+    write_note("text", "orders")
+    assert len(gitlab.notes) == 1
+    for token in ("another\nsecret", "sécret\x7f"):
+        monkeypatch.setenv("MIGRATION_REPORT_TOKEN", token)
+        with pytest.raises(ConfigurationError, match="MIGRATION_REPORT_TOKEN") as refused:
+            write_note("text", "orders")
+        assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[", b"HTTP/1.1 200 OK\r\n\r\n<p>"]
+)
+def test_a_server_that_breaks_off(answer: bytes, gitlab: GitLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(handler: Notes) -> None:
+        handler.wfile.write(answer)
+        handler.close_connection = True
+
+    monkeypatch.setattr(Notes, "do_GET", break_off)
+    with pytest.raises(MigrationError, match="MIGRATION_REPORT_TOKEN"):
+        write_note("text", "orders")

@@ -4,8 +4,9 @@ import json
 import os
 from collections.abc import Iterable
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
@@ -25,15 +26,17 @@ def write_note(text: str, service: str) -> None:
         service: whose it is: in a monorepo, each service has a note.
 
     Raises:
-        ConfigurationError: this is no job of GitLab CI.
+        ConfigurationError: this is no job of GitLab CI, or the token can't be one.
         MigrationError: GitLab did not take the note.
     """
     variables = [os.environ.get(name, "") for name in ("CI_API_V4_URL", "CI_PROJECT_ID")]
     if not all(variables):
         raise ConfigurationError("--gitlab is for jobs of GitLab CI, whose variables are missing here.")
-    token, number = os.environ.get(TOKEN), _merge_request()
+    token, number = os.environ.get(TOKEN, "").strip(), _merge_request()
     if not token or not number:
         return
+    if not (token.isascii() and token.isprintable()):  # http.client would show such a header in its error
+        raise ConfigurationError(f"{TOKEN} has characters that no token has; write the token alone into the variable.")
     notes = f"{variables[0]}/projects/{variables[1]}/merge_requests/{number}/notes"
     marker = f"<!-- safe-migrations report: {quote(service)} -->"
     body = {"body": f"{marker}\n\n{text}"}
@@ -41,7 +44,7 @@ def write_note(text: str, service: str) -> None:
         existing = _call("GET", f"{notes}?per_page=100&order_by=created_at&sort=asc", token)
         if not _replaced(notes, [note["id"] for note in existing if note["body"].startswith(marker)], token, body):
             _call("POST", notes, token, body)
-    except (URLError, TimeoutError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise MigrationError(
             f"GitLab did not take the report as a note: {error}. {TOKEN} has to be an access token of the project with "
             "the scope api."
