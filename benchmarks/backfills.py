@@ -45,5 +45,5 @@ def rows_per_second(service: Service, database: URL, processes: int) -> float:
     (left,) = fetch(database, "SELECT count(*) AS number FROM number WHERE value IS DISTINCT FROM id * 2")
     if left.number:
         raise RuntimeError(f"The backfill has left {left.number} rows.")
-    seconds: float = max(done["seconds"] for output, _ in outputs for done in json.loads(output))
+    seconds: float = max(run["seconds"] for output, _ in outputs for run in json.loads(output))
     return ROWS / seconds

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 _PROGRAM = re.compile(
-    r"^(?=(?:alembic|copier|ruff|safe-migrations) )|(?<=&& )(?=(?:ruff|safe-migrations) )", re.MULTILINE
+    r"(?:^|(?<=[Rr]un: ))(?=(?:alembic|copier|ruff|safe-migrations) )|(?<=&& )(?=(?:ruff|safe-migrations) )",
+    re.MULTILINE,
 )
-_CONFIGURED = re.compile(r"(?:^|(?<=&& ))(?:alembic|safe-migrations)(?= (?!-c ))", re.MULTILINE)
+_CONFIGURED = re.compile(r"(?:^|(?<=&& )|(?<=[Rr]un: ))(?:alembic|safe-migrations)(?= (?!-c ))", re.MULTILINE)
 _config_files: list[str] = []  # see commands_with
 
 INTERRUPTED = "Interrupted: what was not committed is rolled back. To continue, run the same command again."
@@ -36,7 +37,7 @@ def runnable(text: str) -> str:
     Under `pdm run`, the shell may not have the programs.
 
     Args:
-        text: with each command on a line of its own.
+        text: with each command on a line of its own, or behind "run: ".
     """
     options = "".join(f" -c {shlex.quote(file)}" for file in _config_files)
     text = _CONFIGURED.sub(lambda program: program[0] + options, text)

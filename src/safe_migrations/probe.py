@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 
 from safe_migrations.address import Address
-from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError, RefusedError
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, MigrationError, RefusedError, runnable
 from safe_migrations.revisions import EXIT_STATUS, SEVERAL_HEADS, Revisions, compare, read_revisions
 from safe_migrations.service import SECTION, Service
 
@@ -30,7 +30,7 @@ def run(service: Service) -> int:
     """
     revisions = _revisions(service)
     comparison = compare(asyncio.run(_current_revisions(service)), revisions)
-    print(comparison.sentence)
+    print(runnable(comparison.sentence))
     return EXIT_STATUS[comparison.state]
 
 
@@ -79,7 +79,7 @@ async def _readiness(service: Service, revisions: Revisions) -> str:
     comparison = compare(await _current_revisions(service), revisions)
     if not comparison.is_ready:
         raise RefusedError(comparison.sentence, EXIT_STATUS[comparison.state])
-    return comparison.sentence
+    return runnable(comparison.sentence)
 
 
 def _revisions(service: Service) -> Revisions:

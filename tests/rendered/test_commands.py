@@ -200,6 +200,11 @@ def test_the_commands_of_messages_name_the_same_configuration(service: Service, 
 
     upgrade = last_line("safe-migrations", "-c", ini, "state")
     assert upgrade == ["alembic", "-c", ini, "upgrade", "head"]
+    for options in (("state", "--quick"), ("wait", "--timeout", "0")):
+        process = service.run("safe-migrations", "-c", ini, *options, folder=parent)
+        assert (process.stdout + process.stderr).rstrip().endswith(shlex.join(upgrade))
+    process = service.run("safe-migrations", "-c", ini, "state", "--json", folder=parent)
+    assert json.loads(process.stdout)["next"].endswith(shlex.join(upgrade))
     service.succeed(*upgrade, folder=parent)
     fetch(database, "INSERT INTO item (name) VALUES ('kept')")
     downgrade = last_line("alembic", "-c", ini, "downgrade", "base")

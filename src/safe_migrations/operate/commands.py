@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -105,7 +105,8 @@ def state(arguments: argparse.Namespace) -> int:
             raise
         print(status.Report(status.COULD_NOT_TELL, next=str(error)).as_json())
         return getattr(error, "exit_status", MigrationError.exit_status)
-    print(report.as_json() if arguments.json else runnable(report.as_text()))
+    with_commands = replace(report, next=runnable(report.next))
+    print(with_commands.as_json() if arguments.json else runnable(report.as_text()))
     return report.exit_status
 
 
