@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from safe_migrations.errors import ConfigurationError, ConnectionFailedError
+from safe_migrations import probe
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError, RefusedError
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.creation import create_database
 from safe_migrations.revisions import BEHIND, EXIT_STATUS, FRESH, SEVERAL_HEADS, compare, read_revisions
-from support import Service, at, fetch
+from safe_migrations.service import Service as OfAlembicIni
+from support import Service, as_text, at, fetch
 
 WAIT = ("safe-migrations", "wait")
 RESOLVING = """
@@ -92,6 +94,19 @@ def test_says_what_it_waits_for_until_the_database_is_ready(service: Service, da
         assert (process.returncode, "at head" in output, rest) == (0, True, "")
     finally:
         fetch(database, f"DROP DATABASE IF EXISTS {missing.database} WITH (FORCE)")
+
+
+def test_says_the_same_again_only_from_time_to_time(
+    service: Service, database: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORDERS_DATABASE_URL", as_text(database))
+    monkeypatch.setattr(probe, "POLL", 0.01)
+    reports: dict[float, list[str]] = {60.0: [], 0.0: []}
+    for seconds, lines in reports.items():
+        monkeypatch.setattr(probe, "REPORT", seconds)
+        with pytest.raises(RefusedError, match="no revision"):
+            probe.wait(OfAlembicIni.read(service.folder / "alembic.ini"), 0.5, lines.append)
+    assert len(reports[60.0]) == 1 < len(reports[0.0])
 
 
 def fetch_baseline(service: Service) -> str:

@@ -200,6 +200,12 @@ def test_exit_status_is_that_of_lint_or_of_the_failure(
     index = "op.create_index('ix_item_id', 'item', ['id'])"
     path.write_text(path.read_text().replace(upgrade, f"{upgrade}\n    {index}"))
     assert (run(), index in capsys.readouterr().out) == (1, False)
+    accepted = "# safe: require-concurrent-index-creation because the table is small"
+    path.write_text(path.read_text().replace(index, f"{accepted}\n    {index}"))
+    assert run() == 1, "lint has no finding, but the phase does not allow the scan"
+    text = capsys.readouterr().out
+    assert "no findings" in text
+    assert "### Not allowed" in text
     path.write_text(path.read_text().replace(upgrade, "op.drop_table('missing')"))
     with pytest.raises(RevisionError):
         run()
