@@ -184,6 +184,7 @@ def test_a_report_that_no_server_takes_is_without_sql(project: PlainProject) -> 
     report = MigrationReport("shop", False, project.scripts("big"), [])
     assert len(as_markdown(report)) < LIMIT
     assert "big create the table big" in as_markdown(report)
+    assert "left out" in as_markdown(report)
 
 
 def test_exit_status_is_that_of_lint_or_of_the_failure(

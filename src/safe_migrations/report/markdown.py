@@ -54,6 +54,8 @@ def _sections(report: MigrationReport, *, with_sql: bool) -> Iterator[str]:
         yield f"### Rehearsal\n\nThe revisions ran {where}.\n\n{_table(report.rehearsed)}"
     if report.failure is not None:
         yield f"### The rehearsal failed\n\n{_block(str(report.failure))}"
+    if not with_sql:
+        yield "The SQL of the revisions is left out, because the report would be too long."
     for script in report.revisions:
         yield from _revision(script, with_sql=with_sql)
 
