@@ -25,6 +25,7 @@ from copier import run_copy
 from sqlalchemy import URL, make_url
 
 from compiled_statements import share_compiled_statements
+from faster_git import faster_git
 from jinja_cache import share_compiled_templates
 from releases import Releases, environment_without_library, make_toy
 from safe_migrations.dev.cluster import throw_away_cluster
@@ -92,6 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
     stack = ExitStack()
     config.add_cleanup(stack.close)
     if ADDRESS not in os.environ:
+        stack.enter_context(faster_git())
         stack.enter_context(warm_parent())
     share_compiled_templates(Path(os.environ[ADDRESS]).with_name("jinja"))
     share_compiled_statements()

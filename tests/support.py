@@ -23,6 +23,7 @@ from sqlalchemy import URL, Row, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from faster_git import VARIABLES
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
@@ -61,7 +62,7 @@ def downgrade() -> None:
 
 def bare_environment(**variables: str) -> dict[str, str]:
     """The variables that a command needs, and none of a service's settings."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", *VARIABLES) if name in os.environ}
     return kept | variables
 
 
