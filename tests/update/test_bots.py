@@ -1,6 +1,8 @@
 """Bots that bring updates: Renovate's configuration, and what the weekly jobs of GitHub and GitLab run."""
 
 import json
+from collections import defaultdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +26,30 @@ def jobs(service: Service, ci: str) -> Any:
     return {name: job for path in workflows for name, job in yaml.safe_load(path.read_text())["jobs"].items()}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("ci", ["github", "gitlab"])
-@pytest.mark.parametrize("updates", ["weekly", "renovate", "none"])
-def test_files_are_as_their_readers_want_them(render: Render, updates: str, ci: str, layout: str) -> None:
-    service = render(ci=ci, layout=layout, updates=updates)
-    assert len(jobs(service, ci)) == (2 if updates == "weekly" else 1)
-    check = ("check-jsonschema", "--builtin-schema")
-    if ci == "github":
-        service.succeed(*check, "vendor.github-workflows", *map(str, service.folder.glob(".github/workflows/*")))
-    else:
-        service.succeed(*check, "vendor.gitlab-ci", ".gitlab-ci.yml")
-    renovate = service.folder / "renovate.json"
-    is_read = layout == "standalone"  # Renovate reads it at the root of a repository only
-    assert renovate.exists() is (is_read and updates == "renovate")
-    if renovate.exists():
-        service.succeed(*check, "vendor.renovate", "renovate.json")
-        rules = json.loads(renovate.read_text())["packageRules"]
-        assert not any("copier" in rule.get("matchManagers", []) and rule.get("enabled") is False for rule in rules)
-        assert any("pre-commit-hooks" in rule.get("matchPackageNames", []) and not rule["enabled"] for rule in rules)
+def test_files_are_as_their_readers_want_them(render: Render, tmp_path: Path) -> None:
+    schemas: dict[str, list[str]] = defaultdict(list)
+    for updates, ci, layout in product(("weekly", "renovate", "none"), ("github", "gitlab"), LAYOUTS):
+        service = render(tmp_path / f"{updates}-{ci}-{layout}", ci=ci, layout=layout, updates=updates)
+        assert len(jobs(service, ci)) == (2 if updates == "weekly" else 1)
+        files = service.folder.glob({"github": ".github/workflows/*", "gitlab": ".gitlab-ci.yml"}[ci])
+        schemas[{"github": "github-workflows", "gitlab": "gitlab-ci"}[ci]] += map(str, files)
+        renovate = service.folder / "renovate.json"
+        is_read = layout == "standalone"  # Renovate reads it at the root of a repository only
+        assert renovate.exists() is (is_read and updates == "renovate")
+        if renovate.exists():
+            schemas["renovate"].append(str(renovate))
+            rules = json.loads(renovate.read_text())["packageRules"]
+            assert not any("copier" in rule.get("matchManagers", []) and rule.get("enabled") is False for rule in rules)
+            assert any(
+                "pre-commit-hooks" in rule.get("matchPackageNames", []) and not rule["enabled"] for rule in rules
+            )
+    assert {schema: len(files) for schema, files in schemas.items()} == {
+        "github-workflows": 8,
+        "gitlab-ci": 6,
+        "renovate": 2,
+    }
+    for schema, files in schemas.items():
+        service.succeed("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
 
 
 def left_alone(rules: list[dict[str, Any]]) -> set[str]:
