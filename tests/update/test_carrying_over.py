@@ -109,12 +109,18 @@ def ended(process: Process) -> str:
     return said + errors
 
 
-def test_the_folder_goes_and_the_library_comes(carried: Carried, server: URL, mypy_cache: MypyCache) -> None:
+def test_the_folder_goes_and_the_library_comes(carried: Carried) -> None:
     """What Python has compiled of the old folder is left on the disk, and is in nobody's way."""
     new = carried.new
     assert {path.name for path in new.folder.joinpath("safe_migrations").iterdir()} == {"__pycache__"}
     assert git(new.folder, "ls-files", "safe_migrations", "answers.py") == ""
     assert '"alembic-safe-migrations' in new.folder.joinpath("pyproject.toml").read_text()
+    new.succeed("alembic", "upgrade", "head")
+
+
+@pytest.mark.thorough("the test of the README, which updates from the first release and runs the same checks")
+def test_the_services_own_checks_pass_after_the_update(carried: Carried, server: URL, mypy_cache: MypyCache) -> None:
+    new = carried.new
     new.succeed("ruff", "check", ".")
     new.succeed("ruff", "format", "--check", ".")
     with mypy_cache() as cache:
