@@ -1,5 +1,6 @@
 """Which folders are services."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,22 @@ def test_selection(tmp_path: Path) -> None:
         find_services(tmp_path, ["ordres", "billing"])
     with pytest.raises(ConfigurationError, match="legacy/orders"):
         find_services(tmp_path, exclude=["*"])
+
+
+def test_what_cannot_be_read_may_be_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of a service's own, such as that of a container's data, is no service."""
+    write(tmp_path, {"good/alembic.ini": OURS, "good/data/file": "", "private/file": "", "unlinked/file": ""})
+    tmp_path.joinpath("unlinked", "alembic.ini").symlink_to("nowhere")
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if Path(folder).name in ("data", "private"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # no folder refuses root
+    assert {member.path: bool(member.problem) for member in find_services(tmp_path)} == {
+        "good": False,
+        "private": True,
+        "unlinked": True,
+    }

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from safe_migrations.fleet import commands, reports, status_table
+from safe_migrations.errors import ConnectionFailedError
+from safe_migrations.fleet import commands, databases, reports, status_table
 from safe_migrations.fleet.releases import library_release, newest_releases, read_template, waits
 from safe_migrations.fleet.services import Member, find_services
 from safe_migrations.fleet.status import ServiceStatus, as_json, read_statuses
 from safe_migrations.revisions import read_revisions
+from safe_migrations.service import Service
 from support import ROOT, NewDatabase, as_text, bare_environment, fetch
 from warm_python import warm_path
 
@@ -210,7 +212,7 @@ def test_the_library_that_a_service_runs_with(tmp_path: Path) -> None:
     metadata = packages / "alembic_safe_migrations-2.5.0.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: alembic-safe-migrations\nVersion: 2.5.0\n")
-    packages.parents[2].joinpath("pyvenv.cfg").touch()
+    packages.parents[2].joinpath("bin").mkdir()
     assert library_release(locked) == "2.5.0"
     assert library_release(member(tmp_path, "other")) not in (None, "2.5.0")
 
@@ -236,3 +238,22 @@ def test_pending_revisions_of_files(
     for name, after in declared.items():
         tmp_path.joinpath(f"{name}.py").write_text(f"revision = {name!r}\ndown_revision = ('{after}')\n")
     assert read_revisions([tmp_path]).pending(current) == pending
+
+
+def test_an_unforeseen_error_is_one_service_s_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("good", "strange"):
+        tmp_path.joinpath(name).mkdir()
+        tmp_path.joinpath(name, "alembic.ini").write_text(f"{INI}env_prefix = X\n")
+
+    async def ask(service: Service) -> databases.Answer:
+        if service.folder.name == "strange":
+            raise AttributeError(SECRET)
+        raise ConnectionFailedError("It can't be reached.")
+
+    monkeypatch.setenv("X_DATABASE_URL", "postgresql://user:word@127.0.0.1:1/x")
+    monkeypatch.setattr(databases, "ask", ask)
+    good, strange = read_statuses(find_services(tmp_path))
+    assert good.problem == "It can't be reached."
+    assert "AttributeError" in str(strange.problem)
+    assert SECRET not in str(strange.problem)
+    assert strange.exit_status

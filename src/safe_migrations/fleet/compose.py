@@ -88,8 +88,7 @@ def _refuse_remote_docker(member: Member) -> None:
 
 def _env_files(member: Member) -> list[str]:
     """The options for the `.env` files of the fleet, the nearest last, because it wins."""
-    folders = [member.folder, *member.folder.parents[: len(Path(member.path).parts)]]
-    return [f"--env-file={folder / '.env'}" for folder in reversed(folders) if folder.joinpath(".env").is_file()]
+    return [f"--env-file={folder / '.env'}" for folder in reversed(member.folders) if folder.joinpath(".env").is_file()]
 
 
 def _publishes(service: Mapping[str, Any], port: int) -> bool:

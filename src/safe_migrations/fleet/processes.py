@@ -9,10 +9,9 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from safe_migrations.env_files import environment_of_programs
-from safe_migrations.fleet.services import Member
+from safe_migrations.fleet.services import PROGRAMS, Member
 
 # Of the project that runs this command: with them, pdm and alembic would work on that project.
 _OF_ANOTHER_PROJECT = ("ALEMBIC_CONFIG", "PDM_PROJECT_ROOT", "PYTHONHOME")
@@ -189,21 +188,12 @@ def _interrupt(process: asyncio.subprocess.Process) -> None:
 def environment_of(member: Member) -> dict[str, str]:
     """The variables for a service's programs, with its virtual environment first on the path."""
     variables = {name: value for name, value in environment_of_programs().items() if name not in _OF_ANOTHER_PROJECT}
-    if (programs := _programs(member)) is None:
+    if (environment := member.virtual_environment) is None:
         return variables
-    path = os.pathsep.join(filter(None, [str(programs), variables.get("PATH")]))
-    return variables | {"VIRTUAL_ENV": str(programs.parent), "PATH": path}
+    path = os.pathsep.join(filter(None, [str(environment / PROGRAMS), variables.get("PATH")]))
+    return variables | {"VIRTUAL_ENV": str(environment), "PATH": path}
 
 
 def _python(member: Member) -> str:
-    programs = _programs(member)
-    return str(programs / "python") if programs else sys.executable
-
-
-def _programs(member: Member) -> Path | None:
-    """The programs of the nearest virtual environment in the fleet."""
-    for folder in (member.folder, *member.folder.parents[: len(Path(member.path).parts)]):
-        programs = folder / ".venv" / ("Scripts" if os.name == "nt" else "bin")
-        if programs.is_dir():
-            return programs
-    return None
+    environment = member.virtual_environment
+    return str(environment / PROGRAMS / "python") if environment else sys.executable

@@ -87,7 +87,7 @@ def library_release(member: Member) -> str | None:
 
 
 def _locked(folder: Path) -> str | None:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):  # also a file that is not PDM's
         for package in tomllib.loads(folder.joinpath("pdm.lock").read_text(encoding="utf-8")).get("package", []):
             if package.get("name") == LIBRARY:
                 return str(package["version"])

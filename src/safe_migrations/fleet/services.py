@@ -4,7 +4,7 @@ import configparser
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from safe_migrations.errors import ConfigurationError, MigrationError
 from safe_migrations.service import SECTION, Service
 
+PROGRAMS = "Scripts" if os.name == "nt" else "bin"  # of a virtual environment
 _OTHER_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
 _CALL = re.compile(r"^(?!\s*#).*\brun_env\s*\(", re.MULTILINE)
 
@@ -40,9 +41,13 @@ class Member:
     @property
     def virtual_environment(self) -> Path | None:
         """The nearest virtual environment between the service's folder and the fleet's."""
-        depth = len(Path(self.path).parts)
-        folders = (folder / ".venv" for folder in (self.folder, *self.folder.parents[:depth]))
-        return next((folder for folder in folders if folder.joinpath("pyvenv.cfg").is_file()), None)
+        environments = (folder / ".venv" for folder in self.folders)
+        return next((folder for folder in environments if os.path.isdir(folder / PROGRAMS)), None)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The service's folder, and those above it up to the fleet's."""
+        return (self.folder, *self.folder.parents[: len(Path(self.path).parts)])
 
 
 def find_services(root: Path, only: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Member]:
@@ -83,17 +88,23 @@ def _names(members: Sequence[Member]) -> str:
     return ", ".join(names if len(names) <= 10 else [*names[:10], f"{len(names) - 10} more"])
 
 
-def _search(root: Path) -> Iterator[Member]:
-    for folder, below, files in os.walk(root):
+def _search(root: Path) -> list[Member]:
+    members: list[Member] = []
+    errors: list[OSError] = []
+    for folder, below, files in os.walk(root, onerror=errors.append):
         below[:] = [name for name in below if not _is_skipped(Path(folder, name))]
         name = next((name for name in ("alembic.ini", "pyproject.toml") if name in files), None)
-        if name and _is_service(file := Path(folder, name)):
-            yield _read(root, file)
+        if name:
+            members += _read(root, Path(folder, name))
+    folders = [(Path(os.fsdecode(error.filename)), error) for error in errors]
+    # A service's own folders, such as those of a container's data, have no other service.
+    outside = [item for item in folders if not any(item[0].is_relative_to(member.folder) for member in members)]
+    return members + [_unreadable(root, folder / "alembic.ini", error) for folder, error in outside]
 
 
 def _is_skipped(folder: Path) -> bool:
     """Whether a folder has no services of this fleet: hidden, installed, or a virtual environment."""
-    return folder.name.startswith(".") or folder.name in _OTHER_FOLDERS or folder.joinpath("pyvenv.cfg").exists()
+    return folder.name.startswith(".") or folder.name in _OTHER_FOLDERS or os.path.exists(folder / "pyvenv.cfg")
 
 
 def _is_service(file: Path) -> bool:
@@ -118,9 +129,17 @@ def _script_location(file: Path, text: str) -> Path:
     return file.parent / (location.replace("%(here)s", str(file.parent)) or "alembic")
 
 
-def _read(root: Path, file: Path) -> Member:
+def _read(root: Path, file: Path) -> list[Member]:
+    """The service of a configuration file, also if that can't be read; none if it is of something else."""
     path = file.parent.relative_to(root).as_posix()
     try:
-        return Member(path, file, Service.read(file.with_name("alembic.ini")))
+        return [Member(path, file, Service.read(file.with_name("alembic.ini")))] if _is_service(file) else []
     except MigrationError as error:
-        return Member(path, file, None, error)
+        return [Member(path, file, None, error)]
+    except OSError as error:
+        return [_unreadable(root, file, error)]
+
+
+def _unreadable(root: Path, file: Path, error: OSError) -> Member:
+    problem = ConfigurationError(f"{error.filename} can't be read ({error.strerror}), so it may be a service's.")
+    return Member(file.parent.relative_to(root).as_posix(), file, None, problem)

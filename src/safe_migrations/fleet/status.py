@@ -105,9 +105,9 @@ async def _read(members: Sequence[Member], ended: Callable[[], None]) -> list[Se
 
         async def read(member: Member) -> ServiceStatus:
             async with free:
-                status = await _status(member, processes)
+                status = await _status_or_problem(member, processes)
             ended()
-            return replace(status, library=library_release(member))
+            return status
 
         reading = asyncio.gather(*map(read, members))
         newest, statuses = await asyncio.gather(newest_releases(filter(None, templates.values())), reading)
@@ -120,6 +120,15 @@ def _with_template(status: ServiceStatus, template: Template | None, newest: Map
     release = newest[template.repository]
     is_behind = release is not None and waits(template.release, release)
     return replace(status, template=template.release, newest_template=release, template_waits=is_behind)
+
+
+async def _status_or_problem(member: Member, processes: Workers) -> ServiceStatus:
+    """The status of a service; an error that nobody has foreseen is this service's alone."""
+    try:
+        return replace(await _status(member, processes), library=library_release(member))
+    except Exception as error:  # without its message, which may have a password
+        problem = MigrationError(f"The state can't be read ({type(error).__name__}). {IN_ITS_ENVIRONMENT}")
+        return ServiceStatus(member, member.folder.name, member.path).failed(problem)
 
 
 async def _status(member: Member, processes: Workers) -> ServiceStatus:
