@@ -65,7 +65,7 @@ def _output(outcome: Outcome) -> str:
     """The end of a service's output, where the reason is."""
     lines = [printable(line.expandtabs()) for line in outcome.output.splitlines()]
     more = [f"… {len(lines) - _SHOWN} more lines before these"] if len(lines) > _SHOWN else []
-    begin = f"{_name(outcome)}: {result_of(outcome)}. In this folder:\ncd {shlex.quote(str(outcome.member.folder))}"
+    begin = f"{_name(outcome)}, in this folder:\ncd {shlex.quote(str(outcome.member.folder))}"
     return "\n".join([begin, *(f"  {line}".rstrip() for line in [*more, *lines[-_SHOWN:]])])
 
 

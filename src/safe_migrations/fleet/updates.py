@@ -80,12 +80,15 @@ class Updates:
     async def update(self, member: Member) -> Outcome:
         """Update one service, which is then complete or untouched, also after an interrupt."""
         begin = time.monotonic()
-        if not member.folder.joinpath(ANSWERS).exists():
+        if not os.path.exists(member.folder / ANSWERS):
+            if member.problem:
+                return Outcome(member, member.problem.exit_status, str(member.problem), result="can't be read")
             return Outcome(member, 0, result=f"not made from a template: there is no {ANSWERS}")
         try:
             outcome = await self._update(member)
         except MigrationError as error:
-            outcome = Outcome(member, error.exit_status, str(error), result=f"refused: {str(error).splitlines()[0]}")
+            reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".:")
+            outcome = Outcome(member, error.exit_status, str(error), result=f"refused: {reason}")
             if self._jobs.interrupted:  # which has ended git or Copier
                 outcome = Outcome(member, INTERRUPTED_STATUS, INTERRUPTED)
         return replace(outcome, seconds=time.monotonic() - begin)
