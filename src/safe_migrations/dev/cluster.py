@@ -237,8 +237,9 @@ def free_port(port: int | None = None) -> int:
             attempt.bind((HOST, port or 0))
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"Port {port} of {HOST} is in use by another program. Stop that program (for the database of another "
-                "service, run safe-migrations db-down there), or set another …_DB_PORT in .env."
+                f"Port {port} of {HOST} is in use by another program. Set another port, …_DB_PORT, in .env, "
+                "or stop that program. If it is the database of another service, in the folder of that service:\n"
+                "safe-migrations db-down"
             ) from error
         taken: int = attempt.getsockname()[1]
         return taken
