@@ -27,6 +27,7 @@ from safe_migrations.fleet.diagram import draw
 from safe_migrations.fleet.page import as_html, refuse_other_file, timeline
 from safe_migrations.fleet.services import Member
 from safe_migrations.fleet.status import ServiceStatus
+from safe_migrations.fleet.status_table import advice
 from safe_migrations.schema.structure import read_tables
 from support import bare_environment
 
@@ -199,6 +200,17 @@ def test_a_service_that_cannot_be_read_has_the_reason() -> None:
     assert page.count(">not compared<") == 1
     assert "r2.py can&#39;t be imported" in page
     assert page.count("last item") == 2  # the headline and the timeline: pending is known without env.py
+
+
+def test_advice_names_its_folders_and_introduces_its_commands() -> None:
+    problem = "Nothing is configured in a. b. For a database:\nsafe-migrations db-up"
+    rows = [status(path, "could not tell", problem=problem, exit_status=11) for path in ("a", "b")]
+    (advice_of_all,) = advice(rows)
+    assert advice_of_all.reasons == [f"{path}: Nothing is configured in a. b." for path in ("a", "b")]
+    folders, *lines = advice_of_all.following.splitlines()
+    assert "folders" in folders
+    assert lines == ["For a database:", "safe-migrations db-up"]
+    assert "<p>services/c</p>" in as_html([status("services/c", "behind", exit_status=4)], [{}], TIME)
 
 
 def test_a_hundred_services_are_less_than_two_megabytes() -> None:

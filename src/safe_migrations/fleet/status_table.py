@@ -133,11 +133,22 @@ def _problems(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
         if status.problem:
             kinds.setdefault(status.exit_status, []).append(status)
     for exit_status, alike in kinds.items():
-        problems = [(status.problem or "").partition("\n") for status in alike]
-        reasons = [f"{printable(status.path)}: {reason}" for status, (reason, *_) in zip(alike, problems, strict=True)]
-        commands = dict.fromkeys(line for *_, rest in problems for line in rest.splitlines())
+        problems = [_reason_and_commands(status.problem or "") for status in alike]
+        reasons = [f"{printable(status.path)}: {reason}" for status, (reason, _) in zip(alike, problems, strict=True)]
+        commands = dict.fromkeys(line for _, lines in problems for line in lines)
+        folders = "In this folder:" if len(alike) == 1 else "In each of these folders:"
         what = f"{COULD_NOT_TELL}, exit status {exit_status}"
-        yield Advice(what, [status.path for status in alike], "\n".join(commands), reasons=reasons)
+        following = "\n".join([folders, *commands] if commands else [])
+        yield Advice(what, [status.path for status in alike], following, reasons=reasons)
+
+
+def _reason_and_commands(problem: str) -> tuple[str, list[str]]:
+    """The text of a problem, and its commands below the sentence that introduces them."""
+    reason, *commands = problem.splitlines() or [""]
+    if commands and reason.endswith(":"):
+        reason, point, introduction = reason.rpartition(". ")
+        return reason + point.rstrip(), [introduction, *commands]
+    return reason, commands
 
 
 def _templates(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
