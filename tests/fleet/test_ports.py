@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import re
 import subprocess
 from itertools import count
 from pathlib import Path
@@ -60,6 +61,13 @@ def test_a_service_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     (problem,) = problems(find_services(tmp_path))
     assert problem.startswith("a: ")
     assert "colour" in problem
+
+
+def test_a_free_port_below_the_last_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        service(tmp_path, name, 65535)
+    (problem,) = problems(find_services(tmp_path))
+    assert re.search(r"free is \d+ ", problem)
 
 
 def run(*, check: bool, write: Path | None) -> int:

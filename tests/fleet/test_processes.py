@@ -1,5 +1,6 @@
 """Commands in many services, in real processes."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -58,8 +59,17 @@ def test_worst_status() -> None:
     assert worst_status([0, 13, None, 11]) == 13
 
 
-def test_an_interrupt_reaches_the_commands_and_waits_for_them(fleet: Path) -> None:
-    script = 'trap "touch stopped; exit 130" INT\ntouch started\nwhile true; do sleep 0.1; done'
+@pytest.mark.parametrize(
+    ("trap", "interrupts", "expected"),
+    [
+        ("touch stopped; exit 130", 1, "True 130 None\n"),  # the second service is not started
+        ("touch stopped", 2, ""),  # it goes on
+    ],
+)
+def test_an_interrupt_reaches_the_commands_and_waits_for_them(
+    fleet: Path, trap: str, interrupts: int, expected: str
+) -> None:
+    script = f'trap "{trap}" INT\necho $$ >started\nwhile true; do sleep 0.1; done'
     fleet.joinpath("a", ".venv", "bin", "python").write_text(PROGRAM.format(script=script))
     code = (
         "from pathlib import Path\nfrom safe_migrations.fleet import processes, services\n"
@@ -71,10 +81,13 @@ def test_an_interrupt_reaches_the_commands_and_waits_for_them(fleet: Path) -> No
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=fleet, env=bare_environment(), stdout=subprocess.PIPE, text=True
     )
-    while not fleet.joinpath("a", "started").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    for name in ["started", *["stopped"] * (interrupts - 1)]:
+        while not fleet.joinpath("a", name).exists() or not fleet.joinpath("a", "started").read_text():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=20)
     assert fleet.joinpath("a", "stopped").exists()
-    assert said == "True 130 None\n", "the second one was not started"
+    assert said == expected
+    with pytest.raises(ProcessLookupError):
+        os.killpg(int(fleet.joinpath("a", "started").read_text()), 0)

@@ -100,6 +100,7 @@ def test_a_stopped_cluster_may_be_reset(member: Member) -> None:
         ({"host": "localhost", "password": "another"}, "is not the embedded cluster"),
         ({"host": "localhost", "database": "orders_prod"}, "orders_prod"),
         ({"host": "localhost", "database": "Live"}, "Live"),
+        ({"host": "localhost", "database": "preprod2"}, "preprod2"),
     ],
 )
 def test_an_address_elsewhere(
@@ -111,8 +112,9 @@ def test_an_address_elsewhere(
     assert configured.get("password", PASSWORD) not in str(refusal.value)
 
 
-def test_names_that_only_begin_alike(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
-    configure(monkeypatch, "localhost", database="products_delivery")
+@pytest.mark.parametrize("database", ["products_delivery", "reproducible", "backstage"])
+def test_names_that_only_have_the_letters(member: Member, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    configure(monkeypatch, "localhost", database=database)
     examine(member)
 
 

@@ -42,13 +42,14 @@ def test_a_service_is_found_by_what_it_is(tmp_path: Path, files: dict[str, str])
 @pytest.mark.parametrize(
     "files",
     [
+        {"other/pyproject.toml": "[tool]\nalembic = 3\n"},
         {"stock/alembic.ini": STOCK, "stock/migrations/env.py": "context.configure()\n# run_env()\n"},
         {"orders/.venv/pyvenv.cfg": "", "orders/.venv/share/alembic.ini": OURS},
         {"venv/pyvenv.cfg": "", "venv/share/alembic.ini": OURS},
         {"node_modules/orders/alembic.ini": OURS},
         {".cache/alembic.ini": OURS},
     ],
-    ids=["stock", "environment", "named environment", "node_modules", "hidden"],
+    ids=["a value in place of a table", "stock", "environment", "named environment", "node_modules", "hidden"],
 )
 def test_what_is_no_service(tmp_path: Path, files: dict[str, str]) -> None:
     write(tmp_path, files)

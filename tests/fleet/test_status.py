@@ -5,6 +5,7 @@ import asyncio
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ from safe_migrations.backfills import Backfill
 
 table = sa.table("b", sa.column("id"))
 backfill = Backfill(table=table, key=("id",), where=table.c.id > 0, values={})
+"""
+CRASH = """
+import subprocess
+process = subprocess.Popen(["sleep", "1000"])
+Path("process").write_text(str(process.pid))
+os._exit(3)
 """
 SECRET = "a_secret_word"
 
@@ -87,7 +94,7 @@ def statuses(tmp_path: Path, new_database: NewDatabase) -> dict[str, ServiceStat
     fetch(behind, "CREATE SCHEMA safe_migrations")
     fetch(behind, "CREATE TABLE safe_migrations.backfill (name text, rows bigint, finished_at timestamptz)")
     fetch(behind, "INSERT INTO safe_migrations.backfill VALUES ('fill', 40)")
-    service(tmp_path, "crash", head, first="os._exit(3)")
+    service(tmp_path, "crash", head, first=CRASH)
     service(tmp_path, "error", head, first=f"raise RuntimeError('postgresql://user:{SECRET}@host')")
     service(tmp_path, "missing", head, first="import no_such_module")
     service(tmp_path, "missing_behind", behind, first="import no_such_module")
@@ -100,9 +107,7 @@ def statuses(tmp_path: Path, new_database: NewDatabase) -> dict[str, ServiceStat
     return {status.path: status for status in read_statuses(find_services(tmp_path))}
 
 
-def test_each_service_has_its_row(
-    statuses: dict[str, ServiceStatus],
-) -> None:
+def test_each_service_has_its_row(tmp_path: Path, statuses: dict[str, ServiceStatus]) -> None:
     states = {path: (status.state, status.exit_status) for path, status in statuses.items()}
     assert states == {
         "a": ("drift", 8),  # the table that `stock` has
@@ -132,6 +137,8 @@ def test_each_service_has_its_row(
     assert statuses["a"].last_applied["name"] == "0001 change 1"
     assert statuses["a"].last_applied["at"]
     assert (statuses["unreachable"].database, statuses["unreachable"].port) == ("x", 1)
+    process = Path("/proc", tmp_path.joinpath("crash", "process").read_text(), "cmdline")
+    assert not process.exists() or not process.read_bytes(), "what env.py has started has ended as well"
     text = status_table.as_text([*statuses.values()])
     assert all(path in text for path in statuses)
     assert SECRET not in text + checked_json(statuses)
@@ -196,8 +203,10 @@ def test_the_newest_release_of_a_template(tmp_path: Path) -> None:
     )
     assert absolute and relative and gone
     assert read_template(member(tmp_path, "d")) is None
-    newest = asyncio.run(newest_releases([absolute, relative, gone]))
-    assert newest == {str(repository): "2.10.0", gone.repository: None}  # the same repository is asked once
+    strange = [replace(gone, source=source) for source in ("a\0b", "~nobody-has-this-name/template")]
+    newest = asyncio.run(newest_releases([absolute, relative, gone, *strange]))
+    assert newest.pop(str(repository)) == "2.10.0"
+    assert newest == {template.repository: None for template in (gone, *strange)}  # a repository is asked once
     assert SECRET not in gone.shown
     assert waits("2.9.0", "2.10.0")
     assert not waits("2.10.0", "2.10.0")
@@ -218,7 +227,7 @@ def test_the_library_that_a_service_runs_with(tmp_path: Path) -> None:
 
 
 def test_names_act_on_no_terminal(tmp_path: Path) -> None:
-    row = ServiceStatus(member(tmp_path, "a"), "a", "a\x1b[31m", database="b\nb", problem="c", next="d")
+    row = ServiceStatus(member(tmp_path, "a"), "a", "a\x1b[31m", database="b\nb", problem="c\x1b[31m", next="d\x1b")
     assert "\x1b" not in status_table.as_text([row])
     assert "b\nb" not in status_table.as_text([row])
 

@@ -25,7 +25,8 @@ from safe_migrations.service import Service
 
 TIMEOUT = 10.0  # seconds, for a server that does not answer
 _LOOPBACK = (None, "localhost", HOST, "::1")
-_PRODUCTION = re.compile(r"(?<![a-z])(prod|production|prd|live|staging)(?![a-z])", re.IGNORECASE)
+# Words as such; and `prod` also inside of one, such as `preprod`, except in product, produce or prodigy.
+_PRODUCTION = re.compile(r"prod(?!uc(?!tion)|ig)|prd|staging|(?<![a-z])(live|stage|stg)(?![a-z])", re.IGNORECASE)
 _CLOCK = 60  # seconds, by which the time of a file and that of a cluster may differ
 
 _SESSIONS = """

@@ -82,7 +82,7 @@ def problems(members: Sequence[Member]) -> list[str]:
 def _doubles(members: Sequence[Member]) -> Iterator[str]:
     ports = {member.service.database_port for member in members if member.service}
     for port, alike in _groups(members, lambda service: str(service.database_port), "database_port"):
-        free = next(number for number in range(int(port) + 1, 2**16) if number not in ports)
+        free = next(number for number in (*range(int(port) + 1, 2**16), *range(1024, 2**16)) if number not in ports)
         yield _double(f"port {port}", alike, "another port", f"database_port={free}", f"; free is {free}")
         ports.add(free)
     # Without a port of their own, services share a server.

@@ -156,8 +156,13 @@ class Jobs:
         self._running.add(process)
         if self.interrupted:  # meanwhile
             _interrupt(process)
-        output, _ = await process.communicate()
-        self._running.remove(process)
+        try:
+            output, _ = await process.communicate()
+        except asyncio.CancelledError:  # by a second interrupt: this process ends now
+            kill(process)
+            raise
+        finally:
+            self._running.remove(process)
         status = process.returncode or 0
         return Outcome(
             member,
@@ -183,6 +188,15 @@ def worst_status(statuses: Sequence[int | None]) -> int:
 def _interrupt(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT)
+
+
+def kill(process: asyncio.subprocess.Process) -> None:
+    """End a process that leads a session of its own, and all that it has started there."""
+    with suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:  # Windows
+            process.kill()
 
 
 def environment_of(member: Member) -> dict[str, str]:

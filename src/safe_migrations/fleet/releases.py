@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import signal
 import tomllib
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from safe_migrations.errors import MigrationError
+from safe_migrations.fleet.processes import kill
 from safe_migrations.fleet.services import Member
 from safe_migrations.history.git import address_for_git, environment_of_git, without_login
 from safe_migrations.template.releases import read_answers
@@ -38,8 +38,8 @@ class Template:
     @property
     def repository(self) -> str:
         """What is the same for all services with the same template."""
-        path = self.folder / Path(self.source).expanduser()
-        return str(path.resolve()) if path.is_dir() else self.source
+        path = self.folder / os.path.expanduser(self.source)
+        return os.path.realpath(path) if os.path.isdir(path) else self.source
 
     @property
     def shown(self) -> str:
@@ -120,7 +120,7 @@ async def _tags(template: Template) -> list[str]:
             stderr=DEVNULL,
             start_new_session=True,  # so that ssh can't ask, and its processes end together
         )
-    except OSError:  # without git
+    except (OSError, ValueError):  # without git, or with a zero byte in the address
         return []
     try:
         async with asyncio.timeout(TIMEOUT):
@@ -129,5 +129,5 @@ async def _tags(template: Template) -> list[str]:
         return []
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process)
     return re.findall(r"\trefs/tags/(\S+)$", os.fsdecode(output), re.MULTILINE)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from safe_migrations.env_files import environment_of_programs
+from safe_migrations.fleet.processes import kill
 from safe_migrations.fleet.services import Member
 
 TIMEOUT = 30  # seconds for a service, after which its code is taken for an endless loop
@@ -69,7 +70,7 @@ async def _start() -> Process:
     command = (sys.executable, "-P", "-m", "safe_migrations.fleet.worker")
     environment = environment_of_programs()
     return await asyncio.create_subprocess_exec(
-        *command, env=environment, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LINE
+        *command, env=environment, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LINE, start_new_session=True
     )
 
 
@@ -82,6 +83,5 @@ async def _exchange(process: Process, question: Mapping[str, Any]) -> bytes:
 
 
 async def _end(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
+    kill(process)
     await process.wait()

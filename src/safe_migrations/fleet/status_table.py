@@ -134,7 +134,7 @@ def _problems(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
             kinds.setdefault(status.exit_status, []).append(status)
     for exit_status, alike in kinds.items():
         problems = [_reason_and_commands(status.problem or "") for status in alike]
-        reasons = [f"{printable(status.path)}: {reason}" for status, (reason, _) in zip(alike, problems, strict=True)]
+        reasons = [f"{status.path}: {reason}" for status, (reason, _) in zip(alike, problems, strict=True)]
         commands = dict.fromkeys(line for _, lines in problems for line in lines)
         folders = "In this folder:" if len(alike) == 1 else "In each of these folders:"
         what = f"{COULD_NOT_TELL}, exit status {exit_status}"
@@ -165,7 +165,7 @@ def _paragraph(advice: Advice) -> str:
     listed = ", ".join([*names, *([f"{number - SHOWN} more"] if number > SHOWN else [])])
     title = f"{advice.what} ({number}):" + ("" if advice.reasons else f" {listed}")
     title += f". {advice.where}:" if advice.where else ""
-    lines = [*advice.reasons, *runnable(advice.following).splitlines()]
+    lines = map(printable, [*advice.reasons, *runnable(advice.following).splitlines()])
     return "\n".join([*wrap(title, WIDTH, break_on_hyphens=False), *(f"  {line}" for line in lines)])
 
 

@@ -10,6 +10,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 from alembic.util import CommandError
 
 from safe_migrations.errors import MigrationError
+from safe_migrations.fleet.reports import TIMEOUT
 from safe_migrations.operate.incomplete_backfills import percents
 from safe_migrations.operate.status import read_report
 from safe_migrations.printable import printable
@@ -38,6 +40,8 @@ def main() -> None:
         os.dup2(nothing, descriptor)
     for question in questions:
         asked = json.loads(question)
+        if hasattr(signal, "alarm"):  # or a hanging env.py would outlive a command that is killed; not on Windows
+            signal.alarm(TIMEOUT + 10)
         with _isolated(Path(asked["config"]).parent):
             print(json.dumps(_answer(asked)), file=answers, flush=True)
 
