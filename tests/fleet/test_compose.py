@@ -107,6 +107,21 @@ def test_a_project_that_is_not_certainly_meant(
     assert "secret" not in str(refusal.value)
 
 
+def test_two_services_with_one_volume(
+    member: Member, docker: Path, project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compose projects of equal names have the same volumes, also on other ports."""
+    folder = make_service(member.folder.with_name("copy"), PORT + 1)
+    folder.joinpath("compose.yaml").touch()
+    folder.joinpath("alembic.ini").write_text(folder.joinpath("alembic.ini").read_text().replace("COPY", "ORDERS_2"))
+    monkeypatch.setenv("ORDERS_2_DATABASE_URL", f"postgresql://dev:secret@localhost:{PORT + 1}/orders")
+    project["services"]["postgres"]["ports"].append({"target": 5432, "published": str(PORT + 1)})
+    docker.joinpath("project.json").write_text(json.dumps(project))
+    with pytest.raises(NotConfirmedError, match=r"services/copy, services/orders: .* volume orders_postgres"):
+        reset.run(find_services(member.folder.parents[1]), Jobs(1), yes=True)
+    assert "volume rm" not in docker.joinpath("called").read_text()
+
+
 def test_docker_on_another_host(member: Member, docker: Path) -> None:
     docker.joinpath("host").write_text("ssh://production\n")
     with pytest.raises(NotConfirmedError, match="production"):

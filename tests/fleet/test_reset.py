@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,6 +144,12 @@ def _of_another_cluster(folder: Path) -> None:
     (folder / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n/srv/postgres\n0\n5432\n")
 
 
+def _of_a_container(folder: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()  # its id is no process's
+    (folder / "data" / "postmaster.pid").write_text(f"{process.pid}\n/var/lib/postgresql/data\n0\n5432\n")
+
+
 def _reused_process_id(folder: Path) -> None:
     (folder / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n{folder / 'data'}\n0\n{free_port()}\n")
 
@@ -154,6 +161,7 @@ def _reused_process_id(folder: Path) -> None:
         (_tablespace, "symbolic link"),
         (_older, "is older"),
         (_of_another_cluster, "/srv/postgres"),
+        (_of_a_container, "/var/lib/postgresql"),
         (_reused_process_id, "does not accept"),
         (lambda folder: (folder / "password").unlink(), "is not the embedded cluster|no file `password`"),
         (lambda folder: (folder / "data" / "standby.signal").touch(), "standby"),

@@ -210,11 +210,10 @@ def _running_port(data: Path) -> int | None:
         return None
     except (IndexError, ValueError):
         raise NotConfirmedError(f"{file} can't be read.") from None
-    if not _is_alive(pid):
-        return None
+    # Also if no such process is here: a container, whose processes are not this machine's, may use the folder.
     if folder.resolve() != data.resolve():
         raise NotConfirmedError(f"{file} names the server of another cluster, {printable(str(folder))}.")
-    return port
+    return port if _is_alive(pid) else None
 
 
 def _is_alive(pid: int) -> bool:

@@ -56,7 +56,7 @@ def _examine(members: Sequence[Member]) -> list[DevelopmentDatabase]:
     with ThreadPoolExecutor() as pool:
         answers = list(pool.map(examined, members))
     databases = [answer for answer in answers if isinstance(answer, DevelopmentDatabase)]
-    refused = [answer for answer in answers if isinstance(answer, str)] + _same_ports(databases)
+    refused = [answer for answer in answers if isinstance(answer, str)] + _shared(databases)
     if refused:
         raise NotConfirmedError(
             "Nothing was changed, because it is not certain that these are development databases which can be reset:\n"
@@ -66,11 +66,14 @@ def _examine(members: Sequence[Member]) -> list[DevelopmentDatabase]:
     return databases
 
 
-def _same_ports(databases: Sequence[DevelopmentDatabase]) -> list[str]:
-    of_port: dict[int, list[str]] = defaultdict(list)
+def _shared(databases: Sequence[DevelopmentDatabase]) -> list[str]:
+    """What two services have both: the reset of one would destroy the other's data."""
+    users: dict[str, list[str]] = defaultdict(list)
     for database in databases:
-        of_port[database.port].append(printable(database.member.path))
-    return [f"{', '.join(paths)}: they have the same port, {port}." for port, paths in of_port.items() if paths[1:]]
+        volumes = database.compose.volumes if database.compose else ()
+        for resource in (f"port {database.port}", *(f"volume {volume}" for volume in volumes)):
+            users[resource].append(printable(database.member.path))
+    return [f"{', '.join(paths)}: they have the same {resource}." for resource, paths in users.items() if paths[1:]]
 
 
 def _plan(databases: Sequence[DevelopmentDatabase]) -> str:
