@@ -48,8 +48,8 @@ def test_files_are_as_their_readers_want_them(render: Render, tmp_path: Path) ->
         "gitlab-ci": 6,
         "renovate": 2,
     }
-    for schema, files in schemas.items():
-        service.succeed("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files)
+    for schema, paths in schemas.items():
+        service.succeed("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
 
 
 def left_alone(rules: list[dict[str, Any]]) -> set[str]:
