@@ -98,8 +98,8 @@ def test_which_services_a_deployment_concerns(
     monkeypatch.setattr(upgrades, "read_statuses", lambda members, ended: statuses)
     called: dict[tuple[str, ...], set[str]] = {}
 
-    async def command(each: Pass, jobs: Jobs, member: Member) -> Outcome:
-        called.setdefault(each.command, set()).add(member.path)
+    async def command(work: Pass, jobs: Jobs, member: Member) -> Outcome:
+        called.setdefault(work.command, set()).add(member.path)
         return Outcome(member, 0)
 
     monkeypatch.setattr(upgrades, "_command", command)

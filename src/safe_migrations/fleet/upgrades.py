@@ -79,7 +79,7 @@ def run(members: Sequence[Member], passes: Sequence[Pass], jobs: Jobs, *, yes: b
     with progress("Reading", len(members)) as read:
         statuses = read_statuses(members, read)
     unread = [_unread(status) for status in statuses if status.problem]
-    planned = [status for status in statuses if not status.problem and any(each.concerns(status) for each in passes)]
+    planned = [status for status in statuses if not status.problem and any(work.concerns(status) for work in passes)]
     if planned:
         confirm(_plan(planned, unread), f"Go on with {len(planned)} services", yes=yes, how="--yes")
     outcomes = _run(planned, passes, jobs, may_continue=not unread)
@@ -94,20 +94,20 @@ def run(members: Sequence[Member], passes: Sequence[Pass], jobs: Jobs, *, yes: b
 def _run(planned: Sequence[ServiceStatus], passes: Sequence[Pass], jobs: Jobs, *, may_continue: bool) -> list[Outcome]:
     """The last outcome in each service."""
     last = {status.path: Outcome(status.member, None) for status in planned}
-    for number, each in enumerate(passes):
-        concerned = [status.member for status in planned if each.concerns(status)]
+    for number, work in enumerate(passes):
+        concerned = [status.member for status in planned if work.concerns(status)]
         if number and not may_continue:
             last |= {member.path: _not_contracted(last[member.path]) for member in concerned}
             break
-        with shown(each.what, len(concerned)) as ended:
-            outcomes = jobs.in_each(concerned, partial(_command, each, jobs), ended)
+        with shown(work.what, len(concerned)) as ended:
+            outcomes = jobs.in_each(concerned, partial(_command, work, jobs), ended)
         last |= {outcome.member.path: outcome for outcome in outcomes}
         may_continue = may_continue and not any(outcome.exit_status != 0 for outcome in outcomes)
     return list(last.values())
 
 
-async def _command(each: Pass, jobs: Jobs, member: Member) -> Outcome:
-    return await jobs.run_module(member, each.module, *each.command)
+async def _command(work: Pass, jobs: Jobs, member: Member) -> Outcome:
+    return await jobs.run_module(member, work.module, *work.command)
 
 
 def _not_contracted(outcome: Outcome) -> Outcome:
