@@ -1,7 +1,6 @@
 """One PostgreSQL for the whole run, and `render`: a service of given answers."""
 
 import asyncio
-import fcntl
 import gc
 import json
 import os
@@ -13,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -41,6 +40,7 @@ from support import (
     Render,
     Service,
     ToHead,
+    alone,
     as_text,
     fetch,
     tables,
@@ -256,37 +256,41 @@ def new_role(server: URL) -> Iterator[NewRole]:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(folder_of_run: Path) -> Path:
     """The template's files, out of their repository: Copier takes them as they are, without cloning first."""
-    copy = tmp_path_factory.mktemp("template")
-    shutil.copy(ROOT / "copier.yml", copy)
-    shutil.copytree(ROOT / "template", copy / "template", ignore=shutil.ignore_patterns("__pycache__", ".*_cache"))
+    copy = folder_of_run / "template"
+    with alone(copy):
+        if not copy.exists():
+            ignored = shutil.ignore_patterns("__pycache__", ".*_cache")
+            shutil.copytree(ROOT / "template", copy / "template", ignore=ignored)
+            shutil.copy(ROOT / "copier.yml", copy)
     return copy
 
 
 @pytest.fixture(scope="session")
-def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def rendered(template: Path, folder_of_run: Path) -> Callable[[str], Path]:
     """One rendering for each set of answers (in JSON), to be copied: that is faster than Copier."""
 
-    @cache
     def render(answers: str) -> Path:
-        folder = tmp_path_factory.mktemp("rendered") / "service"
-        run_copy(str(template), folder, data=json.loads(answers), defaults=True, unsafe=False, quiet=True)
+        folder = folder_of_run / f"rendered_{sha256(answers.encode()).hexdigest()}"
+        with alone(folder):
+            if not folder.exists():
+                run_copy(str(template), folder, data=json.loads(answers), defaults=True, unsafe=False, quiet=True)
         return folder
 
     return render
 
 
 @pytest.fixture(scope="session")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
-    """All released versions, and the working tree as the next one; once for each worker."""
-    return Releases(tmp_path_factory.mktemp("releases"))
+def releases(folder_of_run: Path) -> Releases:
+    """All released versions, and the working tree as the next one."""
+    return Releases(folder_of_run / "releases")
 
 
 @pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Releases:
+def toy(folder_of_run: Path) -> Releases:
     """A template of a dozen files with one release, NEXT: faster than ours, for what has nothing to do with ours."""
-    return Releases(tmp_path_factory.mktemp("toy"), make_toy)
+    return Releases(folder_of_run / "toy", make_toy)
 
 
 @pytest.fixture(scope="session")
@@ -330,8 +334,7 @@ def once(folder_of_run: Path) -> Once:
 
     def once(name: str, compute: Callable[[], Any]) -> Any:
         file = folder_of_run / f"{name}.json"
-        with file.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(file):
             if not file.exists():
                 file.write_text(json.dumps(compute()))
         return json.loads(file.read_text())
@@ -345,12 +348,11 @@ def mypy_cache(folder_of_run: Path) -> MypyCache:
     cache = folder_of_run / "mypy"
 
     @contextmanager
-    def alone() -> Iterator[str]:
-        with cache.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def use() -> Iterator[str]:
+        with alone(cache):
             yield os.fspath(cache)
 
-    return alone
+    return use
 
 
 @pytest.fixture

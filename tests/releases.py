@@ -8,13 +8,14 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from copier import run_copy
 
-from support import ROOT, Service, bare_environment
+from support import ROOT, Service, alone, bare_environment
 from warm_python import warm_program
 
 IDENTITY = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
@@ -203,7 +204,7 @@ def make_toy(destination: Path) -> None:
 
 
 class Releases:
-    """A tagged clone of the template, and services made of its versions.
+    """A tagged clone of the template, and services made of its versions; once for all workers.
 
     Attributes:
         template: the clone.
@@ -212,18 +213,19 @@ class Releases:
     def __init__(self, folder: Path, make: Callable[[Path], None] = template_with_releases) -> None:
         self.template = folder / "copier-postgres-service.git"
         self._folder = folder
-        self._rendered: dict[str, Path] = {}
-        make(self.template)
+        folder.mkdir(exist_ok=True)
+        with alone(self.template):
+            if not self.template.exists():
+                make(self.template)
 
     def fresh(self, version: str, **answers: Any) -> Path:
         """A rendering of a version, to be looked at."""
         data = {"service_name": "orders", **answers}
-        key = f"{version} {sorted(data.items())}"
-        if key not in self._rendered:
-            folder = self._folder / f"rendered{len(self._rendered)}"
-            run_copy(str(self.template), folder, data, vcs_ref=version, defaults=True, unsafe=False, quiet=True)
-            self._rendered[key] = folder
-        return self._rendered[key]
+        folder = self._folder / sha256(f"{version} {sorted(data.items())}".encode()).hexdigest()
+        with alone(folder):
+            if not folder.exists():
+                run_copy(str(self.template), folder, data, vcs_ref=version, defaults=True, unsafe=False, quiet=True)
+        return folder
 
     def service(self, folder: Path, version: str, *, template: Path | None = None, **answers: Any) -> Service:
         """A service of a version, committed in a repository of its own; updates come from the template, if given."""

@@ -2,14 +2,15 @@
 
 import ast
 import configparser
+import fcntl
 import os
 import re
 import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,6 +59,14 @@ def upgrade() -> None:
 def downgrade() -> None:
 {downgrade}
 '''
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one worker at a time use a path that all workers share."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def bare_environment(**variables: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """From 1.x, whose services carried the machinery, to the library: old files, old replicas and old work go on."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from sqlalchemy import URL
 
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, commit, git, own_update, path_to_pdm
-from support import Administrator, MypyCache, Process, Service, as_text, fetch
+from support import Administrator, MypyCache, Process, Service, alone, as_text, fetch
 from warm_python import warm_program
 
 BACKFILL = """
@@ -52,12 +51,10 @@ class Carried:
 
 
 @pytest.fixture(scope="session")
-def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def folders(request: pytest.FixtureRequest, folder_of_run: Path) -> tuple[Path, Path]:
     """A service of 1.x, and a copy that has updated itself, from beginning to end; once for all workers."""
-    of_worker = tmp_path_factory.getbasetemp()
-    folder = (of_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_worker) / "carried"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = folder_of_run / "carried"
+    with alone(folder):
         if not folder.exists():
             folder.mkdir()
             update_itself(request.getfixturevalue("releases"), folder)
