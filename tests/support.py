@@ -40,6 +40,9 @@ SETTINGS = ServiceSettings(
 )
 
 
+# Of frameworks, which a service does not have: pytest would import them in each run of a service's own tests.
+NO_PLUGINS = "-p no:anyio -p no:faker"
+
 # A revision file by hand, as script.py.mako has it.
 REVISION = '''"""A revision of a test."""
 
@@ -72,7 +75,7 @@ def alone(path: Path) -> Iterator[None]:
 def bare_environment(**variables: str) -> dict[str, str]:
     """The variables that a command needs, and none of a service's settings."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", *VARIABLES) if name in os.environ}
-    return kept | variables
+    return {"PYTEST_ADDOPTS": NO_PLUGINS, **kept, **variables}
 
 
 def bare_python(folder: Path) -> Path:
