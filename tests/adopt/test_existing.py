@@ -190,15 +190,15 @@ def test_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """The disk is full, or a folder is gone, when all but the last file are there."""
     project = make(tmp_path, "generic")
     (tmp_path / "alembic.ini").chmod(0o640)
-    before, changes, renamed = project.files(), project.plan(), os.rename
+    before, changes, replaced = project.files(), project.plan(), os.replace
 
-    def rename(source: Path, target: Path) -> None:
+    def replace(source: Path, target: Path) -> None:
         if target.name == changes[-1].path.name and target.parent == changes[-1].path.parent:
             raise OSError(28, "No space left on device", str(target))
-        renamed(source, target)
+        replaced(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", rename)
+        patch.setattr(os, "replace", replace)
         with pytest.raises(MigrationError, match="No space left"):
             write(changes)
     assert project.files() == before
