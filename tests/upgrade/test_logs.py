@@ -157,6 +157,7 @@ def test_check_is_silent_on_what_is_no_difference(
     Path(str(project.config_file_name)).with_name("alembic").joinpath("versions", "two.py").unlink()
     command.upgrade(project, "one")  # its key is a serial column
     fetch(database, "ALTER TABLE item ADD COLUMN added integer")
+    caplog.clear()
     caplog.set_level(logging.INFO)
     command.check(project)
     lines = [record.getMessage() for record in caplog.records]
