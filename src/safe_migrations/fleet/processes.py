@@ -153,23 +153,24 @@ class Jobs:
             )
         except OSError as error:  # such as a virtual environment whose Python was removed
             return Outcome(member, _NOT_FOUND, f"{program} could not be run: {error}.")
+        output = await self._output(process)
+        status = process.returncode or 0
+        status = status if status >= 0 else 128 - status  # as the shell has it for a signal
+        return Outcome(member, status, output, time.monotonic() - begin)
+
+    async def _output(self, process: asyncio.subprocess.Process) -> str:
+        """What a process prints until it ends, which a second interrupt does not wait for."""
         self._running.add(process)
         if self.interrupted:  # meanwhile
             _interrupt(process)
         try:
             output, _ = await process.communicate()
-        except asyncio.CancelledError:  # by a second interrupt: this process ends now
+        except asyncio.CancelledError:
             kill(process)
             raise
         finally:
             self._running.remove(process)
-        status = process.returncode or 0
-        return Outcome(
-            member,
-            status if status >= 0 else 128 - status,  # as the shell has it for a signal
-            output.decode(errors="replace").strip(),
-            time.monotonic() - begin,
-        )
+        return output.decode(errors="replace").strip()
 
 
 async def _outcome(member: Member, work: Callable[[Member], Awaitable[Outcome]]) -> Outcome:
