@@ -44,14 +44,16 @@ def run_script(name: str, *arguments: str) -> int:
 
 
 def main(address: str, python: str, *command: str) -> int:
-    """Run a program in a fork; Python itself, unless it runs Copier or pytest, by the real one."""
+    """Run a program in a fork; Python itself, unless it runs one of these modules, by the real one."""
     match command:
         case ("pdm", "run", name, *arguments):
             return run_script(name, *arguments)
         case ("pdm", *_):
             sys.exit(f"{' '.join(command)}: a test must not change an environment")
-        case ("python", "-P", "-m", "copier", *arguments):
-            program, path = "copier", []
+        case ("python", "-P", "-m", ("alembic" | "copier" | "safe_migrations") as module, *arguments):
+            program, path = module.replace("_", "-"), []
+        case ("python", "-P", "-m", "safe_migrations.fleet.worker" as module, *arguments):
+            program, path = module, []
         case ("python", "-m", "pytest", *arguments):
             program, path = "pytest", [os.getcwd()]
         case ("python", *arguments):
@@ -60,6 +62,7 @@ def main(address: str, python: str, *command: str) -> int:
             path = [os.path.dirname(python)]
     request = {
         "program": program,
+        "what": program,
         "path": path,
         "arguments": [program, *arguments],
         "folder": os.getcwd(),

@@ -62,7 +62,7 @@ def warm_parent() -> Iterator[None]:
 
 
 def warm_program(name: str) -> Path:
-    """A program that runs in a fork; `python` does so for Copier and pytest, `pdm` runs scripts only."""
+    """A program that runs in a fork; `python` does so for some modules, `pdm` runs scripts only."""
     return Path(os.environ[ADDRESS]).with_name(name)
 
 
