@@ -115,8 +115,12 @@ def _has_login(service: Service) -> bool:
 
 
 def _refuse_elsewhere(variable: str, url: URL) -> None:
-    if url.host not in _LOOPBACK or {"host", "port"} & url.query.keys():
-        raise NotConfirmedError(f"{variable} leads to {printable(url.host or 'several hosts')}, which is another host.")
+    if {"host", "port"} & url.query.keys():
+        raise NotConfirmedError(
+            f"{variable} names a host or port in the parameters of its URL, which may be elsewhere."
+        )
+    if url.host not in _LOOPBACK:
+        raise NotConfirmedError(f"{variable} leads to {printable(url.host or '')}, which is another host.")
     _refuse_production(f"{variable} has", *filter(None, [url.database, url.username]))
 
 
