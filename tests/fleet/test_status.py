@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from safe_migrations.errors import ConnectionFailedError
+from safe_migrations.errors import ConfigurationError, ConnectionFailedError
 from safe_migrations.fleet import commands, databases, reports, status_table
 from safe_migrations.fleet.releases import library_release, newest_releases, read_template, waits
 from safe_migrations.fleet.services import Member, find_services
@@ -230,6 +230,12 @@ def test_names_act_on_no_terminal(tmp_path: Path) -> None:
     row = ServiceStatus(member(tmp_path, "a"), "a", "a\x1b[31m", database="b\nb", problem="c\x1b[31m", next="d\x1b")
     assert "\x1b" not in status_table.as_text([row])
     assert "b\nb" not in status_table.as_text([row])
+
+
+def test_a_service_without_a_configured_database_shows_that_of_alembic_ini(tmp_path: Path) -> None:
+    service(tmp_path, "orders", "").joinpath(".env").unlink()
+    (status,) = read_statuses(find_services(tmp_path))
+    assert (status.exit_status, status.database, status.port) == (ConfigurationError.exit_status, "orders", 15432)
 
 
 @pytest.mark.parametrize(

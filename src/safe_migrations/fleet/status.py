@@ -139,6 +139,7 @@ async def _status(member: Member, processes: Workers) -> ServiceStatus:
     status = ServiceStatus(member, service.name, member.path)
     if not service.env_prefix:
         return _of_worker(status, await processes.ask(member))
+    status = replace(status, database=service.database_name, port=service.database_port)  # until it is configured
     try:
         status = _configured(status, service)
         answer = await databases.ask(service)
