@@ -45,15 +45,16 @@ def run_script(name: str, *arguments: str) -> int:
 
 def main(address: str, python: str, *command: str) -> int:
     """Run a program in a fork; Python itself, unless it runs one of these modules, by the real one."""
+    path: list[str] = []
     match command:
         case ("pdm", "run", name, *arguments):
             return run_script(name, *arguments)
         case ("pdm", *_):
             sys.exit(f"{' '.join(command)}: a test must not change an environment")
         case ("python", "-P", "-m", ("alembic" | "copier" | "safe_migrations") as module, *arguments):
-            program, path = module.replace("_", "-"), []
+            program = module.replace("_", "-")
         case ("python", "-P", "-m", "safe_migrations.fleet.worker" as module, *arguments):
-            program, path = module, []
+            program = module
         case ("python", "-m", "pytest", *arguments):
             program, path = "pytest", [os.getcwd()]
         case ("python", *arguments):
