@@ -23,12 +23,12 @@ import pytest
 from copier import run_copy
 from sqlalchemy import URL, make_url
 
-from compiled_statements import share_compiled_statements
 from faster_git import faster_git
 from jinja_cache import share_compiled_templates
 from releases import Releases, environment_without_library, make_toy
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
+from safe_migrations.postgres.connection import share_compiled_statements
 from safe_migrations.postgres.programs import find_programs
 from support import (
     ROOT,

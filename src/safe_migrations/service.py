@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from safe_migrations import env_files
@@ -278,7 +278,17 @@ def refuse_hidden_library(folder: Path) -> None:
 
 
 def _parse(config_file: Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser({"here": str(config_file.absolute().parent).replace("%", "%%")})
+    folder = config_file.absolute().parent
+    try:
+        written = config_file.stat()
+    except OSError:
+        return _parsed(config_file, folder, None)
+    return _parsed(config_file, folder, (written.st_mtime_ns, written.st_size))
+
+
+@lru_cache(maxsize=1)  # a command reads the file several times
+def _parsed(config_file: Path, folder: Path, _written: tuple[int, int] | None) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser({"here": str(folder).replace("%", "%%")})
     try:
         parser.read(config_file, encoding="utf-8")
     except (configparser.Error, UnicodeError) as error:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from safe_migrations.dev.cluster import THROW_AWAY, Cluster, free_port
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, EmbeddedPostgresError
 from safe_migrations.postgres import connection, server_errors
+from safe_migrations.postgres.compiled_statements import CompiledStatements
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database, client_environment
 from safe_migrations.postgres.programs import find_programs
@@ -305,3 +306,13 @@ def test_no_connection_is_left_open(database: URL) -> None:
             return int(await connection.scalar(count) or 0)
 
     assert run_async(connect_twice()) == 1, "only the one that asks"
+
+
+def test_statements_are_compiled_once_for_all_connections(server: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a key of SQLAlchemy's cache begins with the dialect is private."""
+    cache = CompiledStatements(10)
+    monkeypatch.setitem(connection._common_options, "compiled_cache", cache)
+    on(server, has_settings)
+    compiled = len(cache)
+    on(server, has_settings)
+    assert len(cache) == compiled == 1

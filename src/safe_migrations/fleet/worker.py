@@ -26,6 +26,7 @@ from safe_migrations.errors import MigrationError
 from safe_migrations.fleet.reports import TIMEOUT
 from safe_migrations.operate.incomplete_backfills import percents
 from safe_migrations.operate.status import read_report
+from safe_migrations.postgres.connection import share_compiled_statements
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.project import Project, alembic_config, load_project
 
@@ -34,6 +35,7 @@ def main() -> None:
     """Answer each line. What the services' own code prints goes nowhere, and what it reads is empty."""
     gc.set_threshold(200_000)  # as in cli.py
     gc.freeze()
+    share_compiled_statements()
     questions, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):

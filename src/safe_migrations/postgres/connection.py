@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError
+from safe_migrations.postgres.compiled_statements import CompiledStatements
 from safe_migrations.postgres.database import Database, split_url
 from safe_migrations.postgres.server_errors import explain, reason, sqlstate
 from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT, MARGIN, ReportTimer, duration_text
@@ -30,6 +31,7 @@ APPLICATION_NAME = "alembic"
 _TEMPORARY = ("53300", "57P03")  # too many connections, the server is starting
 # Seconds: after a minute without an answer, the connection is lost. The system's own limits are hours.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+_common_options: dict[str, Any] = {}  # execution options of all connections, see share_compiled_statements
 _KEEPALIVE_OF_SERVER = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 
 
@@ -63,6 +65,11 @@ def run_async(coroutine: Coroutine[Any, Any, Result]) -> Result:
                 handled = caller.cancelling()
                 for task in tasks:
                     task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+def share_compiled_statements() -> None:
+    """Compile each statement once for all connections; for a process that connects to many databases."""
+    _common_options["compiled_cache"] = CompiledStatements(1000)
 
 
 @asynccontextmanager
@@ -125,7 +132,7 @@ def _engine(database: Database, deadline: float | None, options: dict[str, Any])
             "server_settings": settings,
             **arguments,
         },
-        execution_options=options,
+        execution_options=_common_options | options,
     )
     event.listen(engine.sync_engine, "handle_error", _give_up)
     return engine
