@@ -11,6 +11,7 @@ from safe_migrations.errors import ConfigurationError
 from safe_migrations.printable import printable
 
 AT_HEAD, FRESH, BEHIND = "at head", "fresh", "behind"
+COULD_NOT_TELL = "could not tell"  # the database could not be read
 UNKNOWN_REVISION, SEVERAL_HEADS, REPLACED_REVISION = "unknown revision", "several heads", "replaced revision"
 EXPAND, CONTRACT = "expand", "contract"  # phases
 NUMBER = re.compile(r"\d{8}_(\d{4})_")  # YYYYMMDD_NNNN_description.py

@@ -18,8 +18,8 @@ from safe_migrations.fleet.diagram import LINE, PADDING
 from safe_migrations.fleet.reports import workers
 from safe_migrations.fleet.status import ServiceStatus
 from safe_migrations.fleet.status_table import advice, by_need
-from safe_migrations.operate.status import COULD_NOT_TELL
 from safe_migrations.printable import printable
+from safe_migrations.revisions import COULD_NOT_TELL
 from safe_migrations.upgrade.phases import EXPAND
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
 

@@ -14,7 +14,7 @@ from safe_migrations.fleet import databases
 from safe_migrations.fleet.releases import Template, library_release, newest_releases, read_template, waits
 from safe_migrations.fleet.reports import Workers, workers
 from safe_migrations.fleet.services import Member
-from safe_migrations.operate.status import COULD_NOT_TELL
+from safe_migrations.revisions import COULD_NOT_TELL
 from safe_migrations.service import Service
 
 AT_ONCE = 20  # databases, which may be on one server

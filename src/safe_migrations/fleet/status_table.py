@@ -9,9 +9,8 @@ from textwrap import wrap
 from safe_migrations.command_line import WIDTH, as_table
 from safe_migrations.errors import runnable
 from safe_migrations.fleet.status import IN_ITS_ENVIRONMENT, ServiceStatus
-from safe_migrations.operate.status import COULD_NOT_TELL
 from safe_migrations.printable import printable
-from safe_migrations.revisions import AT_HEAD
+from safe_migrations.revisions import AT_HEAD, COULD_NOT_TELL
 
 SHOWN = 20  # names of services in a list
 

@@ -11,9 +11,9 @@ from safe_migrations.fleet.progress import progress
 from safe_migrations.fleet.results import shown, summary
 from safe_migrations.fleet.services import Member
 from safe_migrations.fleet.status import ServiceStatus, read_statuses
-from safe_migrations.operate.status import COULD_NOT_TELL
 from safe_migrations.printable import printable
 from safe_migrations.prompt import confirm
+from safe_migrations.revisions import COULD_NOT_TELL
 from safe_migrations.upgrade.phases import CONTRACT
 from safe_migrations.upgrade.states import AT_HEAD, DRIFT, FRESH
 

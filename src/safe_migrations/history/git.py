@@ -7,12 +7,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
-
-from alembic.script import Script
 
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.errors import HistoryError
+
+if TYPE_CHECKING:  # template-check and fleet status do not wait for Alembic
+    from alembic.script import Script
 
 _MAIN = (
     "refs/remotes/origin/HEAD",
@@ -131,7 +133,7 @@ class Repository:
         """Whether it has no commit yet, so that nothing is published."""
         return not self._words("rev-list", "--all", "--max-count=1")
 
-    def named(self, scripts: Iterable[Script]) -> dict[str, Script]:
+    def named(self, scripts: "Iterable[Script]") -> "dict[str, Script]":
         """The revisions whose files are in this repository, by the files' paths from its root."""
         folders = {self.root.resolve() / prefix: prefix for prefix in self.prefixes}
         paths = [(script, Path(script.path)) for script in scripts]
@@ -185,7 +187,7 @@ class Repository:
         output = git(self.root, "status", *options, "--", *map(str, folders))
         return [self.root / line[3:] for line in os.fsdecode(output).split("\0") if line]
 
-    def release_with(self, script: Script) -> str:
+    def release_with(self, script: "Script") -> str:
         """The newest tag with a revision; without a tag, the checked-out commit."""
         named = self.named([script])
         ids = self.contents_ids(named)

@@ -97,13 +97,14 @@ def state(arguments: argparse.Namespace) -> int:
     from alembic.util import CommandError
 
     from safe_migrations.operate import status
+    from safe_migrations.revisions import COULD_NOT_TELL
 
     try:
         report = status.read_report(project_of(arguments))
     except (MigrationError, CommandError) as error:
         if not arguments.json:
             raise
-        print(status.Report(status.COULD_NOT_TELL, next=str(error)).as_json())
+        print(status.Report(COULD_NOT_TELL, next=str(error)).as_json())
         return getattr(error, "exit_status", MigrationError.exit_status)
     with_commands = replace(report, next=runnable(report.next))
     print(with_commands.as_json() if arguments.json else runnable(report.as_text()))

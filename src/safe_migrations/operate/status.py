@@ -29,7 +29,6 @@ from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.revision_names import full_name, number_and_message
 from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, read_state
 
-COULD_NOT_TELL = "could not tell"
 SHOWN = 20  # lines of a kind
 MANY_TABLES = 1000  # whose comparison takes seconds
 
