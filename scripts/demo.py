@@ -94,7 +94,7 @@ class Demo:
 
 
 def main() -> None:
-    """Show what sets a service apart, in half a minute."""
+    """Show what sets a service apart, in less than a minute."""
     begun = time.monotonic()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH
