@@ -362,9 +362,9 @@ def at_a_time(number: int, services: Sequence[Service], command: Sequence[str], 
 
 def schema(database: URL) -> tuple[set[str], list[str]]:
     """The tables of a database and its revisions."""
-    found = tables(database)
-    revisions = fetch(database, "SELECT version_num FROM alembic_version") if "alembic_version" in found else []
-    return found, [row.version_num for row in revisions]
+    names = tables(database)
+    revisions = fetch(database, "SELECT version_num FROM alembic_version") if "alembic_version" in names else []
+    return names, [row.version_num for row in revisions]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ NEW_WRITES = [
     text("INSERT INTO item (name, sku) VALUES (gen_random_uuid()::text, 'new')"),
     text("UPDATE item SET updated_at = now(), sku = 'new' WHERE id = 1"),
 ]
-# As Alembic writes it, the revision fails: existing rows have no value. What developers make of it:
+# As Alembic writes it, the revision fails: existing rows have no value. The usual correction:
 NOT_NULL = """
 op.add_column("item", sa.Column("sku", sa.Text()))
 op.execute("UPDATE item SET sku = lower(name)")

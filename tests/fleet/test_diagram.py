@@ -1,4 +1,4 @@
-"""Where tables and lines stand in a diagram."""
+"""The positions of tables and lines in a diagram."""
 
 import re
 from itertools import combinations, pairwise

@@ -1,4 +1,4 @@
-"""The structure of models, and the diagram of it."""
+"""The structure of models, and its diagram."""
 
 import re
 import shlex

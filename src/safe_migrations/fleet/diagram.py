@@ -25,7 +25,7 @@ class Row:
         name: the same, shortened if it is long.
         type: shortened if it is long; with a question mark where a row may have no value.
         key: `PK`, `FK`, both, or empty.
-        title: what else there is to say of it.
+        title: the tooltip: what was shortened, in full; values, default and comment.
     """
 
     column: str
@@ -42,7 +42,7 @@ class Box:
     Attributes:
         table: its name.
         name: the same, shortened if it is long.
-        title: what else there is to say of it.
+        title: the tooltip: the name in full if it was shortened, and the comment.
         rows: its columns.
         omitted: how many of its columns are not shown.
     """

@@ -24,7 +24,7 @@ class Member:
     Attributes:
         path: of its folder, relative to the fleet's folder; this names the service in tables and messages.
         config_file: its `alembic.ini`, or the `pyproject.toml` that has Alembic's configuration.
-        service: what `alembic.ini` says of it; None if the file can't be read.
+        service: the settings of `alembic.ini`; None if the file can't be read.
         problem: why the file can't be read.
     """
 

@@ -36,7 +36,7 @@ class Session:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What a line of a log for machines says of it."""
+        """The session's fields in a JSON log line."""
         return {
             "pid": self.pid,
             "user": self.user,

@@ -50,8 +50,8 @@ def collect(config: Config, *, on_copy: bool) -> MigrationReport:
 
     Args:
         config: Alembic's configuration.
-        on_copy: whether to run the pending revisions of the configured database on a copy of it. By default, the
-            revisions that are not on the main branch run on an empty database, with generated rows.
+        on_copy: whether to copy the configured database and run its pending revisions on the copy. By default, the
+            revisions that are not on the main branch run on an empty database with generated rows.
 
     Raises:
         MigrationError: the pending revisions can't be known, or lint can't run.

@@ -17,7 +17,9 @@ _TIMEOUT = 30  # seconds
 
 
 def write_note(text: str, service: str) -> None:
-    """Write a note, or replace the one of an earlier pipeline; without a token or a merge request, do nothing.
+    """Write the report into a note of the merge request, or replace the note of an earlier pipeline.
+
+    Without a token or a merge request, nothing is written.
 
     See https://docs.gitlab.com/api/notes/#merge-requests, which the job's own token may not use.
 

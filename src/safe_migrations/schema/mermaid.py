@@ -1,7 +1,8 @@
 """Models as an entity relationship diagram of Mermaid: https://mermaid.js.org/syntax/entityRelationshipDiagram.html
 
-Mermaid takes any text between quotes, with an entity code for what would end the text or be read as markup; but only a
-single word for the type and the name of a column. What is no such word stands in the quoted text as well.
+Mermaid accepts any text between quotes; a character that would end the text, or start markup, is an entity code. The
+type and the name of a column have to be single words. A type or name that is not a single word is repeated in the
+quoted text.
 """
 
 import re
