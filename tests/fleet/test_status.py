@@ -1,18 +1,18 @@
 """The status of services in real databases, by real workers; the services have modules of the same names."""
 
-import argparse
 import asyncio
 import json
 import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL
 
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError
-from safe_migrations.fleet import commands, databases, reports, status_table
+from safe_migrations.fleet import databases, reports, status_table
 from safe_migrations.fleet.releases import library_release, newest_releases, read_template, waits
 from safe_migrations.fleet.services import Member, find_services
 from safe_migrations.fleet.status import ServiceStatus, as_json, read_statuses
@@ -153,14 +153,24 @@ def checked_json(statuses: dict[str, ServiceStatus]) -> str:
     return text
 
 
-def test_an_endless_loop_costs_one_row(
-    tmp_path: Path, database: URL, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(reports, "TIMEOUT", 0.5)
-    service(tmp_path, "a", at_first_revision(database, "a"), first="import time; time.sleep(1000)")
-    monkeypatch.chdir(tmp_path)
-    assert commands.status(argparse.Namespace(only=[], exclude=[], json=False)) == 0
-    assert "did not end" in capsys.readouterr().out
+def test_an_endless_loop_costs_one_answer(tmp_path: Path, database: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = at_first_revision(database, "good")
+    service(tmp_path, "good", url)
+    service(tmp_path, "hanging", url, first="Path('reached').touch(); import time; time.sleep(1000)")
+    good, hanging = find_services(tmp_path)
+
+    async def answers() -> list[dict[str, Any]]:
+        async with reports.workers(1) as process:
+            first = await process.ask(good)  # the process has started, so that the bound holds for env.py alone
+            monkeypatch.setattr(reports, "TIMEOUT", 2)
+            second = await process.ask(hanging)
+            monkeypatch.undo()
+            return [first, second, await process.ask(good)]
+
+    first, second, third = asyncio.run(answers())
+    assert first["report"]["state"] == third["report"]["state"] == "at head"
+    assert second.keys() == {"not_compared"}
+    assert tmp_path.joinpath("hanging", "reached").exists()
 
 
 def test_the_commands_of_the_how_to(tmp_path: Path, database: URL) -> None:
