@@ -41,9 +41,6 @@ class Address(NamedTuple):
     def connect_arguments(self, variable: str) -> dict[str, Any]:
         """The arguments of `asyncpg.connect` for this address.
 
-        Args:
-            variable: the environment variable that it came from, to name it in an error.
-
         Raises:
             ConfigurationError: the URL has several hosts, and not as many ports.
         """
@@ -69,11 +66,7 @@ class Address(NamedTuple):
         }
 
     def place(self, variable: str) -> str:
-        """The hosts and ports, for messages.
-
-        Args:
-            variable: as for `connect_arguments`.
-        """
+        """The hosts and ports, for messages."""
         arguments = self.connect_arguments(variable)
         port = arguments["port"] or []
         return place(arguments["host"] or [], port if isinstance(port, list) else [port])
@@ -106,7 +99,6 @@ def parse_parameters(query: dict[str, list[str]], variable: str) -> dict[str, st
 
     Args:
         query: the parameters, as `urllib.parse.parse_qs` returns them.
-        variable: the environment variable that the URL came from, to name it in an error.
 
     Raises:
         ConfigurationError: asyncpg does not take one of them.
@@ -128,11 +120,7 @@ def parse_parameters(query: dict[str, list[str]], variable: str) -> dict[str, st
 
 
 def dsn(parameters: dict[str, Any]) -> str | None:
-    """The connection string for parameters that asyncpg takes in no other way, such as `sslrootcert`; None without any.
-
-    Args:
-        parameters: of the URL.
-    """
+    """The connection string for parameters that asyncpg takes only there, such as `sslrootcert`; None without any."""
     named = {name: value for name, value in parameters.items() if name in DSN_PARAMETERS}
     return f"postgresql://?{urlencode(named)}" if named else None
 

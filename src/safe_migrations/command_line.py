@@ -32,9 +32,6 @@ class Commands:
         """Register a command.
 
         Args:
-            name: of the command.
-            function: takes the arguments, and returns the exit status.
-            help: one line.
             options: each a name, and the arguments of `add_argument`.
 
         Returns:
@@ -47,12 +44,7 @@ class Commands:
         return command
 
     def group(self, name: str, help: str) -> "Commands":
-        """Register commands with a common first word.
-
-        Args:
-            name: the word.
-            help: one line.
-        """
+        """Register commands with a common first word."""
         return Commands(self._commands.add_parser(name, help=help, description=help))
 
 
@@ -90,13 +82,7 @@ def service_of(arguments: argparse.Namespace) -> "Service":
 
 
 def run_alembic(arguments: argparse.Namespace, *command: str, x: Sequence[str] = ()) -> int:
-    """Run a command of `alembic` in this process, as the shell would.
-
-    Args:
-        arguments: of this command, with the files of `-c`.
-        command: with its arguments.
-        x: arguments of `-x`.
-    """
+    """Run a command of `alembic` in this process, as the shell would."""
     from alembic.config import main
 
     configs = (argument for file in arguments.config for argument in ("-c", file))
@@ -105,12 +91,7 @@ def run_alembic(arguments: argparse.Namespace, *command: str, x: Sequence[str] =
 
 
 def at_least(least: int, kind: Callable[[str], Number]) -> Callable[[str], Number]:
-    """A type for argparse: a number with a minimum.
-
-    Args:
-        least: the minimum.
-        kind: `int` or `float`.
-    """
+    """A type for argparse: a number with a minimum."""
 
     def number(text: str) -> Number:
         value = kind(text)
@@ -122,12 +103,7 @@ def at_least(least: int, kind: Callable[[str], Number]) -> Callable[[str], Numbe
 
 
 def as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text, of at most 100 characters a line; long cells are wrapped.
-
-    Args:
-        header: the titles of the columns.
-        rows: each with a cell for each column.
-    """
+    """A table as text, of at most 100 characters a line; long cells are wrapped."""
     widths = [max(1, *map(len, column)) for column in zip(header, *rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
         widths[widths.index(max(widths))] -= 1

@@ -59,11 +59,6 @@ def explain_model_errors() -> Iterator[None]:
 def run_deprecated(*, env_prefix: str, database_url: DatabaseURL, **options: Any) -> None:
     """`run_env` for an `env.py` of template 1.x, which names the prefix of the variables itself.
 
-    Args:
-        env_prefix: prefix of the service's environment variables.
-        database_url: as `run_env` takes it.
-        options: as `run_env` takes them.
-
     Raises:
         MigrationError: as `run_env` does.
     """
@@ -108,11 +103,7 @@ def _use_log_format() -> None:
 
 @write_hooks.register(HOOK)
 def finish_revision(path: str, _options: Mapping[str, str]) -> None:
-    """The post-write hook of `alembic.ini`.
-
-    Args:
-        path: the new revision file.
-    """
+    """The post-write hook of `alembic.ini`."""
     from safe_migrations.autogenerate.formatting import finish  # here: an upgrade does not wait for it
 
     finish(path)

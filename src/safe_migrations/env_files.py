@@ -13,9 +13,6 @@ def env_files(folder: Path) -> list[Path]:
     """The service's own `.env`, then those of the folders above it, which the services of a monorepo share.
 
     This is not `find_dotenv()`, which starts in the working directory when Python is interactive.
-
-    Args:
-        folder: of the service.
     """
     return [parent / ".env" for parent in (folder, *folder.parents)]
 
@@ -25,10 +22,6 @@ def read_env_files(folder: Path, prefixes: Collection[str]) -> dict[str, str]:
 
     A file above the service counts if it belongs to this user, to root, or to the owner of the service's folder, whose
     code runs anyway; and in it only the variables that concern the service.
-
-    Args:
-        folder: of the service.
-        prefixes: of its variables.
 
     Raises:
         ConfigurationError: a file can't be read, or python-dotenv is not installed.
@@ -45,11 +38,7 @@ def read_env_files(folder: Path, prefixes: Collection[str]) -> dict[str, str]:
 
 
 def export(variables: Mapping[str, str]) -> None:
-    """Put variables of `.env` files into the environment of this process, whose own variables win.
-
-    Args:
-        variables: from `read_env_files`.
-    """
+    """Put variables of `.env` files into the environment of this process, whose own variables win."""
     for name, value in variables.items():
         if not os.environ.get(name):
             os.environ[name] = _exported[name] = value

@@ -18,11 +18,7 @@ INTERRUPTED = "Interrupted: what was not committed is rolled back. To continue, 
 
 @contextmanager
 def commands_with(config_files: Sequence[str]) -> Iterator[None]:
-    """Let the commands of messages name the configuration that this command was started with.
-
-    Args:
-        config_files: of the option `-c`.
-    """
+    """Let the commands of messages name the configuration that this command was started with."""
     before = _config_files[:]
     _config_files[:] = config_files
     try:

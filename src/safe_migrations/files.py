@@ -14,7 +14,6 @@ def replace_files(contents: Mapping[Path, bytes], removed: Collection[Path] = ()
 
     Args:
         contents: of each file to write, which may exist; its folder exists.
-        removed: the files to remove.
 
     Raises:
         OSError: a file can't be written; nothing was changed.

@@ -45,9 +45,6 @@ _uses_json = False  # in this process
 def use_format(variables: Mapping[str, str]) -> None:
     """Write lines for people, or JSON, as MIGRATION_LOG_FORMAT says; for a process that runs one command.
 
-    Args:
-        variables: of the environment.
-
     Raises:
         ConfigurationError: the value is neither `text` nor `json`.
     """
@@ -67,8 +64,6 @@ def write(text: str, stream: TextIO | None = None, *, level: int = logging.INFO,
     """Write a line that is not logged: what a command reports, or its error.
 
     Args:
-        text: of the line, or of several.
-        stream: standard output by default.
         level: of the line, where it becomes JSON.
         fields: more for machines, of `FIELDS`.
     """

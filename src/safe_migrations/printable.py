@@ -2,11 +2,7 @@
 
 
 def printable(text: str) -> str:
-    """A text on one line, with an escape for each character that is not printable.
-
-    Args:
-        text: such as a name from a database, which may contain anything.
-    """
+    """A text on one line, with an escape for each character that is not printable."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )

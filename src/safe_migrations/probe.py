@@ -40,7 +40,6 @@ def wait(service: Service, seconds: float, report: Callable[[str], None]) -> str
     A server that does not answer or refuses the connection may be starting, so `wait` tries again.
 
     Args:
-        service: whose database it is.
         seconds: how long to wait; 0 for one try.
         report: shows what `wait` waits for, when that changes and from time to time.
 
@@ -102,9 +101,6 @@ async def reading(service: Service, address: Address, variable: str, timeout: fl
     """A connection of asyncpg in a transaction that reads only.
 
     Args:
-        service: whose database it is.
-        address: where to connect.
-        variable: the environment variable that the address came from, to name it in an error.
         timeout: for the connection, and again for all that is read, in seconds.
 
     Raises:
@@ -153,7 +149,6 @@ async def read_current(service: Service, connection: Any) -> dict[str, datetime 
     """The revisions that a database is at, each with the time of its record where the server keeps such times.
 
     Args:
-        service: whose database it is.
         connection: of asyncpg; its transaction has failed afterwards if the database has no version table.
     """
     parts = [service.version_table_schema, service.version_table]

@@ -15,7 +15,6 @@ def confirm(warning: str, question: str, *, yes: bool, how: str) -> None:
     Args:
         warning: what will happen, as sentences; shown in any case.
         question: to ask, without the question mark.
-        yes: whether the user has already agreed, on the command line.
         how: what to add to the command line to agree, such as `--yes`.
 
     Raises:
@@ -51,9 +50,6 @@ def ask_whether(question: str) -> bool:
 
 def ask(question: str) -> str:
     """Ask on the terminal, and return the answer without spaces around it.
-
-    Args:
-        question: shown as it is.
 
     Raises:
         NotConfirmedError: the input has ended.

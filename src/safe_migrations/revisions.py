@@ -74,12 +74,7 @@ class Revisions:
 
     @classmethod
     def of(cls, files: Mapping[str, Path], places: Mapping[str, Place]) -> "Revisions":
-        """Find the heads.
-
-        Args:
-            files: the file of each revision.
-            places: the place of each revision.
-        """
+        """Find the heads."""
         labelled = {label: revision for revision, place in places.items() for label in place.labels}
         leaves = places.keys() - {below for place in places.values() for below in place.follows}
         needed = {labelled.get(name, name) for place in places.values() for name in place.depends_on}
@@ -109,9 +104,6 @@ class Revisions:
 
     def pending(self, current: Iterable[str]) -> list[str]:
         """The revisions that a database lacks, in the order in which they would run.
-
-        Args:
-            current: the revisions that the database is at.
 
         Raises:
             ConfigurationError: the revisions follow or need each other in a circle.
@@ -216,12 +208,7 @@ def full_name(revision: str, file: Path, message: str) -> str:
 
 
 def named(revisions: Collection[str], files: Mapping[str, Path]) -> str:
-    """Revisions for messages, each by its number, message and file where this code has one.
-
-    Args:
-        revisions: their ids.
-        files: the file of each revision of this code.
-    """
+    """Revisions for messages, each by its number, message and file where this code has one."""
     shown = (
         full_name(revision, files[revision], message_of(files[revision])) if revision in files else printable(revision)
         for revision in sorted(revisions)
@@ -241,8 +228,6 @@ def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, 
     """The state of a database, as far as its revisions show it.
 
     Args:
-        current: the revisions that the database is at.
-        heads: the newest revisions of this code.
         rivals: whether two heads are of one branch.
         unknown: whether this code lacks one of the database's revisions.
         replaced: whether a baseline stands for those.
@@ -261,10 +246,6 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
 
     The code is ready at head, on a newer database, and where only contract revisions are pending: `deploy` leaves these
     until the code runs everywhere.
-
-    Args:
-        current: the revisions that the database is at.
-        revisions: those of this code.
     """
     unknown = sorted(set(current) - revisions.files.keys())
     baseline = revisions.baseline_of(unknown)

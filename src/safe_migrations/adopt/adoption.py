@@ -65,10 +65,7 @@ def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool
     """Adopt a database: read it, write and prove a baseline and models, and record the revision.
 
     Args:
-        project: whose database it is.
         schemas: the only ones to adopt; all of them if there are none.
-        report: takes the lines that report the progress.
-        yes: whether the user has agreed already to record the revision.
         dry_run: whether the revision is not recorded.
 
     Raises:

@@ -42,14 +42,9 @@ def write_baseline(
     """Write a revision that nothing precedes, and the two files of SQL that it executes.
 
     Args:
-        script_directory: whose first folder of revisions gets the files.
-        config: Alembic's, from which the directory was made.
-        revision: the id.
-        dump: what the revision makes.
         version_schema: the schema of Alembic's version table, which exists before the revision runs, and afterwards.
         declarations: the lines of the file below its ids.
         name: of the file, without its suffix, instead of `file_template`.
-        labels: of the branch.
 
     Raises:
         CommandError: Alembic or a post-write hook can't write the file.

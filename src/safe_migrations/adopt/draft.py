@@ -79,7 +79,6 @@ def new_draft(project: Project, gone: Collection[Path]) -> Iterator[Draft]:
     """A draft in a temporary folder beside the revisions.
 
     Args:
-        project: whose revisions are copied.
         gone: the files of revisions that are not copied.
 
     Raises:

@@ -122,7 +122,6 @@ async def dump_schema(
     """Read the schema of a database; only ACCESS SHARE is locked.
 
     Args:
-        database: with a user who may read its tables.
         version_table: the schema, if any, and the name of Alembic's version table, which is left out.
         schemas: the only schemas to read; by default all of them.
         snapshot: exported by a transaction that is open, from `pg_export_snapshot()`.

@@ -16,7 +16,6 @@ def with_run_env(environment: Environment, arguments: Mapping[str, str]) -> str:
     """`env.py` with a call of `run_env` in place of the statements that run the migrations.
 
     Args:
-        environment: what `env.py` is now.
         arguments: of the call, each an expression.
     """
     lines = environment.text.splitlines()

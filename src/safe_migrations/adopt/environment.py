@@ -94,9 +94,6 @@ class Environment:
 def read_environment(path: Path) -> Environment:
     """Read `env.py`.
 
-    Args:
-        path: of the file.
-
     Raises:
         ConfigurationError: `env.py` is of a kind that `run_env` can't take over.
     """

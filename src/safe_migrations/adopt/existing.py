@@ -60,7 +60,6 @@ def plan(config: Config, passed: Mapping[str, str], dropped: Collection[int]) ->
     The revisions, their names and ids, and the table that records them stay as they are.
 
     Args:
-        config: Alembic's configuration.
         passed: arguments of `run_env` that `env.py` does not show, each an expression.
         dropped: lines of `env.py` whose effect is left out.
 

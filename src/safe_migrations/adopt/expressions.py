@@ -100,7 +100,6 @@ def engine_urls(code: ast.AST, resolved: Callable[[ast.expr], ast.expr | None]) 
     """The engines that code makes or connects.
 
     Args:
-        code: as it stands in `env.py`.
         resolved: replaces the local names of an expression.
     """
     for node in ast.walk(code):

@@ -19,9 +19,6 @@ _ELEMENT = re.compile(
 def index_elements(row: Any) -> tuple[list[object], dict[str, str]]:
     """The elements of an index, and the operator classes of those that have nothing else behind them.
 
-    Args:
-        row: of the index.
-
     Returns:
         Names of columns and expressions, and the operator classes by the names that SQLAlchemy knows the elements by.
     """

@@ -16,7 +16,6 @@ def not_in_models(connection: Connection, schemas: Sequence[str] | None = None) 
     """What `write_models` leaves out, because SQLAlchemy can't describe it.
 
     Args:
-        connection: to the database.
         schemas: as `write_models` takes them.
 
     Returns:

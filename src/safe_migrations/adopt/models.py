@@ -73,7 +73,6 @@ class Models:
         """Read the catalog.
 
         Args:
-            connection: to the database.
             schemas: whose tables become models; by default all but those of PostgreSQL and of this library.
         """
         self.schemas = read_schemas(connection) if schemas is None else list(schemas)

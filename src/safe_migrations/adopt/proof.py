@@ -134,12 +134,8 @@ async def prove(
     """Prove that revisions make a schema, and drop it again.
 
     Args:
-        scratch: an empty database.
-        expected: the schema.
-        report: takes a line for each step.
         check_models: raises an error if the models differ from the schema.
         of: what has the expected schema, for messages.
-        revision: the last of the revisions.
 
     Raises:
         AdoptionError: the revisions make something else, or leave something behind.
@@ -163,8 +159,6 @@ def refuse_difference(expected: Dump, actual: Dump, what: str, of: str = DATABAS
     """Refuse a schema that differs from another one.
 
     Args:
-        expected: the schema to compare with.
-        actual: the schema to check.
         what: what has the actual schema, for messages.
         of: what has the expected schema, for messages.
 
@@ -186,8 +180,6 @@ def refuse_differing_models(
     """Refuse models that differ from a database.
 
     Args:
-        connection: to the database.
-        options: what `context.configure` takes.
         models: to compare; nothing is compared if there are none.
         advice: what to do if they differ, as a sentence.
 

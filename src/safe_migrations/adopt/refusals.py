@@ -19,9 +19,7 @@ def refuse_not_reproducible(connection: Connection, schemas: Sequence[str], inst
     """Refuse a database with objects that a revision can't make.
 
     Args:
-        connection: to the database.
         schemas: the only ones to adopt, without what belongs to no schema; all of them if there are none.
-        instead: what to do.
 
     Raises:
         AdoptionError: names each of them.
@@ -33,10 +31,6 @@ def refuse_not_reproducible(connection: Connection, schemas: Sequence[str], inst
 
 def refuse_settings(connection: Connection, instead: str) -> None:
     """Refuse what revisions have made beside the objects of a database, and no dump of a database holds.
-
-    Args:
-        connection: to the database in which the revisions have run.
-        instead: what to do.
 
     Raises:
         AdoptionError: names each of them.
@@ -59,9 +53,6 @@ def refuse_lacking(connection: Connection, extensions: Sequence[str], roles: Seq
     """Refuse extensions and roles that the server of the scratch database does not have.
 
     Args:
-        connection: to that server.
-        extensions: of the database to adopt.
-        roles: that its policies name.
         where: what to set for another server.
 
     Raises:

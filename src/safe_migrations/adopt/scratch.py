@@ -27,9 +27,6 @@ async def scratch_server(project: Project) -> AsyncIterator[Database]:
     By default, this is the server that rehearsals use: …_REHEARSAL_DATABASE_URL, or else the database's own. If the
     user may not create databases there, or max_locks_per_transaction is too low, an embedded PostgreSQL is started.
 
-    Args:
-        project: whose database is adopted or squashed.
-
     Raises:
         AdoptionError: there is no such server.
     """
@@ -62,12 +59,7 @@ async def scratch_server(project: Project) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def empty_database(server: Database, project: Project) -> AsyncIterator[Database]:
-    """A scratch database for the revisions of a project, with the schema of the version table, which a downgrade keeps.
-
-    Args:
-        server: from `scratch_server`.
-        project: whose revisions run there.
-    """
+    """A scratch database with the schema of the project's version table, which a downgrade keeps."""
     async with scratch_database(server, project.database.name) as database:
         if name := project.service.version_table_schema:
             async with connected(database, isolation_level="AUTOCOMMIT") as connection:

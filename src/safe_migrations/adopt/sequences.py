@@ -13,10 +13,7 @@ def write_sequence(row: Any, schema: str | None, types: Types, names: Names) -> 
     """The line of a module that defines a sequence.
 
     Args:
-        row: of the catalog.
         schema: None for the default one.
-        types: of the database.
-        names: of the module.
     """
     type_ = None if row.sequence_type == "bigint" else types.of(row.sequence_type, None).source
     metadata = Source("Base.metadata")
@@ -25,11 +22,7 @@ def write_sequence(row: Any, schema: str | None, types: Types, names: Names) -> 
 
 
 def identity(row: Any) -> Source:
-    """The `Identity` of a column.
-
-    Args:
-        row: of the column, with its sequence.
-    """
+    """The `Identity` of a column."""
     return call("Identity", always=row.identity == "a", **counting_options(row))
 
 

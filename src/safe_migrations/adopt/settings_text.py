@@ -18,8 +18,6 @@ def with_hook(path: Path, text: str, hooks: bool) -> str:
     """`alembic.ini`, with the post-write hook that writes HEAD.
 
     Args:
-        path: of the file, for messages.
-        text: of the file.
         hooks: whether the file has hooks already.
     """
     if hooks:
@@ -37,25 +35,14 @@ def with_hook(path: Path, text: str, hooks: bool) -> str:
 
 
 def with_service(path: Path, text: str, keys: Mapping[str, str]) -> str:
-    """`alembic.ini`, with the section of this library at its end.
-
-    Args:
-        path: of the file, for messages.
-        text: of the file.
-        keys: of the section.
-    """
+    """`alembic.ini`, with the section of this library at its end."""
     changed = _with_section(text, SECTION, {name: value.replace("%", "%%") for name, value in keys.items()})
     _check(path, text, changed, {f"{SECTION}.{name}" for name in keys})
     return changed
 
 
 def with_hook_in_toml(path: Path, text: str) -> str:
-    """`pyproject.toml`, with the post-write hook that writes HEAD.
-
-    Args:
-        path: of the file, for messages.
-        text: of the file.
-    """
+    """`pyproject.toml`, with the post-write hook that writes HEAD."""
     hook = f'\n[[tool.alembic.post_write_hooks]]\nname = "{HOOK}"\ntype = "{HOOK}"\n'
     changed = re.sub(r"(?m)^revision_environment\s*=.*\n", "", text)
     changed = re.sub(

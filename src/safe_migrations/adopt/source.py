@@ -34,7 +34,6 @@ def call(function: str, *arguments: object, **options: object) -> Source:
     """A call; an option that is None or False is left out.
 
     Args:
-        function: its name.
         arguments: values or `Source`.
         options: values or `Source`.
     """

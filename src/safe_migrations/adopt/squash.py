@@ -41,10 +41,7 @@ def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> No
     """Replace revisions by one baseline.
 
     Args:
-        project: whose revisions they are.
         to: the last revision to replace; by default the head.
-        report: takes the lines that report the progress.
-        yes: whether the user has agreed already to delete files that git does not have.
 
     Raises:
         AdoptionError: the baseline would make something else.

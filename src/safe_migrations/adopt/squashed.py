@@ -78,7 +78,6 @@ def select(script_directory: ScriptDirectory, to: str | None) -> Squashed:
     """Find the revisions that a baseline can replace.
 
     Args:
-        script_directory: this code's revisions.
         to: the last revision to replace; by default the head.
 
     Raises:

@@ -61,10 +61,7 @@ def write_table(rows: TableRows, schema: str | None, types: Types, names: Names,
     """Write the model of a table.
 
     Args:
-        rows: what the catalog says of the table.
         schema: the table's; None for the default one.
-        types: of the database.
-        names: of the module, which gets one more.
         default_schema: the one that models do not name.
     """
     return _Table(rows, schema, types, default_schema).write(names)

@@ -48,12 +48,7 @@ class Answers:
         )
 
     def command(self, message: str, *options: str) -> str:
-        """The command that has these answers, and more.
-
-        Args:
-            message: of the revision.
-            options: which are added.
-        """
+        """The command that has these answers, and more."""
         answers = [f"--{RENAME}={rename}" for rename in self.renames]
         answers += [f"--{VALUE}={column}={value}" for column, value in self.values.items()]
         answers += [f"--{EXPRESSION}={column}={value}" for column, value in self.expressions.items()]

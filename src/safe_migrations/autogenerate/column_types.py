@@ -39,7 +39,6 @@ def name_unknown_types(operation: MigrateOperation, connection: Connection) -> N
 
     Args:
         operation: whose table exists in the database.
-        connection: to the database.
     """
 
     def known(type_: TypeEngine[Any], operation: Any, column: str) -> TypeEngine[Any]:

@@ -65,7 +65,6 @@ def cost_of(connection: Connection, operations: Iterable[MigrateOperation]) -> C
     """Ask PostgreSQL, on an empty copy of the table that is rolled back; where that fails, the cost is a rewrite.
 
     Args:
-        connection: to the database.
         operations: the change, which alters one column.
     """
     changes = [copy(operation) for operation in operations]

@@ -44,13 +44,7 @@ def changed_by(operation: MigrateOperation) -> tuple[Changed, ...]:
 
 
 def with_dependents(change: Change, operation: Any, dependents: Dependents) -> Change:
-    """The same with the views that depend on a column created again, or with a question about what else depends.
-
-    Args:
-        change: with the operation.
-        operation: what drops something, or gives columns another type.
-        dependents: of all such operations.
-    """
+    """The same with the views that depend on a column created again, or with a question about what else depends."""
     changed = [item for item in changed_by(operation) if dependents[item]]
     if not changed:
         return change

@@ -110,13 +110,7 @@ def _sequences(context: AutogenContext) -> list[Sequence]:
 
 
 def add_not_compared(migration: MigrationContext, name: str, why: str) -> None:
-    """Note something else that could not be compared.
-
-    Args:
-        migration: whose comparison it is.
-        name: of what.
-        why: as PostgreSQL says it.
-    """
+    """Note something else that could not be compared."""
     comparison: SchemaComparison | None = migration.opts.get(_KEY)
     if comparison is not None:
         comparison.not_compared[name] = why

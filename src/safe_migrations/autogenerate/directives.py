@@ -78,8 +78,6 @@ def plan(
     """The safe revisions for Alembic's operations, in the order in which they run, and the backfills that they need.
 
     Args:
-        migration: with a connection to the database, and the models' metadata.
-        operations: what Alembic has found.
         message: of the revision that is written, whose author is asked where one would have to guess; None for a
             preview, which asks nothing.
 
@@ -109,11 +107,7 @@ def plan(
 
 
 def find_operations(migration: MigrationContext) -> list[MigrateOperation]:
-    """The operations that Alembic finds.
-
-    Args:
-        migration: with a connection to the database, and the models' metadata.
-    """
+    """The operations that Alembic finds."""
     operations = produce_migrations(migration, _metadata(migration)).upgrade_ops
     return list(operations.ops) if operations else []
 

@@ -61,10 +61,6 @@ class _Wanted:
 def enum_changes(context: AutogenContext, operations: Iterable[MigrateOperation]) -> list[EnumChange]:
     """The differences between the enums of models and database: what creates and adds, then what replaces and drops.
 
-    Args:
-        context: with the models, the filters and the connection.
-        operations: of the upgrade that autogenerate has found, which add and drop columns.
-
     Raises:
         ModelError: an enum has no name, or two have the same name and other values.
     """

@@ -83,12 +83,7 @@ def _is_same(first: str, second: str, texts: Mapping[str, str], values: Mapping[
 
 
 def leave_equal_indexes(operations: ops.ModifyTableOps, differences: Iterable[Difference]) -> None:
-    """Remove what Alembic would build again, although PostgreSQL describes it in the same way on both sides.
-
-    Args:
-        operations: what Alembic has found for a table; it is changed.
-        differences: of the table, in PostgreSQL's words.
-    """
+    """Remove what Alembic would build again, although PostgreSQL describes it in the same way on both sides."""
     dropped, created = (
         {str(operation.index_name) for operation in operations.ops if isinstance(operation, kind)}
         for kind in (ops.DropIndexOp, ops.CreateIndexOp)
@@ -102,12 +97,7 @@ def leave_equal_indexes(operations: ops.ModifyTableOps, differences: Iterable[Di
 
 
 def leave_equal_types(operations: ops.ModifyTableOps, differences: Iterable[Difference]) -> None:
-    """Remove the new types of columns that PostgreSQL describes in the same way on both sides.
-
-    Args:
-        operations: what Alembic has found for a table; it is changed.
-        differences: of the table, in PostgreSQL's words.
-    """
+    """Remove the new types of columns that PostgreSQL describes in the same way on both sides."""
     different = {difference.name for difference in differences if difference.kind == "type"}
     for operation in [item for item in operations.ops if isinstance(item, ops.AlterColumnOp)]:
         if operation.modify_type is not None and operation.column_name not in different:

@@ -98,8 +98,6 @@ class NamedTypeComparison:
         """Read the columns, and follow the operations.
 
         Args:
-            context: with the models, the filters and the connection.
-            operations: of the upgrade that autogenerate has found, which add and drop columns.
             existing: each type of the database: its schema and name, and whether the search path finds it.
         """
         self.context = context

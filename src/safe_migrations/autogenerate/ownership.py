@@ -74,11 +74,7 @@ _INHERITED = text("""
 
 
 def read_scope(context: AutogenContext) -> None:
-    """Note what autogenerate compares: the schemas of the models, and what of these is the models' own.
-
-    Args:
-        context: with the models, and a connection to the database.
-    """
+    """Note what autogenerate compares: the schemas of the models, and what of these is the models' own."""
     scope: Scope | None = context.opts.get(SCOPE)
     connection = context.connection
     if scope is None or connection is None:
@@ -121,11 +117,7 @@ def _names(table: Any) -> set[str]:
 
 
 def explain_scope(options: Mapping[str, Any]) -> list[str]:
-    """Lines that name the tables which were not compared, and why; none if there are none.
-
-    Args:
-        options: of the context in which autogenerate has compared.
-    """
+    """Lines that name the tables which were not compared, and why; none if there are none."""
     scope: Scope | None = options.get(SCOPE)
     if scope is None or not scope.not_owned:
         return []

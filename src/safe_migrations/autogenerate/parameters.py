@@ -14,9 +14,6 @@ def escape_in_files(impl: DefaultImpl) -> None:
     """Let revision files contain expressions with their colons escaped, which Alembic writes as they are.
 
     The database's expressions come as text() whose colons are not escaped; DDL has no values for parameters.
-
-    Args:
-        impl: what renders the expressions; it is changed.
     """
     plain = impl.render_ddl_sql_expr
 
@@ -34,22 +31,13 @@ def escape_in_files(impl: DefaultImpl) -> None:
 
 
 def condition_as_text(operation: MigrateOperation, impl: DefaultImpl) -> None:
-    """Let a check be SQL; with columns of the models in it, each use of the operation would add it to the models.
-
-    Args:
-        operation: which may create a check; it is changed.
-        impl: what renders the expressions.
-    """
+    """Let a check be SQL; with columns of the models in it, each use of the operation would add it to the models."""
     if isinstance(operation, CreateCheckConstraintOp) and not isinstance(operation.condition, str | TextClause):
         operation.condition = text(escaped(impl.render_ddl_sql_expr(operation.condition)))
 
 
 def predicate_as_text(operation: MigrateOperation) -> None:
-    """Let the predicate of an index be an expression; that of the database is a string.
-
-    Args:
-        operation: which may create an index; it is changed.
-    """
+    """Let the predicate of an index be an expression; that of the database is a string."""
     options = getattr(operation, "options", None) or getattr(operation, "kw", None) or {}
     if isinstance(predicate := options.get("postgresql_where"), str):
         options["postgresql_where"] = text(predicate)

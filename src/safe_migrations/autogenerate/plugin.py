@@ -27,11 +27,7 @@ Directives = Callable[["MigrationContext", Any, "list[MigrationScript]"], None]
 
 
 def setup(plugin: "Plugin") -> None:
-    """Register what prepares the models, and the comparison with PostgreSQL's descriptions; Alembic calls it.
-
-    Args:
-        plugin: made by Alembic, with the name of the entry point.
-    """
+    """Register what prepares the models, and the comparison with PostgreSQL's descriptions; Alembic calls it."""
     first, last = DispatchPriority.FIRST, DispatchPriority.LAST
     descriptions, enums, domains = "description_comparison", "enum_comparison", "domain_comparison"
     add = plugin.add_autogenerate_comparator

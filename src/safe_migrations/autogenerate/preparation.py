@@ -22,9 +22,6 @@ _WITH_INDEX = (PrimaryKeyConstraint, UniqueConstraint, ExcludeConstraint)
 def prepare(context: AutogenContext) -> None:
     """Leave out checks that are never created, shorten names, and let foreign keys in a cycle follow their tables.
 
-    Args:
-        context: with the models.
-
     Raises:
         ModelError: PostgreSQL would cut off a name that the models spell out, or no revision could create a table.
     """

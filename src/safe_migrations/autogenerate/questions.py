@@ -20,11 +20,6 @@ from safe_migrations.prompt import ask_whether, can_ask
 def answered(comparison: Comparison, migration: MigrationContext, message: str) -> Iterator[Comparison]:
     """The comparison for the safe forms, which ask it for values.
 
-    Args:
-        comparison: of models and database.
-        migration: of the command, with its arguments.
-        message: of the revision.
-
     Raises:
         NotConfirmedError: a question is open and can't be asked, or the command line answers another one.
         RevisionError: PostgreSQL can't store a value.

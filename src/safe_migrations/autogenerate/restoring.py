@@ -11,12 +11,7 @@ _KINDS: dict[type[Constraint], str] = {ForeignKeyConstraint: "foreign key", Uniq
 
 
 def with_restoring(connection: Connection, operation: MigrateOperation) -> MigrateOperation:
-    """The same operation; an operation that drops a constraint restores the whole constraint when reversed.
-
-    Args:
-        connection: to the database.
-        operation: one of Alembic's.
-    """
+    """The same operation; an operation that drops a constraint restores the whole constraint when reversed."""
     if not isinstance(operation, ops.DropConstraintOp):
         return operation
     constraint = operation.to_constraint()
@@ -27,12 +22,7 @@ def with_restoring(connection: Connection, operation: MigrateOperation) -> Migra
 def restored_table(
     connection: Connection, drop: ops.DropTableOp
 ) -> tuple[ops.CreateTableOp, tuple[MigrateOperation, ...]]:
-    """The operation that restores a table without its rows, and those that follow it.
-
-    Args:
-        connection: to the database, which has the table.
-        drop: the operation that drops it.
-    """
+    """The operation that restores a table without its rows, and those that follow it."""
     described, create = _described(connection, drop), drop.reverse()
     for item in create.columns:
         if isinstance(item, Constraint):

@@ -28,12 +28,6 @@ class Values:
     """The answers; each is checked by PostgreSQL before a file is written."""
 
     def __init__(self, connection: Connection, answers: Answers) -> None:
-        """Ask nothing yet.
-
-        Args:
-            connection: to the database.
-            answers: from the command line.
-        """
         self._connection = connection
         self._answers = answers
         self._used: set[str] = set()
@@ -43,7 +37,6 @@ class Values:
 
         Args:
             table: as in the metadata's keys.
-            column: of the models.
 
         Raises:
             RevisionError: PostgreSQL refuses the answer of the command line.

@@ -27,11 +27,6 @@ def report_when_written(
     """Print one line for each file when the last one is written, in place of Alembic's lines.
 
     Alembic has no option that silences its lines about post-write hooks, and calls nothing after the last file.
-
-    Args:
-        script_directory: which writes the files of the running command; it is changed.
-        planned: the revisions by their ids.
-        backfills: whose files are written.
     """
     generate, paths = script_directory.generate_revision, dict[str, str]()
 

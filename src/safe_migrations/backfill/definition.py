@@ -105,7 +105,6 @@ def load_backfill(folder: Path, name: str) -> Backfill:
     """Read the definition of a backfill.
 
     Args:
-        folder: `alembic/backfills`.
         name: of its file, without the suffix.
 
     Raises:
@@ -134,11 +133,6 @@ def load_backfill(folder: Path, name: str) -> Backfill:
 
 def refuse_unwritten(folder: Path, name: str, backfill: Backfill) -> None:
     """Refuse a backfill without new values for its columns.
-
-    Args:
-        folder: `alembic/backfills`.
-        name: the backfill's.
-        backfill: its definition.
 
     Raises:
         BackfillError: `values` is empty.
@@ -194,7 +188,6 @@ def can_run(connection: Connection, backfill: Backfill) -> bool:
 
     Args:
         connection: to the database; a failure ends its transaction.
-        backfill: the definition.
     """
     written = [backfill.table.c[name] for name in (*backfill.key, *backfill.values)]
     values = [value if isinstance(value, ClauseElement) else literal(value) for value in backfill.values.values()]
@@ -210,8 +203,6 @@ def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> N
 
     Args:
         connection: to the database; in a transaction afterwards.
-        script: the revision.
-        folder: `alembic/backfills`.
 
     Raises:
         BackfillError: a backfill is not complete, or can't be read.

@@ -80,13 +80,6 @@ class Done:
 async def run_backfill(database: Database, folder: Path, name: str, backfill: Backfill, pace: Pace) -> Done:
     """Run a backfill, or continue it.
 
-    Args:
-        database: to work on.
-        folder: `alembic/backfills`.
-        name: the backfill's.
-        backfill: its definition.
-        pace: how hard to work.
-
     Raises:
         MigrationError: it can't be run, or failed; committed batches are kept.
     """

@@ -26,20 +26,13 @@ def plain_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type of a column in the database, without decorators of the models.
 
     A revision uses this type, because it must not import models, which change.
-
-    Args:
-        type_: of the models.
     """
     own = isinstance(type_, TypeDecorator) and is_foreign(type_)
     return _public(plain_type(cast("TypeDecorator[Any]", type_).load_dialect_impl(DIALECT))) if own else type_
 
 
 def is_foreign(type_: TypeEngine[Any]) -> bool:
-    """Whether the class of a type is another package's, or the project's own, and not SQLAlchemy's.
-
-    Args:
-        type_: of the models.
-    """
+    """Whether the class of a type is another package's, or the project's own, and not SQLAlchemy's."""
     return not type(type_).__module__.startswith("sqlalchemy.")
 
 
@@ -89,10 +82,6 @@ def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
     """Whether the new type stores every value of the old one in the same form, so that no row is rewritten.
 
     Indexes and checks of the column may cost more than that.
-
-    Args:
-        before: the column's type.
-        after: its new type.
     """
     old, new = TypeForm.of(before), TypeForm.of(after)
     if (old.rest, old.with_zone) != (new.rest, new.with_zone) or old.is_array:
@@ -112,11 +101,7 @@ def keeps_rows(before: TypeEngine[Any], after: TypeEngine[Any]) -> bool:
 
 
 def writes_rows(new: Column[Any]) -> bool:
-    """Whether adding this column rewrites its table, because PostgreSQL computes or checks a value for each row.
-
-    Args:
-        new: the column.
-    """
+    """Whether adding this column rewrites its table, because PostgreSQL computes or checks a value for each row."""
     type_ = plain_type(new.type)
     while isinstance(type_, postgresql.DOMAIN):
         computed = type_.default is not None and "(" in str(type_.default)  # maybe volatile
@@ -136,12 +121,7 @@ def is_identity(default: Any) -> bool:
 
 
 def default_text(connection: Connection, new: Column[Any]) -> str | None:
-    """The server default as SQL; None without one.
-
-    Args:
-        connection: to the database.
-        new: a column of the models.
-    """
+    """The server default as SQL; None without one."""
     dialect = connection.dialect
     compiler: Any = dialect.ddl_compiler
     text: str | None = compiler(dialect, None).get_column_default_string(new)
@@ -149,12 +129,7 @@ def default_text(connection: Connection, new: Column[Any]) -> str | None:
 
 
 def is_volatile(connection: Connection, default: str) -> bool:
-    """Whether a default differs from row to row, so that PostgreSQL can't store a single value for all rows.
-
-    Args:
-        connection: to the database, which knows its functions.
-        default: as SQL.
-    """
+    """Whether a default differs from row to row, so that PostgreSQL can't store a single value for all rows."""
     without_literals = re.sub(r"'(?:[^']|'')*'", "''", default)
     names = [name.lower() for name in re.findall(r'([\w$]+)"?\s*\(', without_literals)]
     volatile = select(func.count()).select_from(_PG_PROC)

@@ -47,12 +47,7 @@ class Dependent:
 
 
 def find_dependents(connection: Connection, changes: Sequence[Changed]) -> dict[Changed, list[Dependent]]:
-    """What depends on each of these, directly or through a view; what the other changes drop as well is no dependent.
-
-    Args:
-        connection: to the database.
-        changes: of existing tables, columns and constraints.
-    """
+    """What depends on each change, directly or through a view; what another change drops as well is no dependent."""
     dependents: dict[Changed, list[Dependent]] = {change: [] for change in changes}
     if changes:
         for row in connection.execute(ddl("%(query)s", query=_query(connection.dialect, changes))):

@@ -245,7 +245,6 @@ class _Index:
         """Build the index, unless it is valid; that of a partitioned table for one partition after the other.
 
         Args:
-            timeouts: of the migration.
             whole: the name of the index that this one is a part of.
         """
         if self.is_valid():

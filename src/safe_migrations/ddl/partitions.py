@@ -55,7 +55,6 @@ def is_partitioned(connection: Connection, name: str) -> bool:
     """Whether a table or an index is partitioned.
 
     Args:
-        connection: to the database.
         name: as SQL has it.
     """
     return bool(connection.scalar(_IS_PARTITIONED, {"name": name}))
@@ -65,7 +64,6 @@ def partitions_without_index(connection: Connection, table: str, index: str, who
     """The partitions for which a partitioned index has no valid part yet.
 
     Args:
-        connection: to the database.
         table: the partitioned table, as SQL has it.
         index: the partitioned index, as SQL has it.
         whole: the name of the index of the whole tree, which names its parts.
@@ -92,12 +90,7 @@ def partitions_without_index(connection: Connection, table: str, index: str, who
 
 
 def partition_indexes(partition: str, index: str) -> Iterator[str]:
-    """The names for the part of an index; the first one that no part of another index has is taken.
-
-    Args:
-        partition: the name of the partition.
-        index: the name of the index.
-    """
+    """The names for the part of an index; the first one that no part of another index has is taken."""
     yield short_name(f"{partition}_{index}")
     yield from (short_name(f"{partition}_{index}_{number}") for number in range(2, 10))
 

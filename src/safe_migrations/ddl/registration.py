@@ -8,11 +8,7 @@ Operation = TypeVar("Operation")
 
 
 def register(class_: type[Operation]) -> type[Operation]:
-    """Register a `MigrateOperation`: its only class method becomes a function of `op`, and `run` its implementation.
-
-    Args:
-        class_: of the operation.
-    """
+    """Register a `MigrateOperation`: its only class method becomes a function of `op`, and `run` its implementation."""
     (name,) = (name for name, member in vars(class_).items() if isinstance(member, classmethod))
     Operations.implementation_for(class_)(lambda operations, operation: operation.run(operations))
     return Operations.register_operation(name)(class_)

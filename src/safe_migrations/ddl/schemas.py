@@ -71,10 +71,6 @@ class DropSchemaOp(_SchemaOperation):
 
 
 def create_version_schema(context: MigrationContext) -> None:
-    """Create the schema of the version table, if it has one of its own, unless it exists.
-
-    Args:
-        context: which is about to create the version table.
-    """
+    """Create the schema of the version table, if it has one of its own, unless it exists."""
     if context.version_table_schema and not context.opts.get("dont_mutate"):
         CreateSchemaOp(context.version_table_schema).run(Operations(context))

@@ -29,12 +29,7 @@ class StepRecords:
 
     @classmethod
     def read(cls, connection: Connection, options: Mapping[str, Any]) -> "StepRecords":
-        """Read the records; nothing is changed.
-
-        Args:
-            connection: to the database.
-            options: what `context.configure` takes, for the version table's name.
-        """
+        """Read the records; nothing is changed."""
         schema = options.get("version_table_schema") or connection.dialect.default_schema_name
         records = cls(f"{schema}.{options.get('version_table', 'alembic_version')}", {})
         if has_table(connection, TABLE):

@@ -68,20 +68,11 @@ class Steps:
     """The steps of the function that runs; offline, they are separated by COMMIT and BEGIN, and not recorded."""
 
     def __init__(self, completed: Collection[str] = ()) -> None:
-        """Know which steps are not to be run.
-
-        Args:
-            completed: their names.
-        """
         self.completed = completed
         self.names: list[str] = []
 
     def begin(self, operations: Operations, name: str) -> bool:
         """End the step before, and begin one.
-
-        Args:
-            operations: of the revision.
-            name: the step's.
 
         Returns:
             Whether to run it.
@@ -107,9 +98,6 @@ class RecordedSteps(Steps):
         """Know which steps are completed.
 
         Args:
-            records: of the version table.
-            revision: its id.
-            direction: of its function.
             between: is entered when a step is about to be committed, and left when the next one begins.
         """
         super().__init__(records.of(revision, direction))
@@ -147,11 +135,7 @@ class RecordedSteps(Steps):
 
     @contextmanager
     def running(self, context: MigrationContext) -> Iterator[None]:
-        """Let the revision's function find this object, and see that it executes statements in its steps only.
-
-        Args:
-            context: of the run.
-        """
+        """Let the revision's function find this object, and see that it executes statements in its steps only."""
         connection = context.connection
         if connection is None:
             raise ConfigurationError("steps are recorded in a database")
@@ -198,12 +182,7 @@ class RecordedSteps(Steps):
 
 
 def steps_offline(context: MigrationContext, completed: Collection[str] = ()) -> None:
-    """Let a revision begin its steps in a script.
-
-    Args:
-        context: which writes the script.
-        completed: the steps to leave out.
-    """
+    """Let a revision begin its steps in a script."""
     context.opts[_OPTION] = Steps(completed)
 
 

@@ -187,9 +187,6 @@ class Cluster:
 def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
     """A running cluster in a temporary folder, deleted at the end.
 
-    Args:
-        programs: PostgreSQL's programs, see `find_programs`.
-
     Raises:
         EmbeddedPostgresError: the server did not start.
     """
@@ -205,9 +202,6 @@ def throw_away_cluster(programs: Path) -> Iterator[Cluster]:
 @contextmanager
 def server_for_tests(service: Service) -> Iterator[URL]:
     """A database of the server of <PREFIX>_TEST_DATABASE_URL; without this variable, of a temporary cluster.
-
-    Args:
-        service: whose variables and version of PostgreSQL count.
 
     Raises:
         ConfigurationError: the variable has no URL of PostgreSQL.

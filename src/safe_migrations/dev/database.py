@@ -98,11 +98,6 @@ def configure(service: Service, url: URL) -> Iterator[str]:
 def write_url(url: URL, env_file: Path, variable: str) -> None:
     """Write a database URL into .env, readable by its owner only.
 
-    Args:
-        url: the URL, with its password.
-        env_file: the .env; created if necessary, other variables are kept.
-        variable: the variable's name.
-
     Raises:
         NotInstalledError: python-dotenv is not installed.
     """
@@ -117,10 +112,6 @@ def write_url(url: URL, env_file: Path, variable: str) -> None:
 
 def shell(database: Database, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by psql, connected to a database.
-
-    Args:
-        database: to connect to.
-        arguments: of psql.
 
     Raises:
         NotInstalledError: psql is not installed.

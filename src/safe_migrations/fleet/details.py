@@ -82,10 +82,6 @@ class Details:
 def read_details(project: Project, pending: Collection[str]) -> Details:
     """Read the revisions and the models of a service; no database is needed.
 
-    Args:
-        project: the service's.
-        pending: the ids of the revisions that its database does not have.
-
     Raises:
         RevisionError: a revision file can't be used.
         CommandError: the files do not fit together.

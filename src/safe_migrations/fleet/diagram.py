@@ -99,11 +99,7 @@ class _Place:
 
 
 def draw(tables: Sequence[Table]) -> Diagram:
-    """Draw tables: those with foreign keys in layers, the others in rows below.
-
-    Args:
-        tables: as `read_tables` returns them.
-    """
+    """Draw tables: those with foreign keys in layers, the others in rows below."""
     boxes = {table.name: _box(table, len(tables) > MANY_TABLES) for table in tables}
     keys = [(table.name, key) for table in tables for key in table.foreign_keys if key.table in boxes]
     layers = layers_of({(name, key.table) for name, key in keys if name != key.table})

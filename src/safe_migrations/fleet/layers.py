@@ -59,13 +59,7 @@ def layers_of(edges: Collection[Edge]) -> Layers:
 
 
 def tops_of(heights: Sequence[float], wanted: Sequence[float], gap: float) -> list[float]:
-    """Where the boxes of a layer begin: near to where they would like to begin, without overlaps.
-
-    Args:
-        heights: of the boxes, from the top.
-        wanted: where each would like to begin.
-        gap: between two boxes.
-    """
+    """Where the boxes of a layer begin: near to where they would like to begin, without overlaps."""
     offsets = [0.0, *accumulate(height + gap for height in heights)][: len(heights)]
     blocks: list[list[float]] = []  # boxes that touch move as one
     for offset, top in zip(offsets, wanted, strict=True):

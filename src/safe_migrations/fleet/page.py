@@ -77,9 +77,6 @@ class Timeline:
 def refuse_other_file(file: Path) -> None:
     """Refuse to write where no page was before.
 
-    Args:
-        file: to write.
-
     Raises:
         ConfigurationError: its folder does not exist, or it is something else than a page of this command.
     """
@@ -97,10 +94,6 @@ def _is_page(file: Path) -> bool:
 
 def read_details(statuses: Sequence[ServiceStatus], ended: Callable[[], None]) -> list[Mapping[str, Any]]:
     """Read the revisions and the models of services, by their `env.py`.
-
-    Args:
-        statuses: of the services.
-        ended: called after each.
 
     Returns:
         For each the fields of `Details`; or `problem`, or `not_compared`, with the reason why there are none.
@@ -124,8 +117,6 @@ def as_html(statuses: Sequence[ServiceStatus], details: Sequence[Mapping[str, An
     """The page.
 
     Args:
-        statuses: of the services.
-        details: of each, as `read_details` returns them.
         time: when they were read, in UTC.
     """
     environment = Environment(
@@ -159,7 +150,6 @@ def timeline(status: ServiceStatus, revisions: Sequence[Mapping[str, Any]]) -> T
     """What the page shows of the revisions of a service.
 
     Args:
-        status: the service's.
         revisions: all, in their order; none if they could not be read.
     """
     known = {revision["revision"]: revision for revision in revisions}

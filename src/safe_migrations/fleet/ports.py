@@ -32,7 +32,6 @@ def replaced(text: str, table: str) -> str:
     """The text of a file with the current table, which comes last in a file without markers.
 
     Args:
-        text: of the file.
         table: with its markers.
 
     Raises:
@@ -53,11 +52,6 @@ def replaced(text: str, table: str) -> str:
 
 def update_file(file: Path, members: Sequence[Member], *, only_check: bool) -> bool:
     """Write the table into a file; return whether the file had the current one.
-
-    Args:
-        file: a Markdown file; created if it does not exist.
-        members: the services.
-        only_check: change nothing.
 
     Raises:
         ConfigurationError: the file can't be read or written.
@@ -106,7 +100,6 @@ def _groups(members: Sequence[Member], value: Callable[[Service], str], key: str
     """The values that several services have, with these services.
 
     Args:
-        members: the services.
         value: of a service; an empty one counts for nothing.
         key: that has to be in `alembic.ini`.
     """

@@ -48,12 +48,6 @@ class Jobs:
     """
 
     def __init__(self, number: int, *, stop_at_first: bool = False) -> None:
-        """Begin nothing yet.
-
-        Args:
-            number: how many services to work in at the same time.
-            stop_at_first: start no further work after the first failure.
-        """
         self.interrupted = False
         self._failed = False
         self._stop_at_first = stop_at_first
@@ -67,11 +61,6 @@ class Jobs:
         ended: Callable[[Outcome], None] = lambda outcome: None,
     ) -> list[Outcome]:
         """Work in each service.
-
-        Args:
-            members: the services.
-            work: for one service.
-            ended: called with each outcome at once.
 
         Returns:
             The outcomes, in the order of the services.
@@ -108,23 +97,13 @@ class Jobs:
         return [task.result() for task in tasks]
 
     def exit_status(self, outcomes: Sequence[Outcome]) -> int:
-        """The exit status of this work: the worst, or that of an interrupt.
-
-        Args:
-            outcomes: of this work.
-        """
+        """The exit status of this work: the worst, or that of an interrupt."""
         if self.interrupted:
             return INTERRUPTED_STATUS
         return worst_status([outcome.exit_status for outcome in outcomes])
 
     async def run_module(self, member: Member, module: str, *arguments: str) -> Outcome:
-        """Run a command of `safe_migrations` or `alembic` in a service, by the service's own Python.
-
-        Args:
-            member: the service.
-            module: `safe_migrations` or `alembic`.
-            arguments: the command with its options.
-        """
+        """Run a command of `safe_migrations` or `alembic` in a service, by the service's own Python."""
         if member.problem:
             return Outcome(member, member.problem.exit_status, str(member.problem))
         config = [] if member.config_file.name == "pyproject.toml" else ["-c", member.config_file.name]
@@ -132,13 +111,7 @@ class Jobs:
         return await self.run(member, _python(member), "-P", "-m", module, *config, *arguments)
 
     async def run(self, member: Member, program: str, *arguments: str) -> Outcome:
-        """Run a program in a service's folder, with the service's environment.
-
-        Args:
-            member: the service.
-            program: its name or path.
-            arguments: of the program.
-        """
+        """Run a program in a service's folder, with the service's environment."""
         begin = time.monotonic()
         environment = environment_of(member)
         try:

@@ -11,10 +11,6 @@ from safe_migrations.errors import NotInstalledError
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar.
 
-    Args:
-        what: the work, such as `Reading`.
-        total: number of services.
-
     Yields:
         A function to call after each service.
 

@@ -68,7 +68,6 @@ def waits(release: str, newest: str) -> bool:
 
     Args:
         release: the service's, as `git describe` has it.
-        newest: the release that may be newer.
     """
     from packaging.version import InvalidVersion, Version  # as Copier orders them
 

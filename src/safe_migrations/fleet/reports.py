@@ -22,11 +22,6 @@ class Workers:
     """Processes that answer for one service after another; a process that dies costs one answer."""
 
     def __init__(self, services: int) -> None:
-        """Start no process yet.
-
-        Args:
-            services: how many there are.
-        """
         self._free: asyncio.Queue[Process | None] = asyncio.Queue()
         for _ in range(min(os.cpu_count() or 1, 1 + services // SERVICES_PER_WORKER)):
             self._free.put_nowait(None)

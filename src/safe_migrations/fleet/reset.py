@@ -25,11 +25,6 @@ _DELETED = "deleted"  # a folder beside the data; a kill leaves no half of a clu
 def run(members: Sequence[Member], jobs: Jobs, *, yes: bool) -> int:
     """Reset the development databases of services, and print what became of them.
 
-    Args:
-        members: the services.
-        jobs: bounds, and interrupts.
-        yes: whether the user has already agreed.
-
     Returns:
         The exit status.
 

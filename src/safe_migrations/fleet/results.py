@@ -18,10 +18,6 @@ _INTERRUPTED = (130, 143)  # by SIGINT or SIGTERM
 def shown(what: str, total: int) -> Iterator[Callable[[Outcome], None]]:
     """Show the work on standard error: a bar on a terminal, else a line for each service.
 
-    Args:
-        what: the work, such as `Updating`.
-        total: number of services.
-
     Yields:
         A function that takes each outcome.
     """
@@ -47,11 +43,7 @@ def result_of(outcome: Outcome) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """A table, then the output of each service that failed.
-
-    Args:
-        outcomes: of the services to show.
-    """
+    """A table, then the output of each service that failed."""
     rows = [(_name(outcome), result_of(outcome), _seconds(outcome)) for outcome in outcomes]
     parts = [as_table(("service", "result", "seconds"), rows)] if rows else []
     return "\n\n".join([*parts, *(_output(outcome) for outcome in outcomes if outcome.exit_status)])

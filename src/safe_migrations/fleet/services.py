@@ -54,7 +54,6 @@ def find_services(root: Path, only: Sequence[str] = (), exclude: Sequence[str] =
     """Find the services in a folder, in any depth, in the order of their paths.
 
     Args:
-        root: the root of a monorepo, or a folder of clones.
         only: patterns as in a shell; a service's path or the name of its folder must match one. None stands for all.
         exclude: patterns; neither may match.
 

@@ -87,10 +87,6 @@ def as_json(statuses: Sequence[ServiceStatus]) -> str:
 def read_statuses(members: Sequence[Member], ended: Callable[[], None] = lambda: None) -> list[ServiceStatus]:
     """Read the status of each service; nothing is changed.
 
-    Args:
-        members: the services.
-        ended: called after each.
-
     Returns:
         The statuses, in the order of the services. A service that can't be read has the reason.
     """

@@ -28,10 +28,7 @@ def run(members: Sequence[Member], jobs: Jobs, branch: str | None, *, checks: bo
     """Update services, and print what became of them.
 
     Args:
-        members: the services.
-        jobs: bounds, and interrupts.
         branch: where to commit the updates; None to commit nothing.
-        checks: whether to run each service's own checks.
 
     Returns:
         The exit status.
@@ -63,13 +60,6 @@ class Updates:
     """
 
     def __init__(self, jobs: Jobs, branch: str | None, *, checks: bool) -> None:
-        """Change nothing yet.
-
-        Args:
-            jobs: bounds, and interrupts.
-            branch: where to commit the updates; None to commit nothing.
-            checks: whether to run each service's own checks.
-        """
         self._jobs = jobs
         self._branch = branch
         self._checks = checks

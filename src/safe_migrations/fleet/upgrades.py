@@ -47,7 +47,6 @@ def deploy(*, contract: bool, without_backup: bool) -> list[Pass]:
 
     Args:
         contract: whether the new code runs everywhere, so that contract revisions may run.
-        without_backup: whether to make no backups.
     """
     options = ["--without-backup"] * without_backup
     expand = Pass("Deploying", "safe_migrations", ("deploy", *options), _has_expand if contract else _waits_for_deploy)
@@ -63,12 +62,6 @@ def backfill() -> list[Pass]:
 
 def run(members: Sequence[Member], passes: Sequence[Pass], jobs: Jobs, *, yes: bool) -> int:
     """Show a plan, ask, and run one pass after the other: each begins only if the pass before succeeded everywhere.
-
-    Args:
-        members: the services.
-        passes: at least one.
-        jobs: bounds, and interrupts.
-        yes: whether the user has already agreed.
 
     Returns:
         The exit status.

@@ -31,7 +31,6 @@ def read_applied(
     """The revisions that databases are at, and a warning for each database that could not be read.
 
     Args:
-        databases: to read.
         version_options: where Alembic records the revision, as `context.configure` takes it.
     """
     applied, warnings = [], []

@@ -190,10 +190,8 @@ def _compare_sql(published: Published, stems: Collection[str], ids: Collection[s
     """The published files of SQL that were edited, of the revisions that are still there.
 
     Args:
-        published: what is frozen.
         stems: the paths of the revision files without their suffix, which the files of SQL share.
         ids: of the contents of the files of SQL, which finds a renamed one.
-        root: the folder of the repository.
     """
     for name, id_ in published.files.items():
         if name.endswith(".sql") and id_ not in ids and any(name.startswith(f"{stem}.") for stem in stems):

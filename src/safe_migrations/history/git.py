@@ -76,7 +76,6 @@ class Published:
         """Whether it has a file.
 
         Args:
-            name: its path from the repository's root.
             contents: the id of its contents, which finds a renamed file.
         """
         return name in self.files or contents in self.files.values()
@@ -173,11 +172,7 @@ class Repository:
         return [Published(_shown(ref), files, ref in ours) for ref, files in zip(refs, self._files(refs), strict=True)]
 
     def tags_with(self, name: str) -> list[str]:
-        """The tags whose commits have a file of this name in a folder of the revision files.
-
-        Args:
-            name: of the file.
-        """
+        """The tags whose commits have a file of this name in a folder of the revision files."""
         paths = {f"{tag}:{prefix}{name}": tag for tag in self.tags for prefix in self.prefixes}
         return list(dict.fromkeys(paths[path] for path in self._objects(paths)))
 
@@ -281,11 +276,7 @@ def address_for_git(url: str) -> str:
 
 
 def without_login(text: str) -> str:
-    """A text without the users and passwords of its URLs.
-
-    Args:
-        text: such as a message of git.
-    """
+    """A text without the users and passwords of its URLs."""
     return re.sub(r"(\w+://)(?:[^/\s]+|[^@\s]+)@", r"\1", text)
 
 
@@ -295,11 +286,7 @@ def git(
     """Run git, and return what it prints; git asks nothing, and fetches no objects.
 
     Args:
-        folder: where.
-        arguments: its command and options.
-        standard_input: the standard input of git, as bytes or as lines.
         may_fail: whether to return the output also if git fails.
-        url: as in `environment_of_git`.
 
     Raises:
         FileNotFoundError: git is not installed.

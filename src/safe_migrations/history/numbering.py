@@ -36,22 +36,14 @@ class _NumberedFileTemplate(str):
 
 
 def number_files(script: ScriptDirectory) -> None:
-    """Make the `number` token of `file_template` in alembic.ini work for every file that this command writes.
-
-    Args:
-        script: the script directory of the running command.
-    """
+    """Make the `number` token of `file_template` in alembic.ini work for every file that this command writes."""
     template = _NumberedFileTemplate(script.file_template)
     template.script = script
     script.file_template = template
 
 
 def next_number(script: ScriptDirectory) -> int:
-    """The number of the next revision: one more than the highest of the history.
-
-    Args:
-        script: the script directory whose files are numbered.
-    """
+    """The number of the next revision: one more than the highest of the history."""
     names = (Path(revision.path).name for revision in script.walk_revisions())
     return 1 + max((int(number[1]) for name in names if (number := NUMBER.match(name))), default=0)
 

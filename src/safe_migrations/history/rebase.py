@@ -48,7 +48,6 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
     """Find what to move; None where no branch has two heads.
 
     Args:
-        script_directory: this code's revisions.
         revision: the head of the branch to move; by default, of the unpublished branch.
 
     Raises:
@@ -78,12 +77,6 @@ def refuse_applied(
     script_directory: ScriptDirectory, move: Move, databases: Iterable[Database], version_options: Mapping[str, Any]
 ) -> list[str]:
     """Stop if a database has already run one of the revisions.
-
-    Args:
-        script_directory: this code's revisions.
-        move: what is about to be moved.
-        databases: to read.
-        version_options: where Alembic records the revision, as `context.configure` takes it.
 
     Returns:
         A sentence for each database that could not be read.

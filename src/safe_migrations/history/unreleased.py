@@ -29,7 +29,6 @@ def unreleased_tables(script_directory: ScriptDirectory, before: str | None = No
     """The tables that no release has, with their schema unless it is the default one.
 
     Args:
-        script_directory: the history.
         before: a revision, to leave out this one and those that follow; by default the whole history.
 
     Returns:

@@ -41,9 +41,6 @@ def lint(
     The rules of style do not apply to revisions that are older than the project's use of this library.
 
     Args:
-        script_directory: the history.
-        scripts: the revisions to read.
-        postgres_version: the major version of PostgreSQL that they are for.
         load_models: returns the metadata of the models; called only if a revision drops or renames something.
 
     Raises:
@@ -77,7 +74,6 @@ def find_scripts(script_directory: ScriptDirectory, range_: str | None) -> list[
     """The revisions of a range, in the order in which they run.
 
     Args:
-        script_directory: the history.
         range_: `A:B`, without A, as in `alembic upgrade A:B --sql`; or one revision; None for the revisions that are
             not on the main branch.
 

@@ -20,12 +20,7 @@ _NOT_IN_LAMBDA = (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 @lru_cache(maxsize=1024)
 def compile_paths(text: bytes, path: str) -> CodeType:
-    """The code of a file whose functions run in all branches, with the lines of the file.
-
-    Args:
-        text: of the file.
-        path: of the file.
-    """
+    """The code of a file whose functions run in all branches, with the lines of the file."""
     tree = ast.fix_missing_locations(_Rewriter().module(ast.parse(text)))
     for node in ast.walk(tree):
         match node:  # Python reports the last line of what is called

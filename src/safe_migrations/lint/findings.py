@@ -46,11 +46,7 @@ def as_text(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
 
 
 def explanation(rule: Rule) -> str:
-    """Why a rule exists, the safe code, and how to acknowledge a finding, as text.
-
-    Args:
-        rule: to explain.
-    """
+    """Why a rule exists, the safe code, and how to acknowledge a finding, as text."""
     by_attribute = '\nor for the whole revision:\n    acknowledged = "…"' if rule.by_acknowledged else ""
     style = " A rule of style, which begins with the first revision written with this library." if rule.is_style else ""
     return (

@@ -82,10 +82,6 @@ _COLUMN_WITH_REFERENCE = pattern(
 def run_squawk(revisions: Sequence[Revision], postgres_version: int) -> Iterator[Finding]:
     """What squawk finds in the upgrades of revisions, at their lines; an unknown rule is reported in squawk's words.
 
-    Args:
-        revisions: those to read.
-        postgres_version: the major version of PostgreSQL that they are for.
-
     Raises:
         NotInstalledError: squawk is not installed.
         RevisionError: squawk fails.

@@ -36,11 +36,7 @@ _RENAME_COLUMN_TO, _RENAME_TABLE_TO = pattern(RENAME_COLUMN.pattern + " (<name>)
 
 
 def load_models(config: Config) -> list[MetaData]:
-    """The metadata of the models, as `env.py` passes them to `run_env`; none, with a note, if that fails.
-
-    Args:
-        config: Alembic's configuration.
-    """
+    """The metadata of the models, as `env.py` passes them to `run_env`; none, with a note, if that fails."""
     env = Path(ScriptDirectory.from_config(config).env_py_location)
     if "run_env" not in env.read_text(encoding="utf-8"):  # another env.py would connect to a database
         return []
@@ -55,11 +51,7 @@ def load_models(config: Config) -> list[MetaData]:
 
 
 def names_in_models(models: Iterable[MetaData]) -> set[Name]:
-    """The tables of models, and their columns.
-
-    Args:
-        models: the metadata of the models.
-    """
+    """The tables of models, and their columns."""
     tables = {bare_name(table.schema, table.name): table for metadata in models for table in metadata.tables.values()}
     columns = {(name, column.name) for name, table in tables.items() for column in table.columns}
     return {*((name,) for name in tables), *columns}
@@ -71,8 +63,6 @@ def still_in_models(
     """What revisions take away, no later statement of the history brings back, and the models have.
 
     Args:
-        script_directory: the history.
-        revisions: to read.
         models: returns the names in the models; called only if a revision takes something away.
     """
 

@@ -18,9 +18,6 @@ def revisions_with_style(script_directory: ScriptDirectory) -> set[str]:
     A revision is written with this library if its file imports the library, or declares a phase, an acknowledgement or
     a backfill.
 
-    Args:
-        script_directory: the history.
-
     Raises:
         HistoryError: git can't read the repository.
     """

@@ -27,7 +27,6 @@ async def backup(database: Database, file: Path) -> None:
 
     Args:
         database: with a user who may read all of it.
-        file: where the backup goes; the file must not exist.
 
     Raises:
         ConnectionFailedError: PostgreSQL can't be reached, or refuses the user, the password or the database.
@@ -63,8 +62,6 @@ async def restore(server: Database, file: Path, name: str, *, owners: bool = Tru
 
     Args:
         server: any database of the server, with a user who may create databases.
-        file: what `backup` has written.
-        name: the new database's name, unquoted.
         owners: give everything its owner and privileges of the backup, whose roles must exist; else it is the user's.
 
     Raises:

@@ -34,9 +34,7 @@ def deploy(
     """Upgrade a database up to the first contract revision, and stop at the first failure.
 
     Args:
-        project: the service's.
         backup_file: where to write the backup; None to make no backup.
-        report: shows a line.
         contract: whether the new code runs everywhere, so that the next contract revisions may run.
 
     Returns:

@@ -34,11 +34,6 @@ def incomplete_backfills(
     A backfill that an applied revision requires was complete when that revision ran. One that no revision requires is
     complete when one of its runs has finished.
 
-    Args:
-        connection: to the database.
-        project: the service's.
-        pending: the revisions to run.
-
     Returns:
         For each the name, the file that requires it, and why it is not known whether it is complete; each may be None.
     """
@@ -57,12 +52,7 @@ def incomplete_backfills(
 
 
 def percents(project: Project, names: Collection[str]) -> dict[str, int | None]:
-    """How much of incomplete backfills is done; None where counting the rows that are left takes too long.
-
-    Args:
-        project: the service's.
-        names: of the backfills.
-    """
+    """How much of incomplete backfills is done; None where counting the rows that are left takes too long."""
 
     async def read() -> dict[str, int | None]:
         async with connected(project.database) as connection:

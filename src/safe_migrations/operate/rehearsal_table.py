@@ -22,7 +22,6 @@ def as_text(rehearsed: Sequence[Rehearsed], encoding: str | None) -> str:
     """A line for each revision, and below it one for each of several steps.
 
     Args:
-        rehearsed: what the revisions did.
         encoding: of the output; without block characters in it, the bars are of ASCII.
     """
     longest = max(

@@ -96,8 +96,6 @@ async def rehearse(project: Project, revisions: Sequence[Script], rehearsed: lis
     """Copy the database, run revisions on the copy, and drop it.
 
     Args:
-        project: the service's.
-        revisions: the pending ones, in order.
         rehearsed: receives what each revision did, also if a later revision fails.
 
     Raises:

@@ -84,11 +84,6 @@ def lock_trees(connection: Connection) -> list[Node]:
 def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
     """End a session of this database, after a confirmation; PostgreSQL rolls its transaction back.
 
-    Args:
-        connection: to the database.
-        pid: of the session's process.
-        yes: whether the user has already agreed, on the command line.
-
     Returns:
         A sentence for the user.
 

@@ -45,7 +45,6 @@ async def advisory_lock(connection: AsyncConnection, key: int, wait: float) -> A
 
     Args:
         connection: in AUTOCOMMIT; nothing that takes long runs on it.
-        key: the lock's.
         wait: how long to try, in seconds.
 
     Raises:
@@ -65,8 +64,6 @@ def acquire(
     """Take an advisory lock; while another session holds it, report that session.
 
     Args:
-        connection: whose session, or transaction, takes it.
-        key: the lock's.
         wait: how long to try, in seconds.
         take: PostgreSQL's function that tries to take the lock.
 

@@ -103,8 +103,6 @@ def own_relations(connection: Connection, options: Mapping[str, Any], kinds: str
     """The tables and views of the database except Alembic's own, with their schemas.
 
     Args:
-        connection: to the database.
-        options: what `context.configure` takes, for the version table's name.
         kinds: the kinds of relations, as in pg_class; by default tables, views and foreign tables.
     """
     names = {"table": options.get("version_table", "alembic_version"), "schema": options.get("version_table_schema")}
@@ -115,7 +113,6 @@ def find_table(connection: Connection, name: str) -> TableClause | None:
     """A table or view, to build a query on; None if there is none.
 
     Args:
-        connection: to the database.
         name: as SQL has it: with a schema or from the search path, and quoted where necessary.
     """
     row = connection.execute(_SQL["relation"], {"name": name}).first()
@@ -126,7 +123,6 @@ def hides_rows(connection: Connection, name: str) -> bool:
     """Whether row security applies to what this user reads of a table, so that a count says nothing.
 
     Args:
-        connection: to the database.
         name: of an existing table, as SQL has it.
     """
     return bool(connection.scalar(text("SELECT row_security_active(to_regclass(:name))"), {"name": name}))
@@ -142,7 +138,6 @@ def transactions_of_index(connection: Connection, name: str, table: str | None, 
     """The transactions that have used the table of an index, and the pids of their sessions, 0 for a prepared one.
 
     Args:
-        connection: to the database.
         name: the index's, as SQL has it.
         table: its table's, as SQL has it; None for an index that exists.
         readers: whether transactions that have only read count.
@@ -156,7 +151,6 @@ def blockers(connection: Connection, pid: int) -> list[Session]:
 
     Args:
         connection: to the same server, but not of that session.
-        pid: of the session that waits.
     """
     return sessions(connection, connection.scalar(text("SELECT pg_blocking_pids(:pid)"), {"pid": pid}) or [])
 
@@ -170,7 +164,6 @@ def sessions(connection: Connection, pids: Sequence[int]) -> list[Session]:
     """Sessions of the server.
 
     Args:
-        connection: to the server.
         pids: of their processes; a session that has ended in the meantime has no details.
     """
     if not pids:

@@ -79,7 +79,6 @@ async def connected(
     """A connection outside any pool, with the timeouts of migrations, closed at the end.
 
     Args:
-        database: where to connect.
         wait: how long to wait for a server that is starting or has no free connection, in seconds.
         bounded: whether a statement that the server should have ended by its timeout is given up; not for a connection
             that runs revisions, whose statements may have other timeouts.

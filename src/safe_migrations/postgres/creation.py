@@ -15,8 +15,6 @@ async def create_database(server: Database, name: str, template: str = "template
     """Create a database. If the task is cancelled meanwhile, the new database is dropped.
 
     Args:
-        server: any database of the server, with a user who may create databases.
-        name: the new database's name, unquoted.
         template: the database to copy, without connections.
     """
     create = "SELECT format('CREATE DATABASE %I TEMPLATE %I', CAST(:name AS text), CAST(:template AS text))"
@@ -28,12 +26,7 @@ async def create_database(server: Database, name: str, template: str = "template
 
 
 async def drop_database(server: Database, name: str) -> None:
-    """Drop a database if it exists; its connections are ended. A task that is cancelled meanwhile ends afterwards.
-
-    Args:
-        server: another database of the server, with a user who may drop this one.
-        name: the database's name, unquoted.
-    """
+    """Drop a database if it exists; its connections are ended. A task that is cancelled meanwhile ends afterwards."""
     drop = "SELECT format('DROP DATABASE IF EXISTS %I WITH (FORCE)', CAST(:name AS text))"
     await _finish(server, drop, name=name)
 
@@ -43,8 +36,6 @@ async def scratch_database(server: Database, name: str, template: str = "templat
     """A new database with a name of its own, dropped at the end.
 
     Args:
-        server: any database of the server, with a user who may create databases.
-        name: the beginning of its name, unquoted.
         template: the database to copy, without connections; by default an empty one.
     """
     scratch = server.named(f"{_scratch_prefix(name)}{token_hex(4)}")
@@ -56,12 +47,7 @@ async def scratch_database(server: Database, name: str, template: str = "templat
 
 
 async def left_scratch_databases(server: Database, name: str) -> list[str]:
-    """The scratch databases that no process uses any more, because the run that made them was killed.
-
-    Args:
-        server: any database of the server.
-        name: as `scratch_database` takes it.
-    """
+    """The scratch databases that no process uses any more, because the run that made them was killed."""
     query = text("""
         SELECT datname FROM pg_database d
         WHERE starts_with(datname, :prefix) AND substr(datname, length(:prefix) + 1) ~ '^[0-9a-f]{8}$'
@@ -77,12 +63,7 @@ def _scratch_prefix(name: str) -> str:
 
 
 async def database_exists(server: Database, name: str) -> bool:
-    """Whether the server has a database of this name.
-
-    Args:
-        server: any database of the server.
-        name: the database's name, unquoted.
-    """
+    """Whether the server has a database of this name."""
     async with connected(server) as connection:
         query = text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
         return bool(await connection.scalar(query, {"name": name}))

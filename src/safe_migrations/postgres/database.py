@@ -39,7 +39,6 @@ class Database:
 
         Args:
             url: such as `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE?sslmode=require`.
-            service: whose database it is.
 
         Raises:
             ConfigurationError: it is not a URL of PostgreSQL, or has a parameter that asyncpg does not take.
@@ -59,11 +58,7 @@ class Database:
         return cls(_checked(parsed.set(drivername=DRIVER), query, service.settings), service)
 
     def named(self, name: str) -> "Database":
-        """Another database of the same server.
-
-        Args:
-            name: unquoted.
-        """
+        """Another database of the same server."""
         return replace(self, url=self.url.set(database=name))
 
     @property

@@ -34,7 +34,6 @@ def has_table(connection: Connection, table: str) -> bool:
     """Whether a table of the library exists, and the user may read it.
 
     Args:
-        connection: to the database.
         table: without the schema.
     """
     return bool(connection.execute(_EXISTING, {"table": table}).one().table)
@@ -44,7 +43,6 @@ def missing_privilege(connection: Connection, table: str) -> str | None:
     """Why the user can't record anything in a table of the library, with the statements that grant it.
 
     Args:
-        connection: to the database.
         table: without the schema; it need not exist.
 
     Returns:
@@ -72,7 +70,6 @@ def create_own_tables(connection: Connection, table: str, statements: Iterable[T
     Args:
         connection: in a transaction.
         table: the first one.
-        statements: which create them.
 
     Raises:
         MigrationError: the user has not the privileges.

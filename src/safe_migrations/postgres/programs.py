@@ -53,10 +53,6 @@ def find_tools(program: str, server_version: int) -> list[Tool]:
 
     PostgreSQL's programs work with servers of the same version and of older ones.
 
-    Args:
-        program: the name, such as `pg_dump`.
-        server_version: the server's major version.
-
     Returns:
         At least one.
 

@@ -26,7 +26,6 @@ def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> M
     """The error to raise for a connection or a statement that failed: what happened, and how to correct it.
 
     Args:
-        error: what was raised.
         database: where the connection went, or was to go; its password is not shown.
     """
     address, settings = database.host, database.service.settings

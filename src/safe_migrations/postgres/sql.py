@@ -18,7 +18,6 @@ def qualified(dialect: Dialect, *names: str | None) -> str:
     """A name in SQL, quoted where necessary.
 
     Args:
-        dialect: knows the reserved words.
         names: the parts, such as a schema and a table; None for a missing part. A name of the naming convention
             (`op.f`) gets the form that SQLAlchemy gives it, shortened by a hash if it is too long.
     """
@@ -31,11 +30,7 @@ def qualified(dialect: Dialect, *names: str | None) -> str:
 
 
 def short_name(name: str) -> str:
-    """A name, shortened by a hash if PostgreSQL would cut it off: as SQLAlchemy does, but counted in bytes.
-
-    Args:
-        name: of an index, a constraint or the like.
-    """
+    """A name, shortened by a hash if PostgreSQL would cut it off: as SQLAlchemy does, but counted in bytes."""
     encoded = name.encode()
     if len(encoded) <= LONGEST_NAME:
         return name
@@ -47,7 +42,6 @@ def stored_name(name: str, length: int = LONGEST_NAME) -> str:
     """A name as PostgreSQL stores it: what is too long is cut off.
 
     Args:
-        name: in a statement.
         length: in bytes.
     """
     return name.encode()[:length].decode(errors="ignore")
@@ -58,8 +52,6 @@ def sql_of(element: ClauseElement, dialect: Dialect, **options: Any) -> str:
 
     Args:
         element: without parameters.
-        dialect: of the driver.
-        options: of `compile`.
     """
     sql = str(element.compile(dialect=dialect, **options))
     return sql.replace("%%", "%") if dialect.paramstyle in ("format", "pyformat") else sql

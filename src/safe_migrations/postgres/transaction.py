@@ -17,11 +17,7 @@ _SAVEPOINT, _UNDO = text(f"SAVEPOINT {_NAME}"), text(f"ROLLBACK TO SAVEPOINT {_N
 
 
 def is_of_transaction(context: Any) -> bool:
-    """Whether a statement is one of this module.
-
-    Args:
-        context: of its execution, as SQLAlchemy's events have it.
-    """
+    """Whether a statement is one of this module."""
     return any(context.invoked_statement is own for own in (_BEGUN, _SAVEPOINT, _UNDO))
 
 
@@ -37,12 +33,6 @@ class RevisionTransaction:
     """
 
     def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
-        """Note the transaction that the connection is in.
-
-        Args:
-            connection: which runs the revision; operations find this object on it.
-            timeouts: of the migration.
-        """
         self.timeouts = timeouts
         self.is_suspended = self.is_blocking = self.has_left = self.was_ended = False
         connection.info[_KEY] = self

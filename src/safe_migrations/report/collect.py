@@ -49,7 +49,6 @@ def collect(config: Config, *, on_copy: bool) -> MigrationReport:
     """Lint revisions, and run them.
 
     Args:
-        config: Alembic's configuration.
         on_copy: whether to copy the configured database and run its pending revisions on the copy. By default, the
             revisions that are not on the main branch run on an empty database with generated rows.
 

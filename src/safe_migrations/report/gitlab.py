@@ -24,7 +24,6 @@ def write_note(text: str, service: str) -> None:
     See https://docs.gitlab.com/api/notes/#merge-requests, which the job's own token may not use.
 
     Args:
-        text: the report.
         service: whose it is: in a monorepo, each service has a note.
 
     Raises:

@@ -25,11 +25,7 @@ _NO_BEGINNING = re.compile(r"(?=[^A-Za-z_\u00c0-\U0010ffff]|(?:PK|FK|UK)\b)", re
 
 
 def mermaid(tables: Iterable[Table]) -> str:
-    """The text of a diagram.
-
-    Args:
-        tables: of the models.
-    """
+    """The text of a diagram."""
     tables = list(tables)
     lines = [line for table in tables for line in _entity(table)]
     lines += [_relationship(table, key) for table in tables for key in table.foreign_keys]

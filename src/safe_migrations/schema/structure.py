@@ -78,11 +78,7 @@ class Table:
 
 
 def read_tables(target_metadata: sa.MetaData | Sequence[sa.MetaData] | None) -> list[Table]:
-    """The structure of all tables of the models, sorted by name. No database is needed.
-
-    Args:
-        target_metadata: a MetaData, several, or None, as `env.py` gives it.
-    """
+    """The structure of all tables of the models, sorted by name. No database is needed."""
     tables = [table for metadata in to_list(target_metadata, []) for table in metadata.tables.values()]
     return [_table(table) for table in sorted(tables, key=lambda table: table.fullname)]
 

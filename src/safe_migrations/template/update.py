@@ -77,7 +77,6 @@ def update(
 
     Args:
         folder: of the service; everything in it must be committed.
-        news: from `read_news`.
         data: answers to change, as NAME=VALUE.
         trust: whether code of the template may run here, which some releases need.
         writing: entered while the service's files are written, and not before the result is known.
@@ -139,10 +138,6 @@ def check_commands(*, install: bool) -> list[list[str]]:
 
 def check(folder: Path, *, install: bool) -> None:
     """Run the service's own checks, and show their output.
-
-    Args:
-        folder: of the service.
-        install: whether dependencies may have changed.
 
     Raises:
         MigrationError: a check failed, or PDM is not installed.

@@ -35,7 +35,6 @@ def refuse_to_overwrite(folder: Path, changed: Iterable[str]) -> None:
     """Stop if an uncommitted file would be overwritten.
 
     Args:
-        folder: of the service.
         changed: the files to write, relative to the folder.
 
     Raises:
@@ -60,8 +59,6 @@ def copy_back(temporary: Path, folder: Path, changed: Sequence[str]) -> None:
     """Copy the changed files into the service's folder, all or none, and record conflicts in git's index.
 
     Args:
-        temporary: the folder that Copier has updated.
-        folder: of the service.
         changed: the files; the answers come last, because they record that the update is complete.
 
     Raises:
@@ -112,9 +109,7 @@ def paths(folder: Path, *arguments: str, may_fail: bool = False) -> list[str]:
     """The paths that git prints, relative to the folder.
 
     Args:
-        folder: where to run git.
         arguments: a command of git with -z, and its options.
-        may_fail: whether to return the output also if git fails.
 
     Raises:
         HistoryError: git failed.

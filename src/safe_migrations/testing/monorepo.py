@@ -17,12 +17,7 @@ from safe_migrations.env_files import environment_of_programs
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Take a folder with an `alembic.ini` and a `pyproject.toml` of its own for a service.
-
-    Args:
-        path: the folder.
-        parent: what it is in.
-    """
+    """Take a folder with an `alembic.ini` and a `pyproject.toml` of its own for a service."""
     if (
         path != parent.config.rootpath
         and path.joinpath("alembic.ini").exists()

@@ -40,8 +40,6 @@ def upgrade(connection: Connection, project: Project, revision: str) -> None:
 
     Args:
         connection: to the copy, not in a transaction.
-        project: the service's.
-        revision: the destination.
     """
     files = project.config.config_file_name, project.config.toml_file_name
     config = Config(*files, cmd_opts=Namespace(x=None), attributes={"connection": connection})
@@ -53,9 +51,6 @@ def verify(connection: Connection, project: Project, revision: str, trace: Trace
 
     Args:
         connection: to the copy, another one than the revision's.
-        project: the service's.
-        revision: which has just run.
-        trace: of the revision.
 
     Raises:
         RevisionError: the revision ended its transaction itself, or is not recorded.

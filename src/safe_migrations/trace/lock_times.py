@@ -34,7 +34,6 @@ class LockTimes:
     """The locks that the transaction of a session holds now."""
 
     def __init__(self) -> None:
-        """Hold no lock."""
         self._own_seconds = 0.0
         self._statement_begun = 0.0
         self._held: dict[str, tuple[str, float]] = {}  # the strongest lock on each table, and since when

@@ -40,7 +40,6 @@ async def check_phases(project: Project, database: Database) -> list[str]:
     """Run the new revisions one by one, with rows in the tables that exist before each revision.
 
     Args:
-        project: the service's.
         database: an empty database, whose owner connects.
 
     Returns:
@@ -60,7 +59,6 @@ async def trace_with_rows(
     """Run revisions one by one, with rows in the tables that exist before each revision.
 
     Args:
-        project: the service's.
         database: an empty database, whose owner connects.
         scripts: the revisions in order; those that they follow run before, without rows.
 

@@ -123,10 +123,6 @@ def confirm_data_loss(
 
     Args:
         connection: to the database, in AUTOCOMMIT.
-        steps: the downgrade's, in order.
-        destination: of the downgrade, as it was given.
-        options: what `context.configure` takes, for the version table's name.
-        yes: whether the user has confirmed already.
 
     Raises:
         NotConfirmedError: the user has not confirmed.
@@ -151,8 +147,6 @@ def find_data_loss(
 
     Args:
         connection: to the database, in AUTOCOMMIT.
-        steps: the downgrade's, in order.
-        records: the steps of revisions that are completed.
 
     Returns:
         None where that can't be predicted: a revision runs code of its own, reads the database to decide, has a

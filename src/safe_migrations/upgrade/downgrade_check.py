@@ -69,12 +69,6 @@ def refuse_unreachable(
 ) -> None:
     """Refuse a downgrade that would stop before its destination.
 
-    Args:
-        connection: to the database.
-        steps: the downgrade's, in order.
-        destination: of the downgrade, as it was given.
-        options: what `context.configure` takes, for the version table's name.
-
     Raises:
         RevisionError: names the revision, and what it would fail at.
     """

@@ -57,12 +57,7 @@ _LONGEST_WAIT = text("""
 
 
 def run_migrations(connection: Connection, **options: Any) -> None:
-    """Let Alembic run the command.
-
-    Args:
-        connection: which runs it.
-        options: what `context.configure` takes.
-    """
+    """Let Alembic run the command."""
     context.configure(connection=connection, **options)
     with several_statements(connection), context.begin_transaction():
         create_version_schema(context.get_context())
@@ -79,10 +74,7 @@ class Executor:
 
         Args:
             migration: applies the revisions.
-            pid: of its process on the server.
             control: reads which sessions block the other connection; in AUTOCOMMIT.
-            timeouts: of the migration.
-            service: whose database it is, to name its variables in an error.
         """
         self._service = service
         self._records = StepRecords("", {})  # of the completed steps, once they are read
@@ -109,10 +101,6 @@ class Executor:
 
     async def apply(self, steps: list[RevisionStep], options: dict[str, Any]) -> None:
         """Apply revisions, and retry those that do not get a lock.
-
-        Args:
-            steps: what to apply, in order.
-            options: what `context.configure` takes.
 
         Raises:
             BackfillError: a revision needs a backfill that is not complete.

@@ -25,10 +25,6 @@ from safe_migrations.upgrade.states import (
 def refuse_unsafe(state: State, service: Service) -> None:
     """Refuse an upgrade or a downgrade that could do harm in this state.
 
-    Args:
-        state: the database's.
-        service: whose database it is, to name its variables in an error.
-
     Raises:
         RefusedError: what the state means and what to do next; its exit status is the state's.
     """
@@ -40,7 +36,6 @@ def refuse_partly_applied(state: State, command: str) -> None:
     """Refuse to go back while an upgrade is interrupted between two steps, and to go forward while a downgrade is.
 
     Args:
-        state: the database's.
         command: `upgrade`, `downgrade` or `stamp`.
 
     Raises:

@@ -57,11 +57,7 @@ class Failure:
     service: Service
 
     def gave_up(self, error: Exception) -> LockedError:
-        """The error after the last try for a lock.
-
-        Args:
-            error: of that try.
-        """
+        """The error after the last try for a lock."""
         tries = f"tries: {self.tries}, each of at most {duration_text(self.timeouts.lock_timeout)}, "
         undone = f"Each try was rolled back{self._not_undone()}."
         if self.transaction is not None and self.transaction.is_suspended:  # a concurrent build is one long try
@@ -78,11 +74,7 @@ class Failure:
         return ", except for its concurrent operations, which are complete" if finished else ""
 
     def explained(self, error: Exception) -> MigrationError:
-        """The error for a try that is not repeated.
-
-        Args:
-            error: which ended it.
-        """
+        """The error for a try that is not repeated."""
         step, what = self.step, reason(error)
         if isinstance(error, LockedError) and not self.left_transaction:
             return LockedError(f"{running_name(step, self.steps)} did not get its locks. {self._progress} {error}")
@@ -148,12 +140,7 @@ class Failure:
 
 
 def progress(files: Sequence[str], step: RevisionStep) -> str:
-    """How many revisions were applied, or undone.
-
-    Args:
-        files: theirs.
-        step: which was to follow.
-    """
+    """How many revisions were applied, or undone."""
     did = "applied" if step.is_upgrade else "undone"
     if not files:
         return f"No revision was {did} before."
@@ -170,14 +157,7 @@ def blocked_by(blocking: Sequence[Session]) -> str:
 def log_fields(
     step: RevisionStep, steps: RecordedSteps | None, seconds: float, blocking: Sequence[Session]
 ) -> dict[str, Any]:
-    """What a line of a log says of the revision that runs, for machines.
-
-    Args:
-        step: that runs.
-        steps: in the revision's function.
-        seconds: for how long it has run.
-        blocking: the sessions that block it.
-    """
+    """What a line of a log says of the revision that runs, for machines."""
     return {
         "revision": step.revision.revision,
         "phase": getattr(step.revision.module, "phase", None),

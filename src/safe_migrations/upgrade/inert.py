@@ -29,8 +29,6 @@ def is_inert(module: ModuleType, path: Path, function: str) -> bool:
     """Whether a function does nothing but call operations and build their arguments.
 
     Args:
-        module: of the revision.
-        path: its file.
         function: `upgrade` or `downgrade`; one that is missing does nothing.
     """
     tree = ast.parse(path.read_bytes())

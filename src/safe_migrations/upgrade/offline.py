@@ -53,8 +53,6 @@ def offline_sql(script: Script, function: str, completed: Collection[str] = ()) 
     """The statements of a revision, each as it stands, and on one line without comments and contents of literals.
 
     Args:
-        script: the revision.
-        function: `upgrade` or `downgrade`.
         completed: the steps to leave out.
 
     Returns:
@@ -78,7 +76,6 @@ def run_offline(options: dict[str, Any], settings: dict[str, str]) -> None:
     """Run Alembic's command offline.
 
     Args:
-        options: what `context.configure` takes.
         settings: that the script makes for its session.
 
     Raises:

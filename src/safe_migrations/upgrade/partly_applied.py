@@ -65,13 +65,7 @@ class PartlyApplied:
 def read_partly_applied(
     connection: Connection, script: ScriptDirectory, options: Mapping[str, Any]
 ) -> tuple[PartlyApplied, ...]:
-    """Read which revisions are partly applied; nothing is changed.
-
-    Args:
-        connection: to the database.
-        script: this code's revisions.
-        options: what `context.configure` takes, for the version table's name.
-    """
+    """Read which revisions are partly applied; nothing is changed."""
     known = {known.revision: known for known in script.walk_revisions()}
     records = StepRecords.read(connection, options)
     return tuple(

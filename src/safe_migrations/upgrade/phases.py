@@ -38,7 +38,6 @@ def up_to_contract(pending: Iterable[Script], *, contract: bool = False) -> list
     """The revisions that may run beside the code that runs now: those before the next contract revision.
 
     Args:
-        pending: revisions to run, in order.
         contract: whether the code that the next contract revisions wait for runs everywhere. Then those may run, and
             what follows them up to the contract revisions of the next release.
     """

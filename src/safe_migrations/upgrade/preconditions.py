@@ -34,12 +34,6 @@ def refuse_unprepared(
 
     A backfill that an earlier one of these revisions makes possible is checked when its revision is reached.
 
-    Args:
-        connection: to the database.
-        scripts: the revisions, in order.
-        folder: `alembic/backfills`.
-        options: what `context.configure` takes, for the version table's name.
-
     Raises:
         NotConfirmedError: the danger of a revision is not acknowledged.
         BackfillError: a backfill is not complete, or can't be read.
@@ -58,8 +52,6 @@ def refuse_unrecordable(connection: Connection, steps: Iterable[RevisionStep], *
     """Refuse revisions with several steps if completed steps can't be recorded.
 
     Args:
-        connection: to the database.
-        steps: the revisions to apply or to undo.
         is_in_transaction: whether the caller of Alembic has begun the transaction.
 
     Raises:

@@ -93,7 +93,6 @@ def load_project(config: Config, environment: str | None = None) -> Project:
     """Let `env.py` describe the project, without running anything; no database is needed.
 
     Args:
-        config: Alembic's configuration.
         environment: the text of an `env.py` to use in place of the file.
 
     Raises:

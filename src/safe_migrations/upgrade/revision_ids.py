@@ -18,11 +18,6 @@ _COLUMN = "version_num"
 def refuse_long_ids(connection: Connection, scripts: Sequence[Script], options: Mapping[str, Any]) -> None:
     """Refuse revisions whose ids PostgreSQL could not record.
 
-    Args:
-        connection: to the database.
-        scripts: the revisions to record, in order.
-        options: what `context.configure` takes, for the version table's name.
-
     Raises:
         RevisionError: an id is longer than the column; nothing was changed.
     """

@@ -48,9 +48,6 @@ _SETTINGS = text("SELECT name, setting || unit AS value FROM pg_settings WHERE n
 def run(project: Project) -> None:
     """Run the Alembic command that has loaded `env.py`.
 
-    Args:
-        project: what `env.py` describes.
-
     Raises:
         MigrationError: an error that a user can correct.
     """

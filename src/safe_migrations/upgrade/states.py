@@ -124,13 +124,7 @@ def known_revisions(script_directory: ScriptDirectory) -> revisions.Revisions:
 
 
 def read_state(connection: Connection, script: ScriptDirectory, options: dict[str, Any]) -> State:
-    """Read the state; nothing is changed.
-
-    Args:
-        connection: to the database.
-        script: this code's revisions.
-        options: what `context.configure` takes, for the version table's name.
-    """
+    """Read the state; nothing is changed."""
     migration_context = MigrationContext.configure(connection, opts=options)
     current = tuple(sorted(migration_context.get_current_heads()))
     known = known_revisions(script)

@@ -40,7 +40,6 @@ def reload(step: RevisionStep, folder: str) -> None:
     """Load the revision's file again, so that its module is as in a new process: nothing in it is used up.
 
     Args:
-        step: that is about to be tried again.
         folder: of Alembic's files; what the revision imports from there is loaded again, too.
 
     Raises:
@@ -74,13 +73,7 @@ def direction_of(step: RevisionStep) -> Direction:
 
 
 def record_steps(step: RevisionStep, records: StepRecords, between: Between) -> RecordedSteps:
-    """Let the revision's function record the steps that it begins by `op.step`, and leave out those of earlier runs.
-
-    Args:
-        step: that is about to run.
-        records: of the version table.
-        between: as `RecordedSteps` takes it.
-    """
+    """Let the revision's function record the steps that it begins by `op.step`, and leave out those of earlier runs."""
     steps = RecordedSteps(records, step.revision.revision, direction_of(step), between)
     function = step.migration_fn
 
@@ -98,7 +91,6 @@ def refuse_unready(connection: Connection, step: RevisionStep, records: StepReco
 
     Args:
         connection: the one that applies the revision; a transaction that this begins is ended.
-        step: to apply next.
         records: of completed steps; a revision that has some may have dropped the columns of its backfill.
 
     Raises:
@@ -114,10 +106,6 @@ def refuse_unready(connection: Connection, step: RevisionStep, records: StepReco
 
 def step_names(script: Script, function: str) -> list[str] | None:
     """The names of the steps of a function, in order, as the file has them.
-
-    Args:
-        script: the revision.
-        function: `upgrade` or `downgrade`.
 
     Returns:
         None where that can't be known without running the function.

@@ -19,9 +19,6 @@ _SQLALCHEMY = Path(sqlalchemy.__file__).parent
 def check_models(target_metadata: object) -> None:
     """Check what `env.py` gives as `target_metadata`.
 
-    Args:
-        target_metadata: a MetaData, several, or None.
-
     Raises:
         ConfigurationError: it is something else.
     """

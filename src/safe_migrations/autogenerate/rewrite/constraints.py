@@ -213,16 +213,10 @@ def in_two_steps(
     """A constraint for new rows, then, in a transaction of its own, for existing rows.
 
     Args:
-        title: the constraint.
-        create: adds it NOT VALID.
         drop: drops it, unless a later step has dropped it before a downgrade.
-        validate: checks the existing rows.
-        table: that the rows are in.
         locks: the other table that it references.
         old: drops the constraint that it replaces.
         comment: follows the comment of the first change.
-        phase: of both changes.
-        first: more attributes of the first change.
     """
     yield Change(
         Stage.NOT_VALID,

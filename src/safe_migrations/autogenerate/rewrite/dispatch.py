@@ -19,12 +19,7 @@ METADATA_ONLY = "Metadata only: no rows are read or rewritten."
 
 @singledispatch
 def rewrite(operation: Any, _comparison: Comparison) -> Changes:
-    """The changes that do safely what an operation of Alembic does; by default the operation itself.
-
-    Args:
-        operation: what Alembic would do.
-        comparison: all operations; it collects the backfills that are needed.
-    """
+    """The changes that do safely what an operation of Alembic does; by default the operation itself."""
     table = table_of(operation)
     is_comment = isinstance(operation, ops.CreateTableCommentOp | ops.DropTableCommentOp)
     title = f"{'comment on' if is_comment else 'change'} {table}"

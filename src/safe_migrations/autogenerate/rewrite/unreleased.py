@@ -14,10 +14,6 @@ from safe_migrations.autogenerate.rewrite.types import change_type
 def at_once(operation: Any, comparison: Comparison) -> Change | None:
     """The plain form of a change, in one step with the other changes of the table.
 
-    Args:
-        operation: what Alembic would do.
-        comparison: all operations.
-
     Returns:
         None for a table in use, and for a change that needs more even in an empty table, such as another identity.
     """
