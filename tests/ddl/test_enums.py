@@ -491,9 +491,3 @@ def test_models_that_contradict_themselves(database: URL) -> None:
         find(database, item(status("b"), metadata=item(status("a")), name="other"))
     with pytest.raises(MigrationError, match=r"item\.status"):
         find(database, item(Enum("a", "b")))
-
-
-def test_they_are_told_as_differences() -> None:
-    create = enums.CreateEnumOp("status", ["a"])
-    assert create.to_diff_tuple() == ("CreateEnum", "status", ["a"], None)
-    assert create.reverse().reverse().to_diff_tuple() == create.to_diff_tuple()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from inspect import Parameter, signature
 from typing import Any, Literal
 
 from alembic.autogenerate import render_op_text, renderers
@@ -10,12 +11,8 @@ from alembic.autogenerate.render import render_op
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import AlterColumnOp, CreateIndexOp, DropIndexOp, ExecuteSQLOp, RenameTableOp
 
-from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
-from safe_migrations.ddl.dependents import DropDependentViewsOp, RecreateDependentViewsOp
-from safe_migrations.ddl.domains import CreateDomainOp, DropDomainOp
-from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
-from safe_migrations.ddl.schemas import CreateSchemaOp, DropSchemaOp
+from safe_migrations.ddl.registration import FUNCTIONS
 from safe_migrations.ddl.types import SQLType
 
 
@@ -71,7 +68,20 @@ def _nothing_to_run(_operations: Operations, _operation: MigrateOperation) -> No
     pass
 
 
-@renderers.dispatch_for(CreateIndexConcurrentlyOp)
+def _render_operation(context: AutogenContext, operation: MigrateOperation) -> str:
+    """A call of the operation's function, whose arguments are attributes of the operation."""
+    function = FUNCTIONS[type(operation)]
+    _, *parameters = signature(getattr(operation, function)).parameters.values()
+    values = {parameter: getattr(operation, parameter.name) for parameter in parameters}
+    options = {key.name: value for key, value in values.items() if key.kind is Parameter.KEYWORD_ONLY}
+    return _call(context, function, *[values[key] for key in parameters if key.name not in options], **options)
+
+
+for _class in FUNCTIONS:
+    renderers.dispatch_for(_class)(_render_operation)
+
+
+@renderers.dispatch_for(CreateIndexConcurrentlyOp, replace=True)
 def _render_create_index(context: AutogenContext, operation: CreateIndexConcurrentlyOp) -> str:
     plain = CreateIndexOp(
         operation.index_name, operation.table_name or "", schema=operation.schema, **operation.options
@@ -79,7 +89,7 @@ def _render_create_index(context: AutogenContext, operation: CreateIndexConcurre
     return render_op_text(context, plain).replace("op.create_index(", "op.create_index_concurrently(", 1)
 
 
-@renderers.dispatch_for(DropIndexConcurrentlyOp)
+@renderers.dispatch_for(DropIndexConcurrentlyOp, replace=True)
 def _render_drop_index(context: AutogenContext, operation: DropIndexConcurrentlyOp) -> str:
     plain = DropIndexOp(operation.index_name, operation.table_name, schema=operation.schema)
     return render_op_text(context, plain).replace("op.drop_index(", "op.drop_index_concurrently(", 1)
@@ -99,70 +109,6 @@ def _render_conversion(context: AutogenContext, operation: ConvertColumnOp) -> s
 def _render_rename(context: AutogenContext, operation: RenameTableOp) -> str:
     names = operation.table_name, operation.new_table_name
     return _call(context, "rename_table", *names, schema=operation.schema)
-
-
-@renderers.dispatch_for(ValidateConstraintOp)
-@renderers.dispatch_for(CreateUniqueConstraintUsingIndexOp)
-def _render_constraint(
-    context: AutogenContext, operation: ValidateConstraintOp | CreateUniqueConstraintUsingIndexOp
-) -> str:
-    options = {"schema": operation.schema, **operation.options}
-    if options.get("index_name") == operation.constraint_name:
-        del options["index_name"]
-    return _call(context, operation.operation, str(operation.constraint_name), str(operation.table_name), **options)
-
-
-@renderers.dispatch_for(CreateSchemaOp)
-def _render_create_schema(context: AutogenContext, operation: CreateSchemaOp) -> str:
-    return _call(context, "create_schema", operation.name)
-
-
-@renderers.dispatch_for(DropSchemaOp)
-def _render_drop_schema(context: AutogenContext, operation: DropSchemaOp) -> str:
-    return _call(context, "drop_schema", operation.name)
-
-
-@renderers.dispatch_for(CreateEnumOp)
-def _render_create(context: AutogenContext, operation: CreateEnumOp) -> str:
-    return _call(context, "create_enum", operation.name, operation.values, schema=operation.schema)
-
-
-@renderers.dispatch_for(DropEnumOp)
-def _render_drop(context: AutogenContext, operation: DropEnumOp) -> str:
-    return _call(context, "drop_enum", operation.name, schema=operation.schema)
-
-
-@renderers.dispatch_for(CreateDomainOp)
-def _render_create_domain(context: AutogenContext, operation: CreateDomainOp) -> str:
-    return _call(context, "create_domain", operation.name, operation.definition, schema=operation.schema)
-
-
-@renderers.dispatch_for(DropDomainOp)
-def _render_drop_domain(context: AutogenContext, operation: DropDomainOp) -> str:
-    return _call(context, "drop_domain", operation.name, schema=operation.schema)
-
-
-@renderers.dispatch_for(AddEnumValueOp)
-def _render_add_value(context: AutogenContext, operation: AddEnumValueOp) -> str:
-    places = {"before": operation.before, "after": operation.after, "schema": operation.schema}
-    return _call(context, "add_enum_value", operation.name, operation.value, **places)
-
-
-@renderers.dispatch_for(ReplaceEnumOp)
-def _render_replace(context: AutogenContext, operation: ReplaceEnumOp) -> str:
-    options = {"columns": operation.columns, "schema": operation.schema}
-    return _call(context, "replace_enum", operation.name, operation.values, **options)
-
-
-@renderers.dispatch_for(DropDependentViewsOp)
-def _render_drop_views(context: AutogenContext, operation: DropDependentViewsOp) -> str:
-    names = operation.table_name, operation.column_name
-    return _call(context, "drop_dependent_views", *names, schema=operation.schema)
-
-
-@renderers.dispatch_for(RecreateDependentViewsOp)
-def _render_recreate_views(context: AutogenContext, _operation: RecreateDependentViewsOp) -> str:
-    return _call(context, "recreate_dependent_views")
 
 
 def render_sql_type(type_: Any, context: AutogenContext) -> str | Literal[False]:

@@ -3,7 +3,7 @@
 See https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-NOTES
 """
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 from alembic.operations import MigrateOperation, Operations
 
@@ -11,14 +11,11 @@ from safe_migrations.ddl.registration import register
 from safe_migrations.postgres.sql import ddl, qualified
 
 
+@dataclass(eq=False)
 class _ConstraintOperation(MigrateOperation):
-    operation: ClassVar[str]
-
-    def __init__(self, constraint_name: str, table_name: str, schema: str | None, **options: Any) -> None:
-        self.constraint_name = constraint_name
-        self.table_name = table_name
-        self.schema = schema
-        self.options = options
+    constraint_name: str
+    table_name: str
+    schema: str | None = None
 
     def alter_table(self, operations: Operations, action: str, **names: str) -> None:
         """Run ALTER TABLE with an action on the constraint."""
@@ -32,8 +29,6 @@ class _ConstraintOperation(MigrateOperation):
 @register
 class ValidateConstraintOp(_ConstraintOperation):
     """ALTER TABLE … VALIDATE CONSTRAINT."""
-
-    operation = "validate_constraint"
 
     @classmethod
     def validate_constraint(
@@ -55,10 +50,13 @@ class ValidateConstraintOp(_ConstraintOperation):
 
 
 @register
+@dataclass(eq=False)
 class CreateUniqueConstraintUsingIndexOp(_ConstraintOperation):
     """ALTER TABLE … ADD CONSTRAINT … UNIQUE USING INDEX."""
 
-    operation = "create_unique_constraint_using_index"
+    index_name: str | None = None
+    deferrable: bool | None = None
+    initially: str | None = None
 
     @classmethod
     def create_unique_constraint_using_index(
@@ -83,14 +81,13 @@ class CreateUniqueConstraintUsingIndexOp(_ConstraintOperation):
             deferrable: whether the check can wait until the end of a transaction.
             initially: `DEFERRED` or `IMMEDIATE`.
         """
-        options = {"index_name": index_name or constraint_name, "deferrable": deferrable, "initially": initially}
-        operations.invoke(cls(constraint_name, table_name, schema, **options))
+        operations.invoke(cls(constraint_name, table_name, schema, index_name, deferrable, initially))
 
     def run(self, operations: Operations) -> None:
         """Add the constraint."""
         action = "ADD CONSTRAINT %(constraint)s UNIQUE USING INDEX %(index)s"
-        if self.options["deferrable"]:
+        if self.deferrable:
             action += " DEFERRABLE"
-        if (self.options["initially"] or "").upper() == "DEFERRED":
+        if (self.initially or "").upper() == "DEFERRED":
             action += " INITIALLY DEFERRED"
-        self.alter_table(operations, action, index=self.options["index_name"])
+        self.alter_table(operations, action, index=self.index_name or self.constraint_name)

@@ -7,7 +7,6 @@ See https://www.postgresql.org/docs/current/sql-altertype.html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy.dialects.postgresql import ENUM, CreateEnumType, DropEnumType
@@ -23,10 +22,6 @@ class EnumOperation(MigrateOperation):
 
     name: str
     schema: str | None
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """The difference for `alembic check`."""
-        return (type(self).__name__.removesuffix("Op"), *vars(self).values())
 
     def qualified_name(self, operations: Operations) -> str:
         """The type's name in SQL."""

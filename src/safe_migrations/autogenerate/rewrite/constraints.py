@@ -299,11 +299,9 @@ def _index_of(operation: Any) -> ops.CreateIndexOp:
 
 
 def _attach(constraint: Any, index_name: str) -> CreateUniqueConstraintUsingIndexOp:
-    deferring = {"deferrable": constraint.kw.get("deferrable"), "initially": constraint.kw.get("initially")}
-    name = str(constraint.constraint_name)
-    return CreateUniqueConstraintUsingIndexOp(
-        name, constraint.table_name, constraint.schema, index_name=index_name, **deferring
-    )
+    name, deferring = str(constraint.constraint_name), map(constraint.kw.get, ("deferrable", "initially"))
+    index = index_name if index_name != name else None
+    return CreateUniqueConstraintUsingIndexOp(name, constraint.table_name, constraint.schema, index, *deferring)
 
 
 def _remove_unique(constraint: Any) -> ops.DropConstraintOp:
