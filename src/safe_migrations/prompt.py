@@ -1,5 +1,6 @@
 """Asking the user; without a terminal, the answer is no."""
 
+import shlex
 import signal
 import sys
 import threading
@@ -9,13 +10,13 @@ from contextlib import contextmanager
 from safe_migrations.errors import NotConfirmedError
 
 
-def confirm(warning: str, question: str, *, yes: bool, how: str) -> None:
+def confirm(warning: str, question: str, *, yes: bool, command: str = "") -> None:
     """Go on only if the user agrees.
 
     Args:
         warning: what will happen, as sentences; shown in any case.
         question: to ask, without the question mark.
-        how: what to add to the command line to agree, such as `--yes`.
+        command: which agrees; by default this one with `--yes`.
 
     Raises:
         NotConfirmedError: the user did not agree.
@@ -24,8 +25,11 @@ def confirm(warning: str, question: str, *, yes: bool, how: str) -> None:
         print(warning, file=sys.stderr)
         return
     if not can_ask():
-        unasked = "Nothing was changed so far, because no terminal can be asked."
-        raise NotConfirmedError(f"{warning} {unasked} To agree, add {how}")
+        command = command or shlex.join(["safe-migrations", *sys.argv[1:], "--yes"])
+        raise NotConfirmedError(
+            f"{warning} Nothing was changed so far: without a terminal, the question can't be asked. To "
+            f"agree:\n{command}"
+        )
     print(warning, file=sys.stderr)
     if not ask_whether(question):
         raise NotConfirmedError("Nothing was changed.")

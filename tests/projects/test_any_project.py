@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import URL
 
 from safe_migrations.errors import BackfillError, ConfigurationError, ConnectionFailedError, NotConfirmedError
+from safe_migrations.revisions import EXIT_STATUS, UNKNOWN_REVISION
 from support import NewRole, as_text, bare_environment, fetch, tables
 from warm_python import WarmProcess, run
 
@@ -262,6 +263,9 @@ def test_revisions_in_several_folders(project: Project, database: URL) -> None:
         project.succeed("alembic", "revision", "-m", message, *options)
     project.succeed("safe-migrations", "rebase", "fourth")
     assert "fourth (head)" in project.succeed("alembic", "heads")
+    fetch(database, "UPDATE alembic_version SET version_num = 'gone'")
+    refusal = project.succeed("safe-migrations", "state", status=EXIT_STATUS[UNKNOWN_REVISION])
+    assert "git log --all --oneline -S gone -- old new" in refusal
 
 
 def test_models_of_several_metadata(project: Project, database: URL) -> None:

@@ -128,7 +128,7 @@ def test_a_lock_that_is_not_free_is_one_sentence(at_head: Service, database: URL
             await other.execute(text("SELECT * FROM item"))
             return at_head.fail("alembic", "downgrade", "base", kind=LockedError)
 
-    assert "tries: 1, each of at most 0.1 s" in run_async(downgrade_while_somebody_reads())
+    assert "Tries: 1, each of at most 0.1 s" in run_async(downgrade_while_somebody_reads())
     assert "item" in tables(database)
     at_head.succeed("alembic", "downgrade", "base")
 

@@ -151,5 +151,5 @@ def test_the_retry_window_is_a_step_s(prepared: Service, database: URL) -> None:
         sentence = said(end(prepared.start(*HEAD), LockedError.exit_status))
     assert 'step 2 of 2 "second"' in sentence
     assert 'steps of this revision: "first"' in sentence
-    assert not re.search(r"tries: 1\b", sentence)
+    assert not re.search(r"Tries: 1\b", sentence)
     prepared.succeed(*HEAD)

@@ -93,7 +93,7 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
         (root,) = (each for each in json.loads(as_json) if each["session"]["pid"] == holding)
         assert (root["session"]["pid"], root["waiting"][0]["session"]["pid"]) == (holding, waiting)
         assert refused.startswith(f"This ends pid {holding} ")
-        assert refused.endswith("add --yes")
+        assert refused.endswith(f"\nsafe-migrations locks --terminate {holding} --yes")
         assert ended.stdout == f"The session with pid {holding} was ended.\n"
 
     run_async(look())

@@ -93,7 +93,7 @@ STATES: dict[str, tuple[Callable[[Service, URL], None], int, str, str]] = {
     "behind": (behind, 4, "revisions to run: 1", "alembic upgrade head"),
     "drift": (drift, 8, "differs from the models", "alembic revision --autogenerate"),
     "untracked": (untracked, 5, "has tables but no revision (1: public.customer)", "safe-migrations adopt"),
-    "unknown revision": (unknown_revision, 6, "newer than this code", "git log --all --oneline -S abc"),
+    "unknown revision": (unknown_revision, 6, "newer than this code", "-S abc -- alembic/versions"),
     "several heads": (several_heads, 7, "20300101_0002_two.py", "safe-migrations rebase"),
     "invalid objects": (invalid_objects, 9, "ix_item_updated_at on item", "REINDEX INDEX CONCURRENTLY"),
 }

@@ -58,7 +58,7 @@ STOPS = {
     ),
     "unique": ('op.create_unique_constraint("u", "item", ["code"])', "the same code"),
     "unique index": ('op.create_index_concurrently("u", "item", ["code"], unique=True)', "the same code"),
-    "foreign key": ('op.create_foreign_key("f", "item", "parent", ["parent"], ["id"])', "refer to rows that parent"),
+    "foreign key": ('op.create_foreign_key("f", "item", "parent", ["parent"], ["id"])', "missing rows of parent"),
     "raises": ('"""Not reversible."""\nraise NotImplementedError("the rows are gone")', "the rows are gone"),
 }
 

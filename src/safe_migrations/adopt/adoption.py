@@ -90,7 +90,6 @@ def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool
         "table is created if it does not exist. Nothing else is changed.",
         "Record the revision",
         yes=yes,
-        how="--yes:\nsafe-migrations adopt --yes",
     )
     refuse_difference(existing.dump, run_async(read(project, schemas)).dump, "the database now")
     _record(project, heads)

@@ -81,7 +81,7 @@ def init(arguments: argparse.Namespace) -> int:
     print("\n".join(change.as_text() for change in changes), flush=True)
     names = [change.name for change in changes]
     warning = f"These changes are made to {', '.join(names)}."
-    confirm(warning, "Make these changes", yes=arguments.yes, how="--yes")
+    confirm(warning, "Make these changes", yes=arguments.yes)
     write(changes)
     print("Done. Next, see whether the database agrees with the revisions and the models, and commit the files:")
     print(runnable(f"safe-migrations state\n{shlex.join(['git', 'add', *names])}"))

@@ -64,7 +64,6 @@ def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> No
             f"Git does not have these files as they are, and the squash deletes them ({len(lost)}: {names}).",
             "Delete them permanently",
             yes=yes,
-            how="--yes:\nsafe-migrations squash --yes",
         )
     written = run_async(_squash(project, squashed, files, report))
     report(f"Wrote {written[0]}, with {' and '.join(path.name for path in written[1:])}.")

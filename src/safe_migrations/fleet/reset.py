@@ -32,7 +32,7 @@ def run(members: Sequence[Member], jobs: Jobs, *, yes: bool) -> int:
         NotConfirmedError: a database is not certainly a development database, or the user did not agree.
     """
     databases = _examine(members)
-    confirm(_plan(databases), f"Reset {len(databases)} databases", yes=yes, how="--yes")
+    confirm(_plan(databases), f"Reset {len(databases)} databases", yes=yes)
     with shown("Resetting", len(members)) as ended:
         outcomes = jobs.in_each(members, lambda member: _reset(member, jobs), ended)
     print(summary(outcomes))

@@ -74,7 +74,7 @@ def run(members: Sequence[Member], passes: Sequence[Pass], jobs: Jobs, *, yes: b
     unread = [_unread(status) for status in statuses if status.problem]
     planned = [status for status in statuses if not status.problem and any(work.concerns(status) for work in passes)]
     if planned:
-        confirm(_plan(planned, unread), f"Go on with {len(planned)} services", yes=yes, how="--yes")
+        confirm(_plan(planned, unread), f"Go on with {len(planned)} services", yes=yes)
     outcomes = _run(planned, passes, jobs, may_continue=not unread)
     rows = [*outcomes, *unread]
     if rows:

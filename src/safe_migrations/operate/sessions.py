@@ -100,7 +100,7 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
         raise MigrationError(
             f"{matching[0]} is of another database. Nothing was ended. Run this command for that database."
         )
-    confirm(f"This ends {matching[0]}: its transaction is rolled back.", "End it", yes=yes, how="--yes")
+    confirm(f"This ends {matching[0]}: its transaction is rolled back.", "End it", yes=yes)
     if not connection.scalar(select(func.pg_terminate_backend(pid))):
         raise MigrationError(f"The session with pid {pid} has already ended.")
     return f"The session with pid {pid} was ended."

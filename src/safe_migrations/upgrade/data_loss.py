@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alembic import context
 from alembic.runtime.migration import RevisionStep
 from sqlalchemy import Connection, Select, column, func, literal_column, select, text
 
@@ -131,13 +132,13 @@ def confirm_data_loss(
     if losses is None:
         if not _has_rows(connection, options):
             return
-        warning = "It is not known beforehand what this downgrade destroys, and the database has rows."
+        warning = "This downgrade may destroy data: its effect is not known in advance, and the database has rows."
     elif losses:
         warning = f"This downgrade destroys {', '.join(map(str, losses))}."
     else:
         return
-    command = shlex.join(["alembic", "-x", "yes", "downgrade", destination])
-    confirm(warning, "Downgrade", yes=yes, how=f"-x yes, with a backup at hand:\n{command}")
+    arguments = (part for argument in (*context.get_x_argument(), "yes") for part in ("-x", argument))
+    confirm(warning, "Downgrade", yes=yes, command=shlex.join(["alembic", *arguments, "downgrade", destination]))
 
 
 def find_data_loss(

@@ -80,8 +80,8 @@ def refuse_unreachable(
         if not obstacle:
             continue
         message = (
-            f"The downgrade to {destination} would stop at {full_name(script)}: {obstacle}. Nothing was changed. Fix "
-            "the rows, or correct downgrade() of that file, then run the same command again."
+            f"The downgrade to {destination} would stop at {full_name(script)}: {obstacle}. Nothing was changed. "
+            "Correct the rows, or downgrade() in that file, then run the same command again."
         )
         if number:
             command = shlex.join(["alembic", "-x", AS_FAR_AS_POSSIBLE, "downgrade", destination])
@@ -174,7 +174,7 @@ class _Rows:
         if _key(table, name) in self.empty:
             has_rows = self._exists(table)
             return (
-                f"the table {table} has rows, for which the restored column {name} has no value (NOT NULL)"
+                f"the restored column {name} is NOT NULL, and the rows of the table {table} have no value for it"
                 if has_rows
                 else ""
             )
@@ -207,7 +207,7 @@ class _Rows:
         twice: Select[Any] = (
             select(literal_column("1")).select_from(source).where(*filled).group_by(*columns).having(func.count() > 1)
         )
-        return f"rows of {table} have the same {listed}" if self._ask(select(twice.exists())) else ""
+        return f"several rows of {table} have the same {listed}" if self._ask(select(twice.exists())) else ""
 
     def _orphans(self, table: str, listed: str, rest: str) -> str:
         references = _REFERENCES.match(rest)
@@ -222,7 +222,7 @@ class _Rows:
         pairs = [own == other for own, other in zip(children.c, parents.c, strict=True)]
         orphans = exists().select_from(children).where(*(own.is_not(None) for own in children.c))
         has_orphans = self._ask(select(orphans.where(~exists().select_from(parents).where(*pairs).correlate(children))))
-        return f"rows of {table} refer to rows that {references[1]} does not have" if has_orphans else ""
+        return f"rows of {table} refer to missing rows of {references[1]}" if has_orphans else ""
 
     def _is_touched(self, table: str, names: Iterable[str]) -> bool:
         return any(_key(table, name) in self.touched for name in names)

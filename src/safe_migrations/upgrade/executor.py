@@ -300,7 +300,7 @@ class Executor:
             raise self._failure().gave_up(error) from error
         pause = min(self._timeouts.pause(self._tries), left)
         log.warning(
-            "%s %s (try %d) and was rolled back, so that other sessions continue; next try in %s, for at most %s%s",
+            "%s %s (try %d) and was rolled back, so that other sessions continue; next try in %s; gives up in %s%s",
             running_name(self._remaining[0], self._steps_of_revision),
             "met a deadlock" if sqlstate(error) == DEADLOCK_DETECTED else "did not get a lock",
             self._tries,

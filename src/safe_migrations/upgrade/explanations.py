@@ -7,8 +7,8 @@ from safe_migrations.backfill.definition import COMMAND, required_backfills
 from safe_migrations.errors import RefusedError
 from safe_migrations.printable import printable
 from safe_migrations.service import Service
-from safe_migrations.upgrade.loading import search_command
 from safe_migrations.upgrade.phases import up_to_contract
+from safe_migrations.upgrade.revision_names import search_command
 from safe_migrations.upgrade.states import (
     AT_HEAD,
     BEHIND,
@@ -26,7 +26,7 @@ def refuse_unsafe(state: State, service: Service) -> None:
     """Refuse an upgrade or a downgrade that could do harm in this state.
 
     Raises:
-        RefusedError: what the state means and what to do next; its exit status is the state's.
+        RefusedError: what the state means and what to do next, with the exit status of the state.
     """
     if state.name not in (FRESH, BEHIND, AT_HEAD):
         raise refusal(state, service)
@@ -74,7 +74,7 @@ def _explain_several_heads(state: State, _service: Service) -> tuple[str, str]:
     return (
         f"This code has several heads ({revisions.named(state.rivals, state.files)}): two branches have each added "
         "a revision.",
-        "If no database has your revision yet, move the revision behind the other one:\nsafe-migrations rebase\n"
+        "If no database has your revision yet, move your revision behind the other one:\nsafe-migrations rebase\n"
         'If a database has your revision, merge the heads:\nalembic merge -m "merge heads" heads',
     )
 
@@ -83,24 +83,22 @@ def _explain_unknown(state: State, service: Service) -> tuple[str, str]:
     return (
         f"The database {state.database!r} is at revision {printable(', '.join(state.unknown))}, which this code does "
         "not have: the database is newer than this code, or belongs to another service.",
-        f"Run this command from the release that has the revision, or correct {service.settings}. To find that "
-        f"release:\n{search_command(state.unknown[0], 'alembic/versions')}",
+        f"Run this command from a release that has the revision, or correct {service.settings}. To find the "
+        f"release:\n{search_command(state.unknown[0], state.folders)}",
     )
 
 
 def _explain_replaced(state: State, baseline: revisions.Baseline) -> tuple[str, str]:
     old, new = printable(", ".join(state.unknown)), baseline.revision
     if baseline.deploy_first:
-        release = f"Deploy {printable(baseline.deploy_first)} first, which has these revisions. With its code:"
+        release = f"First deploy {printable(baseline.deploy_first)}, which has these revisions."
     else:
-        release = (
-            "Deploy a release first that has these revisions. To find one:\n"
-            f"{search_command(state.unknown[0], 'alembic/versions')}\nWith its code:"
-        )
+        search = search_command(state.unknown[0], state.folders)
+        release = f"First deploy a release that has these revisions. To find the release:\n{search}\n"
     return (
-        f"The database {state.database!r} is at revision {old}. This code no longer has the revisions from there to "
-        f"{new}: the baseline {state.files[new].name} has replaced them, and runs on an empty database only.",
-        f"{release}\nalembic upgrade {new}\nThen run the same command again.",
+        f"The database {state.database!r} is at revision {old}. This code does not have the revisions up to {new}: the "
+        f"baseline {state.files[new].name} replaces these revisions, and runs only on an empty database.",
+        f"{release} With the code of that release, run:\nalembic upgrade {new}\nThen run the same command again.",
     )
 
 
@@ -127,14 +125,14 @@ def _explain_invalid(state: State, _service: Service) -> tuple[str, str]:
         for index in state.invalid
     )
     return (
-        f"The database {state.database!r} has invalid indexes, left by a failed concurrent build ({indexes}): writes "
-        "maintain them, and no query uses them.",
-        f"Repair them in psql (safe-migrations db-shell), then run the same command again:\n{repair}",
+        f"The database {state.database!r} has invalid indexes, left by a failed concurrent build ({indexes}). Writes "
+        "maintain these indexes, but no query uses them.",
+        f"Repair the indexes in psql (safe-migrations db-shell), then run the same command again:\n{repair}",
     )
 
 
 def _explain_fresh(state: State, _service: Service) -> tuple[str, str]:
-    return f"The database {state.database!r} is empty.", f"Build the schema:\nalembic upgrade {state.target}"
+    return f"The database {state.database!r} is empty.", f"To build the schema:\nalembic upgrade {state.target}"
 
 
 def _explain_behind(state: State, _service: Service) -> tuple[str, str]:
@@ -143,7 +141,7 @@ def _explain_behind(state: State, _service: Service) -> tuple[str, str]:
     )
     behind = " ".join([behind, *map(str, state.interrupted("upgrade"))])
     if len(up_to_contract(state.pending)) == len(state.pending):
-        return behind, f"Run them:\nalembic upgrade {state.target}"
+        return behind, f"To run these revisions:\nalembic upgrade {state.target}"
     return behind, _next_phase(state)
 
 
@@ -153,7 +151,7 @@ def _explain_at_head(state: State, _service: Service) -> tuple[str, str]:
 
 
 def _next_phase(state: State) -> str:
-    """What to run before and after the new code is deployed; a revision that has begun needs no backfill any more."""
+    """What to run before and after the deployment of the new code; a revision that has begun needs no backfill."""
     begun = {partly.revision for partly in state.partly_applied}
     waiting = [script for script in state.pending if script.revision not in begun]
     names = sorted({name for script in waiting for name in required_backfills(script)})
@@ -163,5 +161,5 @@ def _next_phase(state: State) -> str:
     lines.extend(f"{COMMAND} {shlex.quote(name)}" for name in names)
     lines.append("safe-migrations deploy --contract")
     if expands and not names:
-        lines.extend(["All at once, if no old code runs:", f"alembic upgrade {state.target}"])
+        lines.extend(["To run all revisions at once, if no old code runs:", f"alembic upgrade {state.target}"])
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What is said of a revision that failed: what happened, what that means, and what to do next."""
+"""The error messages for a revision that failed: what happened, what that means, and what to do next."""
 
 import os
 import traceback
@@ -36,13 +36,13 @@ class Failure:
         step: what was to be applied.
         steps: in the revision's function; None before it has begun.
         is_running: whether the revision had begun; before that, Alembic reads its version table.
-        left_transaction: whether the try can't be rolled back as a whole.
+        left_transaction: whether the revision has left its transaction, so that the try is not rolled back as a whole.
         transaction: of the revision; None before its first statement.
         applied: the files of the revisions that were applied before.
-        tries: how many there were.
-        blocking: the sessions that blocked it.
+        tries: the number of tries.
+        blocking: the sessions that blocked the revision.
         timeouts: of the migration.
-        service: whose database it is, to name its variables.
+        service: the owner of the database; messages name its variables.
     """
 
     step: RevisionStep
@@ -58,15 +58,18 @@ class Failure:
 
     def gave_up(self, error: Exception) -> LockedError:
         """The error after the last try for a lock."""
-        tries = f"tries: {self.tries}, each of at most {duration_text(self.timeouts.lock_timeout)}, "
+        window = duration_text(self.timeouts.retry_window)
+        tries = f" Tries: {self.tries}, each of at most {duration_text(self.timeouts.lock_timeout)}."
         undone = f"Each try was rolled back{self._not_undone()}."
         if self.transaction is not None and self.transaction.is_suspended:  # a concurrent build is one long try
-            tries, undone = "", " ".join(getattr(error, "__notes__", ["What it had begun was undone."]))
-        command = f"To end it{self.blocking[0].how_to_end}" if self.blocking else "To see it:\nsafe-migrations locks"
+            tries, undone = "", " ".join(getattr(error, "__notes__", ["The unfinished operation was undone."]))
+        following = "To see the blocking sessions:\nsafe-migrations locks"
+        if self.blocking:
+            following = f"To end the blocking transaction{self.blocking[0].how_to_end}"
         return LockedError(
-            f"{running_name(self.step, self.steps)} did not get its locks ({tries}within MIGRATION_RETRY_WINDOW, "
-            f"{duration_text(self.timeouts.retry_window)}{blocked_by(self.blocking)}). {undone} {self._progress} Wait "
-            f"until the blocking transaction ends, or end it, then run the same command again. {command}"
+            f"{running_name(self.step, self.steps)} did not get its locks within {window} (MIGRATION_RETRY_WINDOW"
+            f"{blocked_by(self.blocking)}).{tries} {undone} {self._progress} Wait until the blocking transaction ends, "
+            f"or end that transaction. Then run the same command again. {following}"
         )
 
     def _not_undone(self) -> str:
@@ -80,14 +83,14 @@ class Failure:
             return LockedError(f"{running_name(step, self.steps)} did not get its locks. {self._progress} {error}")
         if is_disconnect(error):
             return ConnectionFailedError(
-                f"The connection to PostgreSQL was lost while {running_name(step, self.steps)} ran ({what}); "
+                f"The connection to PostgreSQL was lost while {running_name(step, self.steps)} ran ({what}). "
                 f"{self._after_a_lost_connection()}"
             )
         if self.left_transaction:
             return RevisionError(
-                f"{self._place(error)} failed: {what}. It ended its transaction (COMMIT, or an autocommit_block): "
-                f"its changes may be committed, and it is not retried. {self._progress} Check the database before "
-                "you run the same command again."
+                f"{self._place(error)} failed: {what}. The revision had ended its transaction (COMMIT, or an "
+                f"autocommit_block), so its changes may be committed. {self._progress} Check the database before you "
+                "run the same command again."
             )
         then = f"{what}. {self._progress} {self._advice(error, what)}, then run the same command again."
         if self.is_running:
@@ -98,11 +101,11 @@ class Failure:
     def _after_a_lost_connection(self) -> str:
         if self.left_transaction:
             return (
-                f"the revision had ended its transaction, so its changes may be committed. {self._progress} Check "
+                f"The revision had ended its transaction, so its changes may be committed. {self._progress} Check "
                 "the database before you run the same command again."
             )
         return (
-            f"the server rolls back what was not committed. {self._progress} When PostgreSQL answers, run the same "
+            f"The server rolls back what was not committed. {self._progress} When PostgreSQL answers, run the same "
             "command again."
         )
 
@@ -115,9 +118,9 @@ class Failure:
             INSUFFICIENT_PRIVILEGE: "Grant the user the missing privileges, or migrate as the tables' owner "
             f"({self.service.migration_url})",
             READ_ONLY: f"Migrate on the server that accepts writes ({self.service.migration_url})",
-            QUERY_CANCELED: "If it took longer than MIGRATION_STATEMENT_TIMEOUT "
-            f"({duration_text(self.timeouts.statement_timeout)}), raise that, or split the revision",
-            **dict.fromkeys(VIOLATIONS, "Fix the rows that violate the constraint"),
+            QUERY_CANCELED: "If the statement took longer than MIGRATION_STATEMENT_TIMEOUT "
+            f"({duration_text(self.timeouts.statement_timeout)}), raise the timeout, or split the revision",
+            **dict.fromkeys(VIOLATIONS, "Correct the rows that violate the constraint"),
         }
         return advice.get(sqlstate(error) or "", "Correct the revision" if self.is_running else "Correct the cause")
 
@@ -134,7 +137,7 @@ class Failure:
             return progress(self.applied, self.step)
         completed = ", ".join(f'"{printable(name)}"' for name in steps.completed)
         return (
-            f'Completed steps of this revision: {completed}; the next run goes on at "{printable(steps.current)}". '
+            f'Completed steps of this revision: {completed}; the next run continues at "{printable(steps.current)}". '
             f"{progress(self.applied, self.step)}"
         )
 
@@ -157,7 +160,7 @@ def blocked_by(blocking: Sequence[Session]) -> str:
 def log_fields(
     step: RevisionStep, steps: RecordedSteps | None, seconds: float, blocking: Sequence[Session]
 ) -> dict[str, Any]:
-    """What a line of a log says of the revision that runs, for machines."""
+    """The fields of a JSON log line about the revision that runs."""
     return {
         "revision": step.revision.revision,
         "phase": getattr(step.revision.module, "phase", None),

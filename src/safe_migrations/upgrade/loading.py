@@ -1,7 +1,6 @@
 """Importing the revision files, and what to do about a file that can't be imported."""
 
 import os
-import shlex
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
@@ -14,8 +13,8 @@ from alembic.util import CommandError
 from safe_migrations import revisions
 from safe_migrations.errors import RevisionError
 from safe_migrations.postgres.server_errors import reason
-from safe_migrations.printable import printable
 from safe_migrations.upgrade.project import version_folders
+from safe_migrations.upgrade.revision_names import search_command
 
 
 def load_revisions(script_directory: ScriptDirectory) -> None:
@@ -24,7 +23,7 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
     Raises:
         CommandError: they don't fit together.
         RevisionError: a file can't be imported, the revision that it follows is missing, two files have one id, or
-            files follow each other in a circle.
+            files depend on each other in a cycle.
     """
     try:
         with warnings.catch_warnings():
@@ -34,14 +33,14 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
     except CycleDetected as error:
         named = _named(version_folders(script_directory), error.revisions)
         raise RevisionError(
-            f"These revisions follow or need each other in a circle: {named}. Correct down_revision or depends_on in "
-            "one of these files, then run the same command again."
+            f"These revisions depend on each other in a cycle: {named}. Correct down_revision or depends_on in one of "
+            "these files, then run the same command again."
         ) from error
     except UserWarning as error:
         named = _named(version_folders(script_directory), str(error).split())
         raise RevisionError(
-            f"These files have the same revision id: {named}. Delete the copy, or give it an id of its own (revision) "
-            "and the revision that it follows (down_revision), then run the same command again."
+            f"These files have the same revision id: {named}. Delete the copy. Or give the copy an id of its own "
+            "(revision), and the revision before it (down_revision). Then run the same command again."
         ) from error
     except CommandError:
         raise
@@ -79,15 +78,11 @@ def _missing(folders: Sequence[Path], revision: str) -> RevisionError:
         for file, text in texts.items()
         if any(revision in revisions.assigned(text, name) for name in names)
     ]
-    where = [os.path.relpath(folder) for folder in folders]
+    files = " and ".join(following) or "A revision"
+    where = " and ".join(os.path.relpath(folder) for folder in folders)
     return RevisionError(
-        f"{' and '.join(following) or 'A revision'} follows revision {revision}, which no file in {' '.join(where)} "
-        "has: the file was deleted, or its id was changed. Databases may have run that revision, so restore its file, "
-        "then run the same command again; if none has run it, let the file that follows it follow the revision before "
-        f"(down_revision). To find it:\n{search_command(revision, *where)}"
+        f"{files} follows the revision {revision}, but no file in {where} has this revision: the file was deleted, or "
+        "its id was changed. A database may have run the revision, so restore the file. If no database has run the "
+        f"revision, correct down_revision in {files}. Then run the same command again. To find the missing file:\n"
+        f"{search_command(revision, folders)}"
     )
-
-
-def search_command(revision: str, *folders: str) -> str:
-    """The command that finds the commits with a revision."""
-    return shlex.join(["git", "log", "--all", "--oneline", "-S", printable(revision), "--", *folders])

@@ -1,6 +1,7 @@
 """Running revisions offline: their SQL is written instead of executed, without a database."""
 
 import io
+import shlex
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
@@ -102,5 +103,5 @@ def _with_backfills(function: Callable[..., Iterable[RevisionStep]], heads: Any,
         refuse_exit(step)
         steps_offline(migration)
         for name in required_backfills(step.revision) if step.is_upgrade else ():
-            migration.impl.static_output(f"-- Only if this is complete: {COMMAND} {name}")
+            migration.impl.static_output(f"-- Requires that this is complete: {COMMAND} {shlex.quote(name)}")
         yield step

@@ -1,9 +1,10 @@
-"""Revisions of which a run has completed some steps, and not all: what is left, and how to complete them."""
+"""Revisions of which a run has completed only some steps: which steps remain, and how to complete the revision."""
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from alembic.script import Script, ScriptDirectory
@@ -12,6 +13,8 @@ from sqlalchemy import Connection
 
 from safe_migrations.ddl.step_records import Direction, StepRecords
 from safe_migrations.printable import printable
+from safe_migrations.upgrade.project import version_folders
+from safe_migrations.upgrade.revision_names import search_command
 from safe_migrations.upgrade.steps import step_names
 
 
@@ -24,7 +27,8 @@ class PartlyApplied:
         direction: which function was interrupted.
         completed: the steps that are completed, in order.
         remaining: the other steps, as far as the file names them.
-        script: the revision; None where this code does not have it.
+        script: the revision; None where this code does not have the revision.
+        folders: of the revision files.
     """
 
     revision: str
@@ -32,6 +36,7 @@ class PartlyApplied:
     completed: tuple[str, ...]
     remaining: tuple[str, ...]
     script: Script | None
+    folders: Sequence[Path]
 
     @property
     def file(self) -> str | None:
@@ -40,9 +45,9 @@ class PartlyApplied:
 
     @property
     def command(self) -> str:
-        """What completes the revision."""
+        """What completes the revision, or finds its file."""
         if self.script is None:
-            return shlex.join(["git", "log", "--all", "--oneline", "-S", self.revision, "--", "alembic/versions"])
+            return search_command(self.revision, self.folders)
         below = to_tuple(self.script.down_revision, default=())
         target = self.revision if self.direction == "upgrade" else below[0] if below else f"{self.revision}@base"
         return shlex.join(["alembic", self.direction, target])
@@ -56,10 +61,10 @@ class PartlyApplied:
 
     @property
     def explained(self) -> str:
-        """The sentence, and how to go on."""
+        """The steps, and how to complete the revision."""
         if self.script is None:
-            return f"{self} Complete the revision from the release that has its file. To find it:\n{self.command}"
-        return f"{self} Complete the {self.direction} first, which goes on at the next step:\n{self.command}"
+            return f"{self} Complete the revision from a release that has its file. To find the file:\n{self.command}"
+        return f"{self} First complete the {self.direction}, which continues at the next step:\n{self.command}"
 
 
 def read_partly_applied(
@@ -67,6 +72,7 @@ def read_partly_applied(
 ) -> tuple[PartlyApplied, ...]:
     """Read which revisions are partly applied; nothing is changed."""
     known = {known.revision: known for known in script.walk_revisions()}
+    folders = version_folders(script)
     records = StepRecords.read(connection, options)
     return tuple(
         PartlyApplied(
@@ -79,6 +85,7 @@ def read_partly_applied(
                 if name not in completed
             ),
             known.get(revision),
+            folders,
         )
         for (revision, direction), completed in records.completed.items()
     )

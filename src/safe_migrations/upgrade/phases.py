@@ -20,16 +20,17 @@ _UNACKNOWLEDGED = re.compile(r"""^#\s*acknowledged\s*=\s*(["'])(.*?)\1\s*(#.*)?$
 
 
 def phase_of(script: Script) -> str | None:
-    """What a revision declares: `expand`, `contract`, or nothing.
+    """The phase that a revision declares: `expand`, `contract`, or none.
 
     Raises:
-        RevisionError: it declares something else.
+        RevisionError: the revision declares another phase.
     """
     phase: str | None = getattr(script.module, "phase", None)
     if phase not in (EXPAND, CONTRACT, None):
         raise RevisionError(
-            f'{os.path.relpath(script.path)} declares the phase {phase!r}, which is neither "{EXPAND}" nor '
-            f'"{CONTRACT}". Correct it, then run the same command again.'
+            f'{os.path.relpath(script.path)} declares phase = {phase!r}. Write "{EXPAND}" or "{CONTRACT}", then run '
+            "the "
+            "same command again."
         )
     return phase
 
@@ -38,8 +39,8 @@ def up_to_contract(pending: Iterable[Script], *, contract: bool = False) -> list
     """The revisions that may run beside the code that runs now: those before the next contract revision.
 
     Args:
-        contract: whether the code that the next contract revisions wait for runs everywhere. Then those may run, and
-            what follows them up to the contract revisions of the next release.
+        contract: whether the code that the next contract revisions wait for runs everywhere. Then these revisions may
+            run, and so may the following ones, up to the contract revisions of the next release.
     """
     runs = [(phase, list(scripts)) for phase, scripts in groupby(pending, phase_of)]
     first = next((index for index, (phase, _) in enumerate(runs) if phase == CONTRACT), len(runs))

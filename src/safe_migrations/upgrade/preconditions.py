@@ -1,4 +1,4 @@
-"""What revisions need before the first of them runs: acknowledgements and complete backfills, all in one message."""
+"""What revisions need before the first one runs: acknowledgements and complete backfills, all in one message."""
 
 import os
 import shlex
@@ -30,7 +30,7 @@ from safe_migrations.upgrade.steps import direction_of, step_names
 def refuse_unprepared(
     connection: Connection, scripts: Sequence[Script], folder: Path, options: Mapping[str, Any]
 ) -> None:
-    """Refuse revisions of which one would stop the upgrade for want of an acknowledgement or a backfill.
+    """Refuse revisions if one of them would stop the upgrade because an acknowledgement or a backfill is missing.
 
     A backfill that an earlier one of these revisions makes possible is checked when its revision is reached.
 
@@ -55,8 +55,8 @@ def refuse_unrecordable(connection: Connection, steps: Iterable[RevisionStep], *
         is_in_transaction: whether the caller of Alembic has begun the transaction.
 
     Raises:
-        ConfigurationError: the caller has; nothing was changed.
-        MigrationError: the user has not the privileges; nothing was changed.
+        ConfigurationError: the caller has begun it; nothing was changed.
+        MigrationError: the user lacks a privilege; nothing was changed.
     """
     missing = missing_privilege(connection, TABLE)
     if missing is None and not is_in_transaction:
@@ -111,7 +111,7 @@ def _refuse(scripts: Iterable[Script], needed: Mapping[Script, Sequence[str]]) -
     lines = [*requests, "Nothing was changed."]
     is_danger = len(requests) > len(backfills)
     if is_danger:
-        lines.append("To acknowledge a danger, uncomment its line. Then run the same command again.")
+        lines.append("To acknowledge a danger, uncomment the named line. Then run the same command again.")
     if backfills:
         lines.append("Complete the backfills, then run the same command again:")
         lines += [f"{COMMAND} {shlex.quote(name)}" for name in dict.fromkeys(backfills)]

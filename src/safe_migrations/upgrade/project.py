@@ -113,8 +113,8 @@ def load_project(config: Config, environment: str | None = None) -> Project:
         del config.attributes[COLLECT]
     if not described:
         raise ConfigurationError(
-            f"{os.path.relpath(script.env_py_location)} does not call run_env. Replace Alembic's two functions there "
-            "by:\nfrom safe_migrations import run_env\nrun_env(target_metadata=…, database_url=…)"
+            f"{os.path.relpath(script.env_py_location)} does not call run_env. In that file, replace Alembic's two "
+            "functions by:\nfrom safe_migrations import run_env\nrun_env(target_metadata=…, database_url=…)"
         )
     return described[0]
 

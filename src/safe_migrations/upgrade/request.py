@@ -100,10 +100,10 @@ class Request:
         refuse_unsafe(replace(state, invalid=()), self.service)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":
             raise LockedError(
-                f"While this process waited for the lock, another process migrated the database from "
-                f"{before.revisions} to {state.revisions}, from where {self.destination} would count; nothing was "
-                "changed. Run the same command with a revision as the destination. To see the current revision:\n"
-                "alembic current"
+                "While this process waited for the lock, another process migrated the database from "
+                f"{before.revisions} to {state.revisions}. The relative destination {self.destination} would count "
+                "from there, so nothing was changed. Name a revision as the destination. To see the current "
+                "revision:\nalembic current"
             )
         steps = self.steps(state)
         refuse_unsafe(state.excusing([step.revision for step in steps]), self.service)

@@ -29,9 +29,10 @@ def refuse_long_ids(connection: Connection, scripts: Sequence[Script], options: 
             return
         if width is not None and len(script.revision) > width:
             raise RevisionError(
-                f"{os.path.relpath(script.path)} has the id {script.revision}, of {len(script.revision)} characters; "
-                f"the column {_COLUMN} of the version table takes {width}. Nothing was changed. Shorten the id in this "
-                "file and in the down_revision of the next file, or widen the column, then run the same command again."
+                f"The revision id {script.revision} in {os.path.relpath(script.path)} has {len(script.revision)} "
+                f"characters, and the column {_COLUMN} of the version table holds {width}. Nothing was changed. "
+                "Shorten the id in this file and in down_revision of the next file, or widen the column. Then run the "
+                "same command again."
             )
 
 

@@ -169,8 +169,8 @@ def _read(connection: Connection, service: Service, options: dict[str, Any]) -> 
             refuse_unsafe(state, service)
             behind, _ = explain_state(state, service)
             raise RefusedError(
-                f"{behind} Nothing was changed. Models can only be compared with a database at head, so upgrade it "
-                f"first:\nalembic upgrade {state.target}",
+                f"{behind} Nothing was changed. Models can only be compared with a database at head. Upgrade the "
+                f"database first:\nalembic upgrade {state.target}",
                 EXIT_STATUS[state.name],
             ) from error
         raise
@@ -202,7 +202,7 @@ async def _migrate(request: Request, control: AsyncConnection, database: Databas
             steps = await control.run_sync(request.plan, before)
             if confirmed is not None and confirmed != [step.revision for step in steps]:
                 raise LockedError(
-                    "Another process has migrated the database in the meantime; nothing was changed. Run the same "
+                    "Another process has migrated the database in the meantime. Nothing was changed. Run the same "
                     "command again."
                 )
             if request.command == "stamp":
@@ -222,7 +222,7 @@ async def _refuse_pooler(control: AsyncConnection, database: Database) -> None:
         actual = {row.name: row.value for row in await other.execute(_SETTINGS, {"names": list(requested)})}
         # This transaction is still open, so a pooler that assigns a server to each transaction assigns another one.
         if requested != actual or server_pid != await control.scalar(_PID):
-            raise pooler_refused(database.service, "a setting or a server process was exchanged")
+            raise pooler_refused(database.service, "a setting or the server process has changed")
 
 
 def _when_ready(connection: Connection, steps: list[RevisionStep], records: StepRecords) -> Iterator[RevisionStep]:
@@ -239,9 +239,9 @@ def _verify(steps: list[RevisionStep], state: State, service: Service) -> None:
         return
     if steps[-1].is_upgrade == (steps[-1].revision.revision not in state.current):
         raise MigrationError(
-            f"The migration ran, but the database {state.database!r} is at revision {state.revisions}. Check it before "
-            "you run anything else:\nsafe-migrations state"
+            f"The migration ran, but the database {state.database!r} is at revision {state.revisions}. Check the "
+            "database before you run another command:\nsafe-migrations state"
         )
     if state.invalid:
         invalid, repair = explain_state(state, service)
-        raise RefusedError(f"All revisions were applied. However: {invalid} {repair}", EXIT_STATUS[state.name])
+        raise RefusedError(f"All revisions were applied. {invalid} {repair}", EXIT_STATUS[state.name])

@@ -19,6 +19,7 @@ from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_
 from safe_migrations.postgres.statements import parts, pattern
 from safe_migrations.upgrade.offline import offline_statements
 from safe_migrations.upgrade.partly_applied import PartlyApplied, read_partly_applied
+from safe_migrations.upgrade.project import version_folders
 
 AT_HEAD, FRESH, BEHIND = revisions.AT_HEAD, revisions.FRESH, revisions.BEHIND
 UNTRACKED, DRIFT, INVALID_OBJECTS = "untracked", "drift", "invalid objects"
@@ -36,15 +37,16 @@ class State:
         database: the database's name.
         current: the revisions that the database is at; none, one, or several where the history has branches.
         heads: the newest revisions of this code.
-        rivals: those of the heads that are of one branch.
+        rivals: the heads that belong to one branch.
         target: what upgrades to all heads, `head` or `heads`.
-        unknown: those of `current` that this code does not have.
-        baseline: the revision that stands for the unknown ones after a squash.
+        unknown: the current revisions that this code does not have.
+        baseline: the revision that replaces the unknown ones after a squash.
         pending: revisions of this code that the database does not have, in the order in which they would run.
         relations: tables and views, where there is no revision.
         invalid: indexes that a failed concurrent build has left, and that no pending revision builds.
-        partly_applied: revisions of which some steps are completed, and not all.
+        partly_applied: revisions of which only some steps are completed.
         files: the files of this code's revisions.
+        folders: of these files.
         is_read_only: whether the server accepts no writes, such as a standby.
     """
 
@@ -60,6 +62,7 @@ class State:
     invalid: tuple[InvalidIndex, ...]
     partly_applied: tuple[PartlyApplied, ...]
     files: Mapping[str, Path]
+    folders: Sequence[Path]
     is_read_only: bool
 
     @property
@@ -149,6 +152,7 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
         invalid=tuple(invalid_indexes(connection)),
         partly_applied=read_partly_applied(connection, script, options),
         files=known.files,
+        folders=version_folders(script),
         is_read_only=connection.scalar(text("SHOW transaction_read_only")) == "on",
     )
     return state.excusing(state.pending)
