@@ -23,8 +23,8 @@ import pytest
 from copier import run_copy
 from sqlalchemy import URL, make_url
 
+from faster_copier import faster_copier
 from faster_git import faster_git
-from jinja_cache import share_compiled_templates
 from releases import Releases, environment_without_library, make_toy
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import EmbeddedPostgresError
@@ -95,7 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if ADDRESS not in os.environ:
         stack.enter_context(faster_git())
         stack.enter_context(warm_parent())
-    share_compiled_templates(Path(os.environ[ADDRESS]).with_name("jinja"))
+    faster_copier(Path(os.environ[ADDRESS]).with_name("jinja"))
     share_compiled_statements()
     if SERVER_URL in os.environ:
         return

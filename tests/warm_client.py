@@ -1,29 +1,30 @@
 """How warm_parent.py is asked for a program; and the programs that stand in the place of the real ones, and ask."""
 
-import json
+import array
+import marshal
 import os
-import socket
 import struct
 import sys
-from collections.abc import Mapping
+
+# What `socket` consists of, which takes as long to import as Python to start.
+from _socket import AF_UNIX, MSG_WAITALL, SCM_RIGHTS, SOL_SOCKET, socket
 
 ADDRESS = "TEST_WARM_PYTHON"  # of the interpreter that forks, for all workers
 
 
-def ask(address: str, request: Mapping[str, object], files: list[int]) -> socket.socket:
+def ask(address: str, request: dict[str, object], files: list[int]) -> socket:
     """Ask for a fork with these files as its standard input, output and error; it answers twice: process, status."""
-    connection = socket.socket(socket.AF_UNIX)
+    connection = socket(AF_UNIX)
     connection.connect(address)
-    text = f"{json.dumps(request)}\n".encode()
-    sent = socket.send_fds(connection, [text], files)
-    if rest := text[sent:]:  # a fork that has ended already would make an empty one an error
-        connection.sendall(rest)
+    text = marshal.dumps(request)
+    connection.sendmsg([struct.pack("i", len(text))], [(SOL_SOCKET, SCM_RIGHTS, array.array("i", files))])
+    connection.sendall(text)
     return connection
 
 
-def answer(connection: socket.socket) -> int:
+def answer(connection: socket) -> int:
     """The next number."""
-    (number,) = struct.unpack("i", connection.recv(4, socket.MSG_WAITALL))
+    (number,) = struct.unpack("i", connection.recv(4, MSG_WAITALL))
     return int(number)
 
 
@@ -61,7 +62,7 @@ def main(address: str, python: str, *command: str) -> int:
             os.execv(python, [python, *arguments])
         case (program, *arguments):
             path = [os.path.dirname(python)]
-    request = {
+    request: dict[str, object] = {
         "program": program,
         "what": program,
         "path": path,

@@ -3,7 +3,7 @@
 import atexit
 import gc
 import importlib
-import json
+import marshal
 import os
 import pkgutil
 import runpy
@@ -43,10 +43,10 @@ for module in pkgutil.walk_packages(safe_migrations.__path__, "safe_migrations."
     if not module.name.endswith("__main__") and ".testing" not in module.name:
         importlib.import_module(module.name)
 sys.path.insert(0, os.path.dirname(__file__))
-from jinja_cache import share_compiled_templates  # noqa: E402
+from faster_copier import faster_copier  # noqa: E402
 
 del sys.path[0]
-share_compiled_templates(Path(sys.argv[3], "jinja"))
+faster_copier(Path(sys.argv[3], "jinja"))
 programs = {name: entry_points(group="console_scripts")[name].load() for name in sys.argv[4:]}
 sys.modules.pop("copier.__main__")  # which `python -m copier` runs
 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the first one takes three milliseconds, and a connection makes one
@@ -57,10 +57,9 @@ gc.set_threshold(100_000, 50, 100)
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """A request, and the files of standard input, output and error."""
-    text, files, _, _ = socket.recv_fds(connection, 65536, 3)
-    while not text.endswith(b"\n") and (more := connection.recv(65536)):
-        text += more
-    return json.loads(text), files
+    length, files, _, _ = socket.recv_fds(connection, 4, 3)
+    (number,) = struct.unpack("i", length)
+    return marshal.loads(connection.recv(number, socket.MSG_WAITALL)), files  # noqa: S302  # of our own tests
 
 
 def become(request: dict[str, Any]) -> None:
