@@ -9,7 +9,7 @@ from typing import Any
 
 from alembic.operations import MigrateOperation, Operations, ops
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
@@ -17,19 +17,9 @@ from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.ddl.column_changes import MICROSECONDS, TypeForm, keeps_rows
 from safe_migrations.postgres.scratch import rolled_back
-from safe_migrations.postgres.sql import ddl, qualified
+from safe_migrations.postgres.sql import ddl, qualified, read_sql
 
-_FILES = text("""
-    SELECT c.relfilenode AS file, split_part(pg_get_indexdef(indexrelid), ' USING ', 2) AS definition
-    FROM pg_class c LEFT JOIN pg_index ON indexrelid = c.oid
-    WHERE to_regclass(:table) IN (c.oid, indrelid)
-""")
-_SCANS = text("SELECT pg_stat_get_xact_numscans(to_regclass(:table))")
-_INDEXES = text("""
-    SELECT indexrelid::regclass::text FROM pg_index
-    WHERE indrelid = to_regclass(:table) AND split_part(pg_get_indexdef(indexrelid), ' USING ', 2) = ANY(:definitions)
-    ORDER BY 1
-""")
+_SQL = read_sql(__package__, "conversion.sql")
 _AT_UTC = "SET LOCAL TimeZone = 'UTC'"
 
 _STRINGS = ("VARCHAR", "TEXT", "CITEXT", "CHAR")
@@ -77,22 +67,22 @@ def cost_of(connection: Connection, operations: Iterable[MigrateOperation]) -> C
     try:
         with rolled_back(connection):
             connection.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s INCLUDING ALL)", copy=scratch, table=table))
-            before, scans = _files(connection, scratch), connection.scalar(_SCANS, {"table": scratch})
+            before, scans = _files(connection, scratch), connection.scalar(_SQL["scans"], {"table": scratch})
             for change in changes:
                 run.invoke(change)
             rebuilt = [before[file] for file in before.keys() - _files(connection, scratch).keys()]
-            scans = connection.scalar(_SCANS, {"table": scratch}) - scans - len(rebuilt)
+            scans = connection.scalar(_SQL["scans"], {"table": scratch}) - scans - len(rebuilt)
     except DBAPIError:
         return Cost()
     if None in rebuilt:
         return Cost()
-    indexes = connection.scalars(_INDEXES, {"table": table, "definitions": rebuilt})
+    indexes = connection.scalars(_SQL["indexes"], {"table": table, "definitions": rebuilt})
     return Cost(False, tuple(indexes), scans > 0)
 
 
 def _files(connection: Connection, table: str) -> dict[int, str | None]:
     """The definition of each index by its file, and None by that of the table."""
-    return {row.file: row.definition for row in connection.execute(_FILES, {"table": table})}
+    return {row.file: row.definition for row in connection.execute(_SQL["files"], {"table": table})}
 
 
 def at_utc(before: TypeEngine[Any], after: TypeEngine[Any]) -> tuple[MigrateOperation, ...]:

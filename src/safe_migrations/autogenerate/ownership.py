@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from safe_migrations.autogenerate.plugin import SCOPE, Scope
+from safe_migrations.postgres.sql import read_sql
 
 SHOWN = 5  # names of a kind
 # Tables in which other tools record their migrations.
@@ -32,45 +33,7 @@ MIGRATION_TOOLS = {
 }
 _EXTENSIONS = {"PostGIS": ["spatial_ref_sys"], "pg_partman": ["part_config", "part_config_sub"]}
 _OWNER = {name: tool for tool, names in {**MIGRATION_TOOLS, **_EXTENSIONS}.items() for name in names}
-# Alembic's version table has this one column, whatever its name.
-_TABLES = text("""
-    SELECT n.nspname AS schema, c.relname AS name, coalesce(
-        (SELECT CASE WHEN c.relispartition THEN 'partitions of ' ELSE 'children of ' END || inhparent::regclass
-         FROM pg_inherits WHERE inhrelid = c.oid LIMIT 1),
-        (SELECT 'the extension ' || extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
-        (SELECT 'Alembic' FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-         HAVING array_agg(attname::text) = ARRAY['version_num'])
-      ) AS owner
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-    ORDER BY 1, 2
-""")
-# What a table has from its parent, constraints of the kinds that SQLAlchemy does not have, and foreign keys with the
-# table that they refer to.
-_INHERITED = text("""
-    SELECT n.nspname AS schema, c.relname AS table, o.name, NULL AS referred_schema, NULL AS referred_table
-    FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    CROSS JOIN LATERAL (
-      SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attinhcount > 0
-      UNION ALL SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-        WHERE x.indrelid = c.oid AND i.relispartition
-      UNION ALL SELECT conname::text FROM pg_constraint WHERE conrelid = c.oid AND (coninhcount > 0 OR conparentid <> 0)
-    ) AS o (name)
-    WHERE c.relkind IN ('r', 'p')
-    UNION ALL
-    SELECT n.nspname, c.relname, conname, NULL, NULL
-    FROM pg_constraint o JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_index ON indexrelid = conindid
-    WHERE conparentid <> 0  -- for each partition that a foreign key refers to
-      OR (contype = 'c' AND connoinherit AND relkind = 'r') OR (contype = 'x' AND indnatts > indnkeyatts)
-      OR to_jsonb(o) ->> 'conenforced' = 'false' OR to_jsonb(o) ->> 'conperiod' = 'true'
-    UNION ALL
-    SELECT n.nspname, c.relname, conname, rn.nspname, r.relname
-    FROM pg_constraint JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_class r ON r.oid = confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace
-    WHERE contype = 'f' AND conparentid = 0
-""")
+_SQL = read_sql(__package__, "ownership.sql")
 
 
 def read_scope(context: AutogenContext) -> None:
@@ -98,7 +61,7 @@ def read_scope(context: AutogenContext) -> None:
     }
     scope.inherited = frozenset(
         (short(row.schema), row.table, row.name)
-        for row in connection.execute(_INHERITED)
+        for row in connection.execute(_SQL["inherited"])
         if (table := models.get((short(row.schema), row.table))) is not None
         and (row.referred_table is None or (short(row.referred_schema), row.referred_table) in scope.not_owned)
         and row.name not in _names(table)
@@ -107,7 +70,7 @@ def read_scope(context: AutogenContext) -> None:
 
 def read_owners(connection: Connection) -> dict[tuple[str, str], str | None]:
     """What each table belongs to, by its schema and name: None for a table of the models alone."""
-    rows = connection.execute(_TABLES)
+    rows = connection.execute(_SQL["tables"])
     return {(row.schema, row.name): row.owner or _OWNER.get(row.name) for row in rows}
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
-from sqlalchemy import text
+from sqlalchemy import TextClause, func, select
 
 from safe_migrations.ddl.outside_transaction import longest_wait, outside_transaction, run_briefly, set_for_session
 from safe_migrations.ddl.partitions import Partition, create_index_only, is_partitioned, partitions_without_index
@@ -22,32 +22,13 @@ from safe_migrations.ddl.registration import register
 from safe_migrations.errors import LockedError, RevisionError
 from safe_migrations.postgres.catalog import sessions, transactions_of_index
 from safe_migrations.postgres.scratch import rolled_back
-from safe_migrations.postgres.sql import ddl, qualified
+from safe_migrations.postgres.sql import ddl, qualified, read_sql
 from safe_migrations.postgres.statements import parts
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, milliseconds
 
 CONCURRENT_OPERATIONS = ("create_index_concurrently", "drop_index_concurrently", "rebuild_index_concurrently")
 
-_IS_VALID = """
-    SELECT indisvalid FROM pg_index
-    WHERE indexrelid = to_regclass(:name) AND indrelid = coalesce(to_regclass(CAST(:table AS text)), indrelid)
-"""
-_OTHER_SCHEMA = """
-    SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE c.oid = to_regclass(CAST(:table AS text)) AND nspname <> current_schema()
-"""
-_DEFINITION = """
-    SELECT indisunique::text || split_part(pg_get_indexdef(indexrelid), ' USING ', 2) FROM pg_index
-    WHERE indexrelid = to_regclass(:name) AND indrelid = to_regclass(:table)
-"""
-_LEFT_BY_REBUILDS = """
-    SELECT array_agg(other.indexrelid::regclass::text)
-    FROM pg_index this JOIN pg_index other ON other.indrelid = this.indrelid
-      OR other.indrelid IN (SELECT relid FROM pg_partition_tree(this.indrelid))
-    JOIN pg_class c ON c.oid = other.indexrelid
-    WHERE this.indexrelid = to_regclass(:name) AND NOT other.indisvalid AND c.relname ~ '_cc(new|old)[0-9]*$'
-"""
-_PAUSE = text("SELECT pg_sleep(0.2)")  # on the server, so that what runs beside this connection goes on
+_SQL = read_sql(__package__, "indexes.sql")
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +156,7 @@ class _Index:
         self.operation = operation
         self.schema = operation.schema
         # An index is in the schema of its table, which need not be the first one of the search path.
-        self.schema = self.schema or self._fetch(_OTHER_SCHEMA)
+        self.schema = self.schema or self._fetch(_SQL["other_schema"])
 
     @property
     def name(self) -> str:
@@ -211,7 +192,7 @@ class _Index:
                     )
                 fields = {"blockers": [session.fields for session in blocking]}
                 log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)), extra=fields)
-            connection.execute(_PAUSE)
+            connection.execute(select(func.pg_sleep(0.2)))  # on the server: what runs beside this connection goes on
             current = transactions_of_index(connection, self.name, self.table, readers=readers)
             waiting = {transaction: pid for transaction, pid in waiting.items() if transaction in current}
 
@@ -231,7 +212,7 @@ class _Index:
 
     def is_valid(self) -> bool | None:
         """Whether queries can use it; None where it does not exist."""
-        valid: bool | None = self._fetch(_IS_VALID)
+        valid: bool | None = self._fetch(_SQL["is_valid"])
         return valid
 
     def check_valid(self) -> None:
@@ -292,7 +273,7 @@ class _Index:
         self.operations.execute(ddl("REINDEX INDEX CONCURRENTLY %(name)s", name=self.name))
 
     def left_by_rebuilds(self) -> list[str]:
-        return list(self._fetch(_LEFT_BY_REBUILDS) or ())
+        return list(self._fetch(_SQL["left_by_rebuilds"]) or ())
 
     def drop_left_by_rebuilds(self) -> None:
         for name in self.left_by_rebuilds():
@@ -303,20 +284,20 @@ class _Index:
 
         The copy is rolled back. It is not temporary, because not every user may create temporary tables.
         """
-        existing, copy = self._fetch(_DEFINITION), _Index(self.operations, self.operation.of_copy())
+        existing, copy = self._fetch(_SQL["definition"]), _Index(self.operations, self.operation.of_copy())
         with rolled_back(self.operations.get_bind()):
             names = {"copy": copy.table or "", "table": self.table or ""}
             self.operations.execute(ddl("CREATE TABLE %(copy)s (LIKE %(table)s)", **names))
             self.operations.invoke(copy._create())
-            expected = copy._fetch(_DEFINITION)
+            expected = copy._fetch(_SQL["definition"])
         if existing != expected:
             raise RevisionError(
                 f"An index {self.name} exists, and differs from the index that this revision builds; give the new "
                 "index another name, or drop the existing one in an earlier revision."
             )
 
-    def _fetch(self, query: str) -> Any:
+    def _fetch(self, query: TextClause) -> Any:
         if self.is_offline:
             return None
         names = {"name": self.name, "table": self.table}
-        return self.operations.get_bind().scalar(text(query), {key: names[key] for key in names if f":{key}" in query})
+        return self.operations.get_bind().scalar(query, {key: names[key] for key in names if f":{key}" in query.text})

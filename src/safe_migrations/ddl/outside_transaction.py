@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from alembic.operations import Operations
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import ExecutableDDLElement
 
@@ -18,7 +18,6 @@ from safe_migrations.postgres.transaction import RevisionTransaction
 
 _HAS_WRITTEN = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
 _GET = text("SELECT current_setting(:name)")
-_PAUSE = text("SELECT pg_sleep(:seconds)")  # on the server, so that what runs beside this connection goes on
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def run_briefly(operations: Operations, timeouts: Timeouts, statement: Executabl
         tries += 1
         pause = timeouts.pause(tries)
         log.warning("Did not get a lock (try %d); next try in %s", tries, duration_text(pause))
-        connection.execute(_PAUSE, {"seconds": pause})
+        connection.execute(select(func.pg_sleep(pause)))  # on the server: what runs beside this connection goes on
     set_for_session(operations, {"lock_timeout": milliseconds(longest_wait(timeouts))})
 
 

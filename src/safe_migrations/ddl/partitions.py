@@ -7,33 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Column, Connection, Index, Table, text
+from sqlalchemy import Column, Connection, Index, Table
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import NullType
 
 from safe_migrations.errors import RevisionError
-from safe_migrations.postgres.sql import short_name
+from safe_migrations.postgres.sql import read_sql, short_name
 
-_IS_PARTITIONED = text("SELECT relkind IN ('p', 'I') FROM pg_class WHERE oid = to_regclass(:name)")
-_FOREIGN = text("""
-    SELECT array_agg(relid::regclass::text ORDER BY relid::regclass::text)
-    FROM pg_partition_tree(to_regclass(:table)) JOIN pg_class c ON c.oid = relid WHERE relkind = 'f'
-""")
-_PARTITIONS = text("""
-    SELECT n.nspname AS schema, c.relname AS name, own.relname AS own, coalesce(own.indisvalid, false) AS is_valid,
-      ARRAY(
-        SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-        WHERE x.indrelid = c.oid AND i.relispartition
-      ) AS taken
-    FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN LATERAL (
-      SELECT i.relname, x.indisvalid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-      JOIN pg_inherits hi ON hi.inhrelid = i.oid AND hi.inhparent = to_regclass(:index) WHERE x.indrelid = c.oid
-    ) AS own ON true
-    WHERE h.inhparent = to_regclass(:table) AND NOT h.inhdetachpending
-    ORDER BY 1, 2
-""")
+_SQL = read_sql(__package__, "partitions.sql")
 
 
 @dataclass(frozen=True)
@@ -57,7 +39,7 @@ def is_partitioned(connection: Connection, name: str) -> bool:
     Args:
         name: as SQL has it.
     """
-    return bool(connection.scalar(_IS_PARTITIONED, {"name": name}))
+    return bool(connection.scalar(_SQL["is_partitioned"], {"name": name}))
 
 
 def partitions_without_index(connection: Connection, table: str, index: str, whole: str) -> list[Partition]:
@@ -71,13 +53,13 @@ def partitions_without_index(connection: Connection, table: str, index: str, who
     Raises:
         RevisionError: a partition is a foreign table, so that the index can't become valid.
     """
-    if foreign := connection.scalar(_FOREIGN, {"table": table}):
+    if foreign := connection.scalar(_SQL["foreign"], {"table": table}):
         raise RevisionError(
             f"The index {index} can't be built concurrently, because partitions of {table} are foreign tables: "
             f"{', '.join(foreign)}. Build the index in a maintenance window with op.create_index, which skips foreign "
             "tables."
         )
-    rows = connection.execute(_PARTITIONS, {"table": table, "index": index}).all()
+    rows = connection.execute(_SQL["partitions"], {"table": table, "index": index}).all()
     return [
         Partition(
             row.schema,

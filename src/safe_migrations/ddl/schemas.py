@@ -2,29 +2,22 @@
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import TextClause
 
 from safe_migrations.ddl.registration import register
-from safe_migrations.postgres.sql import ddl, qualified
+from safe_migrations.postgres.sql import ddl, qualified, read_sql
 
-_IS_MISSING = "SELECT to_regnamespace(quote_ident(:name)) IS NULL"
-_IS_EMPTY = """
-    SELECT EXISTS (
-      SELECT FROM pg_namespace n WHERE nspname = :name AND pg_has_role(nspowner, 'USAGE') AND NOT EXISTS (
-        SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
-      )
-    )
-"""
+_SQL = read_sql(__package__, "schemas.sql")
 
 
 class _SchemaOperation(MigrateOperation):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def execute(self, operations: Operations, condition: str, statement: str) -> None:
+    def execute(self, operations: Operations, condition: TextClause, statement: str) -> None:
         """Run a statement if a condition holds; offline, always."""
         context = operations.get_context()
-        if context.as_sql or operations.get_bind().scalar(text(condition), {"name": self.name}):
+        if context.as_sql or operations.get_bind().scalar(condition, {"name": self.name}):
             operations.execute(ddl(statement, schema=qualified(context.dialect, self.name)))
 
 
@@ -44,7 +37,7 @@ class CreateSchemaOp(_SchemaOperation):
 
     def run(self, operations: Operations) -> None:
         """Create the schema."""
-        self.execute(operations, _IS_MISSING, "CREATE SCHEMA IF NOT EXISTS %(schema)s")
+        self.execute(operations, _SQL["is_missing"], "CREATE SCHEMA IF NOT EXISTS %(schema)s")
 
     def reverse(self) -> "DropSchemaOp":
         """Drop the schema again."""
@@ -67,7 +60,7 @@ class DropSchemaOp(_SchemaOperation):
 
     def run(self, operations: Operations) -> None:
         """Drop the schema."""
-        self.execute(operations, _IS_EMPTY, "DROP SCHEMA IF EXISTS %(schema)s")
+        self.execute(operations, _SQL["is_empty"], "DROP SCHEMA IF EXISTS %(schema)s")
 
 
 def create_version_schema(context: MigrationContext) -> None:

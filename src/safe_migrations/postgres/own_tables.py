@@ -6,27 +6,11 @@ from sqlalchemy import Connection, TextClause, func, select, text
 
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.advisory_lock import lock_key
-from safe_migrations.postgres.sql import qualified
+from safe_migrations.postgres.sql import qualified, read_sql
 
 SCHEMA = "safe_migrations"  # apart from the service's own tables
 
-# Not to_regclass, which may still return what it found before the lock was free.
-_EXISTING = text(f"""
-    SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = '{SCHEMA}') AS schema,
-      (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-       WHERE nspname = '{SCHEMA}' AND relname = :table
-         AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')) AS table
-""")  # noqa: S608  # a constant
-_PRIVILEGES = text(f"""
-    SELECT current_user AS role, current_database() AS database, n.oid IS NOT NULL AS schema, CASE
-      WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
-      WHEN c.oid IS NULL THEN has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE')
-      ELSE has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-        AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE')
-      END AS sufficient
-    FROM (VALUES (1)) AS one LEFT JOIN pg_namespace n ON nspname = '{SCHEMA}'
-    LEFT JOIN pg_class c ON relnamespace = n.oid AND relname = :table
-""")  # noqa: S608  # a constant
+_SQL = read_sql(__package__, "own_tables.sql")
 _CREATE_SCHEMA = text(f"CREATE SCHEMA {SCHEMA}")
 
 
@@ -36,7 +20,7 @@ def has_table(connection: Connection, table: str) -> bool:
     Args:
         table: without the schema.
     """
-    return bool(connection.execute(_EXISTING, {"table": table}).one().table)
+    return bool(connection.execute(_SQL["existing"], {"table": table}).one().table)
 
 
 def missing_privilege(connection: Connection, table: str) -> str | None:
@@ -48,7 +32,7 @@ def missing_privilege(connection: Connection, table: str) -> str | None:
     Returns:
         None if the user can.
     """
-    row = connection.execute(_PRIVILEGES, {"table": table}).one()
+    row = connection.execute(_SQL["privileges"], {"table": table}).one()
     if row.sufficient:
         return None
     role = qualified(connection.dialect, row.role)
@@ -77,7 +61,7 @@ def create_own_tables(connection: Connection, table: str, statements: Iterable[T
     if (missing := missing_privilege(connection, table)) is not None:
         raise MigrationError(missing)
     connection.execute(select(func.pg_advisory_xact_lock(lock_key(SCHEMA, "backfill", "tables"))))
-    existing = connection.execute(_EXISTING, {"table": table}).one()
+    existing = connection.execute(_SQL["existing"], {"table": table}).one()
     if not existing.schema:
         connection.execute(_CREATE_SCHEMA)
     if not existing.table:

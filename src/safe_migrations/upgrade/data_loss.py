@@ -8,10 +8,11 @@ from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import RevisionStep
-from sqlalchemy import Connection, Select, column, func, literal_column, select, text
+from sqlalchemy import Connection, Select, column, func, literal_column, select
 
 from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.postgres.catalog import find_table, hides_rows, own_relations
+from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.statements import ALTER_TABLE, NAME, actions, parts, pattern
 from safe_migrations.prompt import confirm
 from safe_migrations.upgrade.offline import offline_statements
@@ -75,30 +76,7 @@ _ADDS_CODE = pattern(
 )
 _CALLED = pattern(rf"({NAME}) ?\(")
 _WRITTEN = pattern(r"(?:INSERT INTO|UPDATE|DELETE FROM) (?:ONLY )?(<name>)")
-_HAS_CODE = text("""
-    SELECT EXISTS (
-      SELECT FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace
-      WHERE proname = ANY(CAST(:names AS text[])) AND nspname NOT IN ('pg_catalog', 'information_schema')
-    ) OR EXISTS (
-      SELECT FROM pg_class c WHERE c.oid = to_regclass(:table) AND (
-        EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D')
-        OR EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1')
-      )
-    )
-""")
-_HAS_TYPE_IN_USE = text("""
-    SELECT EXISTS (
-      SELECT FROM pg_type t JOIN pg_depend d ON d.refobjid IN (t.oid, t.typarray)
-      WHERE t.typrelid = to_regclass(:table) AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'n'
-        AND d.classid <> 'pg_proc'::regclass
-    )
-""")
-_COLUMN = text("""
-    SELECT attname, format_type(atttypid, NULL) AS type,
-      information_schema._pg_char_max_length(atttypid, atttypmod) AS length
-    FROM pg_attribute
-    WHERE attrelid = to_regclass(:table) AND attname = (parse_ident(:column))[1] AND NOT attisdropped
-""")
+_SQL = read_sql(__package__, "data_loss.sql")
 
 
 @dataclass(frozen=True)
@@ -207,14 +185,14 @@ def _calls_code(connection: Connection, statement: str) -> bool:
         return False
     written = _WRITTEN.match(statement)
     names = [parts(match[1])[-1] for match in _CALLED.finditer(statement)]
-    return bool(connection.scalar(_HAS_CODE, {"names": names, "table": written and written[1]}))
+    return bool(connection.scalar(_SQL["has_code"], {"names": names, "table": written and written[1]}))
 
 
 def _changes_a_type_in_use(connection: Connection, statement: str) -> bool:
     """Whether a statement changes a table whose row type is the type of columns of other tables."""
     if not re.match(r"DROP TABLE\b.* CASCADE$|ALTER TABLE\b", statement, re.IGNORECASE):
         return False
-    return any(connection.scalar(_HAS_TYPE_IN_USE, {"table": table}) for (table, _), _ in _changed(statement))
+    return any(connection.scalar(_SQL["has_type_in_use"], {"table": table}) for (table, _), _ in _changed(statement))
 
 
 def _created(statement: str) -> Iterator[Target]:
@@ -265,7 +243,7 @@ def _count(
     label = f"the table {name}"
     rows: Select[Any] = select(literal_column("1")).select_from(table)
     if column_name is not None:
-        existing = connection.execute(_COLUMN, {"table": name, "column": column_name}).first()
+        existing = connection.execute(_SQL["column"], {"table": name, "column": column_name}).first()
         if existing is None:
             return None
         label = f"the column {name}.{column_name}"
