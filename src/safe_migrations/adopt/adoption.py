@@ -2,13 +2,11 @@
 
 import io
 import os
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, redirect_stdout
 from dataclasses import dataclass, replace
 
 from alembic import command
-from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import rev_id
 from sqlalchemy import Connection, text
@@ -24,6 +22,7 @@ from safe_migrations.adopt.scratch import empty_database, scratch_server
 from safe_migrations.autogenerate.ownership import MIGRATION_TOOLS
 from safe_migrations.errors import AdoptionError
 from safe_migrations.logs import quiet
+from safe_migrations.postgres.catalog import version_table
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.creation import left_scratch_databases
 from safe_migrations.postgres.sql import qualified
@@ -92,14 +91,8 @@ def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool
         yes=yes,
     )
     refuse_difference(existing.dump, run_async(read(project, schemas)).dump, "the database now")
-    _record(project, heads)
+    command.stamp(project.new_config(project.config.attributes), [script.revision for script in heads])
     report(f"The database {database.name!r} is at revision {named}. To see its state:\nsafe-migrations state")
-
-
-def _record(project: Project, heads: Sequence[Script]) -> None:
-    files = project.config.config_file_name, project.config.toml_file_name
-    config = Config(*files, cmd_opts=Namespace(x=None), attributes=project.config.attributes)
-    command.stamp(config, [script.revision for script in heads])
 
 
 async def read(project: Project, schemas: Sequence[str]) -> Existing:
@@ -109,7 +102,6 @@ async def read(project: Project, schemas: Sequence[str]) -> Existing:
         AdoptionError: the database is tracked already, or has what no revision can make.
         RefusedError: its state does not allow it.
     """
-    service = project.service
     async with connected(project.database, isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection:
         snapshot = await connection.scalar(SNAPSHOT)
         with quiet("alembic"):
@@ -117,8 +109,7 @@ async def read(project: Project, schemas: Sequence[str]) -> Existing:
         await connection.run_sync(_refuse, project, state, schemas)
         extensions = await connection.run_sync(refusals.extensions_of)
         roles = await connection.run_sync(refusals.roles_of_policies, schemas)
-        table = (service.version_table_schema, service.version_table)
-        dump = await dump_schema(project.database, table, schemas, snapshot)
+        dump = await dump_schema(project.database, version_table(project.options), schemas, snapshot)
     return Existing(dump, state, extensions, roles)
 
 
@@ -154,8 +145,8 @@ def _refuse(connection: Connection, project: Project, state: State, schemas: Seq
 
 def _version_table(project: Project, connection: Connection) -> tuple[str | None, str]:
     """The table that records the revision, with its schema."""
-    service = project.service
-    return service.version_table_schema or connection.dialect.default_schema_name, service.version_table
+    schema, name = version_table(project.options)
+    return schema or connection.dialect.default_schema_name, name
 
 
 def _other_tools(state: State) -> list[str]:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import text
-
 from safe_migrations.autogenerate.plugin import PROGRESS_SCHEMA
 from safe_migrations.errors import AdoptionError, LockedError
-from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.connection import connected, major_version
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.program_runs import problem_of, run_program
 from safe_migrations.postgres.programs import find_tools
@@ -143,7 +141,7 @@ async def dump_schema(
         *([f"--snapshot={snapshot}"] if snapshot else []),
     ]
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        version = int(await connection.scalar(text("SHOW server_version_num")) or 0) // 10000
+        version = major_version(connection)
     pg_dump = find_tools("pg_dump", version)[0]
     with TemporaryDirectory(prefix="dump-") as folder:
         file = Path(folder) / "schema.sql"

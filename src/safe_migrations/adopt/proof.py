@@ -4,7 +4,6 @@ import difflib
 import io
 import logging
 import warnings
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from itertools import islice
@@ -21,6 +20,7 @@ from safe_migrations.adopt.dump import Dump, dump_schema
 from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.errors import AdoptionError
 from safe_migrations.logs import quiet
+from safe_migrations.postgres.catalog import version_table
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import reason
@@ -63,8 +63,7 @@ class Scratch:
 
     async def dump(self, *, complete: bool = True) -> Dump:
         """The schema as it is now, with rows and privileges if they are compared."""
-        service = self._project.service
-        table = (service.version_table_schema, service.version_table)
+        table = version_table(self._project.options)
         return await dump_schema(self._database, table, self._schemas, complete=complete and self._complete)
 
     async def upgrade(self, revision: str = "heads") -> None:
@@ -112,9 +111,7 @@ class Scratch:
 
 def config_of_folder(project: Project, versions: Path | None) -> Config:
     """A project's configuration for Alembic, with another folder of revisions."""
-    files = project.config.config_file_name, project.config.toml_file_name
-    options = Namespace(x=["yes"], quiet=True)
-    config = Config(*files, cmd_opts=options, attributes={**project.config.attributes})
+    config = project.new_config({**project.config.attributes}, x=["yes"], quiet=True)
     if versions is not None:
         if not (config.get_main_option("path_separator") or config.get_main_option("version_path_separator")):
             config.set_main_option("path_separator", "os")  # Alembic's default splits at spaces

@@ -3,21 +3,17 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateSchema
 
 from safe_migrations.adopt.refusals import count_relations, may_hold_scratch
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import AdoptionError, NotInstalledError
 from safe_migrations.operate.rehearse import rehearsal_server
-from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.connection import connected, major_version
 from safe_migrations.postgres.creation import scratch_database
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.programs import find_programs
 from safe_migrations.upgrade.project import Project
-
-_VERSION = text("SHOW server_version_num")
 
 
 @asynccontextmanager
@@ -32,11 +28,11 @@ async def scratch_server(project: Project) -> AsyncIterator[Database]:
     """
     server, variable = rehearsal_server(project), project.service.variable("REHEARSAL_DATABASE_URL")
     async with connected(project.database, isolation_level="AUTOCOMMIT") as connection:
-        version = await _version(connection)
+        version = major_version(connection)
         relations = await connection.run_sync(count_relations)
     async with connected(server, isolation_level="AUTOCOMMIT") as connection:
         is_suitable = await connection.run_sync(may_hold_scratch, relations)
-        other = await _version(connection)
+        other = major_version(connection)
     if other != version:
         raise AdoptionError(
             f"The database is on PostgreSQL {version}, and {variable} names a server of PostgreSQL {other}, where the "
@@ -65,7 +61,3 @@ async def empty_database(server: Database, project: Project) -> AsyncIterator[Da
             async with connected(database, isolation_level="AUTOCOMMIT") as connection:
                 await connection.execute(CreateSchema(name, if_not_exists=True))
         yield database
-
-
-async def _version(connection: AsyncConnection) -> int:
-    return int(await connection.scalar(_VERSION) or 0) // 10000

@@ -125,11 +125,6 @@ class Comparison:
         converted = any((table_of(operation), column.name) in self.converted for column in columns)
         return CONTRACT if converted else EXPAND
 
-    @property
-    def server_version(self) -> int:
-        """The major version of PostgreSQL."""
-        return int((self.connection.dialect.server_version_info or (0,))[0])
-
     def is_partitioned(self, operation: MigrateOperation) -> bool:
         """Whether the table of an operation is partitioned."""
         name, schema = names_of(operation)

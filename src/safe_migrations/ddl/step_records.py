@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
+from safe_migrations.postgres.catalog import version_table
 from safe_migrations.postgres.own_tables import create_own_tables, has_table
 from safe_migrations.postgres.sql import read_sql
 
@@ -30,8 +31,8 @@ class StepRecords:
     @classmethod
     def read(cls, connection: Connection, options: Mapping[str, Any]) -> "StepRecords":
         """Read the records; nothing is changed."""
-        schema = options.get("version_table_schema") or connection.dialect.default_schema_name
-        records = cls(f"{schema}.{options.get('version_table', 'alembic_version')}", {})
+        schema, name = version_table(options)
+        records = cls(f"{schema or connection.dialect.default_schema_name}.{name}", {})
         if has_table(connection, TABLE):
             for revision, direction, name in connection.execute(_SQL["read"], {"version_table": records.version_table}):
                 records.of(revision, direction).append(name)

@@ -5,11 +5,10 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import BackupError, LockedError, MigrationError
-from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.connection import connected, major_version
 from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.program_runs import problem_of, run_program
@@ -86,7 +85,7 @@ async def restore(server: Database, file: Path, name: str, *, owners: bool = Tru
 
 async def _server_version(database: Database) -> int:
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        return int(await connection.scalar(text("SHOW server_version_num")) or 0) // 10000
+        return major_version(connection)
 
 
 def _check_target(file: Path) -> None:

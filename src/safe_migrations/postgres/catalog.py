@@ -99,14 +99,19 @@ _QUERY_LENGTH = 100  # characters
 _SQL = read_sql(__package__, "catalog.sql")
 
 
+def version_table(options: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Alembic's version table, by the options of `context.configure`: its schema if they name one, and its name."""
+    return options.get("version_table_schema"), options.get("version_table", "alembic_version")
+
+
 def own_relations(connection: Connection, options: Mapping[str, Any], kinds: str = "rpvmf") -> list[str]:
     """The tables and views of the database except Alembic's own, with their schemas.
 
     Args:
         kinds: the kinds of relations, as in pg_class; by default tables, views and foreign tables.
     """
-    names = {"table": options.get("version_table", "alembic_version"), "schema": options.get("version_table_schema")}
-    return list(connection.scalars(_SQL["own_relations"], {**names, "kinds": list(kinds)}))
+    schema, name = version_table(options)
+    return list(connection.scalars(_SQL["own_relations"], {"schema": schema, "table": name, "kinds": list(kinds)}))
 
 
 def find_table(connection: Connection, name: str) -> TableClause | None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -179,6 +179,11 @@ async def set_session_settings(connection: Any) -> None:
         await connection.execute("SET transaction_timeout = 0")
     with suppress(asyncpg.PostgresError):  # Windows can't
         await connection.execute("SET client_connection_check_interval = '1s'")
+
+
+def major_version(connection: Connection | AsyncConnection) -> int:
+    """The major version of PostgreSQL."""
+    return int((connection.dialect.server_version_info or (0,))[0])
 
 
 async def reset_settings(connection: Any) -> None:

@@ -1,9 +1,6 @@
 """Running revisions on a copy of a database, or on an empty database with generated rows."""
 
-from argparse import Namespace
-
 from alembic import command
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from sqlalchemy import Connection
@@ -41,9 +38,7 @@ def upgrade(connection: Connection, project: Project, revision: str) -> None:
     Args:
         connection: to the copy, not in a transaction.
     """
-    files = project.config.config_file_name, project.config.toml_file_name
-    config = Config(*files, cmd_opts=Namespace(x=None), attributes={"connection": connection})
-    command.upgrade(config, revision)
+    command.upgrade(project.new_config({"connection": connection}), revision)
 
 
 def verify(connection: Connection, project: Project, revision: str, trace: Trace) -> None:

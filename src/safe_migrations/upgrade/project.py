@@ -63,6 +63,11 @@ class Project:
         """The folder of the definitions of backfills."""
         return Path(self.script.dir, "backfills")
 
+    def new_config(self, attributes: dict[str, Any], **arguments: Any) -> Config:
+        """Alembic's configuration as a new one, with arguments as Alembic's command line has them."""
+        files = self.config.config_file_name, self.config.toml_file_name
+        return Config(*files, cmd_opts=Namespace(**{"x": None, **arguments}), attributes=attributes)
+
 
 def alembic_config(files: Sequence[str] = ()) -> Config:
     """Alembic's configuration, found as the command `alembic` finds it.

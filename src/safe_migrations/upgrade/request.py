@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from safe_migrations.errors import LockedError
 from safe_migrations.postgres.advisory_lock import lock_key
+from safe_migrations.postgres.catalog import version_table
 from safe_migrations.service import Service
 from safe_migrations.upgrade.data_loss import confirm_data_loss
 from safe_migrations.upgrade.downgrade_check import AS_FAR_AS_POSSIBLE, refuse_unreachable
@@ -69,8 +70,7 @@ class Request:
 
     def lock_key(self, purpose: str) -> int:
         """The key of a lock on this history; each database has its own locks."""
-        options = self.options
-        return lock_key(options.get("version_table_schema"), options.get("version_table", "alembic_version"), purpose)
+        return lock_key(*version_table(self.options), purpose)
 
     def read_state(self, connection: Connection) -> State:
         """The database's state; heads of one branch do not matter to a downgrade to a named revision."""

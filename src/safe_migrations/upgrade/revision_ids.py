@@ -10,6 +10,7 @@ from alembic.script import Script
 from sqlalchemy import Connection, inspect
 
 from safe_migrations.errors import RevisionError
+from safe_migrations.postgres.catalog import version_table
 
 LIMIT = 32  # characters in the column that Alembic creates
 _COLUMN = "version_num"
@@ -38,7 +39,7 @@ def refuse_long_ids(connection: Connection, scripts: Sequence[Script], options: 
 
 def _width(connection: Connection, options: Mapping[str, Any]) -> int | None:
     """The characters that the column takes; None for any number."""
-    name, schema = options.get("version_table", "alembic_version"), options.get("version_table_schema")
+    schema, name = version_table(options)
     inspector = inspect(connection)
     if inspector.has_table(name, schema):
         types = {column["name"]: column["type"] for column in inspector.get_columns(name, schema)}

@@ -18,6 +18,7 @@ from safe_migrations.autogenerate.rewrite.guarantees import (
 )
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp, ValidateConstraintOp
 from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
+from safe_migrations.postgres.connection import major_version
 from safe_migrations.postgres.sql import qualified, short_name
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
@@ -154,7 +155,7 @@ def create_constraint(
     columns, referent = [], names_of(operation)[0]
     if isinstance(operation, ops.CreateForeignKeyOp):
         columns, referent = operation.local_cols, operation.referent_table
-    if columns and comparison.server_version < 18 and comparison.is_partitioned(operation):
+    if columns and major_version(comparison.connection) < 18 and comparison.is_partitioned(operation):
         danger = f"scans {table} while writes to {table} and {referent} wait"
         yield _at_once(Stage.NOT_VALID, operation, old, CONTRACT, "adding-foreign-key-constraint", "scans", danger)
         return

@@ -24,6 +24,7 @@ from safe_migrations.autogenerate.rewrite.dispatch import METADATA_ONLY, rewrite
 from safe_migrations.autogenerate.rewrite.schemas import CREATED_IN
 from safe_migrations.ddl.constraints import ValidateConstraintOp
 from safe_migrations.errors import MigrationError
+from safe_migrations.postgres.connection import major_version
 from safe_migrations.postgres.sql import qualified
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
@@ -170,7 +171,7 @@ def _change_computed(change: SchemaChange, comparison: Comparison) -> Change:
     old, new = _expression(before), _expression(after)
     if old and not new and old[1] == "STORED":
         return _make_plain(change, comparison, old)
-    if old and new and old[1] == new[1] and comparison.server_version >= 17:  # which has SET EXPRESSION
+    if old and new and old[1] == new[1] and major_version(comparison.connection) >= 17:  # which has SET EXPRESSION
         return _set_expression(change, comparison, old, new)
     return _new_column(change, _title(change))
 
