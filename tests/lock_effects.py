@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent, indent
@@ -37,8 +38,7 @@ _LOCKS = """
     SELECT array_agg(mode) AS modes FROM pg_locks
     WHERE pid = {pid} AND relation = to_regclass('{table}') AND locktype = 'relation' AND granted
 """
-_SCANNED = "SELECT relname AS name FROM pg_stat_xact_user_tables WHERE seq_scan > 0"
-_FILES = "SELECT relname AS name, pg_relation_filenode(oid) AS file FROM pg_class WHERE relkind = 'r'"
+_WORK = "SELECT pg_relation_filenode('{table}'), pg_stat_get_xact_numscans('{table}'::regclass)"
 _WAITS = "SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock'"
 _SCHEMA = """
     SELECT attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod), attnotnull
@@ -151,22 +151,25 @@ class Bench:
         Args:
             runner: of the loop that all sessions belong to.
             url: of the database.
-            stack: closes the sessions.
+            stack: closes the sessions that are opened now.
         """
         self._runner = runner
         self._stack = stack
         self.url = url
         self._control = self.session(isolation_level="AUTOCOMMIT")
         self._other = self.session(lock_timeout=SHORT)
+        self._measured = self.session()
+
+    @contextmanager
+    def emptied(self) -> Iterator["Bench"]:
+        """The database without tables; sessions that are opened in the block are closed after it."""
+        self.run("RESET ALL", "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        with ExitStack() as self._stack:
+            yield self
 
     def session(self, *, isolation_level: str = "READ COMMITTED", **settings: str) -> Session:
         """One more session; the settings are PostgreSQL's."""
-        engine = create_async_engine(
-            self.url,
-            poolclass=NullPool,
-            isolation_level=isolation_level,
-            connect_args={"server_settings": {"lock_timeout": f"{PATIENCE:g}s", **settings}},
-        )
+        engine = _engine(self.url, isolation_level, **{"lock_timeout": f"{PATIENCE:g}s", **settings})
         connection = self._runner.run(_connect(engine))
         self._stack.callback(lambda: self._runner.run(connection.close()))
         return Session(self._runner, connection)
@@ -232,13 +235,15 @@ class Bench:
 
     def effect(self, statement: str, *, table: str = "item") -> Effect:
         """What a statement does to a table while its transaction is open; it is then undone."""
-        with self.open() as session:
-            files = {row.name: row.file for row in session.run(_FILES)}
+        session = self._measured
+        try:
+            ((file, scans),) = session.run(_WORK.format(table=table))
             session.run(statement)
-            scanned = {row.name for row in session.run(_SCANNED)}
-            rewritten = {row.name for row in session.run(_FILES) if row.file != files.get(row.name)}
+            ((file_after, scans_after),) = session.run(_WORK.format(table=table))
             lock = self.lock(session, table)
-            return Effect(lock, self.stopped(table), table in scanned, table in rewritten)
+            return Effect(lock, self.stopped(table), scans_after > scans, file_after != file)
+        finally:
+            session.rollback()
 
     def together(self, *works: Coroutine[Any, Any, Any]) -> list[str | None]:
         """The class of error that each of the works ends with, all of them begun at once; None for success."""
@@ -306,6 +311,13 @@ def error_name(error: BaseException) -> str:
     if not isinstance(error, DBAPIError) or error.orig is None:
         raise error
     return type(error.orig.__cause__ or error.orig).__name__
+
+
+@cache
+def _engine(url: URL, isolation_level: str, **settings: str) -> AsyncEngine:
+    """One for all sessions that are alike: what SQLAlchemy asks on an engine's first connection takes longer."""
+    connect_args = {"server_settings": settings}
+    return create_async_engine(url, poolclass=NullPool, isolation_level=isolation_level, connect_args=connect_args)
 
 
 async def _connect(engine: AsyncEngine) -> AsyncConnection:
