@@ -1,9 +1,11 @@
 """Revision files of tests of lint, and the history that they are in."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
+from typing import TypeVar
 
 from alembic.script import ScriptDirectory
 
@@ -11,6 +13,7 @@ from safe_migrations.lint import check as lint
 from safe_migrations.lint.findings import Finding
 
 POSTGRES_VERSION = 15
+Name = TypeVar("Name")
 
 FILE = '''"""{message}
 
@@ -108,3 +111,18 @@ class Versions:
     def found(self, range_: str | None = None) -> list[tuple[int, str]]:
         """The lines of what is found, with the names of the rules."""
         return [(finding.line, finding.rule.name) for finding in self.lint(range_)]
+
+
+def found_in(folder: Path, texts: Mapping[Name, str]) -> dict[Name, list[tuple[int, str]]]:
+    """What one run of lint finds in each of these texts, which are the revisions of one history, from 0002 on."""
+    versions = Versions(folder)
+    names = {versions.add(f"{number:04d}", text): name for number, (name, text) in enumerate(texts.items(), 2)}
+    found: dict[Name, list[tuple[int, str]]] = {name: [] for name in texts}
+    for finding in versions.lint("0001:"):
+        found[names[finding.path]].append((finding.line, finding.rule.name))
+    return found
+
+
+def names_in(folder: Path, texts: Mapping[Name, str]) -> dict[Name, list[str]]:
+    """As `found_in`, the names of the rules alone."""
+    return {name: [rule for _, rule in found] for name, found in found_in(folder, texts).items()}

@@ -6,7 +6,7 @@ from textwrap import indent
 
 import pytest
 
-from revision_files import Versions, written
+from revision_files import Versions, names_in, written
 
 ADD_VALUE = "# why\nop.execute(\"ALTER TYPE used ADD VALUE 'bad'\")"
 CREATE, DROP, DROP_INDEX = "op.create_table('new')", "op.drop_table('box')", "op.drop_index('ix', '{}')"
@@ -35,29 +35,28 @@ def names(versions: Versions, revision: str = "0002") -> list[str]:
     return [name for _, name in versions.found(revision)]
 
 
-@pytest.mark.parametrize(
-    ("body", "found"),
-    [
-        (f"{DROP_INDEX.format('box')}\n{DROP}", []),
-        (f"{DROP}\n{DROP_INDEX.format('item')}", ["require-concurrent-index-deletion"]),
-        (f"{CREATE}\nop.create_index('ix', 'new', ['a'])\n{DROP_INDEX.format('new')}", []),
-        (f"{DROP_INDEX.format('item')}\nop.drop_column('item', 'a')", []),
-        (f"{DROP_INDEX.format('item')}\nop.add_column('item', sa.Column('a', sa.Text()))", []),
-        (f"{DROP_INDEX.format('item')}\nop.validate_constraint('c', 'item')", ["require-concurrent-index-deletion"]),
-        ("op.drop_index('ix', 'item', schema='s')\nop.drop_column('item', 'a', schema='s')", []),
-        (
-            "op.drop_index('ix', 'item', schema='s')\nop.drop_column('item', 'a')",
-            ["require-concurrent-index-deletion", "several-tables"],
-        ),
-        ("# why\nop.execute('DROP INDEX ix')\nop.drop_column('item', 'a')", ["require-concurrent-index-deletion"]),
-        ("op.drop_column('item', 'a')\nop.drop_table('box')\nop.drop_table('shop')", []),
-        ("op.add_column('item', sa.Column('b', sa.Text()))\nop.alter_column('item', 'b', new_column_name='a')", []),
-        ("# why\nop.execute('ALTER TABLE item ADD COLUMN \"a, (b\" int, ADD COLUMN c text')", []),
+LOCKED = {
+    f"{DROP_INDEX.format('box')}\n{DROP}": [],
+    f"{DROP}\n{DROP_INDEX.format('item')}": ["require-concurrent-index-deletion"],
+    f"{CREATE}\nop.create_index('ix', 'new', ['a'])\n{DROP_INDEX.format('new')}": [],
+    f"{DROP_INDEX.format('item')}\nop.drop_column('item', 'a')": [],
+    f"{DROP_INDEX.format('item')}\nop.add_column('item', sa.Column('a', sa.Text()))": [],
+    f"{DROP_INDEX.format('item')}\nop.validate_constraint('c', 'item')": ["require-concurrent-index-deletion"],
+    "op.drop_index('ix', 'item', schema='s')\nop.drop_column('item', 'a', schema='s')": [],
+    "op.drop_index('ix', 'item', schema='s')\nop.drop_column('item', 'a')": [
+        "require-concurrent-index-deletion",
+        "several-tables",
     ],
-)
-def test_lock_that_the_revision_takes_anyway(versions: Versions, body: str, found: list[str]) -> None:
-    versions.add("0002", written(body, acknowledged=""))
-    assert [name for name in names(versions) if name != "unrelated-changes"] == found
+    "# why\nop.execute('DROP INDEX ix')\nop.drop_column('item', 'a')": ["require-concurrent-index-deletion"],
+    "op.drop_column('item', 'a')\nop.drop_table('box')\nop.drop_table('shop')": [],
+    "op.add_column('item', sa.Column('b', sa.Text()))\nop.alter_column('item', 'b', new_column_name='a')": [],
+    "# why\nop.execute('ALTER TABLE item ADD COLUMN \"a, (b\" int, ADD COLUMN c text')": [],
+}
+
+
+def test_lock_that_the_revision_takes_anyway(tmp_path: Path) -> None:
+    found = names_in(tmp_path, {body: written(body, acknowledged="") for body in LOCKED})
+    assert {body: [name for name in found[body] if name != "unrelated-changes"] for body in LOCKED} == LOCKED
 
 
 def test_column_that_is_renamed_is_not_the_added_one(versions: Versions) -> None:
@@ -67,46 +66,43 @@ def test_column_that_is_renamed_is_not_the_added_one(versions: Versions) -> None
         assert "renaming-column" in names(versions)
 
 
-@pytest.mark.parametrize(
-    ("message", "found"),
-    [
-        ("add_depends_on_workflow_run_id", []),
-        ("drop-unused-columns", []),
-        ("add_price", []),
-        ("price", ["meaningless-message"]),
-        ("__price__", ["meaningless-message"]),
-        ("update_models", ["meaningless-message"]),
-        ("empty-message", ["meaningless-message"]),
-        ("添加价格", []),
-    ],
-)
-def test_words_of_a_message(versions: Versions, message: str, found: list[str]) -> None:
-    versions.add("0002", written("", message=message))
-    assert names(versions) == found
+MESSAGES = {
+    "add_depends_on_workflow_run_id": [],
+    "drop-unused-columns": [],
+    "add_price": [],
+    "price": ["meaningless-message"],
+    "__price__": ["meaningless-message"],
+    "update_models": ["meaningless-message"],
+    "empty-message": ["meaningless-message"],
+    "添加价格": [],
+}
 
 
-@pytest.mark.parametrize(
-    ("statement", "found"),
-    [
-        ("SET LOCAL lock_timeout = '5s'", []),
-        ("SET lock_timeout TO 4000", []),
-        ("SET lock_timeout = '11s'", ["changed-timeout"]),
-        ("SET SESSION lock_timeout = '2min'", ["changed-timeout"]),
-        ("SET LOCAL lock_timeout = 0", ["changed-timeout"]),
-        ("SET LOCAL lock_timeout = '0s'", ["changed-timeout"]),
-        ("SET lock_timeout = DEFAULT", []),
-        ("RESET statement_timeout", []),
-        ("SET statement_timeout = 120000", []),
-        ("SET statement_timeout = '3h'", ["changed-timeout"]),
-        ("SET statement_timeout = '1 fortnight'", ["changed-timeout"]),
-        ("SELECT set_config('lock_timeout', '5s', true)", []),
-        ("SELECT set_config('lock_timeout', current_user, true)", ["changed-timeout"]),
-        ("SET idle_in_transaction_session_timeout = '5min'", []),
-    ],
-)
-def test_limits_of_waiting(versions: Versions, statement: str, found: list[str]) -> None:
-    versions.add("0002", written(f'# why\nop.execute("{statement}")'))
-    assert names(versions) == found
+def test_words_of_a_message(tmp_path: Path) -> None:
+    assert names_in(tmp_path, {message: written("", message=message) for message in MESSAGES}) == MESSAGES
+
+
+LIMITS = {
+    "SET LOCAL lock_timeout = '5s'": [],
+    "SET lock_timeout TO 4000": [],
+    "SET lock_timeout = '11s'": ["changed-timeout"],
+    "SET SESSION lock_timeout = '2min'": ["changed-timeout"],
+    "SET LOCAL lock_timeout = 0": ["changed-timeout"],
+    "SET LOCAL lock_timeout = '0s'": ["changed-timeout"],
+    "SET lock_timeout = DEFAULT": [],
+    "RESET statement_timeout": [],
+    "SET statement_timeout = 120000": [],
+    "SET statement_timeout = '3h'": ["changed-timeout"],
+    "SET statement_timeout = '1 fortnight'": ["changed-timeout"],
+    "SELECT set_config('lock_timeout', '5s', true)": [],
+    "SELECT set_config('lock_timeout', current_user, true)": ["changed-timeout"],
+    "SET idle_in_transaction_session_timeout = '5min'": [],
+}
+
+
+def test_limits_of_waiting(tmp_path: Path) -> None:
+    texts = {statement: written(f'# why\nop.execute("{statement}")') for statement in LIMITS}
+    assert names_in(tmp_path, texts) == LIMITS
 
 
 def test_builds_may_take_their_time_outside_a_transaction(versions: Versions) -> None:
@@ -117,64 +113,64 @@ def test_builds_may_take_their_time_outside_a_transaction(versions: Versions) ->
     assert names(versions) == ["changed-timeout"]
 
 
-@pytest.mark.parametrize(
-    ("up", "back", "found"),
-    [
-        (ADD_VALUE, "pass", []),
-        ("op.add_enum_value('used', 'bad')", "pass", []),
-        ("op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))", "pass", []),
-        ("op.validate_constraint('c', 'item')", "pass", []),
-        ("op.bulk_insert(ITEM, [{'id': 3}])", "pass", ["empty-downgrade"]),
-        (f"{ADD_VALUE}\n{CREATE}", "pass", ["empty-downgrade"]),
-        ("op.drop_constraint('c', 'item')", "pass", ["empty-downgrade"]),
-        (CREATE, "raise RuntimeError('the rows are gone')", []),
-        (CREATE, "raise RuntimeError", ["empty-downgrade"]),
-        ("op.get_bind().scalar(sa.select(1))", "pass", ["needs-database"]),
-        ("op.get_bind().scalar(sa.select(1))\n" + CREATE, "pass", ["empty-downgrade", "needs-database"]),
-        ("op.get_bind().scalars(sa.select(1)); op.execute('DROP VIEW v') # why", "pass", ["empty-downgrade"]),
-        # Until release 2.0, it had to be acknowledged.
-        (ADD_VALUE, "# safe: empty-downgrade because PostgreSQL can't remove a value of an enum\npass", []),
+DOWNGRADES = {
+    (ADD_VALUE, "pass"): [],
+    ("op.add_enum_value('used', 'bad')", "pass"): [],
+    ("op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))", "pass"): [],
+    ("op.validate_constraint('c', 'item')", "pass"): [],
+    ("op.bulk_insert(ITEM, [{'id': 3}])", "pass"): ["empty-downgrade"],
+    (f"{ADD_VALUE}\n{CREATE}", "pass"): ["empty-downgrade"],
+    ("op.drop_constraint('c', 'item')", "pass"): ["empty-downgrade"],
+    (CREATE, "raise RuntimeError('the rows are gone')"): [],
+    (CREATE, "raise RuntimeError"): ["empty-downgrade"],
+    ("op.get_bind().scalar(sa.select(1))", "pass"): ["needs-database"],
+    ("op.get_bind().scalar(sa.select(1))\n" + CREATE, "pass"): ["needs-database", "empty-downgrade"],
+    ("op.get_bind().scalars(sa.select(1)); op.execute('DROP VIEW v') # why", "pass"): [
+        "needs-database",
+        "empty-downgrade",
     ],
-)
-def test_what_needs_no_downgrade(versions: Versions, up: str, back: str, found: list[str]) -> None:
-    versions.add("0002", written(up, back))
-    assert set(found) <= set(names(versions)) <= {*found, "needs-database"}
+    # Until release 2.0, it had to be acknowledged.
+    (ADD_VALUE, "# safe: empty-downgrade because PostgreSQL can't remove a value of an enum\npass"): [],
+}
 
 
-@pytest.mark.parametrize(
-    ("body", "found"),
-    [
-        ("op.execute(\"INSERT INTO box VALUES (1, 'a')\")  # why", []),
-        ("op.bulk_insert(ITEM, [{'id': 3}])", []),
-        ("op.execute('INSERT INTO box SELECT id FROM item')  # why", ["schema-and-data"]),
-        ("op.execute('INSERT INTO box VALUES ((SELECT max(id) FROM item))')  # why", ["schema-and-data"]),
-        ("op.execute('UPDATE box SET id = 1 WHERE id = 2')  # why", ["schema-and-data"]),
-    ],
-)
-def test_rows_that_the_file_lists(versions: Versions, body: str, found: list[str]) -> None:
-    versions.add("0002", written(f"op.add_column('item', sa.Column('a', sa.Text()))\n{body}"))
-    assert [name for name in names(versions) if name == "schema-and-data"] == found
-    body = body.replace("box", "item")
-    versions.add("0002", written(f"op.execute('CREATE TEMP TABLE t AS SELECT 1')  # why\n{body}"))
-    assert "schema-and-data" not in names(versions)
+def test_what_needs_no_downgrade(tmp_path: Path) -> None:
+    assert names_in(tmp_path, {bodies: written(*bodies) for bodies in DOWNGRADES}) == DOWNGRADES
 
 
-@pytest.mark.parametrize(
-    ("values", "found"),
-    [
-        ("{'a': 1}.items()", []),
-        ("enumerate(sorted(TABLES))", []),
-        ("rows", []),
-        ("zip(TABLES, rows)", []),
-        ("[]", ["row-by-row"]),
-        ("zip(TABLES, range(3))", ["row-by-row"]),
-        ("SQL", ["row-by-row"]),
-    ],
-)
-def test_loop_over_what_the_file_lists(versions: Versions, values: str, found: list[str]) -> None:
-    body = f"rows = [1, 2]\nfor each in {values}:\n    op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))"
-    versions.add("0002", written(body))
-    assert names(versions) == found
+ROWS = {
+    "op.execute(\"INSERT INTO box VALUES (1, 'a')\")  # why": [],
+    "op.bulk_insert(ITEM, [{'id': 3}])": [],
+    "op.execute('INSERT INTO box SELECT id FROM item')  # why": ["schema-and-data"],
+    "op.execute('INSERT INTO box VALUES ((SELECT max(id) FROM item))')  # why": ["schema-and-data"],
+    "op.execute('UPDATE box SET id = 1 WHERE id = 2')  # why": ["schema-and-data"],
+}
+
+
+def test_rows_that_the_file_lists(tmp_path: Path) -> None:
+    found = names_in(
+        tmp_path, {body: written(f"op.add_column('item', sa.Column('a', sa.Text()))\n{body}") for body in ROWS}
+    )
+    assert {body: [name for name in found[body] if name == "schema-and-data"] for body in ROWS} == ROWS
+    create = "op.execute('CREATE TEMP TABLE t AS SELECT 1')  # why\n"
+    found = names_in(tmp_path, {body: written(create + body.replace("box", "item")) for body in ROWS})
+    assert not [body for body in ROWS if "schema-and-data" in found[body]]
+
+
+LOOPS = {
+    "{'a': 1}.items()": [],
+    "enumerate(sorted(TABLES))": [],
+    "rows": [],
+    "zip(TABLES, rows)": [],
+    "[]": ["row-by-row"],
+    "zip(TABLES, range(3))": ["row-by-row"],
+    "SQL": ["row-by-row"],
+}
+
+
+def test_loop_over_what_the_file_lists(tmp_path: Path) -> None:
+    body = "rows = [1, 2]\nfor each in {}:\n    op.execute(sa.delete(ITEM).where(ITEM.c.id == 3))"
+    assert names_in(tmp_path, {values: written(body.format(values)) for values in LOOPS}) == LOOPS
 
 
 REBUILD = "# why\n    op.execute('DROP INDEX CONCURRENTLY IF EXISTS {}')\n    # why\n"

@@ -3,12 +3,11 @@
 import ast
 import re
 import runpy
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from revision_files import Versions, written
+from revision_files import found_in, written
 from safe_migrations.lint.rules import CHECKS, RULES
 from safe_migrations.lint.rules.squawk import SWITCHED_OFF
 from support import ROOT
@@ -22,6 +21,8 @@ ELSEWHERE = {
     "still-in-models",
     "unused-acknowledgement",
 }
+
+OF_TYPES = re.compile(r"enum\(|create (?:type|domain)", re.IGNORECASE)
 
 
 class Case(NamedTuple):
@@ -537,7 +538,13 @@ CASES = [
         ),
         written("op.alter_column('item', 'sku', nullable=True)", phase="expand"),
     ),
-    Case("missing-phase", written("").replace('phase = "contract"', ""), written("", phase="expand")),
+    Case(
+        "missing-phase",
+        written("")
+        .replace('phase = "contract"', "")
+        .replace('\nrevision = "{revision}"', '\nrevision = "{revision}"  «'),
+        written("", phase="expand"),
+    ),
     Case("missing-phase", written("", phase='later"  «').replace('«"', "«"), written("", phase="contract")),
     Case(
         "unwritten-backfill",
@@ -760,17 +767,19 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("rule", "unsafe", "safe"), CASES, ids=[f"{index}-{each.rule}" for index, each in enumerate(CASES)]
-)
-def test_rule(tmp_path: Path, rule: str, unsafe: str, safe: str) -> None:
-    marks = [(line, text.partition("«")[2].split()) for line, text in enumerate(unsafe.splitlines(), 1) if "«" in text]
-    versions = Versions(tmp_path)
-    versions.add("0002", re.sub("  «.*", "", unsafe))
-    marks = marks or [(versions.line("0002", "revision = "), [])]
-    assert versions.found("0002") == [(line, name) for line, others in marks for name in sorted([rule, *others])]
-    versions.add("0002", safe)
-    assert versions.found("0002") == []
+def test_rules(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
+    """The cases are revisions of one history; those with a type, which would exist for later ones, of their own."""
+    texts = {text: re.sub("  «.*", "", text) for each in CASES for text in (each.unsafe, each.safe)}
+    together = {text: code for text, code in texts.items() if not OF_TYPES.search(code)}
+    found = found_in(tmp_path_factory.mktemp("together"), together)
+    for text in texts.keys() - together.keys():
+        found |= found_in(tmp_path_factory.mktemp("alone"), {text: texts[text]})
+    for number, (rule, unsafe, safe) in enumerate(CASES):
+        with subtests.test(f"{number}-{rule}"):
+            marks = [(line, text.partition("«")[2]) for line, text in enumerate(unsafe.splitlines(), 1) if "«" in text]
+            expected = [(line, name) for line, others in marks for name in sorted([rule, *others.split()])]
+            assert found[unsafe] == expected
+            assert found[safe] == []
 
 
 def test_every_rule_has_a_case() -> None:
