@@ -39,7 +39,7 @@ def wait_for(database: URL, query: str, *, count: int = 1) -> list[Any]:
         async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
             while len(rows := (await connection.execute(text(query))).all()) < count or (rows and not count):
                 assert time.monotonic() < until, f"{rows} instead of {count}: {query}"
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
         return [row[0] for row in rows]
 
     return run_async(wait())

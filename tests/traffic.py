@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from lock_effects import error_name
 
 SESSIONS = 4
+PAUSE = 0.03  # seconds between two rounds, at least
 LONGEST_STALL = 3.0  # seconds; the lock timeout of a try, and what a busy machine adds
 
 
@@ -83,7 +84,7 @@ def traffic(database: URL, works: Sequence[Executable], **options: Any) -> Itera
         while not stop.is_set():
             begun = time.monotonic()
             await running._round(engine)
-            await asyncio.sleep(2 * (time.monotonic() - begun))  # which leaves most of a core to what is tested
+            await asyncio.sleep(max(PAUSE, 2 * (time.monotonic() - begun)))  # which leaves a core to what is tested
         await engine.dispose()
 
     with ThreadPoolExecutor(max_workers=1) as executor:

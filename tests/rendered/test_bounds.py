@@ -30,7 +30,6 @@ op.execute("INSERT INTO slow VALUES (1)")
 COMMITTING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COMMIT%' AND wait_event = 'PgSleep'"
 WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 PARENT = """
-op.execute("CREATE TABLE gate ()")
 op.execute("CREATE TABLE entry (id bigint NOT NULL, word text) PARTITION BY LIST (id)")
 for number in range(10):
     op.execute(f"CREATE TABLE entry_{number} PARTITION OF entry FOR VALUES IN ({number})")
@@ -79,13 +78,15 @@ def test_a_server_process_that_stands_still_is_given_up(render: Render) -> None:
     """No timeout of the server ends its statement. The server is this test's own: others could not drop a database."""
     service = render()
     service.environment |= {"MIGRATION_STATEMENT_TIMEOUT": "2s", "MIGRATION_LOCK_TIMEOUT": "1min"}
-    service.add_revision("tables", PARENT)
+    service.add_revision("tables", 'op.execute("CREATE TABLE gate ()")')
     with throw_away_cluster(find_programs(18)) as cluster:
         gated, locked, committing = (cluster.url(name) for name in ("gated", "locked", "committing"))
-        for database in (gated, committing, locked):
-            fetch(cluster.url(), f"CREATE DATABASE {database.database}")
-            service.configure(database)
-            service.succeed(*UPGRADE)
+        fetch(cluster.url(), "CREATE DATABASE gated")
+        service.configure(gated)
+        service.succeed(*UPGRADE)
+        for database in (committing, locked):
+            fetch(cluster.url(), f"CREATE DATABASE {database.database} TEMPLATE gated")
+        service.configure(locked)
         service.add_revision("gate", GATE)
         service.add_revision("commit", AT_COMMIT)
         commands = (
@@ -144,14 +145,14 @@ def test_a_vacuum_that_waits_does_not_end_a_concurrent_build(prepared: Service, 
         waiting.result()
 
 
-@pytest.mark.parametrize("limit", [20, 17])
-def test_starters_need_one_connection_each(prepared: Service, database: URL, new_role: NewRole, limit: int) -> None:
+def test_starters_need_one_connection_each(prepared: Service, database: URL, new_role: NewRole, thorough: bool) -> None:
     """Those that find none wait for one, as for the lock."""
     role = new_role("LOGIN", "secret")
     prepared.add_revision("slow", "op.execute('SELECT pg_sleep(1)')")
     for statement in ("GRANT ALL ON SCHEMA public TO {0}", "GRANT ALL ON ALL TABLES IN SCHEMA public TO {0}"):
         fetch(database, statement.format(role))
-    fetch(database, f"ALTER ROLE {role} CONNECTION LIMIT {limit}")
+    starters = 16 if thorough else 5
+    fetch(database, f"ALTER ROLE {role} CONNECTION LIMIT {starters + 1}")
     prepared.configure(database.set(username=role, password="secret"))
-    for process in [prepared.start(*UPGRADE) for _ in range(16)]:
+    for process in [prepared.start(*UPGRADE) for _ in range(starters)]:
         end(process)
