@@ -1,12 +1,12 @@
 """A service in git: the file HEAD, and branches that each add a revision."""
 
 import os
-import sys
 from pathlib import Path
 
 from sqlalchemy import URL
 
 from support import Render, Service, ToHead, fetch, tables
+from warm_python import warm_path
 
 IDENTITY = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 REBASE = ("safe-migrations", "rebase")
@@ -118,8 +118,6 @@ def test_hook_of_a_commit(render: Render, tmp_path: Path) -> None:
     root = tmp_path / "root"
     service = render(root / "services" / "orders", layout="monorepo")
     service.environment |= {
-        "VIRTUAL_ENV": sys.prefix,
-        "PDM_IGNORE_SAVED_PYTHON": "1",
         "PRE_COMMIT_HOME": str(tmp_path / "pre-commit"),
         "SKIP": "conflict-markers,ruff,mypy,revisions",
     }
@@ -131,10 +129,11 @@ def test_hook_of_a_commit(render: Render, tmp_path: Path) -> None:
     baseline.write_text(text.replace('op.drop_table("item")', 'op.drop_table("items")'))
     (service.versions / "HEAD").write_text("other\n")
     service.succeed("git", "add", "--all")
-    process = service.run("git", "commit", "--message", "refused")
+    process = service.run("git", "commit", "--message", "refused", path=warm_path())
     assert process.returncode == 1, process.stderr
     assert "head-file" in process.stderr
     assert "edited-revision" in process.stderr
     baseline.write_text(text.replace('"""baseline', '"""The baseline'))
     (service.versions / "HEAD").write_text(newest)
-    commit(service)
+    service.succeed("git", "add", "--all")
+    service.succeed("git", "commit", "--message", "accepted", path=warm_path())

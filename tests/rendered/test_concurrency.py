@@ -7,14 +7,13 @@ from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gat
 from safe_migrations.errors import LockedError
 from support import Process, Service, ToHead, fetch
 
-STARTERS = 16, 8  # thoroughly, and by default
-ROWS = 100_000
+STARTERS = 16, 5  # thoroughly, and by default
 
 TABLES = """
 op.execute("CREATE TABLE applied (revision text NOT NULL)")
 op.execute("CREATE TABLE gate ()")
 op.execute("CREATE TABLE entry (id bigint PRIMARY KEY, word text NOT NULL)")
-op.execute("INSERT INTO entry SELECT n, md5(n::text) FROM generate_series(1, {rows}) n")
+op.execute("INSERT INTO entry SELECT n, md5(n::text) FROM generate_series(1, 1000) n")
 """
 DATA = "op.execute(\"INSERT INTO applied VALUES ('{name}')\")"
 # What is not in the revision's transaction is applied once for each run that gets there.
@@ -52,7 +51,7 @@ def revision(database: URL) -> str:
 def test_all_starters_end_well_and_each_revision_is_applied_once(
     service: Service, database: URL, thorough: bool
 ) -> None:
-    service.add_revision("tables", TABLES.format(rows=1000), 'op.execute("DROP TABLE applied, gate, entry")')
+    service.add_revision("tables", TABLES, 'op.execute("DROP TABLE applied, gate, entry")')
     service.add_revision("data", DATA.format(name="data"))
     service.add_revision("index", INDEX, 'op.drop_index_concurrently("ix_entry_word")')
     service.add_revision("slow", DATA.format(name="slow") + '\nop.execute("SELECT pg_sleep(1)")')
@@ -82,7 +81,7 @@ def test_stock_alembic_fails_where_several_start(service: Service, database: URL
 def test_a_waiting_starter_names_who_is_running_and_gives_up_in_time(
     service: Service, database: URL, to_head: ToHead
 ) -> None:
-    before = service.add_revision("tables", TABLES.format(rows=1))
+    before = service.add_revision("tables", TABLES)
     to_head()
     head = service.add_revision("slow", GATE + DATA.format(name="slow"))
     (first,) = start(service)
@@ -115,13 +114,13 @@ def test_no_waiting_starter_is_in_the_way_of_a_concurrent_index(
     service: Service, database: URL, to_head: ToHead
 ) -> None:
     """One that waits inside pg_advisory_lock() has a snapshot, for which the index's build waits: a deadlock."""
-    service.add_revision("tables", TABLES.format(rows=ROWS))
+    service.add_revision("tables", TABLES)
     to_head()
     service.add_revision("gate", GATE)
     head = service.add_revision("index", INDEX)
     (first,) = start(service)
     wait_for(database, AT_THE_GATE)
-    waiting = start(service, 4)
+    waiting = start(service, 2)
     wait_for(database, WAITING_FOR_THE_LOCK, count=len(waiting))
     open_gate(database)
     for process in (first, *waiting):
@@ -135,7 +134,7 @@ def test_no_waiting_starter_is_in_the_way_of_a_concurrent_index(
 def test_a_relative_upgrade_counts_from_where_the_database_was(
     service: Service, database: URL, to_head: ToHead
 ) -> None:
-    service.add_revision("tables", TABLES.format(rows=1))
+    service.add_revision("tables", TABLES)
     to_head()
     target = service.add_revision("first", GATE)
     service.add_revision("second", "pass")
