@@ -21,7 +21,8 @@ from safe_migrations.errors import ConfigurationError, MigrationError, commands_
 from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
-from safe_migrations.upgrade.project import COLLECT, DatabaseURL, Project, command_line, service_of
+from safe_migrations.upgrade.project import COLLECT, DatabaseURL, Project, service_of
+from safe_migrations.upgrade.running_command import command_line
 from safe_migrations.upgrade.target_metadata import check_models, explained_models
 
 

@@ -7,16 +7,41 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import CommandLine, Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Sequence,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
 from sqlalchemy.pool import StaticPool
 
-from safe_migrations.upgrade.project import command_line
+from safe_migrations.autogenerate.sqlalchemy_internals import is_created, sequences_of, variants_of
+from safe_migrations.upgrade.running_command import autogenerates, command_line
 
 ENV = """
 from alembic import context
 context.configure(url="postgresql://", as_sql=True, dialect_opts={"paramstyle": "named"})
 context.config.attributes["options"].append(dict(context.get_context().opts))
+"""
+
+ENV_WITH_CONNECTION = """
+from alembic import context
+from sqlalchemy import MetaData, create_engine
+with create_engine("sqlite://").connect() as connection:
+    note = context.config.attributes["note"]
+    context.configure(connection=connection, target_metadata=MetaData(), process_revision_directives=note)
+    context.run_migrations()
 """
 
 
@@ -55,6 +80,34 @@ def test_the_command_line_has_the_function_of_its_command() -> None:
     assert CommandLine().parser.parse_args(["merge", "heads"]).cmd[0] is command.merge
     assert command_line(Config(cmd_opts=arguments)) is arguments
     assert command_line(Config(cmd_opts=Namespace(x=["yes"]))) is None
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_revision_and_a_check_differ(config: Config, writes: bool) -> None:
+    seen: list[bool] = []
+
+    def note(context: MigrationContext, *_: Any) -> None:
+        seen.append(autogenerates(context.opts))
+
+    config.attributes["note"] = note
+    folder = Path(ScriptDirectory.from_config(config).dir)
+    (folder / "env.py").write_text(ENV_WITH_CONNECTION)
+    next(folder.glob("versions/*.py")).unlink()  # the empty database is at head
+    command.revision(config, "two", autogenerate=True) if writes else command.check(config)
+    assert seen == [writes]
+
+
+def test_the_models_show_what_create_all_creates() -> None:
+    metadata = MetaData()
+    Sequence("counter", metadata=metadata)
+    Sequence("of_oracle", metadata=metadata, optional=True)
+    assert [sequence.name for sequence in sequences_of(metadata)] == ["counter"]
+    type_ = String().with_variant(Text(), "mysql")
+    assert list(map(type, variants_of(type_))) == [Text]
+    as_text = Table("as_text", metadata, Column("a", Boolean(create_constraint=True)), Column("b", Integer))
+    as_text.append_constraint(CheckConstraint("b > 0", name="positive"))
+    created = {check for check in as_text.constraints if isinstance(check, CheckConstraint) and is_created(check)}
+    assert {check.name for check in created} == {"positive"}
 
 
 def test_a_step_has_the_function_of_its_revision(config: Config) -> None:

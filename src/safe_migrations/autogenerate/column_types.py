@@ -11,6 +11,7 @@ from sqlalchemy import ARRAY, Column, Connection, Enum, MetaData, String, Table,
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import NullType, TypeEngine
 
+from safe_migrations.autogenerate.sqlalchemy_internals import variants_of
 from safe_migrations.ddl.column_changes import DIALECT, is_foreign, plain_type
 from safe_migrations.ddl.types import SQLType
 from safe_migrations.postgres.sql import qualified
@@ -101,7 +102,7 @@ def _managed_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
         base = _managed_type(native.data_type)
         return postgresql.DOMAIN(str(native.name), base, schema=native.schema, create_type=False)
     plain = plain_type(type_)
-    if any(map(is_foreign, (plain, native, *plain._variant_mapping.values()))):  # SQLAlchemy has no public name for it
+    if any(map(is_foreign, (plain, native, *variants_of(plain)))):
         return SQLType(plain.compile(dialect=DIALECT))
     if isinstance(native, ARRAY):
         item = _managed_type(native.item_type)

@@ -32,6 +32,7 @@ from safe_migrations.autogenerate.descriptions import OF_COLUMNS, Description, D
 from safe_migrations.autogenerate.equivalence import leave_equal_indexes, leave_equal_types
 from safe_migrations.autogenerate.model_tables import SchemaComparison, compare_with_database
 from safe_migrations.autogenerate.parameters import condition_as_text
+from safe_migrations.autogenerate.sqlalchemy_internals import sequences_of
 from safe_migrations.ddl.column_changes import is_identity
 from safe_migrations.printable import printable
 
@@ -100,13 +101,7 @@ def _default_schema(context: AutogenContext) -> str:
 
 
 def _sequences(context: AutogenContext) -> list[Sequence]:
-    """Those that `create_all` would create; SQLAlchemy has no public list of them."""
-    return [
-        sequence
-        for metadata in to_list(context.metadata)
-        for _, sequence in sorted(metadata._sequences.items())
-        if not sequence.optional
-    ]
+    return [sequence for metadata in to_list(context.metadata) for sequence in sequences_of(metadata)]
 
 
 def add_not_compared(migration: MigrationContext, name: str, why: str) -> None:

@@ -31,13 +31,14 @@ from safe_migrations.history.messages import is_meaningless
 from safe_migrations.history.unreleased import unreleased_tables
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT
+from safe_migrations.upgrade.running_command import autogenerates
 
 
 def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -> None:
     """Replace Alembic's one directive by a directive for each planned revision, or by none if nothing differs."""
     if directives:  # of `check` as well
         warn_of_not_compared(migration)
-    if not _writes_files(migration) or len(directives) != 1:  # none: the project's own directives have dropped it
+    if not autogenerates(migration.opts) or len(directives) != 1:  # none: the project's own directives have dropped it
         return
     (original,) = directives
     escape_in_files(migration.impl)
@@ -115,16 +116,6 @@ def find_operations(migration: MigrationContext) -> list[MigrateOperation]:
 def _metadata(migration: MigrationContext) -> MetaData:
     metadata: MetaData = migration.opts["target_metadata"]
     return metadata
-
-
-def _writes_files(migration: MigrationContext) -> bool:
-    """Whether the command is `revision --autogenerate`, not `check`, which reports Alembic's own operations.
-
-    Alembic has no public way to ask; the tests of both commands fail if this one changes.
-    """
-    context = migration.opts.get("revision_context")
-    command: str = migration.opts["fn"].__qualname__
-    return command.startswith("revision.") and bool(context and context.command_args["autogenerate"])
 
 
 def _directives(original: MigrationScript, revisions: list[PlannedRevision]) -> list[MigrationScript]:

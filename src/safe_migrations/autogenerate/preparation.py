@@ -1,7 +1,6 @@
 """What is prepared in the models before they are compared: names as PostgreSQL stores them, references in cycles."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from alembic.autogenerate.api import AutogenContext
 from alembic.util import to_list
@@ -11,6 +10,7 @@ from sqlalchemy.schema import sort_tables_and_constraints
 from sqlalchemy.sql.elements import conv
 
 from safe_migrations.autogenerate.column_types import enum_of
+from safe_migrations.autogenerate.sqlalchemy_internals import is_created
 from safe_migrations.ddl.column_changes import DIALECT
 from safe_migrations.errors import ModelError
 from safe_migrations.postgres.sql import LONGEST_NAME, short_name
@@ -28,7 +28,8 @@ def prepare(context: AutogenContext) -> None:
     _refuse_duplicates(to_list(context.metadata))
     tables = list(context.table_key_to_table.values())
     for table in tables:
-        _leave_out_checks(table)
+        for check in [item for item in table.constraints if isinstance(item, CheckConstraint) and not is_created(item)]:
+            table.constraints.discard(check)
         _shorten_names(table)
     compared = [table for table in tables if context.run_object_filters(table, table.name, "table", False, None)]
     _refuse_same_names(compared)
@@ -68,15 +69,6 @@ def _refuse_same_names(tables: Sequence[Table]) -> None:
                     "allows a name once in a schema. Rename one, then run the same command again."
                 )
             owners[table.schema, name] = table.fullname
-
-
-def _leave_out_checks(table: Table) -> None:
-    """Those of `create_constraint=True` that SQLAlchemy never creates on PostgreSQL, which has such types itself."""
-    compiler: Any = DIALECT.ddl_compiler
-    for check in [item for item in table.constraints if isinstance(item, CheckConstraint)]:
-        is_created: Any = check._create_rule  # Alembic asks in the same way; SQLAlchemy has no public one
-        if is_created is not None and not is_created(compiler(DIALECT, None)):
-            table.constraints.discard(check)
 
 
 def _shorten_names(table: Table) -> None:

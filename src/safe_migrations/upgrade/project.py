@@ -128,8 +128,3 @@ def version_folders(script_directory: ScriptDirectory) -> list[Path]:
     """The folders of the revision files; Alembic's own `versions` knows a single one."""
     locations = script_directory.version_locations or [os.path.join(script_directory.dir, "versions")]
     return [Path(coerce_resource_to_filename(location)).absolute() for location in locations]
-
-
-def command_line(config: Config) -> Namespace | None:
-    """The arguments of the command `alembic`; None for a call from Python, which may have arguments of `-x` alone."""
-    return config.cmd_opts if hasattr(config.cmd_opts, "cmd") else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alembic import command, context
+from alembic import context
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script
 from sqlalchemy import Connection
@@ -19,25 +19,8 @@ from safe_migrations.upgrade.downgrade_check import AS_FAR_AS_POSSIBLE, refuse_u
 from safe_migrations.upgrade.explanations import refusal, refuse_partly_applied, refuse_unsafe
 from safe_migrations.upgrade.preconditions import refuse_unprepared, refuse_unrecordable
 from safe_migrations.upgrade.revision_ids import refuse_long_ids
+from safe_migrations.upgrade.running_command import effect_on_database
 from safe_migrations.upgrade.states import State, read_state
-
-# What Alembic's commands give to the environment, by name: what each does to a database, None for nothing.
-_COMMANDS: dict[str, str | None] = {
-    **{"upgrade": "upgrade", "downgrade": "downgrade", "do_stamp": "stamp", "do_ensure_version": "stamp"},
-    **dict.fromkeys(["retrieve_migrations", "nothing", "show_current", "edit_current", "display_version"]),
-    "_display_current_history": None,
-}
-
-
-def _unknown_command(function: Callable[..., Iterable[RevisionStep]]) -> str:
-    """What a function that is not Alembic's does to the database; unless known to read only, it is guarded."""
-    migration_context = context.get_context()
-    connection = migration_context.connection
-    callers = connection is None or connection.in_transaction()
-    steps = list(function(migration_context.get_current_heads(), migration_context))
-    if connection is not None and not callers:
-        connection.rollback()
-    return "upgrade" if all(step.is_upgrade for step in steps) else "downgrade"
 
 
 @dataclass(frozen=True)
@@ -62,11 +45,8 @@ class Request:
     def of_alembic(cls, service: Service, options: dict[str, Any]) -> "Request | None":
         """The request of the running command; None for one that is known to change nothing in the database."""
         opts = context.get_context().opts
-        function = opts["fn"]
-        name = _COMMANDS.get(function.__name__) if function.__module__ == command.__name__ else ""
-        if name is None or opts.get("dont_mutate"):
-            return None
-        return cls(name or _unknown_command(function), function, str(opts.get("destination_rev")), service, options)
+        effect = effect_on_database(opts)
+        return None if effect is None else cls(effect, opts["fn"], str(opts.get("destination_rev")), service, options)
 
     def lock_key(self, purpose: str) -> int:
         """The key of a lock on this history; each database has its own locks."""

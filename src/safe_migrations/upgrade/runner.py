@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from alembic import command, context
+from alembic import context
 from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, text
@@ -32,8 +32,9 @@ from safe_migrations.upgrade.executor import Executor, run_migrations
 from safe_migrations.upgrade.explanations import explain_state, refuse_unsafe
 from safe_migrations.upgrade.loading import load_revisions
 from safe_migrations.upgrade.offline import run_offline
-from safe_migrations.upgrade.project import Project, command_line
+from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.request import Request
+from safe_migrations.upgrade.running_command import reads_files_only, writes_revision
 from safe_migrations.upgrade.states import AT_HEAD, EXIT_STATUS, State, read_state
 from safe_migrations.upgrade.steps import record_steps, refuse_exit, refuse_unready
 
@@ -61,7 +62,7 @@ def _run(project: Project) -> None:
     injected = context.config.attributes.get("connection")
     if context.is_offline_mode():
         run_offline(options, load_timeouts(service.variables).offline_settings())
-    elif _reads_files_only():
+    elif reads_files_only():
         run_offline(options, {})
     elif injected is not None:
         _run_injected(injected, service, options)
@@ -74,11 +75,9 @@ def _quiet_alembic() -> Iterator[None]:
     """Hide how Alembic reads a database and compares it, and what `revision` reports in lines of its own."""
     logger = logging.getLogger("alembic.runtime.migration")
     logger.addFilter(_is_news)
-    arguments = command_line(context.config)
-    writes_files = arguments is not None and arguments.cmd[0] is command.revision
     try:
         with ExitStack() as stack:
-            for name in ("alembic",) if writes_files else _UNINFORMATIVE:
+            for name in ("alembic",) if writes_revision() else _UNINFORMATIVE:
                 stack.enter_context(quiet(name))
             yield
     finally:
@@ -88,17 +87,6 @@ def _quiet_alembic() -> Iterator[None]:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether Alembic reports more than that it reads a database."""
     return record.levelno > logging.INFO or str(record.msg).startswith("Running ")
-
-
-def _reads_files_only() -> bool:
-    """Whether the command needs `env.py`, but no database."""
-    arguments = command_line(context.config)
-    if arguments is None:
-        return False
-    called = arguments.cmd[0]
-    if called is command.history:
-        return not arguments.indicate_current and "current" not in (arguments.rev_range or "")
-    return called is command.merge or (called is command.revision and not arguments.autogenerate)
 
 
 def _run_injected(connection: Connection, service: Service, options: dict[str, Any]) -> None:
