@@ -3,7 +3,7 @@
 from secrets import token_hex
 from typing import Any
 
-from sqlalchemy import Column, Connection, Enum, String, UniqueConstraint, literal
+from sqlalchemy import Column, Connection, Enum, UniqueConstraint
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.autogenerate.answers import EXPRESSION, VALUE, Answers
@@ -12,7 +12,7 @@ from safe_migrations.ddl.column_changes import DIALECT, plain_type
 from safe_migrations.errors import NotConfirmedError, RevisionError
 from safe_migrations.postgres.scratch import rolled_back
 from safe_migrations.postgres.server_errors import reason
-from safe_migrations.postgres.sql import ddl, qualified, sql_of
+from safe_migrations.postgres.sql import ddl, literal_sql, qualified
 from safe_migrations.printable import printable
 from safe_migrations.prompt import ask, can_ask
 
@@ -75,7 +75,7 @@ class Values:
         """The answer as SQL, which PostgreSQL can store in the column."""
         dialect, enum = self._connection.dialect, enum_of(column.type)
         table = qualified(dialect, column.table.schema, column.table.name)
-        sql = f"({answer})" if is_expression else sql_of(literal(answer, String()), dialect, **_INLINE)
+        sql = f"({answer})" if is_expression else literal_sql(dialect, answer)
         where = f"{printable(answer)!r} can't be the value of {table}.{column.name}"
         if not is_expression and is_unique(column):
             raise RevisionError(
@@ -105,6 +105,3 @@ def is_unique(column: Column[Any]) -> bool:
     constraints = (key for key in table.constraints if isinstance(key, UniqueConstraint))
     indexes = (key for key in table.indexes if key.unique and key.dialect_options["postgresql"]["where"] is None)
     return [column] in [*(list(key.columns) for key in constraints), *(list(key.expressions) for key in indexes)]
-
-
-_INLINE = {"compile_kwargs": {"literal_binds": True}}

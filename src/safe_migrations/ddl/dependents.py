@@ -5,13 +5,14 @@ See https://www.postgresql.org/docs/current/catalog-pg-depend.html
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
 from alembic.operations import MigrateOperation, Operations
-from sqlalchemy import Connection, Dialect, String
+from sqlalchemy import Connection, Dialect
 
 from safe_migrations.ddl.registration import register
-from safe_migrations.postgres.sql import ddl, qualified, read_sql
+from safe_migrations.postgres.sql import ddl, literal_sql, qualified, read_sql
 from safe_migrations.printable import printable
 
 _SQL = {name: statement.text for name, statement in read_sql(__package__, "dependents.sql").items()}
@@ -88,7 +89,7 @@ class DropDependentViewsOp(MigrateOperation):
         tag = "drop_views"
         while tag in query:
             tag += "_"
-        column = _literal(dialect, qualified(dialect, self.schema, self.table_name, self.column_name))
+        column = literal_sql(dialect, qualified(dialect, self.schema, self.table_name, self.column_name))
         operations.execute(ddl(_SQL["drop_dependent_views"], dependents=query, column=column, tag=tag))
 
 
@@ -107,14 +108,10 @@ class RecreateDependentViewsOp(MigrateOperation):
 
 
 def _query(dialect: Dialect, changes: Iterable[Changed]) -> str:
+    quoted = partial(literal_sql, dialect)
     rows = (
-        f"({number}, '{change.kind}', {_literal(dialect, qualified(dialect, change.schema, change.table))}::regclass, "
-        f"{'NULL' if change.name is None else _literal(dialect, change.name)})"
+        f"({number}, '{change.kind}', {quoted(qualified(dialect, change.schema, change.table))}::regclass, "
+        f"{'NULL' if change.name is None else quoted(change.name)})"
         for number, change in enumerate(changes)
     )
     return _SQL["dependents"] % {"items": ", ".join(rows), "object": _SQL["object"]}
-
-
-def _literal(dialect: Dialect, value: str) -> str:
-    quote: Any = String().literal_processor(dialect)  # type: ignore[no-untyped-call]  # SQLAlchemy has left it so
-    return str(quote(value))

@@ -7,12 +7,13 @@ See https://www.postgresql.org/docs/current/sql-altertype.html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy.dialects.postgresql import ENUM, CreateEnumType, DropEnumType
 
 from safe_migrations.ddl.registration import register
-from safe_migrations.postgres.sql import ddl, qualified, read_sql
+from safe_migrations.postgres.sql import ddl, literal_sql, qualified, read_sql
 
 _SQL = read_sql(__package__, "enums.sql")
 
@@ -130,7 +131,8 @@ class AddEnumValueOp(EnumOperation):
         neighbour = self.before or self.after
         if neighbour is not None:
             statement += f" {'BEFORE' if self.before else 'AFTER'} %(neighbour)s"
-        names = {"value": _literal(self.value), "neighbour": _literal(neighbour or "")}
+        dialect = operations.get_context().dialect
+        names = {"value": literal_sql(dialect, self.value), "neighbour": literal_sql(dialect, neighbour or "")}
         operations.execute(ddl(statement, type=self.qualified_name(operations), **names))
 
 
@@ -177,14 +179,15 @@ class ReplaceEnumOp(EnumOperation):
     def run(self, operations: Operations) -> None:
         """Replace the type, and convert the columns."""
         name, dialect = self.qualified_name(operations), operations.get_context().dialect
+        quoted = partial(literal_sql, dialect)
         columns = [
-            f"({_literal(qualified(dialect, *_parts(table)))}::regclass, {_literal(column)})"
+            f"({quoted(qualified(dialect, *_parts(table)))}::regclass, {quoted(column)})"
             for table, column in self.columns
         ]
         names = {
             "type": name,
-            "name": _literal(name),
-            "values": ", ".join(map(_literal, self.values)),
+            "name": quoted(name),
+            "values": ", ".join(map(quoted, self.values)),
             "columns": ", ".join(columns or ["(NULL::regclass, NULL)"]),
             "tag": "replace_enum",
         }
@@ -197,7 +200,3 @@ def _parts(table: str) -> list[str]:
     """Of a name in which double quotes are necessary around a dot only."""
     parts = re.findall(r'"(?:[^"]|"")+"|[^.]+', table)
     return [part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts]
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -5,7 +5,7 @@ from hashlib import md5
 from importlib.resources import files
 from typing import Any
 
-from sqlalchemy import DDL, ClauseElement, Dialect, TextClause, text
+from sqlalchemy import DDL, ClauseElement, Dialect, String, TextClause, bindparam, text
 from sqlalchemy.sql.elements import conv
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts off what follows
@@ -55,6 +55,11 @@ def sql_of(element: ClauseElement, dialect: Dialect, **options: Any) -> str:
     """
     sql = str(element.compile(dialect=dialect, **options))
     return sql.replace("%%", "%") if dialect.paramstyle in ("format", "pyformat") else sql
+
+
+def literal_sql(dialect: Dialect, value: str) -> str:
+    """A string in SQL, quoted."""
+    return sql_of(bindparam(None, value, String()), dialect, compile_kwargs={"literal_binds": True})
 
 
 def ddl(statement: str, **names: str) -> DDL:

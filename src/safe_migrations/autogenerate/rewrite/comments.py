@@ -3,13 +3,12 @@
 from dataclasses import replace
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import Text, literal, null
 
 from safe_migrations.autogenerate.comparison import Comparison, name_of, table_of
 from safe_migrations.autogenerate.plan import Change
 from safe_migrations.autogenerate.rendering import plain_sql
 from safe_migrations.ddl.constraints import CreateUniqueConstraintUsingIndexOp
-from safe_migrations.postgres.sql import qualified
+from safe_migrations.postgres.sql import literal_sql, qualified
 
 COMMENT = "constraint comment"  # the kind of a difference
 
@@ -19,8 +18,7 @@ def comment_on(
 ) -> tuple[MigrateOperation, ...]:
     """Give a constraint another comment, or none."""
     dialect = comparison.connection.dialect
-    owner, value = qualified(dialect, schema, table), null() if comment is None else literal(comment, Text)
-    text = value.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    owner, text = qualified(dialect, schema, table), "NULL" if comment is None else literal_sql(dialect, comment)
     return plain_sql(f"COMMENT ON CONSTRAINT {qualified(dialect, name)} ON {owner} IS {text}")
 
 

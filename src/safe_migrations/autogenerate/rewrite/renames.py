@@ -1,14 +1,13 @@
 """The safe form of renames of tables and of values of enums; a renamed column is a new one, see `columns`."""
 
 from alembic.operations import ops
-from sqlalchemy import String, literal
 
 from safe_migrations.autogenerate.comparison import Comparison, table_of
 from safe_migrations.autogenerate.plan import Change, Changes, Stage
 from safe_migrations.autogenerate.renames import RenameEnumValueOp
 from safe_migrations.autogenerate.rendering import Comment, plain_sql
 from safe_migrations.autogenerate.rewrite.dispatch import rewrite
-from safe_migrations.postgres.sql import qualified, sql_of
+from safe_migrations.postgres.sql import literal_sql, qualified
 from safe_migrations.upgrade.phases import CONTRACT
 
 
@@ -50,10 +49,7 @@ def rename_value(operation: RenameEnumValueOp, comparison: Comparison) -> Change
     rename, dialect = operation.rename, comparison.connection.dialect
     schema, _, name = str(rename.owner).rpartition(".")
     enum = qualified(dialect, schema or None, name)
-    old, new = (
-        sql_of(literal(value, String()), dialect, compile_kwargs={"literal_binds": True})
-        for value in (rename.old, rename.new)
-    )
+    old, new = (literal_sql(dialect, value) for value in (rename.old, rename.new))
     upgrade, downgrade = (
         plain_sql(f"ALTER TYPE {enum} RENAME VALUE {before} TO {after}") for before, after in ((old, new), (new, old))
     )
