@@ -162,7 +162,7 @@ def test_an_endless_loop_costs_one_answer(tmp_path: Path, database: URL, monkeyp
     async def answers() -> list[dict[str, Any]]:
         async with reports.workers(1) as process:
             first = await process.ask(good)  # the process has started, so that the bound holds for env.py alone
-            monkeypatch.setattr(reports, "TIMEOUT", 2)
+            monkeypatch.setattr(worker_pool, "TIMEOUT", 2)
             second = await process.ask(hanging)
             monkeypatch.undo()
             return [first, second, await process.ask(good)]

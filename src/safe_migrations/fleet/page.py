@@ -15,9 +15,9 @@ from typing import Any
 from safe_migrations.errors import ConfigurationError, NotInstalledError
 from safe_migrations.fleet.details import Details, RevisionDetails
 from safe_migrations.fleet.diagram import LINE, PADDING
-from safe_migrations.fleet.reports import workers
 from safe_migrations.fleet.status import ServiceStatus
 from safe_migrations.fleet.status_table import advice, by_need
+from safe_migrations.fleet.worker_pool import Workers
 from safe_migrations.printable import printable
 from safe_migrations.revisions import COULD_NOT_TELL
 from safe_migrations.upgrade.phases import EXPAND
@@ -100,7 +100,7 @@ def read_details(statuses: Sequence[ServiceStatus], ended: Callable[[], None]) -
     """
 
     async def read() -> list[Mapping[str, Any]]:
-        async with workers(len(statuses)) as processes:
+        async with Workers(len(statuses)) as processes:
 
             async def ask(status: ServiceStatus) -> Mapping[str, Any]:
                 pending = [revision["revision"] for revision in status.pending]
@@ -133,7 +133,7 @@ def as_html(statuses: Sequence[ServiceStatus], details: Sequence[Mapping[str, An
         generator=GENERATOR,
         line_height=LINE,
         padding=PADDING,
-        phases={status.path: _phases(status) for status in services},
+        phases={status.path: status.phases for status in services},
         script=_text("page.js"),
         services=services,
         states=Counter(status.state for status in services),
@@ -168,11 +168,6 @@ def _without_sql(revision: Mapping[str, str | None]) -> dict[str, Any]:
     """A pending revision whose details could not be read."""
     name, file = str(revision["name"]), str(revision["file"])
     return asdict(RevisionDetails(str(revision["revision"]), name, file, revision["phase"]))
-
-
-def _phases(status: ServiceStatus) -> Mapping[str, int]:
-    """How many revisions of each phase are pending."""
-    return Counter(revision["phase"] or "" for revision in status.pending)
 
 
 def _text(name: str) -> str:

@@ -73,18 +73,14 @@ def _shared(databases: Sequence[DevelopmentDatabase]) -> list[str]:
 
 def _plan(databases: Sequence[DevelopmentDatabase]) -> str:
     rows = [
-        (printable(database.member.path) if first else "", content)
+        ("" if number else printable(database.member.path), content)
         for database in databases
-        for first, content in _numbered(database.contents)
+        for number, content in enumerate(database.contents)
     ]
     fresh = sum(not database.contents for database in databases)
     table = f"This destroys:\n\n{as_table(('service', 'what'), rows)}\n\n" if rows else ""
     created = f"Services without a database, which get one: {fresh}.\n" if fresh else ""
     return f"{table}{created}Then each database is upgraded to head."
-
-
-def _numbered(contents: Sequence[str]) -> list[tuple[bool, str]]:
-    return [(number == 0, content) for number, content in enumerate(contents)]
 
 
 async def _reset(member: Member, jobs: Jobs) -> Outcome:

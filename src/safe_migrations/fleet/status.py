@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,8 +13,8 @@ from safe_migrations import revisions
 from safe_migrations.errors import ConnectionFailedError, MigrationError
 from safe_migrations.fleet import databases
 from safe_migrations.fleet.releases import Template, library_release, newest_releases, read_template, waits
-from safe_migrations.fleet.reports import Workers, workers
 from safe_migrations.fleet.services import Member
+from safe_migrations.fleet.worker_pool import Workers
 from safe_migrations.revisions import COULD_NOT_TELL
 from safe_migrations.service import Service
 
@@ -71,6 +72,11 @@ class ServiceStatus:
     problem: str | None = None
     next: str = ""
 
+    @property
+    def phases(self) -> Counter[str]:
+        """How many revisions of each phase are pending, in the order in which the phases begin; empty for no phase."""
+        return Counter(revision["phase"] or "" for revision in self.pending)
+
     def failed(self, error: MigrationError) -> "ServiceStatus":
         """The same service, whose state can't be read."""
         return replace(
@@ -97,7 +103,7 @@ async def _read(members: Sequence[Member], ended: Callable[[], None]) -> list[Se
     templates = {member.path: read_template(member) for member in members}
     free = asyncio.Semaphore(AT_ONCE)
 
-    async with workers(len(members)) as processes:
+    async with Workers(len(members)) as processes:
 
         async def read(member: Member) -> ServiceStatus:
             async with free:

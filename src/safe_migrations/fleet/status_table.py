@@ -82,11 +82,6 @@ def _state(status: ServiceStatus) -> str:
     return f"{status.state} (?)" if status.state == AT_HEAD and _is_unproven(status) else status.state
 
 
-def _pending(status: ServiceStatus) -> str:
-    phases = [revision["phase"] or "" for revision in status.pending]
-    return ", ".join(f"{phases.count(phase)} {phase}".strip() for phase in dict.fromkeys(phases))
-
-
 def _backfill(backfill: Mapping[str, object]) -> str:
     percent = backfill["percent"]
     return f"{backfill['name']} {'?' if percent is None else percent} %"
@@ -181,7 +176,7 @@ _COLUMNS: dict[str, Callable[[ServiceStatus], str]] = {
     "library": lambda status: status.library or "?",
     "database": lambda status: f"{status.database or '?'}:{status.port or '?'}",
     "state": _state,
-    "pending": _pending,
+    "pending": lambda status: ", ".join(f"{number} {phase}".strip() for phase, number in status.phases.items()),
     "backfills": lambda status: ", ".join(_backfill(backfill) for backfill in status.backfills),
     "applied": _last_applied,
 }

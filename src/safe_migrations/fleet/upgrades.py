@@ -1,6 +1,5 @@
 """`fleet upgrade`, `fleet deploy` and `fleet backfill`: a plan, a question, the command in each service, a summary."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -117,20 +116,16 @@ def _is_behind(status: ServiceStatus) -> bool:
 
 def _waits_for_deploy(status: ServiceStatus) -> bool:
     """Whether anything but contract revisions is pending; `deploy` says where one of these comes first."""
-    return _is_behind(status) and not (_phases(status) and set(_phases(status)) == {CONTRACT} and status.state != FRESH)
+    return _is_behind(status) and not (status.phases.keys() == {CONTRACT} and status.state != FRESH)
 
 
 def _has_expand(status: ServiceStatus) -> bool:
     """Whether something may run before the contract revisions; of an empty database, all may."""
-    return _is_behind(status) and (status.state == FRESH or _phases(status)[:1] != [CONTRACT])
+    return _is_behind(status) and (status.state == FRESH or next(iter(status.phases), None) != CONTRACT)
 
 
 def _has_contract(status: ServiceStatus) -> bool:
-    return _is_behind(status) and status.state != FRESH and CONTRACT in _phases(status)
-
-
-def _phases(status: ServiceStatus) -> list[str | None]:
-    return [revision["phase"] for revision in status.pending]
+    return _is_behind(status) and status.state != FRESH and CONTRACT in status.phases
 
 
 def _unread(status: ServiceStatus) -> Outcome:
@@ -144,8 +139,7 @@ def _plan(planned: Sequence[ServiceStatus], unread: Sequence[Outcome]) -> str:
 
 
 def _pending(status: ServiceStatus) -> str:
-    counts = Counter(phase or "without a phase" for phase in _phases(status))
-    return ", ".join(f"{count} {phase}" for phase, count in counts.items())
+    return ", ".join(f"{number} {phase or 'without a phase'}" for phase, number in status.phases.items())
 
 
 def _backfills(status: ServiceStatus) -> str:

@@ -2,7 +2,7 @@
 
 A line of its standard input is a question in JSON, with the service's configuration file as `config`; a line of its
 standard output is the answer. A question with revisions as `pending` is about the service's revisions and models, and
-needs no database. `reports.py` starts it.
+needs no database. `worker_pool.py` starts it.
 """
 
 import gc
@@ -23,7 +23,7 @@ from typing import Any
 from alembic.util import CommandError
 
 from safe_migrations.errors import MigrationError
-from safe_migrations.fleet.reports import TIMEOUT
+from safe_migrations.fleet.worker_pool import TIMEOUT
 from safe_migrations.operate.incomplete_backfills import percents
 from safe_migrations.operate.status import read_report
 from safe_migrations.postgres.connection import share_compiled_statements

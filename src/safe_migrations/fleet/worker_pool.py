@@ -1,13 +1,13 @@
-"""What `env.py` of many services has, read by a few processes that run one after another."""
+"""A few processes that run the `env.py` of many services, each of one service after another."""
 
 import asyncio
 import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Self
 
 from safe_migrations.env_files import environment_of_programs
 from safe_migrations.fleet.processes import kill
@@ -19,7 +19,7 @@ _LINE = 2**26  # bytes of an answer: a report may have many differences
 
 
 class Workers:
-    """Processes that answer for one service after another; a process that dies costs one answer."""
+    """Processes for a number of services, ended afterwards; a process that dies costs one answer."""
 
     def __init__(self, services: int) -> None:
         self._free: asyncio.Queue[Process | None] = asyncio.Queue()
@@ -43,21 +43,13 @@ class Workers:
             self._free.put_nowait(process)
         return dict(json.loads(answer)) if answer else {"not_compared": "env.py ended its process"}
 
-    async def end(self) -> None:
-        """End the processes that wait."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         while not self._free.empty():
             if process := self._free.get_nowait():
                 await _end(process)
-
-
-@asynccontextmanager
-async def workers(services: int) -> AsyncIterator[Workers]:
-    """Processes for a number of services, ended afterwards."""
-    started = Workers(services)
-    try:
-        yield started
-    finally:
-        await started.end()
 
 
 async def _start() -> Process:
