@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from alembic import command
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL
 
 from adopt_comparison import load
@@ -32,7 +31,7 @@ def test_each_kind(tmp_path: Path, url_of_each_version: URL) -> None:
             project = PlainProject(tmp_path, scratch.url)
             config = project.config()
             empty = dump(scratch.url)
-            write_baseline(ScriptDirectory.from_config(config), config, "abc", expected, None)
+            write_baseline(config, "abc", expected, None)
             project.alembic(command.upgrade, "head")
             assert dump(scratch.url).creating == expected.creating
             project.alembic(command.downgrade, "base", x="yes")

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import URL
 
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError
-from safe_migrations.fleet import databases, reports, status_table
+from safe_migrations.fleet import databases, status_table, worker_pool
 from safe_migrations.fleet.releases import library_release, newest_releases, read_template, waits
 from safe_migrations.fleet.services import Member, find_services
 from safe_migrations.fleet.status import ServiceStatus, as_json, read_statuses
@@ -160,7 +160,7 @@ def test_an_endless_loop_costs_one_answer(tmp_path: Path, database: URL, monkeyp
     good, hanging = find_services(tmp_path)
 
     async def answers() -> list[dict[str, Any]]:
-        async with reports.workers(1) as process:
+        async with worker_pool.Workers(1) as process:
             first = await process.ask(good)  # the process has started, so that the bound holds for env.py alone
             monkeypatch.setattr(worker_pool, "TIMEOUT", 2)
             second = await process.ask(hanging)

@@ -1,9 +1,8 @@
 """`safe-migrations adopt`: read, write, prove, and record the revision of a database that has none."""
 
-import io
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, redirect_stdout
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from alembic import command
@@ -177,7 +176,7 @@ async def _write_and_prove(
         draft = stack.enter_context(drafts.new_draft(project, gone)) if gone is not None else None
         scratch = Scratch(project, database, draft.versions if draft else None, schemas)
         if draft:
-            _write_baseline(project, scratch, existing.dump)
+            write_baseline(scratch.config(), rev_id(), existing.dump, project.service.version_table_schema)
         report(f"Proving the revisions on the scratch database {database.name!r} at {database.host} …")
         only_in_baseline: list[str] = []
         await prove(scratch, existing.dump, report, _models_check(project, draft, schemas, only_in_baseline))
@@ -197,13 +196,6 @@ def _report_not_in_models(names: Sequence[str], report: Report) -> None:
     if names:
         more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         report(f"Only in the baseline, because models can't hold it: {printable(', '.join(names[:SHOWN]))}{more}")
-
-
-def _write_baseline(project: Project, scratch: Scratch, dump: Dump) -> None:
-    config = scratch.config()
-    directory = ScriptDirectory.from_config(config)
-    with redirect_stdout(io.StringIO()):  # the post-write hooks print
-        write_baseline(directory, config, rev_id(), dump, project.service.version_table_schema)
 
 
 def _models_check(

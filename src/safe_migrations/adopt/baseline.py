@@ -1,7 +1,9 @@
 """A baseline revision that makes the schema of a dump: the revision file, its SQL, and the SQL of its downgrade."""
 
+import io
 import re
 from collections.abc import Collection, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from alembic.config import Config
@@ -29,7 +31,6 @@ _SESSION = "SET LOCAL check_function_bodies = false"
 
 
 def write_baseline(
-    script_directory: ScriptDirectory,
     config: Config,
     revision: str,
     dump: Dump,
@@ -49,22 +50,23 @@ def write_baseline(
     Raises:
         CommandError: Alembic or a post-write hook can't write the file.
     """
+    script_directory = ScriptDirectory.from_config(config)
     number_files(script_directory)
     if name is not None:
         script_directory.file_template = name.replace("%", "%%")
     config.attributes[DECLARATIONS] = {revision: declarations}
-    imports = "" if calls_declarations(Path(script_directory.dir)) else declarations
-    script = script_directory.generate_revision(
-        revision,
-        MESSAGE,
-        head="base",
-        branch_labels=sorted(labels) or None,
-        version_path=version_folders(script_directory)[0],
-        upgrades=f'op.execute_file(__file__, "{UP}")',
-        downgrades=f'op.execute_file(__file__, "{DOWN}")',
-        imports=imports,
-        config=config,
-    )
+    with redirect_stdout(io.StringIO()):  # the post-write hooks print
+        script = script_directory.generate_revision(
+            revision,
+            MESSAGE,
+            head="base",
+            branch_labels=sorted(labels) or None,
+            version_path=version_folders(script_directory)[0],
+            upgrades=f'op.execute_file(__file__, "{UP}")',
+            downgrades=f'op.execute_file(__file__, "{DOWN}")',
+            imports="" if calls_declarations(Path(script_directory.dir)) else declarations,
+            config=config,
+        )
     if script is None:
         raise RuntimeError("script.py.mako wrote a file that is not a revision")
     _write_statements(Path(script.path), dump, version_schema)

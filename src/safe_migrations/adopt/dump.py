@@ -130,16 +130,8 @@ async def dump_schema(
         BackupError: there is no suitable pg_dump.
         LockedError: another session locked a table for too long.
     """
-    own = ".".join(_quoted(name) for name in version_table if name)
-    arguments = [
-        *(_COMPLETE if complete else _SCHEMA_ONLY),
-        *_OPTIONS,
-        *_QUIET,
-        *(f"--exclude-table={own}", f"--exclude-schema={_quoted(PROGRESS_SCHEMA)}"),
-        *(f"--schema={_quoted(name)}" for name in schemas),
-        *(["--extension=*"] if schemas else []),
-        *([f"--snapshot={snapshot}"] if snapshot else []),
-    ]
+    arguments = [*(_COMPLETE if complete else _SCHEMA_ONLY), *_selection(version_table, schemas)]
+    arguments += [f"--snapshot={snapshot}"] if snapshot else []
     async with connected(database, isolation_level="AUTOCOMMIT") as connection:
         version = major_version(connection)
     pg_dump = find_tools("pg_dump", version)[0]
@@ -152,6 +144,14 @@ async def dump_schema(
         if problem:
             raise _failure(problem, database)
         return read_dump(file.read_text(encoding="utf-8"))
+
+
+def _selection(version_table: Sequence[str | None], schemas: Sequence[str]) -> Iterator[str]:
+    """The options of pg_dump for what a schema consists of."""
+    own = ".".join(_quoted(name) for name in version_table if name)
+    yield from (*_OPTIONS, *_QUIET, f"--exclude-table={own}", f"--exclude-schema={_quoted(PROGRESS_SCHEMA)}")
+    yield from (f"--schema={_quoted(name)}" for name in schemas)
+    yield from ["--extension=*"] if schemas else []
 
 
 def read_dump(text: str) -> Dump:

@@ -1,13 +1,11 @@
 """`safe-migrations squash`: one baseline instead of a long history, with the proof that nothing else changes."""
 
-import io
 import os
 import shlex
 from collections.abc import Callable
-from contextlib import AsyncExitStack, redirect_stdout
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-from alembic.script import ScriptDirectory
 from alembic.util import to_tuple
 from sqlalchemy import Connection
 
@@ -126,21 +124,17 @@ def _write_baseline(project: Project, squashed: Squashed, draft: drafts.Draft, e
     """
     folder = draft.folder / "baseline"
     folder.mkdir()
-    config = config_of_folder(project, folder)
-    directory = ScriptDirectory.from_config(config)
     stem, number = Path(squashed.last.path).stem, NUMBER.match(Path(squashed.last.path).name)
     release = last_release(project.script, squashed.last)
-    with redirect_stdout(io.StringIO()):  # the post-write hooks print
-        write_baseline(
-            directory,
-            config,
-            squashed.last.revision,
-            expected,
-            project.service.version_table_schema,
-            _declarations(squashed, release),
-            name=f"{stem[: number.end()]}baseline" if number else None,
-            labels=squashed.labels,
-        )
+    write_baseline(
+        config_of_folder(project, folder),
+        squashed.last.revision,
+        expected,
+        project.service.version_table_schema,
+        _declarations(squashed, release),
+        name=f"{stem[: number.end()]}baseline" if number else None,
+        labels=squashed.labels,
+    )
     names = sorted((path.name for path in folder.iterdir() if path.is_file() and path.name != HEAD), key=len)
     for name in names:
         os.rename(folder / name, draft.versions / name)

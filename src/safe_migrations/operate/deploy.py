@@ -25,11 +25,7 @@ from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
 
 
 def deploy(
-    project: Project,
-    backup_file: Path | None,
-    report: Callable[[str], None],
-    *,
-    contract: bool = False,
+    project: Project, backup_file: Path | None, report: Callable[[str], None], *, contract: bool = False
 ) -> Report:
     """Upgrade a database up to the first contract revision, and stop at the first failure.
 
@@ -56,22 +52,26 @@ def deploy(
         return before
     run_async(_refuse_unprepared(project, ready))
     report("\n".join(["Revisions to run:", *map(full_name, ready)]))
-    if backup_file is not None and before.state != FRESH:
-        _back_up(project.database, backup_file, contract=contract)
-        report(f"Backup: {backup_file}")
-    else:
+    if before.state == FRESH or backup_file is None:
         backup_file = None
         report("Backup: none, the database is empty." if before.state == FRESH else "Backup: none (--without-backup).")
+    else:
+        _back_up(project.database, backup_file, contract=contract)
+        report(f"Backup: {backup_file}")
     way_back = partial(_way_back, project, before, backup_file)
     after = _upgrade(project, ready, way_back, report)
+    _report_verified(after, way_back, report)
+    return after
+
+
+def _report_verified(after: Report, way_back: Callable[[], str], report: Callable[[str], None]) -> None:
     if after.state == BEHIND:
         report(f"Verified: {after.meaning}")
         report(_waiting(after))
-        return after
+        return
     report(f"Verified: {after.as_text()}")
     if after.state != AT_HEAD:
         report(way_back())
-    return after
 
 
 def _ready(script: ScriptDirectory, before: Report, *, contract: bool) -> list[Script]:

@@ -31,18 +31,12 @@ async def run_program(
     progress: Callable[[], str] = str,
 ) -> tuple[int, str]:
     """Run a program, with settings of its session, and return its exit status and standard error."""
-    inherited = {name: value for name, value in environment_of_programs("PG").items() if name not in REDIRECTING}
     program = Path(tool.path).stem
-    ours = {"PGCONNECT_TIMEOUT": f"{CONNECT_TIMEOUT:.0f}", "PGAPPNAME": f"safe_migrations {program}", "LC_ALL": "C"}
-    environment = inherited | ours | (client_environment(database.url) if database is not None else {})
-    if settings:
-        options = [environment.get("PGOPTIONS", ""), *(f"-c {setting}" for setting in settings)]
-        environment["PGOPTIONS"] = " ".join(options).strip()
     try:
         process = await asyncio.create_subprocess_exec(
             tool.path,
             *arguments,
-            env=environment,
+            env=_environment(program, database, settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -62,6 +56,14 @@ async def run_program(
         if not answer.done():
             await _end(process, answer)
     return process.returncode or 0, answer.result()[1].decode(errors="replace")
+
+
+def _environment(program: str, database: Database | None, settings: Sequence[str]) -> dict[str, str]:
+    inherited = {name: value for name, value in environment_of_programs("PG").items() if name not in REDIRECTING}
+    ours = {"PGCONNECT_TIMEOUT": f"{CONNECT_TIMEOUT:.0f}", "PGAPPNAME": f"safe_migrations {program}", "LC_ALL": "C"}
+    environment = inherited | ours | (client_environment(database.url) if database is not None else {})
+    options = [environment.get("PGOPTIONS", ""), *(f"-c {setting}" for setting in settings)]
+    return environment | {"PGOPTIONS": " ".join(options).strip()}
 
 
 def problem_of(program: str, status: int, errors: str) -> str | None:

@@ -22,6 +22,11 @@ from safe_migrations.postgres.connection import major_version
 from safe_migrations.postgres.sql import qualified, short_name
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
+_SCAN = (
+    Comment("Scans the table without blocking reads or writes; in a transaction of its own, so that no"),
+    Comment("stronger lock is held."),
+)
+
 
 @rewrite.register
 def create_index(operation: ops.CreateIndexOp, comparison: Comparison) -> Changes:
@@ -205,7 +210,6 @@ def in_two_steps(
     validate: ValidateConstraintOp,
     *,
     table: str,
-    locks: str = "",
     old: tuple[Any, ...] = (),
     comment: str = "",
     phase: str,
@@ -215,9 +219,9 @@ def in_two_steps(
 
     Args:
         drop: drops it, unless a later step has dropped it before a downgrade.
-        locks: the other table that it references.
         old: drops the constraint that it replaces.
         comment: follows the comment of the first change.
+        first: more of the first change.
     """
     yield Change(
         Stage.NOT_VALID,
@@ -226,18 +230,13 @@ def in_two_steps(
         (Comment(f"NOT VALID: checks new rows only, so no rows are scanned under the lock.{comment}"), *old, create),
         (*((drop,) if drop else ()), *(dropped.reverse() for dropped in old)),
         phase,
-        locks=locks,
         **first,
     )
     yield Change(
         Stage.VALIDATE,
         table,
         f"{title}, for all rows",
-        (
-            Comment("Scans the table without blocking reads or writes; in a transaction of its own, so that no"),
-            Comment("stronger lock is held."),
-            validate,
-        ),
+        (*_SCAN, validate),
         (),
         phase,
     )
