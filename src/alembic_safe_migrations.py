@@ -1,4 +1,4 @@
-"""What Alembic's entry point names: the library, also where a folder of its name comes first on Python's path.
+"""Alembic's entry point: imports the library, even if a folder of the same name comes first on Python's path.
 
 Template 1.x put a package `safe_migrations` into each service, and `python -m alembic` looks into that folder first.
 """
@@ -12,8 +12,8 @@ try:
 except ModuleNotFoundError:
     kept = sys.modules["safe_migrations"].__file__
     raise ImportError(
-        f"{kept} is left from template 1.x and hides the installed library of the same name: move what you need of "
-        "that folder elsewhere, then git rm -r safe_migrations"
+        f"{kept} comes from template 1.x and hides the installed library of the same name. Move your own code out of "
+        "that folder, then run:\ngit rm -r safe_migrations"
     ) from None
 finally:
     sys.path.pop(0)

@@ -12,7 +12,7 @@ from safe_migrations.postgres.database import Database
 from safe_migrations.service import Service
 
 _DATABASE = (
-    "database.py is of template 1.x. Replace its own functions there by: from safe_migrations import Readiness, "
+    "database.py comes from template 1.x. Replace its own functions there by: from safe_migrations import Readiness, "
     'check_readiness, and await check_readiness(engine, SERVICE_FOLDER / "alembic.ini").'
 )
 

@@ -19,12 +19,12 @@ from safe_migrations.service import Service, refuse_hidden_library
 from safe_migrations.upgrade.project import service_of
 
 _ENV = (
-    "alembic/env.py is of template 1.x. Replace authoring.number_files, runner.run and hooks there by: "
+    "alembic/env.py comes from template 1.x. Replace authoring.number_files, runner.run and hooks there by: "
     "from safe_migrations import run_env, and run_env(target_metadata=…, database_url=…)."
 )
 _CONFIG = (
-    "config.py is of template 1.x. Replace environment there by: from safe_migrations import Service, load_env_files, "
-    "parse_database_url, and move what it imports from answers.py into config.py itself."
+    "config.py comes from template 1.x. Replace environment there by: from safe_migrations import Service, "
+    "load_env_files, parse_database_url, and move what it imports from answers.py into config.py itself."
 )
 
 

@@ -128,8 +128,8 @@ def _with_version_table(service: Service, options: Mapping[str, Any]) -> Service
     if changed and service.is_declared:
         lines = "\n".join(f"{name} = {value}" for name, value in changed.items())
         raise ConfigurationError(
-            f"env.py records the revision in another table than {os.path.relpath(service.config_file)} names. Remove "
-            f"the option from env.py, and add it to the section [{SECTION}], which env.py uses as well:\n{lines}"
+            f"env.py and {os.path.relpath(service.config_file)} name different version tables. Remove the option from "
+            f"env.py, and write it into the section [{SECTION}] of {os.path.relpath(service.config_file)}:\n{lines}"
         )
     return replace(service, **changed)
 

@@ -63,6 +63,8 @@ def _read(file: Path) -> dict[str, str]:
     try:
         values = dotenv_values(file, interpolate=False)  # a password may contain ${…}
     except (OSError, UnicodeError) as error:
-        message = f"{file} can't be read ({error}); it must be a UTF-8 text file that you may read, as .env.example is."
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(
+            f"{file} can't be read ({error}). The file must be UTF-8 text, as .env.example is, and readable for this "
+            "user."
+        ) from None
     return {name: value for name, value in values.items() if value}

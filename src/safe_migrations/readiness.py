@@ -52,7 +52,7 @@ async def check_readiness(engine: AsyncEngine, config_file: Path) -> Readiness:
         return Readiness(False, " ".join(str(explain(error, Database(engine.url, service))).split()))
     except PoolTimeoutError:
         more = service.variable("DB_POOL_SIZE")
-        return Readiness(False, f"All connections of the pool are in use; raise {more}, or wait.")
+        return Readiness(False, f"All connections of the pool are in use. Raise {more}, or wait.")
     comparison = compare(current, revisions)
     return Readiness(comparison.is_ready, comparison.sentence)
 

@@ -98,7 +98,7 @@ class Revisions:
             return list(TopologicalSorter({revision: before[revision] for revision in sorted(before)}).static_order())
         except CycleError as error:
             raise ConfigurationError(
-                f"These revisions follow or need each other in a circle: {named(error.args[1][1:], self.files)}. "
+                f"These revisions depend on each other in a cycle: {named(error.args[1][1:], self.files)}. "
                 "Correct down_revision or depends_on in one of these files."
             ) from None
 
@@ -164,10 +164,10 @@ def read_revisions(folders: Iterable[Path]) -> Revisions:
                 names = ("down_revision", "depends_on", "branch_labels", "replaces", "deploy_first", "phase")
                 places[revision[0]] = Place(*(assigned(text, name) for name in names))
     except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"A revision file can't be read ({error}); correct that file.") from None
+        raise ConfigurationError(f"A revision file can't be read ({error}). Correct this file.") from None
     if not files:
         where = ", ".join(map(str, folders))
-        raise ConfigurationError(f"There are no revision files in {where}; restore them from the repository.")
+        raise ConfigurationError(f"There are no revision files in {where}. Restore the files from the repository.")
     return Revisions.of(files, places)
 
 
@@ -266,7 +266,7 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
         FRESH: f"The database has no revision; this code expects {expected}. {run}",
         UNKNOWN_REVISION: f"The database is at revision {at}, which this code does not have: the database is newer "
         "than this code. During a rollout, an old replica may count as ready.",
-        REPLACED_REVISION: f"The database is at revision {at}, which a baseline of this code has replaced; first "
+        REPLACED_REVISION: f"The database is at revision {at}, which a baseline of this code has replaced. First "
         f"deploy {(baseline and baseline.deploy_first) or 'a release that has this revision'}.",
         BEHIND: f"The database is at revision {at}; this code expects {expected} ({len(pending)} pending). {run}",
         AT_HEAD: f"The database is at head, revision {at}.",

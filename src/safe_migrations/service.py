@@ -78,7 +78,7 @@ class Service:
         options = {name: _option(parser, config_file, SECTION, name) for name in names}
         if unknown := sorted(options.keys() - KEYS):
             raise ConfigurationError(
-                f"[{SECTION}] in {config_file} has the unknown key {unknown[0]}; the keys are "
+                f"[{SECTION}] in {config_file} has the unknown key {unknown[0]}. The keys are "
                 f"{', '.join(sorted(KEYS))}. If a newer release has the key, update the library:\n"
                 "pdm update alembic-safe-migrations"
             )
@@ -195,7 +195,7 @@ class Service:
         """
         port = self.variables.get(self.variable("DB_PORT"), str(self.database_port))
         if not port.isdecimal() or not 1 <= int(port) <= 65535:
-            raise ConfigurationError(f"{self.variable('DB_PORT')} is not a port; write a number from 1 to 65535.")
+            raise ConfigurationError(f"{self.variable('DB_PORT')} is not a port. Write a number from 1 to 65535.")
         return int(port)
 
     def version_folders(self) -> list[Path]:
@@ -215,7 +215,7 @@ class Service:
             folders = [f"{location}/versions"]
         if not folders or any(":" in folder.partition(os.sep)[0] for folder in folders):
             raise ConfigurationError(
-                f"{self.config_file} does not name the folder of the revisions as a path; add a line such as:\n"
+                f"{self.config_file} does not name the folder of the revisions as a path. Add a line such as:\n"
                 "script_location = %(here)s/alembic"
             )
         if _option(parser, self.config_file, "alembic", "recursive_version_locations") == "true":
@@ -271,9 +271,9 @@ def refuse_hidden_library(folder: Path) -> None:
     kept = folder / "safe_migrations" / "__init__.py"
     if kept.is_file():
         raise ConfigurationError(
-            f"{os.path.relpath(kept)} is left from template 1.x and hides the installed library of the same name. If "
-            "the whole service is of 1.x, update it (safe-migrations template-update). If not, move what you need from "
-            f"that folder elsewhere, then:\n{shlex.join(['git', 'rm', '-r', os.path.relpath(kept.parent)])}"
+            f"{os.path.relpath(kept)} comes from template 1.x and hides the installed library of the same name. If the "
+            "whole service comes from 1.x, update the service:\nsafe-migrations template-update\nOtherwise move your "
+            f"own code out of that folder, then run:\n{shlex.join(['git', 'rm', '-r', os.path.relpath(kept.parent)])}"
         )
 
 
@@ -292,7 +292,7 @@ def _parsed(config_file: Path, folder: Path, _written: tuple[int, int] | None) -
     try:
         parser.read(config_file, encoding="utf-8")
     except (configparser.Error, UnicodeError) as error:
-        raise ConfigurationError(f"{config_file} can't be read ({error}); correct that file.") from None
+        raise ConfigurationError(f"{config_file} can't be read ({error}). Correct this file.") from None
     return parser
 
 
@@ -300,11 +300,11 @@ def _option(parser: configparser.ConfigParser, config_file: Path, section: str, 
     try:
         return parser.get(section, name, fallback="")
     except configparser.InterpolationError:
-        raise ConfigurationError(f"{name} in [{section}] of {config_file} can't be read; write %% for a %.") from None
+        raise ConfigurationError(f"{name} in [{section}] of {config_file} can't be read. Write %% for a %.") from None
 
 
 def _number(config_file: Path, options: dict[str, str], name: str, default: int) -> int:
     value = options.get(name) or str(default)
     if not value.isdecimal():
-        raise ConfigurationError(f"{name} in [{SECTION}] of {config_file} is {value!r}; write a whole number.")
+        raise ConfigurationError(f"{name} in [{SECTION}] of {config_file} is {value!r}. Write a whole number.")
     return int(value)

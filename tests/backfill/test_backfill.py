@@ -252,8 +252,7 @@ def test_a_lock_that_is_not_free_is_waited_for_in_many_tries(
     monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "300ms")
     message = refusal(lambda: run_async(meanwhile(20)), kind=LockedError)
     assert all(
-        part in message
-        for part in ("item_sku", "MIGRATION_RETRY_WINDOW (0.3 s; blocked by pid ", "safe-migrations locks")
+        part in message for part in ("item_sku", "(MIGRATION_RETRY_WINDOW; blocked by pid ", "safe-migrations locks")
     )
     assert message.endswith(RUN)
     monkeypatch.setenv("MIGRATION_RETRY_WINDOW", "20s")
@@ -373,7 +372,7 @@ def test_a_contract_revision_needs_its_backfill(item: URL, folder: Path, tmp_pat
     on(item, require(None))  # needs none
     fetch(item, "DROP TABLE item")
     message = refusal(on, item, require("item_sku"))
-    assert all(part in message for part in ('relation "item" does not exist', "alembic/backfills/item_sku.py"))
+    assert all(part in message for part in ('relation "item" does not exist', "backfill item_sku"))
 
 
 @pytest.mark.parametrize(
@@ -437,7 +436,7 @@ def test_a_name_that_is_used_again_for_something_else(item: URL, folder: Path) -
 
 def test_one_that_another_process_has_just_finished_is_not_begun_again(item: URL, folder: Path) -> None:
     run(item, folder, write(folder, INCREMENT))
-    late = Batches("item_sku", load_backfill(folder, "item_sku"))
+    late = Batches("item_sku", load_backfill(folder, "item_sku"), "item_sku.py")
     # It has found rows to change, before the other one came to its end.
     assert on(item, lambda connection: (late.begin(connection), late.step(connection))) == (100, "finished")
 

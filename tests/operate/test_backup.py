@@ -461,7 +461,7 @@ def test_no_program_is_new_enough(database: URL, tmp_path: Path, monkeypatch: py
     old = program(tmp_path / "old", "14.9")
     monkeypatch.setattr(programs, "_folders", lambda: [old])
     sentence = refusal(backup(at(database), tmp_path / "file"))
-    assert re.search(r"The server is PostgreSQL (\d+), .* only 14 \(.*postgresql-client-\1 ", sentence)
+    assert re.search(r"PostgreSQL (\d+) needs .* only 14 \(.*postgresql-client-\1 ", sentence)
     assert "pdm install" in sentence
     monkeypatch.setattr(programs, "_folders", lambda: [])
     assert "postgresql-client-18" in refusal(backup(at(database), tmp_path / "file"))

@@ -64,7 +64,7 @@ def test_failure_is_one_sentence(server: URL, change: dict[str, Any], message: s
 def test_role_that_may_not_log_in(server: URL, new_role: NewRole) -> None:
     role = new_role("NOLOGIN", "secret")
     message = sentence_for(server.set(username=role, password="secret"))
-    assert f'refused this (role "{role}" is not permitted to log in)' in message
+    assert f'(role "{role}" is not permitted to log in)' in message
 
 
 def test_missing_socket(tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def test_a_kept_package_that_hides_the_library_is_refused(service: Service, data
     alembic = (["alembic", "upgrade", "head"], ["python", "-m", "alembic", "upgrade", "head"])
     for command in (*alembic, *(["safe-migrations", *each] for each in commands)):
         sentence = service.fail(*command)
-        assert sentence.startswith("safe_migrations/__init__.py is left from template 1.x")
+        assert sentence.startswith("safe_migrations/__init__.py comes from template 1.x")
         assert "git rm -r safe_migrations" in sentence
     parent = service.folder.parent
     assert "orders/safe_migrations/__init__.py" in service.fail(
@@ -334,7 +334,7 @@ def test_a_kept_package_that_hides_the_library_is_refused(service: Service, data
     )
     process = service.run("python", "-c", "import safe_migrations, alembic")
     assert process.returncode == 1
-    assert f"ImportError: {kept} is left from template 1.x" in process.stderr
+    assert f"ImportError: {kept} comes from template 1.x" in process.stderr
     assert tables(database) == set()
     kept.unlink()
     service.succeed("alembic", "upgrade", "head")

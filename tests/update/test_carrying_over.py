@@ -205,7 +205,7 @@ def test_files_that_a_service_keeps_run_and_say_what_to_write(
         process = new.run(*command)
         assert process.returncode == 0, process.stderr
         warned = process.stderr.count("FutureWarning")
-        assert warned == process.stderr.count(f"{kept[0]} is of template 1.x")
+        assert warned == process.stderr.count(f"{kept[0]} comes from template 1.x")
         assert not warned or "from safe_migrations import " in process.stderr
         assert warned == (command in warn)
     models = new.folder / "models_db.py"

@@ -113,7 +113,7 @@ def load_backfill(folder: Path, name: str) -> Backfill:
     path = folder / f"{name}.py"
     if name not in (names := backfill_names(folder)):
         raise BackfillError(
-            f"There is no backfill {name} ({os.path.relpath(path)}); the backfills here: {', '.join(names) or 'none'}."
+            f"There is no backfill {name} ({os.path.relpath(path)}). The backfills: {', '.join(names) or 'none'}."
         )
     specification = importlib.util.spec_from_file_location(f"backfill_{name}", path)
     if specification is None or specification.loader is None:
@@ -123,7 +123,7 @@ def load_backfill(folder: Path, name: str) -> Backfill:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise BackfillError(
-            f"{_place(path, error)} can't be used ({reason(error)}). Correct it, then run the same command again."
+            f"{_place(path, error)} can't be used ({reason(error)}). Correct the file, then run the same command again."
         ) from error
     backfill = getattr(module, "backfill", None)
     if not isinstance(backfill, Backfill):
@@ -147,7 +147,7 @@ def refuse_unwritten(folder: Path, name: str, backfill: Backfill) -> None:
     columns = " and ".join(f"{backfill.table.name}.{column.name}" for column in named)
     raise BackfillError(
         f"Nothing was changed: the new values of {columns or f'the columns of {backfill.table.name}'} are missing. "
-        f"Write them in {os.path.relpath(path)}:{line} (values), then run:\n{COMMAND} {shlex.quote(name)}"
+        f"Write the new values into {os.path.relpath(path)}:{line} (values), then run:\n{COMMAND} {shlex.quote(name)}"
     )
 
 
@@ -164,9 +164,9 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
     table = qualified(connection.dialect, backfill.table.schema, backfill.table.name)
     if hides_rows(connection, table):
         raise BackfillError(
-            f"Row security of the table {table} hides rows from this user, so it can't be known whether the backfill "
-            f"{name} is complete; nothing was changed. Run it as a user with BYPASSRLS, or as the owner without FORCE "
-            "ROW LEVEL SECURITY."
+            f"Row security of the table {table} hides rows from this user, so the backfill {name} may be incomplete. "
+            "Nothing was changed. Run the same command as a user with BYPASSRLS, or as the owner of the table without "
+            "FORCE ROW LEVEL SECURITY."
         )
     if backfill.where is None and has_finished(connection, name):
         return True
@@ -178,8 +178,8 @@ def is_complete(connection: Connection, backfill: Backfill, name: str) -> bool:
             raise
         raise NothingThereError(
             f"The backfill {name} needs a table or a column that the database does not have ({reason(error)}). If a "
-            "pending revision adds it, run that revision first; if a later revision has dropped it, this backfill is "
-            f"no longer needed. Otherwise correct alembic/backfills/{name}.py."
+            "pending revision adds this table or column, run that revision first. If a later revision has dropped this "
+            "table or column, the backfill is no longer needed. Otherwise correct the file of the backfill."
         ) from error
 
 
@@ -216,8 +216,8 @@ def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> N
         names = f"{'backfill' if len(missing) == 1 else 'backfills'} {', '.join(missing)}"
         commands = "\n".join(f"{COMMAND} {shlex.quote(name)}" for name in missing)
         raise BackfillError(
-            f"{os.path.relpath(script.path)} needs the {names}, not yet complete; nothing of this revision was run. "
-            f"Complete the {names.partition(' ')[0]}, then run the same command again:\n{commands}"
+            f"{os.path.relpath(script.path)} needs the {names}, not yet complete. This revision was not run. Complete "
+            f"the {names.partition(' ')[0]}, then run the same command again:\n{commands}"
         )
 
 

@@ -58,11 +58,13 @@ class Batches:
     Attributes:
         name: the backfill's.
         backfill: its definition.
+        file: which has the definition, for messages.
         rows: how many were changed since the backfill began, by all runs and processes.
     """
 
     name: str
     backfill: Backfill
+    file: str
     rows: int = 0
     _table: str = ""
     _types: list[str] = field(default_factory=list)
@@ -83,8 +85,8 @@ class Batches:
         if not key.usable:
             raise BackfillError(
                 f"The backfill {self.name} can't read {self._table} in the order of {names}. The columns of a key must "
-                "be NOT NULL, or rows would be skipped, and come first in an index, or each batch would read the whole "
-                f"table. Correct the key in alembic/backfills/{self.name}.py."
+                "be NOT NULL; otherwise rows would be skipped. They must come first in an index; otherwise each batch "
+                f"would read the whole table. Correct the key in {self.file}."
             )
         self._types = key.types
         left = rows_left(connection, self.backfill)
@@ -105,8 +107,8 @@ class Batches:
         still_matching = connection.scalars(update.returning(self.backfill.matching)).all()
         if self.backfill.where is not None and any(still_matching):
             raise BackfillError(
-                f"With the values of the backfill {self.name}, rows still match its where, so it would never end; this "
-                f"batch was rolled back. Correct alembic/backfills/{self.name}.py, then run:\n{self._command}"
+                f"The backfill {self.name} would never end: rows that it has changed still match its where. This batch "
+                f"was rolled back. Correct {self.file}, then run:\n{self._command}"
             )
         # Last, because all workers write this row.
         self.rows = connection.scalar(_SQL["count"], {"name": self.name, "rows": len(still_matching)}) or 0
@@ -118,8 +120,8 @@ class Batches:
         connection.execute(_SQL["begin"], {"name": self.name, "key": key, "again": self.backfill.where is not None})
         if (begun := self._read(connection).key) != key:
             raise BackfillError(
-                f"The backfill {self.name} began with the table and key {begun}, and its file now has {key}; nothing "
-                "was changed. Restore the file, and write a new backfill in a file with another name."
+                f"The backfill {self.name} began with the table and key {begun}, but {self.file} now has {key}. "
+                "Nothing was changed. Restore the file, and write a new backfill into a file with another name."
             )
 
     def _plan(self, connection: Connection) -> Step:
@@ -143,7 +145,7 @@ class Batches:
         self._passes += 1
         if self._passes >= PASSES:
             raise BackfillError(
-                f"The backfill {self.name} has read the table {PASSES} times, and rows still match: the application "
+                f"The backfill {self.name} has read the table {PASSES} times, but rows still match: the application "
                 f"keeps writing such rows. Correct the application, then run:\n{self._command}"
             )
 

@@ -1,6 +1,7 @@
 """Running a backfill: workers that do batch after batch, each in a transaction, at a pace that the service can bear."""
 
 import asyncio
+import os
 import shlex
 import sys
 import time
@@ -110,7 +111,7 @@ class _Run:
         self._name = name
         self._pace = pace
         self._timeouts = database.timeouts
-        self._batches = Batches(name, backfill)
+        self._batches = Batches(name, backfill, os.path.relpath(folder / f"{name}.py"))
         self._free = asyncio.Event()  # whether standbys keep up
         self._finished = asyncio.Event()
         self._has_begun = False
@@ -229,18 +230,18 @@ class _Run:
                 await asyncio.sleep(min(self._timeouts.pause(tries), left))
 
     def _failure(self, error: OSError | SQLAlchemyError) -> MigrationError:
-        file, state = f"alembic/backfills/{self._name}.py", sqlstate(error)
+        state = sqlstate(error)
         if isinstance(error, OSError | DBAPIError) and (is_disconnect(error) or state == INSUFFICIENT_PRIVILEGE):
             return explain(error, self._database)
         kept = "This batch was rolled back; the batches before it are kept."
-        command = f"then continue:\n{COMMAND} {shlex.quote(self._name)}"
+        command = f"{COMMAND} {shlex.quote(self._name)}"
         if state in RETRIED:
             return LockedError(
-                f"The backfill {self._name} did not get its locks within MIGRATION_RETRY_WINDOW "
-                f"({duration_text(self._timeouts.retry_window)}{self._blocked_by()}). {kept} End the blocking session, "
-                f"which safe-migrations locks shows, {command}"
+                f"The backfill {self._name} did not get its locks within {duration_text(self._timeouts.retry_window)} "
+                f"(MIGRATION_RETRY_WINDOW{self._blocked_by()}). {kept} To see the blocking sessions:\n"
+                f"safe-migrations locks\nWhen no session blocks, continue:\n{command}"
             )
         return BackfillError(
-            f"The backfill {self._name} failed: {reason(error)}. {kept} Correct {file}, or the rows that it changes, "
-            f"{command}"
+            f"The backfill {self._name} failed: {reason(error)}. {kept} Correct {self._batches.file}, or the rows that "
+            f"it changes, then continue:\n{command}"
         )

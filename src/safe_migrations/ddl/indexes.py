@@ -187,8 +187,8 @@ class _Index:
                     raise LockedError(
                         f"Transactions that use the table of the index {self.name} did not end within "
                         f"{duration_text(wait)} ({'; '.join(map(str, blocking))}). The index was not changed. Wait "
-                        "until these transactions end, or end them, then run the same command again. To end the first"
-                        f"{blocking[0].how_to_end}"
+                        "until these transactions end, or end these transactions. Then run the same command again. To "
+                        f"end the first transaction{blocking[0].how_to_end}"
                     )
                 fields = {"blockers": [session.fields for session in blocking]}
                 log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)), extra=fields)
@@ -207,7 +207,7 @@ class _Index:
                 with suppress(Exception):
                     undo()
                 if left := [*([self.name] if self.is_valid() is False else []), *self.left_by_rebuilds()]:
-                    error.add_note(f"Invalid indexes are left, which the next run drops: {', '.join(left)}.")
+                    error.add_note(f"Invalid indexes remain, which the next run drops: {', '.join(left)}.")
             raise
 
     def is_valid(self) -> bool | None:
@@ -217,7 +217,7 @@ class _Index:
 
     def check_valid(self) -> None:
         if not self.is_offline and not self.is_valid():
-            raise RevisionError(f"The index {self.name} is invalid after it was built; run the same command again.")
+            raise RevisionError(f"The index {self.name} is invalid after its build. Run the same command again.")
 
     def is_partitioned(self, name: str | None) -> bool:
         return not self.is_offline and is_partitioned(self.operations.get_bind(), name or "")
@@ -292,7 +292,7 @@ class _Index:
             expected = copy._fetch(_SQL["definition"])
         if existing != expected:
             raise RevisionError(
-                f"An index {self.name} exists, and differs from the index that this revision builds; give the new "
+                f"An index {self.name} exists, and differs from the index that this revision builds. Give the new "
                 "index another name, or drop the existing one in an earlier revision."
             )
 

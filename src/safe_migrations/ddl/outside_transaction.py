@@ -33,8 +33,8 @@ def outside_transaction(operations: Operations) -> Iterator[Timeouts]:
         )
     if not context.as_sql and operations.get_bind().scalar(_HAS_WRITTEN):
         raise RevisionError(
-            "A concurrent index must come first in its revision or in its step, best alone, because changes before it "
-            "could not be rolled back; give it a step of its own (op.step)."
+            "A concurrent index must come first in its revision or step, because earlier changes could not be rolled "
+            "back. Give the index a step of its own (op.step)."
         )
     transaction = None if context.as_sql else RevisionTransaction.of(operations.get_bind())
     timeouts = transaction.timeouts if transaction else load_timeouts()

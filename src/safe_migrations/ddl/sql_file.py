@@ -51,7 +51,8 @@ class ExecuteFileOp(MigrateOperation):
             text = self.path.read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
             raise RevisionError(
-                f"{self.path} can't be read ({error}). The revision needs this file; restore it from the repository."
+                f"{self.path} can't be read ({error}). The revision needs this file. Restore the file from the "
+                "repository."
             ) from error
         end, line = 0, 1
         for statement, _ in split(text):

@@ -157,7 +157,7 @@ class RecordedSteps(Steps):
             return
         if self.names and self.current is None:
             raise RevisionError(
-                f"a statement stands outside of the steps, after {self.names[-1]!r}, which an earlier run has "
+                f"a statement is outside the steps, after {self.names[-1]!r}, which an earlier run has "
                 f"completed: {printable(' '.join(statement.split()))[:60]!r}; move the statement into a step"
             )
         self._has_executed = True
@@ -173,8 +173,8 @@ class RecordedSteps(Steps):
     def _finish(self, connection: Connection) -> None:
         if missing := [name for name in self.completed if name not in self.names]:
             raise RevisionError(
-                f"an earlier run has completed the steps {', '.join(map(repr, missing))}, which the file does not have "
-                "any more; give the steps their names again"
+                f"an earlier run has completed the steps {', '.join(map(repr, missing))}, which are missing in the "
+                "file; restore the names of the steps"
             )
         if self.completed:
             with self._own():

@@ -79,7 +79,8 @@ async def restore(server: Database, file: Path, name: str, *, owners: bool = Tru
         left = await _drop(server, name) if problem else ""
     if problem:
         raise BackupError(
-            f"{file} was not restored: pg_restore failed ({problem}). {left} Fix this, then run the same command again."
+            f"{file} was not restored: pg_restore failed ({problem}). {left} Correct the cause, then run the same "
+            "command again."
         )
 
 
@@ -121,7 +122,9 @@ async def _dump(pg_dump: Tool, database: Database, file: Path) -> None:
             f"No backup was made: the user {database.url.username!r} may not read every table ({problem}). Grant "
             f"pg_read_all_data to this user, or back up as the owner of the tables ({database.service.migration_url})."
         )
-    raise BackupError(f"No backup was made: pg_dump failed ({problem}). Fix this, then run the same command again.")
+    raise BackupError(
+        f"No backup was made: pg_dump failed ({problem}). Correct the cause, then run the same command again."
+    )
 
 
 async def _read_back(pg_restore: Tool, file: Path) -> None:
@@ -142,7 +145,7 @@ async def _find_reader(tools: list[Tool], file: Path) -> Tool:
             return tool
     raise BackupError(
         f"pg_restore {tools[-1].version} can't read {file} ({problem}). Name a file that `safe-migrations backup` has "
-        "written. If this is such a file, install the version of postgresql-client that wrote it."
+        "written. If this backup comes from a newer PostgreSQL, install the postgresql-client of that version."
     )
 
 
@@ -181,8 +184,8 @@ async def _create(database: Database, file: Path, name: str) -> None:
                 "another database, or drop that database first."
             ) from error
         raise BackupError(
-            f"{file} was not restored: the database {name!r} could not be created ({reason(error)}). Fix this (the "
-            "user needs CREATEDB), then run the same command again."
+            f"{file} was not restored: the database {name!r} could not be created ({reason(error)}). Correct the "
+            "cause (the user needs CREATEDB), then run the same command again."
         ) from error
 
 

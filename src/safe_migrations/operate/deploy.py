@@ -131,9 +131,9 @@ def _waiting(state: Report) -> str:
     waiting = "\n".join(map(printable, state.pending_names))
     if not waits_for_code(state):
         return (
-            "Do not deploy the new code yet: revisions it needs are queued behind a contract revision of the previous "
-            f"release. Pending:\n{waiting}\nWhen the previous release runs everywhere, run this command, then deploy "
-            "the new code:\nsafe-migrations deploy --contract"
+            "Do not deploy the new code yet: its revisions wait behind a contract revision of the previous release. "
+            f"Pending:\n{waiting}\nWhen the previous release runs everywhere, run this command, then deploy the new "
+            "code:\nsafe-migrations deploy --contract"
         )
     return f"Deploy the new code now. Pending:\n{waiting}\n{state.next}"
 
@@ -151,7 +151,7 @@ def _way_back(project: Project, before: Report, backup_file: Path | None) -> str
     try:
         after = read_report(project)
         if after.partly_applied:
-            lines = [f"{after.meaning} Complete the upgrade before you revert: run this command again."]
+            lines = [f"{after.meaning} Complete the upgrade before you revert: run the same command again."]
         elif after.current == before.current:
             return "The revision of the database did not change."
     except (Exception, SystemExit) as error:  # which must not hide why the deployment failed

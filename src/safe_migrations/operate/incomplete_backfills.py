@@ -85,4 +85,4 @@ def _problem(connection: Connection, folder: Path, name: str) -> str | None:
     except DBAPIError as error:
         if sqlstate(error) != QUERY_CANCELED:
             raise
-        return f"it took longer than {SECONDS} s to look for rows that are left"
+        return f"the search for remaining rows took longer than {SECONDS} s"

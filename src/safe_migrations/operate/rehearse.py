@@ -188,7 +188,7 @@ def _explained(file: str) -> Iterator[None]:
     except Exception as error:
         raise RevisionError(
             f"{file} failed on a copy of the database: {reason(error)}. The database itself was not changed. "
-            "Correct the revision, then run this command again:\nsafe-migrations rehearse"
+            "Correct the revision, then run:\nsafe-migrations rehearse"
         ) from error
 
 

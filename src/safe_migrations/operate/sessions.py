@@ -92,15 +92,17 @@ def terminate(connection: Connection, pid: int, *, yes: bool) -> str:
         NotConfirmedError: the user did not agree.
     """
     if pid == 0 and (prepared := prepared_transactions(connection)):
-        raise MigrationError(f"A prepared transaction has no session to end. To end it{prepared[0].how_to_end}")
+        raise MigrationError(
+            f"A prepared transaction has no session to end. To end the transaction{prepared[0].how_to_end}"
+        )
     matching = [session for session in sessions(connection, [pid]) if session.user is not None]  # `since` may be hidden
     if not matching or pid == connection.scalar(select(func.pg_backend_pid())):
         raise MigrationError(f"There is no session with pid {pid}. To list the sessions:\nsafe-migrations locks")
     if not connection.scalar(_SQL["is_of_this_database"], {"pid": pid}):
         raise MigrationError(
-            f"{matching[0]} is of another database. Nothing was ended. Run this command for that database."
+            f"{matching[0]} belongs to another database. Nothing was ended. Run the same command for that database."
         )
-    confirm(f"This ends {matching[0]}: its transaction is rolled back.", "End it", yes=yes)
+    confirm(f"This ends {matching[0]}: its transaction is rolled back.", "End the session", yes=yes)
     if not connection.scalar(select(func.pg_terminate_backend(pid))):
         raise MigrationError(f"The session with pid {pid} has already ended.")
     return f"The session with pid {pid} was ended."

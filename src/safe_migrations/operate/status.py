@@ -192,8 +192,9 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         report = _with_drift(report, migration_context)
     report = _with_optional_backfills(report)
     if state.is_read_only and report.state != AT_HEAD:
-        primary = f"set {project.service.migration_url} to the server that accepts writes; this one accepts none"
-        return replace(report, next=f"First, {primary} (a standby, or a read-only database). {report.next}")
+        standby = "This server accepts no writes (a standby, or a read-only database)."
+        primary = f"First set {project.service.migration_url} to the server that accepts writes."
+        return replace(report, next=f"{standby} {primary} {report.next}")
     return report
 
 
@@ -202,7 +203,10 @@ def _with_optional_backfills(report: Report) -> Report:
     names = [str(backfill["name"]) for backfill in report.backfills if backfill["required_by"] is None]
     if not names:
         return report
-    lines = ["Rows are left for backfills. Complete them:", *(f"{COMMAND} {shlex.quote(name)}" for name in names)]
+    lines = [
+        "Backfills are not complete. To complete the backfills:",
+        *(f"{COMMAND} {shlex.quote(name)}" for name in names),
+    ]
     return replace(report, next="\n".join(lines if report.state == AT_HEAD else [report.next, *lines]))
 
 
@@ -219,7 +223,7 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
         report,
         state=DRIFT,
         meaning=f"{report.meaning[:-1]}, but the schema differs from the models.",
-        next="If the schema is right, correct models_db.py. If the models are right, write a revision:\n"
+        next="If the schema is right, correct the models. If the models are right, write a revision:\n"
         "alembic revision --autogenerate -m 'what changes'",
     )
 

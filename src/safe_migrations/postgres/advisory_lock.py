@@ -75,12 +75,12 @@ def acquire(
         left = until - time.monotonic()
         if timer.is_due() or left <= 0:
             sessions = advisory_lock_holders(connection, key)
-            holders = "; ".join(map(_describe, sessions)) or "which is just ending"
+            holders = "; ".join(map(_describe, sessions)) or "now ending"
             if left <= 0:
                 raise LockedError(
-                    f"Another migration of this database is still running after {duration_text(wait)} ({holders}); "
-                    "nothing was changed. When it has ended, run the same command again; MIGRATION_LOCK_WAIT sets how "
-                    "long to wait. To see what it is waiting for:\nsafe-migrations locks"
+                    f"Another migration of this database is still running after {duration_text(wait)} ({holders}). "
+                    "Nothing was changed. When that migration has ended, run the same command again. To wait longer, "
+                    "raise MIGRATION_LOCK_WAIT. To see what that migration waits for:\nsafe-migrations locks"
                 )
             fields = {"blockers": [session.fields for session in sessions]}
             log.info("Waiting up to %s for another migration: %s", duration_text(left), holders, extra=fields)

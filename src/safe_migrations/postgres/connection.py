@@ -103,9 +103,9 @@ async def connected(
     except TimeoutError as error:  # closing a connection whose server does not answer would wait for the server
         await connection.invalidate(error)
         raise ConnectionFailedError(
-            f"PostgreSQL at {database.host} does not answer any more: a statement had no end "
-            f"{duration_text(MARGIN)} after its timeout (MIGRATION_STATEMENT_TIMEOUT). What was not committed is "
-            "rolled back. When PostgreSQL answers, run the same command again."
+            f"PostgreSQL at {database.host} has stopped answering: a statement still ran {duration_text(MARGIN)} "
+            "after its timeout (MIGRATION_STATEMENT_TIMEOUT). What was not committed is rolled back. When PostgreSQL "
+            "answers, run the same command again."
         ) from error
     finally:
         with suppress(DBAPIError):  # one that the server has ended can't even be rolled back

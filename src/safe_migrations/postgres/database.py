@@ -49,7 +49,7 @@ class Database:
             raise _unreadable(service) from None
         if parsed.get_backend_name() not in ("postgresql", "postgres"):
             raise ConfigurationError(
-                f"The database's URL is for {parsed.get_backend_name()}, not for PostgreSQL; correct "
+                f"The database's URL is for {parsed.get_backend_name()}, not for PostgreSQL. Correct "
                 f"{service.settings}."
             )
         if "@" in (parsed.host or ""):  # of a password that is not encoded, half of which would be the host
@@ -106,7 +106,7 @@ def parse_database_url(text: str, variable: str) -> URL:
 
 def _unreadable(service: Service) -> ConfigurationError:
     return ConfigurationError(
-        f"The database's URL can't be read; correct {service.settings}, and percent-encode the special characters of "
+        f"The database's URL can't be read. Correct {service.settings}, and percent-encode the special characters of "
         "user and password."
     )
 

