@@ -121,7 +121,7 @@ class Service:
         return run(command, folder, environment)
 
     def _variables(self, path: str | None = None) -> dict[str, str]:
-        ours = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        ours = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
         return bare_environment(**self.environment) | {"PATH": path or ours}
 
     def succeed(self, *command: str, **options: Any) -> str:
