@@ -1,38 +1,33 @@
 """The report of `safe-migrations state`."""
 
 import json
-import logging
 import os
-import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from alembic.autogenerate import compare_metadata
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import DefaultClause, MetaData
+from alembic.script import Script
+from sqlalchemy import Connection
 
-from safe_migrations.autogenerate.description_comparison import SCHEMA_DIFFERENCE, definitions, not_compared
 from safe_migrations.backfill.definition import COMMAND
 from safe_migrations.errors import ConfigurationError
-from safe_migrations.logs import quiet
+from safe_migrations.operate.drift import find_drift
 from safe_migrations.operate.incomplete_backfills import incomplete_backfills
 from safe_migrations.operate.sessions import blocking_sessions
 from safe_migrations.postgres.catalog import Session
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.explanations import explain_state
+from safe_migrations.upgrade.partly_applied import PartlyApplied
 from safe_migrations.upgrade.phases import phase_of, unacknowledged
 from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.revision_names import full_name, number_and_message
-from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, read_state
+from safe_migrations.upgrade.states import AT_HEAD, DRIFT, EXIT_STATUS, UNTRACKED, State, read_state
 
 SHOWN = 20  # lines of a kind
-MANY_TABLES = 1000  # whose comparison takes seconds
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -147,41 +142,19 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         raise ConfigurationError("This command needs a database: omit --sql.")
     state = read_state(connection, project.script, migration_context.opts)
     meaning, following = explain_state(state, project.service)
-    backfills: list[dict[str, str | None]] = []
-    if state.current and not state.unknown:
-        begun = {partly.revision for partly in state.partly_applied}  # whose backfills were complete
-        pending = [script for script in state.pending if script.revision not in begun]
-        backfills = list(incomplete_backfills(connection, project, pending))
     known = [revision for revision in {*state.current, *state.heads} if revision in state.files]
     report = Report(
         state=state.name,
         current=state.current,
         heads=state.heads,
-        pending=tuple(
-            {
-                "revision": script.revision,
-                "name": number_and_message(script),
-                "phase": phase_of(script),
-                "file": Path(script.path).name,
-            }
-            for script in state.pending
-        ),
-        partly_applied=tuple(
-            {
-                "revision": partly.revision,
-                "file": Path(partly.script.path).name if partly.script else None,
-                "direction": partly.direction,
-                "completed": partly.completed,
-                "remaining": partly.remaining,
-            }
-            for partly in state.partly_applied
-        ),
+        pending=tuple(map(_pending, state.pending)),
+        partly_applied=tuple(map(_partly_applied, state.partly_applied)),
         unacknowledged=tuple(
             f"{os.path.relpath(script.path)}:{request[0]}: {request[1]}"
             for script in state.pending
             if (request := unacknowledged(script)) is not None
         ),
-        backfills=tuple(backfills),
+        backfills=tuple(_backfills(connection, project, state)),
         invalid=tuple(index.name for index in state.invalid),
         blockers=tuple(blocking_sessions(connection)),
         meaning=meaning,
@@ -196,6 +169,26 @@ def _report(migration_context: MigrationContext, project: Project) -> Report:
         primary = f"First set {project.service.migration_url} to the server that accepts writes."
         return replace(report, next=f"{standby} {primary} {report.next}")
     return report
+
+
+def _pending(script: Script) -> dict[str, str | None]:
+    name, file = number_and_message(script), Path(script.path).name
+    return {"revision": script.revision, "name": name, "phase": phase_of(script), "file": file}
+
+
+def _partly_applied(partly: PartlyApplied) -> dict[str, Any]:
+    steps = {"completed": partly.completed, "remaining": partly.remaining}
+    file = Path(partly.script.path).name if partly.script else None
+    return {"revision": partly.revision, "file": file, "direction": partly.direction, **steps}
+
+
+def _backfills(connection: Connection, project: Project, state: State) -> Iterable[dict[str, str | None]]:
+    if not state.current or state.unknown:
+        return ()
+    begun = {partly.revision for partly in state.partly_applied}  # whose backfills were complete
+    return incomplete_backfills(
+        connection, project, [script for script in state.pending if script.revision not in begun]
+    )
 
 
 def _with_optional_backfills(report: Report) -> Report:
@@ -213,7 +206,8 @@ def _with_optional_backfills(report: Report) -> Report:
 def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
     if migration_context.opts["target_metadata"] is None:  # without models there is nothing to compare
         return report
-    report = _compared(report, migration_context)
+    drift, not_compared = find_drift(migration_context)
+    report = replace(report, drift=drift, not_compared=not_compared)
     if report.state == UNTRACKED:
         return report
     if not report.drift:
@@ -226,93 +220,3 @@ def _with_drift(report: Report, migration_context: MigrationContext) -> Report:
         next="If the schema is right, correct the models. If the models are right, write a revision:\n"
         "alembic revision --autogenerate -m 'what changes'",
     )
-
-
-def _compared(report: Report, migration_context: MigrationContext) -> Report:
-    """The report with the differences between models and database."""
-    metadata = migration_context.opts["target_metadata"]
-    tables = [key for models in ([metadata] if isinstance(metadata, MetaData) else metadata) for key in models.tables]
-    if len(tables) > MANY_TABLES:
-        log.info("Comparing %d tables of the models with the database.", len(tables))
-    unknown: list[str] = []
-    context = _without_unknown_tables(migration_context, frozenset(tables), unknown)
-    with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # they log each difference, and each plugin
-        differences = compare_metadata(context, metadata)
-    drift = [
-        *_joined([*map(_describe, differences)], definitions(context)),
-        *(f"remove_table {name}" for name in sorted(unknown)),
-    ]
-    # An index of REINDEX CONCURRENTLY is reported as invalid, or disappears when the build ends.
-    return replace(
-        report,
-        drift=tuple(
-            difference for difference in drift if not re.match(r"remove_index \S+_cc(new|old)\d* ", difference)
-        ),
-        not_compared=not_compared(context),
-    )
-
-
-def _without_unknown_tables(
-    migration_context: MigrationContext, known: frozenset[str], unknown: list[str]
-) -> MigrationContext:
-    """A context that compares the tables of the models, and notes the names of all other tables, unread."""
-    options = migration_context.opts
-    if options.get("include_object") is not None:  # which expects the whole table
-        return migration_context
-    default = migration_context.dialect.default_schema_name
-    include = options["include_name"]
-
-    def include_known(name: str | None, kind: str, parents: Any) -> bool:
-        included = bool(include(name, kind, parents))
-        if kind != "table" or not included:
-            return included
-        schema = parents["schema_name"]
-        key = f"{schema}.{name}" if schema else str(name)
-        if key in known or (not schema and f"{default}.{name}" in known):
-            return True
-        unknown.append(key)
-        return False
-
-    connection = migration_context.connection
-    return MigrationContext.configure(connection, opts={**options, "include_name": include_known})
-
-
-def _joined(lines: Sequence[str], definitions: Mapping[str, str]) -> Iterator[str]:
-    """One line for an index or a constraint that is removed and added again, with both definitions."""
-    for line in lines:
-        action, _, rest = line.partition("_")
-        kind, _, name = rest.partition(" ")
-        is_joined = name in definitions and {f"remove_{rest}", f"add_{rest}"} <= set(lines)
-        if not is_joined:
-            yield line
-        elif action == "add":
-            yield f"modify_{kind} {name}: {definitions[name]}"
-
-
-def _describe(difference: Any) -> str:
-    """One difference, as `alembic check` names its operation, with the names of table and column."""
-    if isinstance(difference, list):  # the changes of one column
-        return "; ".join(_describe(change) for change in difference)
-    operation, *details = difference
-    if operation == SCHEMA_DIFFERENCE:
-        return f"{operation} {details[0]}"
-    if operation.startswith("modify_"):
-        schema, table, column, _, before, after = details
-        values = f"{_value(before)} in the database, {_value(after)} in the models"
-        return f"{operation} {_qualified(schema, table)}.{column}: {values}"
-    if operation.endswith("_column"):
-        return f"{operation} {_qualified(*details[:2])}.{details[2].name}"
-    subject = details[0]
-    table = getattr(subject, "table", None)
-    if table is None:
-        return f"{operation} {getattr(subject, 'fullname', subject.name)}"
-    return f"{operation} {subject.name} on {table.fullname}"
-
-
-def _value(value: object) -> str:
-    """A type, a comment, or a default as SQL."""
-    return str(value.arg) if isinstance(value, DefaultClause) else repr(value or None)
-
-
-def _qualified(schema: str | None, table: str) -> str:
-    return f"{schema}.{table}" if schema else table
