@@ -176,9 +176,8 @@ class _Reader:
                 case ast.If():
                     self._read_if(statement, scope)
                 case ast.Try():
-                    bodies = (statement.body, *(handler.body for handler in statement.handlers))
-                    for body in (*bodies, statement.orelse, statement.finalbody):
-                        self._read(body, scope)
+                    handled = [part for handler in statement.handlers for part in handler.body]
+                    self._read([*statement.body, *handled, *statement.orelse, *statement.finalbody], scope)
                 case ast.With() | ast.AsyncWith():
                     self._read_with(statement, scope)
                 case (
@@ -191,8 +190,8 @@ class _Reader:
                     self._runners.add(statement.name)
                     self._read_function(statement, scope)
                 case ast.FunctionDef() | ast.AsyncFunctionDef():
-                    used = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-                    scope[statement.name] = None if used & scope.keys() else ast.Name(statement.name)
+                    used = scope.keys() & {*names_in(statement)}
+                    scope[statement.name] = None if used else ast.Name(statement.name)
                     self.environment.local[statement.name] = statement
                 case ast.Import() | ast.ImportFrom():
                     for alias in statement.names:

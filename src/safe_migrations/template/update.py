@@ -10,8 +10,8 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,8 +88,7 @@ def update(
     before = read_answers(folder)
     with temporary_repository(folder) as temporary:
         options = [*(f"--data={answer}" for answer in data), *["--trust"] * trust]
-        with _login_hidden(temporary, str(before["_src_path"])):
-            copier(folder, "update", "--defaults", "--skip-answered", "--quiet", *options, os.fspath(temporary))
+        _merge(folder, temporary, str(before["_src_path"]), options)
         after = read_answers(temporary)
         _refuse_reset(before, after, data)
         kept = _keep_edited(temporary, folder, before)
@@ -101,15 +100,9 @@ def update(
             refuse_unfinished(folder)  # again, because files may have changed meanwhile
             copy_back(temporary, folder, [*sorted(set(changed) - {ANSWERS}), ANSWERS])
     ignored = paths(folder, "ls-files", "--others", "--ignored", "--exclude-standard", "--", *changed)
-    return Update(
-        files=tuple(sorted(set(changed))),
-        new_answers=tuple(f"{name}: {after[name]}" for name in after if name not in before),
-        to_decide=(
-            *unsolved(folder),
-            *kept,
-            *(f"{path}: git ignores this new file; to commit it, git add --force" for path in ignored),
-        ),
-    )
+    kept += [f"{path}: git ignores this new file; to commit it, git add --force" for path in ignored]
+    new_answers = (f"{name}: {after[name]}" for name in after if name not in before)
+    return Update(tuple(sorted(set(changed))), tuple(new_answers), (*unsolved(folder), *kept))
 
 
 def unsolved(folder: Path) -> list[str]:
@@ -190,17 +183,15 @@ def refuse_unfinished(folder: Path) -> None:
         )
 
 
-@contextmanager
-def _login_hidden(temporary: Path, source: str) -> Iterator[None]:
-    """Hide the login of the template's URL from Copier, which would pass it on to git in command lines."""
-    if (address := address_for_git(source)) == source:
-        yield
-        return
-    replace_source(temporary, address)
-    identity = ("-c", "user.name=template-update", "-c", "user.email=template-update")
-    git(temporary, *identity, "commit", "--quiet", "--all", "--message=The address without the login")
-    yield
-    replace_source(temporary, source)
+def _merge(folder: Path, temporary: Path, source: str, options: Sequence[str]) -> None:
+    """Let Copier merge, which would pass on the login of the template's URL to git in command lines."""
+    if (address := address_for_git(source)) != source:
+        replace_source(temporary, address)
+        identity = ("-c", "user.name=template-update", "-c", "user.email=template-update")
+        git(temporary, *identity, "commit", "--quiet", "--all", "--message=The address without the login")
+    copier(folder, "update", "--defaults", "--skip-answered", "--quiet", *options, os.fspath(temporary))
+    if address != source:
+        replace_source(temporary, source)
 
 
 def _refuse_untrusted(news: News, trust: bool) -> None:

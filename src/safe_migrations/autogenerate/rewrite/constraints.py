@@ -56,8 +56,7 @@ def _replace_index(
 ) -> Changes:
     """Under another name first, so that one of the two indexes always exists."""
     table, name = table_of(new), str(new.index_name)
-    temporary = conv(short_name(f"{name}_new"))
-    previous = conv(short_name(f"{name}_old"))
+    temporary, previous = (conv(short_name(f"{name}_{suffix}")) for suffix in ("new", "old"))
     build_phase = comparison.phase_of_building(new, new.to_index().columns)
     yield Change(
         Stage.INDEXES,
