@@ -44,6 +44,14 @@ def export(variables: Mapping[str, str]) -> None:
             os.environ[name] = _exported[name] = value
 
 
+def find_program(name: str) -> str | None:
+    """The path of a program: beside this Python first, because .venv/bin/alembic may run without its folder on PATH."""
+    import shutil  # here, because the probe does without these modules
+    import sysconfig
+
+    return shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+
+
 def environment_of_programs(*prefixes: str) -> dict[str, str]:
     """The environment for another program: without what `export` has added, which may be a secret or code to load.
 

@@ -16,8 +16,8 @@ from sqlalchemy import make_url
 from safe_migrations.adopt import settings_text
 from safe_migrations.adopt.env_text import as_argument, with_run_env
 from safe_migrations.adopt.environment import Environment, Unread, read_environment
-from safe_migrations.autogenerate.formatting import find_ruff
 from safe_migrations.autogenerate.script import calls_declarations
+from safe_migrations.env_files import find_program
 from safe_migrations.errors import ConfigurationError, MigrationError, NotInstalledError
 from safe_migrations.files import replace_files
 from safe_migrations.history.numbering import HOOK, head_files, head_text
@@ -68,7 +68,7 @@ def plan(config: Config, passed: Mapping[str, str], dropped: Collection[int]) ->
         ModelError: SQLAlchemy refuses the models.
         NotInstalledError: ruff, which formats new revisions, is not installed.
     """
-    if find_ruff() is None:
+    if find_program("ruff") is None:
         raise NotInstalledError("ruff", "lint")
     if not config.get_alembic_option("script_location"):  # Flask-Migrate passes it to Alembic
         raise ConfigurationError(

@@ -9,10 +9,9 @@ from safe_migrations.adopt.names import Names
 from safe_migrations.adopt.sequences import write_sequence
 from safe_migrations.adopt.tables import NAMING_CONVENTION, TableRows, write_table
 from safe_migrations.adopt.types import Types
-from safe_migrations.autogenerate.formatting import find_ruff
 from safe_migrations.autogenerate.ownership import read_owners
 from safe_migrations.autogenerate.plugin import PROGRESS_SCHEMA
-from safe_migrations.env_files import environment_of_programs
+from safe_migrations.env_files import environment_of_programs, find_program
 from safe_migrations.errors import NotInstalledError
 from safe_migrations.postgres.sql import read_sql
 
@@ -158,7 +157,7 @@ def _formatted(source: str) -> str:
 
 
 def _ruff(source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    ruff = find_ruff()
+    ruff = find_program("ruff")
     if ruff is None:
         raise NotInstalledError("ruff", "lint")
     options = ["--isolated", "--quiet", "--line-length=120", "--target-version=py311", f"--config={_THIRD_PARTY}", "-"]

@@ -25,6 +25,7 @@ from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.postgres.database import Database
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.loading import load_revisions
+from safe_migrations.upgrade.phases import declared
 from safe_migrations.upgrade.project import Project, version_folders
 from safe_migrations.upgrade.revision_names import full_name
 from safe_migrations.upgrade.states import BEHIND, EXIT_STATUS
@@ -52,8 +53,7 @@ class Squashed:
     @property
     def replaced(self) -> tuple[str, ...]:
         """The ids that no revision has any more, with those that an earlier squash has replaced."""
-        replaces = (getattr(script.module, "replaces", None) for script in self.scripts)
-        earlier = (old for ids in replaces for old in to_tuple(ids, default=()))
+        earlier = (old for script in self.scripts for old in declared(script, "replaces"))
         return (*earlier, *(script.revision for script in self.scripts[:-1]))
 
     @property

@@ -1,13 +1,11 @@
 """The post-write hook of `alembic.ini`, which records a new revision file in HEAD and formats it."""
 
-import shutil
 import subprocess
-import sysconfig
 from pathlib import Path
 
 from alembic.util import CommandError
 
-from safe_migrations.env_files import environment_of_programs
+from safe_migrations.env_files import environment_of_programs, find_program
 from safe_migrations.errors import NotInstalledError
 from safe_migrations.history.numbering import keep_head
 from safe_migrations.revisions import assigned
@@ -23,14 +21,9 @@ def finish(path: str) -> None:
     format_with_ruff(path)
 
 
-def find_ruff() -> str | None:
-    """The path of ruff: beside this Python first, because .venv/bin/alembic may run without its folder on PATH."""
-    return shutil.which("ruff", path=sysconfig.get_path("scripts")) or shutil.which("ruff")
-
-
 def format_with_ruff(path: str) -> None:
     """Sort the imports, remove unused ones, and format; raises as `finish` does."""
-    ruff = find_ruff()
+    ruff = find_program("ruff")
     if ruff is None:
         raise CommandError(
             f"{path} was written but not formatted. {NotInstalledError('ruff', 'lint')} Then run:\n"

@@ -18,7 +18,7 @@ from safe_migrations.fleet.diagram import LINE, PADDING
 from safe_migrations.fleet.status import ServiceStatus
 from safe_migrations.fleet.status_table import advice, by_need
 from safe_migrations.fleet.worker_pool import Workers
-from safe_migrations.printable import printable
+from safe_migrations.printable import counted, printable
 from safe_migrations.revisions import COULD_NOT_TELL
 from safe_migrations.upgrade.phases import EXPAND
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
@@ -122,7 +122,7 @@ def as_html(statuses: Sequence[ServiceStatus], details: Sequence[Mapping[str, An
     environment = Environment(
         autoescape=True, finalize=_printable, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"digest": _digest, "is_command": _is_command, "number_of": _number_of}
+    environment.filters |= {"digest": _digest, "is_command": _is_command, "counted": counted}
     of_path = {status.path: {**_NO_DETAILS, **answer} for status, answer in zip(statuses, details, strict=True)}
     services = by_need(statuses)
     return environment.from_string(_text("page.html.jinja")).render(
@@ -184,10 +184,6 @@ def _printable(value: object) -> object:
 def _digest(text: str) -> str:
     """As a Content-Security-Policy names an inline script or style that it allows."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _number_of(values: Sequence[object], noun: str) -> str:
-    return f"{len(values)} {noun}" if len(values) == 1 else f"{len(values)} {noun}s"
 
 
 def _is_command(line: str) -> bool:

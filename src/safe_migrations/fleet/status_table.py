@@ -9,7 +9,7 @@ from textwrap import wrap
 from safe_migrations.command_line import WIDTH, as_table
 from safe_migrations.errors import runnable
 from safe_migrations.fleet.status import IN_ITS_ENVIRONMENT, ServiceStatus
-from safe_migrations.printable import printable
+from safe_migrations.printable import counted, printable
 from safe_migrations.revisions import AT_HEAD, COULD_NOT_TELL
 
 SHOWN = 20  # names of services in a list
@@ -165,9 +165,8 @@ def _paragraph(advice: Advice) -> str:
 
 def _summary(rows: Iterable[ServiceStatus]) -> str:
     states = Counter(status.state for status in rows)
-    total = states.total()
     counts = ", ".join(f"{number} {state}" for state, number in states.most_common())
-    return f"{total} {'service' if total == 1 else 'services'}: {counts}."
+    return f"{counted(states.total(), 'service')}: {counts}."
 
 
 _COLUMNS: dict[str, Callable[[ServiceStatus], str]] = {

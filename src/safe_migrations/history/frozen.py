@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
-from alembic.util import to_tuple
 
 from safe_migrations.ddl.sql_file import files_beside
 from safe_migrations.history.git import Published, Repository
 from safe_migrations.history.numbering import HEAD, HOOK, head_files, head_text
 from safe_migrations.revisions import assigned
+from safe_migrations.upgrade.phases import declared
 from safe_migrations.upgrade.project import version_folders
 from safe_migrations.upgrade.states import known_revisions
 
@@ -176,7 +176,7 @@ def _compare(
 
 def _replaced_by(script: Script) -> tuple[str, set[str]] | None:
     """The id of a baseline, and the revisions that it replaces; None for another revision."""
-    replaced = set(to_tuple(getattr(script.module, "replaces", None), default=()))
+    replaced = set(declared(script, "replaces"))
     return (script.revision, replaced) if replaced and script.down_revision is None else None
 
 

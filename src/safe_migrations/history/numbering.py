@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 from safe_migrations.revisions import NUMBER, assigned, read_revisions
@@ -44,8 +44,13 @@ def number_files(script: ScriptDirectory) -> None:
 
 def next_number(script: ScriptDirectory) -> int:
     """The number of the next revision: one more than the highest of the history."""
-    names = (Path(revision.path).name for revision in script.walk_revisions())
-    return 1 + max((int(number[1]) for name in names if (number := NUMBER.match(name))), default=0)
+    return 1 + highest_number(script.walk_revisions())
+
+
+def highest_number(scripts: Iterable[Script]) -> int:
+    """The highest number of revision files; 0 if none has a number."""
+    numbers = (NUMBER.match(Path(script.path).name) for script in scripts)
+    return max((int(number[1]) for number in numbers if number), default=0)
 
 
 def head_files(script_directory: ScriptDirectory) -> dict[Path, list[str]]:

@@ -14,7 +14,7 @@ from safe_migrations.errors import HistoryError
 from safe_migrations.files import replace_files
 from safe_migrations.history.applied import read_applied
 from safe_migrations.history.frozen import repositories
-from safe_migrations.history.numbering import HEAD, head_files, head_text
+from safe_migrations.history.numbering import HEAD, head_files, head_text, highest_number
 from safe_migrations.postgres.database import Database
 from safe_migrations.printable import printable
 from safe_migrations.revisions import NUMBER, named
@@ -190,10 +190,7 @@ def _branch(script_directory: ScriptDirectory, head: str, published: Mapping[str
 
 def _numbered(script_directory: ScriptDirectory, move: Move) -> list[tuple[Path, Path]]:
     """The paths of the moved files, before and after: numbered after the files that are not moved."""
-    unmoved = [
-        Path(script.path).name for script in script_directory.walk_revisions() if script.revision not in move.ids
-    ]
-    last = max((int(number[1]) for name in unmoved if (number := NUMBER.match(name))), default=0)
+    last = highest_number(script for script in script_directory.walk_revisions() if script.revision not in move.ids)
     paths = [Path(script.path) for script in move.scripts]
     return [
         (path, path.with_name(f"{path.name[:9]}{number:04d}{path.name[13:]}") if NUMBER.match(path.name) else path)

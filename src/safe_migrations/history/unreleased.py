@@ -7,7 +7,6 @@ phases and no backfill.
 from collections.abc import Iterable
 
 from alembic.script import Script, ScriptDirectory
-from alembic.util import to_tuple
 
 from safe_migrations.errors import HistoryError
 from safe_migrations.history.frozen import repositories
@@ -18,11 +17,6 @@ from safe_migrations.upgrade.phases import CONTRACT, phase_of
 
 _CREATED = pattern(r"CREATE (?:UNLOGGED )?TABLE (?!IF NOT EXISTS)(<name>)")
 _REMOVED = pattern(r"(?:DROP TABLE (?:IF EXISTS )?(?P<dropped><names>)|ALTER TABLE .* RENAME TO (?P<renamed><name>)$)")
-
-
-def declared_tables(script: Script) -> tuple[str, ...]:
-    """The tables that a revision file declares as `unreleased_tables`."""
-    return to_tuple(getattr(script.module, "unreleased_tables", None), default=())
 
 
 def unreleased_tables(script_directory: ScriptDirectory, before: str | None = None) -> set[str] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import indent
 
 from safe_migrations.lint.registry import Rule
+from safe_migrations.printable import counted
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,10 @@ def _summary(findings: Sequence[Finding], revisions: Collection[Path]) -> str:
     files = {finding.path for finding in findings}
     outside = sorted(path.name for path in files.difference(revisions))
     if not findings:
-        return f"{_counted(len(revisions), 'revision')}, no findings"
+        return f"{counted(len(revisions), 'revision')}, no findings"
     inside = len(files) - len(outside)
-    places = [*([f"{inside} of {_counted(len(revisions), 'revision')}"] if inside else []), *outside]
-    return f"{_counted(len(findings), 'finding')} in {', '.join(places)}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    places = [*([f"{inside} of {counted(len(revisions), 'revision')}"] if inside else []), *outside]
+    return f"{counted(len(findings), 'finding')} in {', '.join(places)}"
 
 
 def _escaped(text: str, more: str = "") -> str:

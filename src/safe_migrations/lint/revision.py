@@ -12,10 +12,9 @@ from pathlib import Path
 from alembic.script import Script
 
 from safe_migrations.ddl.sql_file import ExecuteFileOp
-from safe_migrations.history.unreleased import declared_tables
 from safe_migrations.lint.offline import run_offline
 from safe_migrations.lint.statements import CREATED, Statement, Types, bare, types_after
-from safe_migrations.upgrade.phases import unacknowledged
+from safe_migrations.upgrade.phases import declared, unacknowledged
 
 _EXECUTING = ("execute", "exec_driver_sql", "scalar", "scalars", "bulk_insert")
 
@@ -52,7 +51,7 @@ class Revision:
     @cached_property
     def unreleased(self) -> set[str]:
         """The tables that the file declares as those that no release has."""
-        return {name.removeprefix("public.") for name in declared_tables(self.script)}
+        return {name.removeprefix("public.") for name in declared(self.script, "unreleased_tables")}
 
     def _only_in(self, branch: tuple[int, ...], table: str) -> bool:
         """Whether a table that a branch creates is used there only: outside, it may have been there before."""

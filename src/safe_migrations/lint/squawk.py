@@ -2,9 +2,7 @@
 
 import json
 import re
-import shutil
 import subprocess
-import sysconfig
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,7 @@ from typing import Any
 from alembic.operations.ops import AlterColumnOp
 
 from safe_migrations.ddl.column_changes import keeps_rows
-from safe_migrations.env_files import environment_of_programs
+from safe_migrations.env_files import environment_of_programs, find_program
 from safe_migrations.errors import NotInstalledError, RevisionError
 from safe_migrations.lint.findings import Finding
 from safe_migrations.lint.registry import RULES, Rule
@@ -39,34 +37,10 @@ from safe_migrations.postgres.statements import ALTER_TABLE, pattern
 REWRITING = "adding-field-with-default"
 # Functions of PostgreSQL that are not volatile and usual in defaults.
 STEADY = {
-    "array",
-    "coalesce",
-    "concat",
-    "current_setting",
-    "date",
-    "date_trunc",
-    "extract",
-    "json_build_array",
-    "json_build_object",
-    "jsonb_build_array",
-    "jsonb_build_object",
-    "left",
-    "length",
-    "lower",
-    "make_interval",
-    "md5",
-    "now",
-    "nullif",
-    "numeric",
-    "right",
-    "round",
-    "statement_timestamp",
-    "timezone",
-    "to_char",
-    "to_timestamp",
-    "transaction_timestamp",
-    "upper",
-    "varchar",
+    *("array", "coalesce", "concat", "current_setting", "date", "date_trunc", "extract", "json_build_array"),
+    *("json_build_object", "jsonb_build_array", "jsonb_build_object", "left", "length", "lower", "make_interval"),
+    *("md5", "now", "nullif", "numeric", "right", "round", "statement_timestamp", "timezone", "to_char"),
+    *("to_timestamp", "transaction_timestamp", "upper", "varchar"),
 }
 
 # One cause, one finding: each of the exact rules replaces the general one.
@@ -198,8 +172,7 @@ def _renames_added_column(statement: Statement, revision: Revision) -> bool:
 
 
 def _call(folder: Path, files: list[str], postgres_version: int) -> list[dict[str, Any]]:
-    # Beside this Python first: .venv/bin/safe-migrations may run without its folder on PATH.
-    squawk = shutil.which("squawk", path=sysconfig.get_path("scripts")) or shutil.which("squawk")
+    squawk = find_program("squawk")
     if squawk is None:
         raise NotInstalledError("squawk, which reads the SQL of the revisions,", "lint")
     process = subprocess.run(

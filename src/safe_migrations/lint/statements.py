@@ -11,13 +11,12 @@ from alembic.operations.ops import AddColumnOp, AlterColumnOp, CreateTableOp, Dr
 from sqlalchemy import Dialect
 from sqlalchemy.dialects import postgresql
 
-from safe_migrations.postgres.statements import ALTER_TABLE, NAME, parts, pattern
+from safe_migrations.postgres.statements import ALTER_TABLE, CREATE_TABLE, NAME, parts, pattern
 
 Types = dict[str, str]  # the definitions of CREATE TYPE and CREATE DOMAIN, by name
 DIALECT: Dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 ANY = "*"  # among types: a program, or code that needs a database, may have created any type
 
-CREATE_TABLE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 CREATED = pattern(r"CREATE (?:\w+ ){0,2}(?:TABLE|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(<name>)")
 DROP_TABLE = pattern(r"DROP TABLE (?:IF EXISTS )?<names>")
 CREATE_TYPE = pattern(r"CREATE (?:TYPE|DOMAIN) (<name>)")

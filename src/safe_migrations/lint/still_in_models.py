@@ -16,7 +16,6 @@ from safe_migrations.lint.registry import Place
 from safe_migrations.lint.revision import Revision
 from safe_migrations.lint.statements import (
     ADD_COLUMN,
-    CREATE_TABLE,
     DROP_COLUMN,
     DROP_TABLE,
     RENAME_COLUMN,
@@ -27,7 +26,7 @@ from safe_migrations.lint.statements import (
     names_in,
 )
 from safe_migrations.logs import quiet
-from safe_migrations.postgres.statements import pattern
+from safe_migrations.postgres.statements import CREATE_TABLE, pattern
 from safe_migrations.upgrade.project import load_project
 
 Name = tuple[str, ...]  # a table, or a table and a column

@@ -32,6 +32,7 @@ def pattern(text: str) -> re.Pattern[str]:
 
 
 ALTER_TABLE = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>)(?: \*)? (.*)")
+CREATE_TABLE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 
 
 def split(text: str) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import RevisionError
 from safe_migrations.history.frozen import new_revisions
-from safe_migrations.history.unreleased import declared_tables
 from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.lock_modes import MODES, sql_name
@@ -21,7 +20,7 @@ from safe_migrations.printable import printable
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
 from safe_migrations.trace.recorder import Trace, tracing
 from safe_migrations.trace.seed import seed
-from safe_migrations.upgrade.phases import CONTRACT, EXPAND, phase_of
+from safe_migrations.upgrade.phases import CONTRACT, EXPAND, declared, phase_of
 from safe_migrations.upgrade.project import Project
 
 # The safe alternative for a statement; the first pattern that matches.
@@ -74,7 +73,7 @@ async def trace_with_rows(
         name = connection.dialect.identifier_preparer.quote(database.name)
         await connection.execute(ddl("ALTER DATABASE %(name)s SET enable_seqscan = off", name=name))
     applied: set[str] = set()
-    unreleased = {name for script in scripts for name in declared_tables(script)}
+    unreleased = {name for script in scripts for name in declared(script, "unreleased_tables")}
     for script in scripts:
         async with connected(database) as connection:
             for revision in {*to_tuple(script.down_revision, default=())} - applied:
@@ -117,7 +116,7 @@ def not_allowed(trace: Trace, script: Script) -> list[str]:
     Returns:
         A sentence for each effect that is not allowed: what happens, what it blocks, and the safe alternative.
     """
-    if getattr(script.module, "acknowledged", None) or declared_tables(script):
+    if getattr(script.module, "acknowledged", None) or declared(script, "unreleased_tables"):
         return []
     phase = phase_of(script) or EXPAND
     effects = [*_rewrites(trace), *_scans(trace), *_several(trace)]

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Select, column, func, literal_column, select
 from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.postgres.catalog import find_table, hides_rows, own_relations
 from safe_migrations.postgres.sql import read_sql
-from safe_migrations.postgres.statements import ALTER_TABLE, NAME, actions, parts, pattern
+from safe_migrations.postgres.statements import ALTER_TABLE, CREATE_TABLE, NAME, actions, parts, pattern
+from safe_migrations.printable import counted
 from safe_migrations.prompt import confirm
 from safe_migrations.upgrade.offline import offline_statements
 
@@ -41,7 +42,6 @@ _EMPTIES = pattern(
     r"(?:DROP TABLE(?: IF EXISTS)?|TRUNCATE(?: TABLE)?(?!.* CASCADE$)|DELETE FROM|UPDATE) (?:ONLY )?"
     r"((?:<name>)(?: ?\*)?(?: ?, ?(?:ONLY )?<name>(?: ?\*)?)*)"
 )
-_CREATE = pattern(r"CREATE (?:\w+ ){0,2}TABLE (?:IF NOT EXISTS )?(<name>)")
 _ADDED = pattern(r"ADD COLUMN (?:IF NOT EXISTS )?(<name>)")
 _DROPPED = pattern(r"DROP (?!CONSTRAINT )(?:COLUMN )?(?:IF EXISTS )?(<name>)(?: CASCADE| RESTRICT)?$")
 _CONVERTED = pattern(r"ALTER (?:COLUMN )?(<name>) (?:SET DATA )?TYPE (.*)")
@@ -196,7 +196,7 @@ def _changes_a_type_in_use(connection: Connection, statement: str) -> bool:
 
 
 def _created(statement: str) -> Iterator[Target]:
-    if match := _CREATE.match(statement):
+    if match := CREATE_TABLE.match(statement):
         yield match[1], None
     elif match := ALTER_TABLE.fullmatch(statement):
         yield from ((match[1], added[1]) for action in actions(match[2]) if (added := _ADDED.match(action)))
@@ -256,10 +256,10 @@ def _count(
 def _count_rows(connection: Connection, name: str, rows: Select[Any]) -> str:
     if hides_rows(connection, name):
         return "row security may hide rows"
-    counted = connection.scalar(select(func.count()).select_from(rows.limit(COUNTED + 1).subquery())) or 0
-    if counted > COUNTED:
+    number = connection.scalar(select(func.count()).select_from(rows.limit(COUNTED + 1).subquery())) or 0
+    if number > COUNTED:
         return f"more than {COUNTED:,} rows"
-    return f"{counted:,} {'row' if counted == 1 else 'rows'}" if counted else ""
+    return counted(number, "row") if number else ""
 
 
 def _keeps_values(before: str, length: int | None, after: str) -> bool:

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from alembic.script import Script
+from alembic.util import to_tuple
 
 from safe_migrations import revisions
 from safe_migrations.errors import RevisionError
@@ -33,6 +34,11 @@ def phase_of(script: Script) -> str | None:
             "same command again."
         )
     return phase
+
+
+def declared(script: Script, name: str) -> tuple[str, ...]:
+    """What a revision file declares under a name, which is one string or several."""
+    return to_tuple(getattr(script.module, name, None), default=())
 
 
 def up_to_contract(pending: Iterable[Script], *, contract: bool = False) -> list[Script]:

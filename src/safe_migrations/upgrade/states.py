@@ -19,6 +19,7 @@ from safe_migrations.postgres.catalog import InvalidIndex, invalid_indexes, own_
 from safe_migrations.postgres.statements import parts, pattern
 from safe_migrations.upgrade.offline import offline_statements
 from safe_migrations.upgrade.partly_applied import PartlyApplied, read_partly_applied
+from safe_migrations.upgrade.phases import declared
 from safe_migrations.upgrade.project import version_folders
 
 AT_HEAD, FRESH, BEHIND = revisions.AT_HEAD, revisions.FRESH, revisions.BEHIND
@@ -117,9 +118,9 @@ def known_revisions(script_directory: ScriptDirectory) -> revisions.Revisions:
             to_tuple(script.down_revision, default=()),
             to_tuple(script.dependencies, default=()),
             tuple(script.branch_labels),
-            to_tuple(getattr(script.module, "replaces", None), default=()),
-            to_tuple(getattr(script.module, "deploy_first", None), default=()),
-            to_tuple(getattr(script.module, "phase", None), default=()),
+            declared(script, "replaces"),
+            declared(script, "deploy_first"),
+            declared(script, "phase"),
         )
         for revision, script in scripts.items()
     }
