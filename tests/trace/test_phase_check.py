@@ -4,8 +4,8 @@ The cases are revisions of a few histories, each with tables of its own, so that
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent, indent
@@ -16,7 +16,9 @@ import pytest
 from alembic.config import Config
 from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adopt_comparison import load
 from safe_migrations.dev.cluster import throw_away_cluster
 from safe_migrations.errors import NotConfirmedError, NotInstalledError, RevisionError
 from safe_migrations.postgres.connection import connected, run_async
@@ -39,9 +41,6 @@ run_env(database_url="postgresql://", target_metadata=MetaData())
 # Of each case, with its name in the place of $.
 TABLE = "CREATE TABLE $ (id int PRIMARY KEY, other_id int, sku text, code varchar(10), qty int NOT NULL DEFAULT 0)"
 OTHER = "CREATE TABLE other_$ (id int PRIMARY KEY, name text)"
-
-
-ADD, ENDED = "op.add_column('item', sa.Column('name', sa.Text()))", "second.py failed .*ends its transaction itself"
 
 
 @dataclass(frozen=True)
@@ -282,6 +281,11 @@ CASES = {
         """
     ),
     "enum": safe("op.create_enum('kind_$', ['a', 'b'])", "op.add_enum_value('kind_$', 'c', after='a')"),
+    "unreleased": safe(  # it gets no rows
+        "op.create_index('ix_$', '$', ['sku'])",
+        "op.add_column('$', sa.Column('name', sa.Text(), nullable=False))",
+        declared='unreleased_tables = ("$",)',
+    ),
     "drop_in_contract": safe("op.drop_column('$', 'sku')", declared=CONTRACT),
     "rewrite_acknowledged": safe("op.alter_column('$', 'qty', type_=sa.BigInteger())", declared=ACKNOWLEDGED),
 }
@@ -298,7 +302,7 @@ SETUP = {
     "children": ("CREATE TABLE parent_$ (id int)", "CREATE TABLE child_$ () INHERITS (parent_$)"),
 }
 # All tables of a history are filled for each of its revisions.
-CASES_OF_A_HISTORY = 12
+CASES_OF_A_HISTORY = 10
 Judged = Callable[[str], dict[str, list[str]]]
 BACKFILL = """
 import sqlalchemy as sa
@@ -413,40 +417,35 @@ def test_new_tables_are_not_checked(judged: Judged) -> None:
     assert "first" not in judged("not_null_series")
 
 
-@pytest.mark.parametrize(
-    ("upgrade", "declared", "refusal"),
-    [
-        (
-            "op.add_column('item', sa.Column('name', sa.Text(), nullable=False))",
-            "",
-            "second.py failed .*null",
-        ),
-        ("pass", '# acknowledged = "all is lost"', "not acknowledged: all is lost"),
-        (f"op.execute('COMMIT')\n{ADD}", "", ENDED),
-        (f"{ADD}\nop.execute('COMMIT AND CHAIN')", "", ENDED),
-        (f"{ADD}\nop.execute('ROLLBACK')", "", ENDED),
-        (f"op.execute('/* over */ END')\nop.execute('BEGIN')\n{ADD}", "", ENDED),
-        (f"{ADD}\nop.get_bind().commit()", "", ENDED),
-    ],
-    ids=["rows", "acknowledgement", "commit", "chain", "rollback", "own_transaction", "call"],
-)
-def test_a_revision_that_fails_ends_the_check(
-    database: URL, tmp_path: Path, upgrade: str, declared: str, refusal: str
-) -> None:
-    history = History(tmp_path)
-    history.add("first", "op.create_table('item', sa.Column('id', sa.Integer(), primary_key=True))")
-    history.add("second", upgrade, declared)
-    with pytest.raises((NotConfirmedError, RevisionError), match=refusal):
-        history.judged(database)
+ADD, ENDED = "op.add_column('item', sa.Column('name', sa.Text()))", r"\.py failed .*ends its transaction itself"
+FAILURES = {
+    "rows": ("op.add_column('item', sa.Column('name', sa.Text(), nullable=False))", r"rows\.py failed .*null"),
+    "acknowledgement": ("pass", "not acknowledged: all is lost"),
+    "commit": (f"op.execute('COMMIT')\n{ADD}", ENDED),
+    "chain": (f"{ADD}\nop.execute('COMMIT AND CHAIN')", ENDED),
+    "rollback": (f"{ADD}\nop.execute('ROLLBACK')", ENDED),
+    "own_transaction": (f"op.execute('/* over */ END')\nop.execute('BEGIN')\n{ADD}", ENDED),
+    "call": (f"{ADD}\nop.get_bind().commit()", ENDED),
+}
 
 
-def test_a_table_that_no_release_has_gets_no_rows(database: URL, tmp_path: Path) -> None:
-    history = History(tmp_path)
-    history.add("first", "op.create_table('item', sa.Column('id', sa.Integer(), primary_key=True))")
-    history.add("second", "op.create_index('ix_item_id', 'item', ['id'])", 'unreleased_tables = ("item",)')
-    column = "op.add_column('item', sa.Column('name', sa.Text(), nullable=False))"
-    history.add("third", column, 'unreleased_tables = ("item",)')
-    assert history.judged(database) == []
+def test_a_revision_that_fails_ends_the_check(database: URL, tmp_path: Path) -> None:
+    for name, (body, refusal) in FAILURES.items():
+        tmp_path.joinpath(name).mkdir()
+        history = History(tmp_path / name)
+        history.add("first", "op.create_table('item', sa.Column('id', sa.Integer(), primary_key=True))")
+        history.add(name, body, '# acknowledged = "all is lost"' if name == "acknowledgement" else "")
+        with pytest.raises((NotConfirmedError, RevisionError), match=refusal):
+            pytest.fail(f"{name}: {history.judged(database)}")
+        fetch(database, "UPDATE alembic_version SET version_num = 'first'")
+        fetch(database, "ALTER TABLE item DROP COLUMN IF EXISTS name")
+
+
+@asynccontextmanager
+async def both_connected(url: URL, **options: Any) -> AsyncIterator[tuple[AsyncConnection, AsyncConnection]]:
+    """A connection to trace, with these options of `connected`, and the one that watches."""
+    async with connected(at(url), **options) as one, connected(at(url), isolation_level="AUTOCOMMIT") as other:
+        yield one, other
 
 
 def test_locks_outside_a_transaction_are_seen(database: URL) -> None:
@@ -460,15 +459,16 @@ def test_locks_outside_a_transaction_are_seen(database: URL) -> None:
     }
     fetch(database, "CREATE TABLE item (id int)")
 
-    async def run(statement: str) -> Trace:
-        async with (
-            connected(at(database), isolation_level="AUTOCOMMIT") as connection,
-            tracing(connection, at(database)) as trace,
-        ):
-            await connection.execute(text(statement))
-        return trace
+    async def run() -> dict[str, str]:
+        strongest = {}
+        async with both_connected(database, isolation_level="AUTOCOMMIT") as connections:
+            for statement in modes:
+                async with tracing(*connections, "alembic_version") as trace:
+                    await connections[0].execute(text(statement))
+                strongest[statement] = trace.locks["item"][-1]
+        return strongest
 
-    assert {statement: run_async(run(statement)).locks["item"][-1] for statement in modes} == modes
+    assert run_async(run()) == modes
 
 
 def test_each_step_has_its_locks_and_its_time(database: URL, tmp_path: Path) -> None:
@@ -486,13 +486,17 @@ def test_each_step_has_its_locks_and_its_time(database: URL, tmp_path: Path) -> 
     )
     project = load_project(Config(history.config_file))
 
-    async def run(revision: str) -> Trace:
-        async with connected(at(database)) as connection, tracing(connection, at(database)) as trace:
-            await connection.run_sync(upgrade, project, revision)
-        return trace
+    async def run(*revisions: str) -> list[Trace]:
+        traces = []
+        async with both_connected(database) as connections:
+            for revision in revisions:
+                async with tracing(*connections, "alembic_version") as trace:
+                    await connections[0].run_sync(upgrade, project, revision)
+                traces.append(trace)
+        return traces
 
-    assert [(step.name, step.locks) for step in run_async(run("first")).steps] == [(None, {})]
-    trace = run_async(run("second"))
+    first, trace = run_async(run("first", "second"))
+    assert [(step.name, step.locks) for step in first.steps] == [(None, {})]
     strongest = [(step.name, step.locks["item"][-1]) for step in trace.steps]
     assert strongest == [("column", "AccessExclusiveLock"), ("index", "ShareUpdateExclusiveLock")]
     seconds = {step.name: step.seconds for step in trace.steps}
@@ -506,8 +510,8 @@ def test_what_needs_a_transaction_fails_outside_of_one(database: URL) -> None:
 
     async def run() -> None:
         async with (
-            connected(at(database), isolation_level="AUTOCOMMIT") as connection,
-            tracing(connection, at(database)),
+            both_connected(database, isolation_level="AUTOCOMMIT") as (connection, watcher),
+            tracing(connection, watcher, "alembic_version"),
         ):
             for statement in ("LOCK TABLE item", "-- now\nSAVEPOINT a"):
                 with pytest.raises(DBAPIError, match="can only be used in transaction blocks"):
@@ -565,8 +569,7 @@ CREATE TABLE never (id int NOT NULL CHECK (id < 0 AND id > 0))
 
 
 def test_rows_for_any_table(database: URL) -> None:
-    for statement in SCHEMA.split(";\n"):
-        fetch(database, statement.replace(":", "\\:"))
+    load(database, SCHEMA)
 
     async def run() -> list[list[str]]:
         async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
@@ -580,5 +583,5 @@ def test_rows_for_any_table(database: URL) -> None:
     ]
     full = ["customer", '"Order Line"', "link", "note", "hen", "egg", "part", "bare", "below", "nothing", "apart.thing"]
     expected = dict.fromkeys(full, 100) | {"flag": 1, "alembic_version": 0, "safe_migrations.backfill": 0}
-    rows = {table: fetch(database, f"SELECT count(*) FROM {table}")[0][0] for table in expected}  # noqa: S608
-    assert rows == expected
+    counts = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in expected)  # noqa: S608
+    assert dict(map(tuple, fetch(database, counts))) == expected

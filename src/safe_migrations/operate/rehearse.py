@@ -156,25 +156,28 @@ async def _copy_settings(database: Database, copy: Database) -> None:
 
 async def _run(project: Project, script: Script, copy: Database) -> Rehearsed:
     revision, file = script.revision, os.path.relpath(script.path)
-    async with connected(copy, bounded=False) as connection, tracing(connection, copy) as trace:
-        progress = asyncio.create_task(
-            report_progress(
-                lambda seconds: log.info(
-                    "%s has been running for %s",
-                    *(file, duration_text(seconds)),
-                    extra={"revision": revision, "seconds": seconds},
+    async with connected(copy, isolation_level="AUTOCOMMIT") as watcher:
+        async with (
+            connected(copy, bounded=False) as connection,
+            tracing(connection, watcher, copy.service.version_table) as trace,
+        ):
+            progress = asyncio.create_task(
+                report_progress(
+                    lambda seconds: log.info(
+                        "%s has been running for %s",
+                        *(file, duration_text(seconds)),
+                        extra={"revision": revision, "seconds": seconds},
+                    )
                 )
             )
-        )
-        try:
-            with _explained(file):
-                await connection.run_sync(upgrade, project, revision)
-        finally:
-            progress.cancel()
-    async with connected(copy, isolation_level="AUTOCOMMIT") as connection:
+            try:
+                with _explained(file):
+                    await connection.run_sync(upgrade, project, revision)
+            finally:
+                progress.cancel()
         with _explained(file):
-            await connection.run_sync(verify, project, revision, trace)
-        rows = await connection.run_sync(_rows, {*trace.locks, *trace.rewritten})
+            await watcher.run_sync(verify, project, revision, trace)
+        rows = await watcher.run_sync(_rows, {*trace.locks, *trace.rewritten})
     return Rehearsed.of(script, trace, rows)
 
 

@@ -75,26 +75,25 @@ async def trace_with_rows(
     applied: set[str] = set()
     unreleased = {name for script in scripts for name in declared(script, "unreleased_tables")}
     for script in scripts:
-        async with connected(database) as connection:
-            for revision in {*to_tuple(script.down_revision, default=())} - applied:
+        for revision in {*to_tuple(script.down_revision, default=())} - applied:
+            async with connected(database) as connection:
                 with _explained(project.script.get_revision(revision)):
                     await connection.run_sync(upgrade, project, revision)
-            await _fill(script, database, unreleased)
-            await complete_backfills(project, script, database)
-            with _explained(script):
-                async with tracing(connection, database) as trace:
-                    await connection.run_sync(upgrade, project, script.revision)
-        async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-            with _explained(script):
-                await connection.run_sync(verify, project, script.revision, trace)
+        yield script, await _trace(project, database, script, unreleased)
         applied.add(script.revision)
-        yield script, trace
 
 
-async def _fill(script: Script, database: Database, unreleased: Collection[str]) -> None:
-    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        for sentence in await connection.run_sync(seed, database.service.version_table, unreleased):
+async def _trace(project: Project, database: Database, script: Script, unreleased: Collection[str]) -> Trace:
+    version_table = database.service.version_table
+    async with connected(database, isolation_level="AUTOCOMMIT") as watcher:
+        for sentence in await watcher.run_sync(seed, version_table, unreleased):
             print(f"{_file(script)}: {sentence}")
+        await complete_backfills(project, script, database)
+        with _explained(script):
+            async with connected(database) as connection, tracing(connection, watcher, version_table) as trace:
+                await connection.run_sync(upgrade, project, script.revision)
+            await watcher.run_sync(verify, project, script.revision, trace)
+    return trace
 
 
 @contextmanager

@@ -10,18 +10,16 @@ rewritten, and a scan of a whole table counts as a sequential scan, also in DDL.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, event, func, select
+from sqlalchemy import Connection, ExceptionContext, Row, event, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.ddl.steps import current_step
 from safe_migrations.postgres.catalog import mask
-from safe_migrations.postgres.connection import connected
-from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.lock_modes import MODES
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.statements import split
@@ -122,25 +120,24 @@ class _Tracer:
         self._has_committed = False
         self._begun: Any = None  # when the transaction began
         self._is_alone = False  # whether the statement that runs has a transaction made for it
+        self.running = asyncio.Event()  # set while a statement of the revision runs
 
     def listeners(self, connection: Connection) -> list[tuple[Any, str, Callable[..., Any]]]:
         """SQLAlchemy's events to listen to, each with its target."""
         return [
             (connection, "before_cursor_execute", self._note_begin),
             (connection, "after_cursor_execute", self._note_statement),
+            (connection.engine, "handle_error", self._note_error),
             (connection, "commit", self._note_commit),
             (connection, "rollback", self._note_rollback),
             (connection.engine, "do_execute", self._execute),
             (connection.engine, "do_executemany", self._execute_many),
         ]
 
-    def note_locks(self, connection: Connection) -> dict[str, str]:
-        """Record the locks that the session holds now, and return the strongest mode for each table."""
-        held: dict[str, str] = {}
-        for row in connection.execute(_SQL["locks"], {"pid": self._pid, "oids": self._oids}):
-            name = self._note_lock(row.oid, row.mode)
-            held[name] = max(held.get(name, row.mode), row.mode, key=MODES.index)
-        return held
+    def note_locks(self, watcher: Connection) -> None:
+        """Record the locks that the session holds now, from another session."""
+        for row in watcher.execute(_SQL["locks"], {"pid": self._pid, "oids": self._oids}):
+            self._note_lock(row.oid, row.mode)
 
     def _note_lock(self, oid: int, mode: str) -> str:
         name: str = self._before.tables[oid].name
@@ -167,6 +164,7 @@ class _Tracer:
                 self._begun = connection.scalar(_SQL["begun"])
         self._note_step(connection)
         self._times.begin_statement()
+        self.running.set()
 
     def _note_commit(self, connection: Connection) -> None:
         with self._times.not_counted():
@@ -189,8 +187,9 @@ class _Tracer:
         """Record the effects of a statement, on the session itself: other sessions see them after its end."""
         if _is_own(context):
             return
+        self.running.clear()
         with self._times.not_counted():
-            (scanned, rewritten), held = self.read_tables(connection), self.note_locks(connection)
+            scanned, rewritten, held = self.read_tables(connection)
         for name, mode in held.items():
             self._times.hold(name, mode)
         strong = {name: mode for name, mode in held.items() if mode in _BLOCK_WRITES}
@@ -207,6 +206,9 @@ class _Tracer:
             self._is_alone = False
             _control(connection, "COMMIT")
             self._times.release(self.trace.steps)
+
+    def _note_error(self, _context: ExceptionContext) -> None:
+        self.running.clear()
 
     def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
         return self._run_alone(partial(cursor.execute, statement, parameters), statement, context)
@@ -242,17 +244,21 @@ class _Tracer:
     def _indexes(self, connection: Connection) -> set[tuple[int, ...]]:
         return {tuple(row) for row in connection.execute(_SQL["indexes"], {"oids": self._oids})}
 
-    def read_tables(self, connection: Connection) -> tuple[list[str], list[str]]:
-        """The tables that the session has scanned since the last call, and those that it has rewritten."""
-        before, self._rows = (
-            self._rows,
-            {row.oid: row for row in connection.execute(_SQL["scans"], {"oids": self._oids})},
-        )
-        both = [(before[oid], row, self._before.tables[oid]) for oid, row in self._rows.items() if oid in before]
+    def read_tables(self, connection: Connection) -> tuple[list[str], list[str], dict[str, str]]:
+        """The tables that the session has scanned since the last call, those that it has rewritten, and its locks.
+
+        The locks that it holds now are recorded; of each table's, the strongest is returned.
+        """
+        before, rows = self._rows, connection.execute(_SQL["session"], {"oids": self._oids}).all()
+        self._rows = {row.oid: row for row in rows}
+        held = {}
+        for row in rows:
+            for mode in sorted(row.modes or (), key=MODES.index):
+                held[self._note_lock(row.oid, mode)] = mode
+        both = [(before[row.oid], row, self._before.tables[row.oid]) for row in rows if row.oid in before]
         scanned = [table.name for old, new, table in both if new.scans > old.scans]
-        return scanned, [
-            table.name for old, new, table in both if table.kind == "r" and new.file not in (old.file, None)
-        ]
+        rewritten = [table.name for old, new, table in both if table.kind == "r" and new.file not in (old.file, None)]
+        return scanned, rewritten, held
 
     def compare(self, after: _Schema) -> None:
         """Compare the schema before and after."""
@@ -292,35 +298,40 @@ def _control(connection: Connection, statement: str) -> None:
 
 
 @asynccontextmanager
-async def tracing(connection: AsyncConnection, database: Database) -> AsyncIterator[Trace]:
-    """Record what the connection does: after each statement, and by sampling."""
+async def tracing(connection: AsyncConnection, watcher: AsyncConnection, version_table: str) -> AsyncIterator[Trace]:
+    """Record what the connection does: after each statement, and by sampling.
+
+    Args:
+        watcher: another connection to the database, in AUTOCOMMIT.
+        version_table: where Alembic records the revision, which is not traced.
+    """
     pid = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
     await connection.rollback()
-    async with connected(database, isolation_level="AUTOCOMMIT") as sampler:
-        before = await sampler.run_sync(_Schema.read, database.service.version_table)
-        tracer, finished = _Tracer(pid, before), asyncio.Event()
-        await connection.run_sync(tracer.read_tables)
-        await connection.rollback()
-        listeners = await connection.run_sync(tracer.listeners)
+    before = await watcher.run_sync(_Schema.read, version_table)
+    tracer, finished = _Tracer(pid, before), asyncio.Event()
+    await connection.run_sync(tracer.read_tables)
+    await connection.rollback()
+    listeners = await connection.run_sync(tracer.listeners)
+    for listener in listeners:
+        event.listen(*listener)
+    sampling = asyncio.create_task(_sample(tracer, watcher, finished))
+    try:
+        yield tracer.trace
+    finally:
         for listener in listeners:
-            event.listen(*listener)
-        sampling = asyncio.create_task(_sample(tracer, sampler, finished))
-        try:
-            yield tracer.trace
-        finally:
-            for listener in listeners:
-                event.remove(*listener)
-            finished.set()
-            await sampling
-        tracer.compare(await sampler.run_sync(_Schema.read, database.service.version_table))
+            event.remove(*listener)
+        finished.set()
+        tracer.running.set()
+        await sampling
+    tracer.compare(await watcher.run_sync(_Schema.read, version_table))
 
 
-async def _sample(tracer: _Tracer, sampler: AsyncConnection, finished: asyncio.Event) -> None:
+async def _sample(tracer: _Tracer, watcher: AsyncConnection, finished: asyncio.Event) -> None:
     """Record the locks of statements that release them at their end: what can't run in a transaction, or fails."""
-    while not finished.is_set():
-        await sampler.run_sync(tracer.note_locks)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(finished.wait(), INTERVAL)
+    while await tracer.running.wait() and not finished.is_set():
+        await asyncio.sleep(INTERVAL)
+        if tracer.running.is_set():
+            await watcher.run_sync(tracer.note_locks)
 
 
 def _broken_tables(before: _Schema, after: _Schema) -> Iterator[str]:
