@@ -208,8 +208,9 @@ def test_server_of_the_scratch_database_lacks_something(database: URL, names: tu
 
 def test_dry_run_and_no_terminal_record_nothing(small: PlainProject) -> None:
     execute(small.url, 'CREATE TABLE "SequelizeMeta" (name text); CREATE TABLE flyway_schema_history (rank int)')
-    said = "\n".join(adopt(small, dry_run=True))
-    assert "stop Flyway" in said and "stop Sequelize" in said
+    said = "\n".join(adopt(small, "public", dry_run=True))
+    assert said.endswith("\nsafe-migrations adopt --schema public")
+    assert "Flyway has made" in said and "Sequelize has made" in said
     written = files(small)
     assert sum(name.endswith(".sql") for name in written) == 2
     with pytest.raises(NotConfirmedError, match="--yes"):

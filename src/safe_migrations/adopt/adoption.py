@@ -1,6 +1,7 @@
 """`safe-migrations adopt`: read, write, prove, and record the revision of a database that has none."""
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -35,10 +36,10 @@ from safe_migrations.upgrade.states import FRESH, State, read_state
 SNAPSHOT = text("SELECT pg_export_snapshot()")
 SHOWN = 20  # names of objects
 _BY_HAND = (
-    "This command has written them and can't do better: write models of your own into models_db.py, in the place of "
-    "the example, then run the same command again. Please report this as a fault of the library."
+    "This command has generated the models, and can't correct them. Write the models by hand into models_db.py, in "
+    "place of the example, then run the same command again. Please report this as a bug of the library."
 )
-LEFT_TO_PLATFORM = "Owners, privileges, tablespaces and security labels are left to the platform."
+LEFT_TO_PLATFORM = "The baseline leaves out owners, privileges, tablespaces and security labels."
 Report = Callable[[str], None]
 
 
@@ -76,12 +77,14 @@ def adopt(project: Project, schemas: Sequence[str], report: Report, *, yes: bool
     report(f"Reading the schema of the database {database.name!r} at {database.host} …")
     existing = run_async(read(project, schemas))
     for tool in _other_tools(existing.state):
-        report(f"{tool} has made this schema. From now on only Alembic may change it: stop {tool}.")
+        report(f"{tool} has made this schema. From now on, only Alembic may change the schema: stop using {tool}.")
     heads = run_async(_write_and_prove(project, existing, schemas, report))
     report(LEFT_TO_PLATFORM)
     named = " and ".join(map(full_name, heads))
     if dry_run:
-        report(f"The revision {named} was not recorded (--dry-run). To record it:\nsafe-migrations adopt")
+        options = (part for schema in schemas for part in ("--schema", schema))
+        record = shlex.join(["safe-migrations", "adopt", *options])
+        report(f"The revision {named} was not recorded (--dry-run). To record the revision:\n{record}")
         return
     confirm(
         f"The table {project.service.version_table} of the database {database.name!r} gets the revision {named}. The "
@@ -121,7 +124,7 @@ def _refuse(connection: Connection, project: Project, state: State, schemas: Seq
         raise refusal(replace(state, relations=()), project.service)
     if refusals.is_read_only(connection):
         raise AdoptionError(
-            "The server accepts no writes, so that the revision can't be recorded. Nothing was changed. Adopt the "
+            "The server accepts no writes, so the revision can't be recorded. Nothing was changed. Adopt the "
             f"database on its primary server ({project.service.migration_url})."
         )
     own = _version_table(project, connection)
@@ -170,7 +173,7 @@ async def _write_and_prove(
         async with connected(server, isolation_level="AUTOCOMMIT") as connection:
             await connection.run_sync(refusals.refuse_lacking, existing.extensions, existing.roles, variable)
         for left in await left_scratch_databases(server, project.database.name):
-            report(f"A run that was killed has left the scratch database {left!r} at {server.host}: drop it.")
+            report(f"A killed run has left the scratch database {left!r} at {server.host}. Drop this database.")
         database = await stack.enter_async_context(empty_database(server, project))
         gone = drafts.example_files(project)
         draft = stack.enter_context(drafts.new_draft(project, gone)) if gone is not None else None
@@ -186,7 +189,7 @@ async def _write_and_prove(
             report(f"Wrote {os.path.relpath(file)}")
         if draft and not drafts.models_of(project):
             report(
-                "env.py has no models. Pass the new ones to run_env:\nfrom models_db import Base\n"
+                "env.py has no models. Pass the new models to run_env:\nfrom models_db import Base\n"
                 "run_env(target_metadata=Base.metadata, …)"
             )
     return heads
@@ -195,7 +198,8 @@ async def _write_and_prove(
 def _report_not_in_models(names: Sequence[str], report: Report) -> None:
     if names:
         more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        report(f"Only in the baseline, because models can't hold it: {printable(', '.join(names[:SHOWN]))}{more}")
+        shown = printable(", ".join(names[:SHOWN]))
+        report(f"Only in the baseline, because models can't describe these objects: {shown}{more}")
 
 
 def _models_check(

@@ -83,8 +83,8 @@ def _write_statements(path: Path, dump: Dump, version_schema: str | None) -> Non
         _DROP.sub(r"COMMENT ON SCHEMA \1 IS NULL", drop) if _is_of_schema(drop, version_schema) else drop
         for drop in dump.drop_statements()
     ]
-    _write(path.with_suffix(UP), "What makes the schema, as pg_dump wrote it.", path.name, creating)
-    _write(path.with_suffix(DOWN), "What drops the schema again.", path.name, dropping)
+    _write(path.with_suffix(UP), "Creates the schema, as pg_dump wrote it.", path.name, creating)
+    _write(path.with_suffix(DOWN), "Drops the schema.", path.name, dropping)
 
 
 def _is_of_schema(statement: str, name: str | None) -> bool:

@@ -23,9 +23,9 @@ def register(commands: Commands) -> None:
     commands.add(
         "init",
         init,
-        "let an existing Alembic project use this library",
-        ("--pass", {**passed, "help": "an argument of run_env, as a Python expression, that env.py does not show"}),
-        ("--drop", {**dropped, "help": "the number of a line of env.py whose effect is left out"}),
+        "make an existing Alembic project use this library",
+        ("--pass", {**passed, "help": "an argument of run_env that env.py does not show, as a Python expression"}),
+        ("--drop", {**dropped, "help": "the number of a line of env.py to leave out"}),
         YES,
     )
     commands.add(
@@ -80,9 +80,9 @@ def init(arguments: argparse.Namespace) -> int:
         return 0
     print("\n".join(change.as_text() for change in changes), flush=True)
     names = [change.name for change in changes]
-    warning = f"These changes are made to {', '.join(names)}."
+    warning = f"These files change: {', '.join(names)}."
     confirm(warning, "Make these changes", yes=arguments.yes)
     write(changes)
-    print("Done. Next, see whether the database agrees with the revisions and the models, and commit the files:")
+    print("Done. Next, compare the database with the revisions and the models, and commit the files:")
     print(runnable(f"safe-migrations state\n{shlex.join(['git', 'add', *names])}"))
     return 0

@@ -194,9 +194,9 @@ def _failure(problem: str, database: Database) -> AdoptionError | LockedError:
     if "permission denied" in problem:
         return AdoptionError(
             f"The schema could not be read: the user {database.url.username!r} may not read every table ({problem}). "
-            f"Read as the owner of the tables ({database.service.migration_url})."
+            f"Connect as the owner of the tables ({database.service.migration_url})."
         )
     return AdoptionError(
-        f"The schema could not be read: pg_dump failed ({problem}). If another session changed the schema meanwhile, "
-        "run the same command again; otherwise correct the cause first."
+        f"The schema could not be read: pg_dump failed ({problem}). If another session changed the schema at the same "
+        "time, run the same command again; otherwise correct the cause first."
     )

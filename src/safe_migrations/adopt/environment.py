@@ -27,7 +27,7 @@ _BY_HAND = """Replace the code that runs the migrations by:
 from safe_migrations import run_env
 run_env(target_metadata=…, database_url=…)"""
 _SEVERAL = "Give each database a folder of revisions and an alembic.ini of its own."
-_FLASK = """Let other commands create the application, at the top of env.py, then run the same command again:
+_FLASK = """Create the application for other commands at the top of env.py, then run the same command again:
 if not flask.has_app_context():
     create_app().app_context().push()"""
 # What run_env does itself; render_as_batch is for SQLite.
@@ -106,7 +106,7 @@ def read_environment(path: Path) -> Environment:
     if any(isinstance(node, ast.Call) and last_name(node.func) == "run_env" for node in ast.walk(module)):
         return Environment(text, calls_run_env=True)
     if "current_app" in names and "app_context" not in text:
-        raise _refused(path, "uses Flask's current_app, which exists in commands of flask only", _FLASK)
+        raise _refused(path, "uses Flask's current_app, which exists only in commands of flask", _FLASK)
     return _Reader(path, text, module).environment
 
 

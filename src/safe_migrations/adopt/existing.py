@@ -134,9 +134,9 @@ def _not_read(path: Path, unread: Sequence[Unread]) -> ConfigurationError:
     lines = "\n".join(f"  {path.name}:{part.line}: {part.text}" for part in unread)
     what = {f"--pass {part.name}=EXPRESSION" if part.name.isidentifier() else f"--drop {part.line}" for part in unread}
     return ConfigurationError(
-        f"{os.path.relpath(path)} does what this command can't pass to run_env:\n{lines}\nNothing was changed. Move "
-        "what you need out of these functions. An argument can be given as an expression (--pass), and a line left "
-        f"out (--drop):\n{COMMAND} {' '.join(sorted(what))}"
+        f"{os.path.relpath(path)} has code that this command can't pass to run_env:\n{lines}\nNothing was changed. "
+        "Move the code that you need out of these functions. Give an argument as an expression with --pass, or leave "
+        f"out a line with --drop:\n{COMMAND} {' '.join(sorted(what))}"
     )
 
 
@@ -151,7 +151,7 @@ def _load(config: Config, path: Path, text: str) -> Project:
         what = str(error) if isinstance(error, ImportError | NameError | AttributeError) else type(error).__name__
         raise ConfigurationError(
             f"{os.path.relpath(path)} with run_env can't be loaded ({os.path.relpath(file)}:{line}: {what}). Nothing "
-            f"was changed. Run the command where the commands of Alembic work, with the same settings:\n{COMMAND}"
+            f"was changed. Run the command with the settings with which Alembic's commands work:\n{COMMAND}"
         ) from error
 
 
@@ -162,7 +162,7 @@ def _refuse_other_database(project: Project) -> None:
         name = make_url(url() if callable(url) else url).get_backend_name()
     if name not in ("", "postgresql", "postgres", "driver"):  # a new alembic.ini has "driver"
         raise ConfigurationError(
-            f"The database's URL is for {name}, and this library is for PostgreSQL. Nothing was changed."
+            f"The database's URL is for {name}, but this library is for PostgreSQL. Nothing was changed."
         )
 
 

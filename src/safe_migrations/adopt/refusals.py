@@ -10,8 +10,8 @@ from safe_migrations.printable import printable
 
 _SQL = read_sql(__package__, "refusals.sql")
 _INSTEAD = (
-    "To adopt the rest, restore a backup into a new database, drop these objects there, and adopt that database. Then "
-    "record its baseline in this one (alembic stamp)."
+    "To adopt the other objects, restore a backup into a new database, drop these objects there, and adopt the new "
+    "database. Then record the new baseline in this database (alembic stamp)."
 )
 
 
@@ -59,7 +59,8 @@ def refuse_lacking(connection: Connection, extensions: Sequence[str], roles: Seq
         AdoptionError: names each of them.
     """
     lacking = [
-        f"{kind} {printable(name)}: the server of the scratch database does not have it, or its user may not create it"
+        f"{kind} {printable(name)}: missing on the server of the scratch database, or the user there may not create "
+        f"the {kind}"
         for kind, query, names in (
             ("extension", "lacking_extensions", extensions),
             ("role of a policy", "lacking_roles", roles),
@@ -69,8 +70,8 @@ def refuse_lacking(connection: Connection, extensions: Sequence[str], roles: Seq
     if lacking:
         raise _refusal(
             lacking,
-            "Install the extensions and create the roles there, or name another server, with a user who may create "
-            f"them, in {where}. Then run the same command again.",
+            f"Install the extensions and create the roles there. Or name another server in {where}, with a user that "
+            "may create them. Then run the same command again.",
         )
 
 

@@ -8,11 +8,11 @@ SELECT kind, format('%I', name) AS name, why FROM (
   SELECT 'publication', pubname, 'replication belongs to the platform', oid, 'pg_publication'::regclass
   FROM pg_publication
   UNION ALL
-  SELECT 'subscription', subname, 'replication belongs to the platform, and its connection has a password', oid,
+  SELECT 'subscription', subname, 'replication belongs to the platform, and the connection contains a password', oid,
     'pg_subscription'::regclass
   FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   UNION ALL
-  SELECT 'user mapping', format('%s of the server %s', usename, srvname), 'it may have a password', umid,
+  SELECT 'user mapping', format('%s of the server %s', usename, srvname), 'it may contain a password', umid,
     'pg_user_mapping'::regclass
   FROM pg_user_mappings
   UNION ALL
@@ -31,7 +31,7 @@ SELECT kind, format('%I', name) AS name, why FROM (
   )
     AND (cardinality(CAST(:schemas AS text[])) = 0 OR (SELECT nspname::text FROM pg_namespace n WHERE n.oid = relnamespace) = ANY(CAST(:schemas AS text[])))
   UNION ALL
-  SELECT 'large objects', count(*)::text, 'they are data that no table has', 0, 'pg_largeobject'::regclass
+  SELECT 'large objects', count(*)::text, 'large objects are data outside of tables', 0, 'pg_largeobject'::regclass
   FROM pg_largeobject_metadata HAVING count(*) > 0
 ) AS objects
 WHERE (cardinality(CAST(:schemas AS text[])) = 0 OR kind = 'foreign table') AND NOT EXISTS (
@@ -43,14 +43,14 @@ ORDER BY 1, 2
 -- What belongs to the database, or to a role, and no statement of pg_dump could make elsewhere.
 WITH database AS (SELECT oid, datname, datacl, datdba FROM pg_database WHERE datname = current_database())
 SELECT 'owner of' AS kind, pg_describe_object(classid, objid, objsubid) AS name,
-  format('it is %s, and a baseline creates objects for the user who migrates', refobjid::regrole) AS why
+  format('the owner is %s, but a baseline creates objects for the user that migrates', refobjid::regrole) AS why
 FROM pg_shdepend, database
 WHERE dbid = database.oid AND deptype = 'o' AND refobjid <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
   AND classid <> 'pg_default_acl'::regclass
 UNION ALL
-SELECT 'default privileges of', defaclrole::regrole::text, 'they name the user who migrates' FROM pg_default_acl
+SELECT 'default privileges of', defaclrole::regrole::text, 'these privileges name the user that migrates' FROM pg_default_acl
 UNION ALL
-SELECT 'privileges on', 'the database', 'a baseline does not know its name' FROM database WHERE datacl IS NOT NULL
+SELECT 'privileges on', 'the database', 'a baseline does not know the name of the database' FROM database WHERE datacl IS NOT NULL
 UNION ALL
 SELECT 'setting of', 'the database', array_to_string(setconfig, ', ') FROM pg_db_role_setting, database
 WHERE setdatabase = database.oid

@@ -35,8 +35,8 @@ async def scratch_server(project: Project) -> AsyncIterator[Database]:
         other = major_version(connection)
     if other != version:
         raise AdoptionError(
-            f"The database is on PostgreSQL {version}, and {variable} names a server of PostgreSQL {other}, where the "
-            "same schema is written in another way. Nothing was changed. Name a server of the same version."
+            f"The database runs on PostgreSQL {version}, but the server in {variable} runs PostgreSQL {other}, which "
+            "describes the same schema differently. Nothing was changed. Name a server of the same version."
         )
     if is_suitable:
         yield server
@@ -45,9 +45,9 @@ async def scratch_server(project: Project) -> AsyncIterator[Database]:
         programs = find_programs(version, exactly=True)
     except NotInstalledError as error:
         raise AdoptionError(
-            f"The user {server.url.username!r} may not create a scratch database at {server.host}, or the server's "
-            f"max_locks_per_transaction is too low for {relations} relations, and PostgreSQL {version} is not "
-            f"installed here. Nothing was changed. Set {variable} to a URL of another server of this version."
+            f"No scratch database can be created at {server.host}: the user {server.url.username!r} lacks CREATEDB, or "
+            f"max_locks_per_transaction is too low for {relations} relations. PostgreSQL {version} is not installed "
+            f"here either. Nothing was changed. Set {variable} to the URL of another server with PostgreSQL {version}."
         ) from error
     with throw_away_cluster(programs) as cluster:
         yield Database(cluster.url(), project.service)

@@ -30,7 +30,7 @@ from safe_migrations.upgrade.states import EXIT_STATUS
 
 SHOWN = 5  # names of files
 HISTORY = "what the history makes"
-_KEEP = "Keep the revisions that make these objects out of the squash (--to)."
+_KEEP = "With --to, leave the revisions that make these objects out of the squash."
 _MISSING = "Correct the models, or write the missing revisions, then run the same command again."
 Report = Callable[[str], None]
 
@@ -51,7 +51,7 @@ def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> No
     drafts.recover(project)
     squashed = select(project.script, to)
     if len(squashed.scripts) < 2:
-        report("There is nothing to squash: the history has no two revisions up to there.")
+        report("There is nothing to squash: a squash replaces at least two revisions.")
         return
     for warning in refuse_unfinished(project, squashed):
         report(warning)
@@ -59,15 +59,15 @@ def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> No
     if lost := uncommitted(project, files):
         names = ", ".join(map(os.path.relpath, lost[:SHOWN])) + (", …" if len(lost) > SHOWN else "")
         confirm(
-            f"Git does not have these files as they are, and the squash deletes them ({len(lost)}: {names}).",
-            "Delete them permanently",
+            f"The squash deletes these files, and git does not have their present content ({len(lost)}: {names}).",
+            "Delete these files permanently",
             yes=yes,
         )
     written = run_async(_squash(project, squashed, files, report))
     report(f"Wrote {written[0]}, with {' and '.join(path.name for path in written[1:])}.")
     report(f"Deleted {len(files)} files of {len(squashed.scripts)} revisions.")
     report(
-        "A database that has run these revisions needs nothing. Next, run the tests, and commit:\n"
+        "A database that has run these revisions needs no change. Run the tests, then commit:\n"
         f"{shlex.join(['git', 'add', '--all', os.path.relpath(project.script.dir)])}"
     )
 
@@ -145,7 +145,7 @@ def _declarations(squashed: Squashed, release: str) -> str:
     ids = "".join(f"    {revision!r},\n" for revision in squashed.replaced)
     first = f"deploy_first = {release!r}\n" if release else ""
     return (
-        f"{PHASE}\n# A database at one of these revisions needs a release first that still has them.\n"
+        f"{PHASE}\n# A database at one of these revisions first needs a release that still has the revisions.\n"
         f"replaces = (\n{ids})\n{first}".rstrip("\n")
     )
 

@@ -1,6 +1,7 @@
 """The revisions that a squash replaces, and what has to be done in databases and in git before that."""
 
 import os
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +88,9 @@ def select(script_directory: ScriptDirectory, to: str | None) -> Squashed:
     heads = script_directory.get_revisions("heads")
     if len(heads) > 1:
         raise HistoryError(
-            f"The history has several heads ({', '.join(map(full_name, heads))}), and a baseline replaces one line "
-            "of revisions. Nothing was changed. Join the heads first:\nsafe-migrations rebase\n"
-            "alembic merge -m 'merge heads' heads"
+            f"The history has several heads ({', '.join(map(full_name, heads))}), but a baseline replaces a single "
+            "line of revisions. Nothing was changed. First join the heads, with one of these "
+            "commands:\nsafe-migrations rebase\nalembic merge -m 'merge heads' heads"
         )
     last = script_directory.get_revision(to or "head")
     newest = () if last is None else script_directory.iterate_revisions(last.revision, "base", implicit_base=True)
@@ -100,8 +101,8 @@ def select(script_directory: ScriptDirectory, to: str | None) -> Squashed:
     if len(folders := version_folders(script_directory)) > 1:
         where = ", ".join(map(os.path.relpath, folders))
         raise HistoryError(
-            f"The revisions are in several folders ({where}), and a baseline is written into one. Nothing was changed. "
-            "Move the files into one folder, and name it alone in version_locations."
+            f"The revisions are in several folders ({where}), but a baseline needs a single folder. Nothing was "
+            "changed. Move the files into one folder, and name only this folder in version_locations."
         )
     return Squashed(scripts, rest)
 
@@ -113,9 +114,9 @@ def _refuse_branches(rest: Collection[Script], scripts: Collection[Script]) -> N
         below = {*to_tuple(script.down_revision, default=()), *to_tuple(script.dependencies, default=())}
         if needed := sorted(below & gone.keys()):
             raise HistoryError(
-                f"{Path(script.path).name} needs the revision {full_name(gone[needed[0]])}, which the baseline "
-                "would replace: a branch is open there. Nothing was changed. Name a revision where the history is one "
-                "line, with --to."
+                f"An open branch begins at the revision {full_name(gone[needed[0]])}: {Path(script.path).name} needs "
+                "this revision, and the baseline would replace it. Nothing was changed. With --to, name a revision "
+                "before the branch."
             )
 
 
@@ -148,14 +149,14 @@ def _refuse_behind(
     for revision in sorted(set(current) - set(sufficient)):
         if revision not in known:
             raise HistoryError(
-                f"{name} is at revision {printable(revision)}, which this code does not have, so that it may be behind "
-                f"{full_name(squashed.last)}. Nothing was changed. Migrate the database with the code that has this "
-                f"revision, or configure another database. {AGAIN}"
+                f"{name} is at revision {printable(revision)}, which this code does not have. The database may be "
+                f"behind {full_name(squashed.last)}. Nothing was changed. Migrate the database with the code that has "
+                f"this revision, or configure another database. {AGAIN}"
             )
         raise RefusedError(
-            f"{name} is at revision {full_name(known[revision])}, and could not be upgraded any more after "
-            f"the squash. Nothing was changed. Upgrade it first, with its backfills and contract revisions. {AGAIN}\n"
-            f"alembic upgrade {squashed.last.revision}",
+            f"{name} is at revision {full_name(known[revision])}. After the squash, this database could not be "
+            "upgraded. Nothing was changed. First upgrade the database, with all backfills and contract revisions. "
+            f"{AGAIN}\nalembic upgrade {squashed.last.revision}",
             EXIT_STATUS[BEHIND],
         )
 
@@ -172,7 +173,8 @@ async def _refuse_incomplete(project: Project, database: Database, names: Collec
             if await connection.run_sync(incomplete, name):
                 raise BackfillError(
                     f"The backfill {name} is not complete in the database {database.name!r} at {database.host}, and "
-                    f"the squash would delete it. Nothing was changed. Complete the backfill. {AGAIN}\n{COMMAND} {name}"
+                    f"the squash would delete it. Nothing was changed. Complete the backfill. {AGAIN}\n"
+                    f"{COMMAND} {shlex.quote(name)}"
                 )
 
 
