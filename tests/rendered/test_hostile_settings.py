@@ -28,7 +28,6 @@ INDEXES = """
 for column in ("word", "id"):
     op.create_index_concurrently(f"ix_entry_{column}", "entry", [column])
 """
-ENTRY = 'op.execute("CREATE TABLE entry (id bigint PRIMARY KEY, word text NOT NULL)")'
 SLEEP = "import time\ntime.sleep(1.5)\nop.execute('SELECT pg_sleep(1.5)')"
 SETTINGS = (
     *("transaction_timeout = '1s'", "idle_in_transaction_session_timeout = '1s'", "idle_session_timeout = '1s'"),
@@ -41,8 +40,7 @@ SETTINGS = (
 def project(tmp_path: Path, database: URL) -> PlainProject:
     """A project whose database has a table."""
     project = PlainProject(tmp_path / "project", database)
-    project.add("entry", ENTRY)
-    project.alembic(command.upgrade, "head")
+    project.begin("entry", "CREATE TABLE entry (id bigint PRIMARY KEY, word text NOT NULL)")
     return project
 
 
