@@ -179,11 +179,17 @@ def test_what_existing_rows_get(render: Render, database: URL) -> None:
 def test_the_next_command_is_one_that_runs_under_pdm(
     render: Render, database: URL, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And a hook of the project's own gets a file that is complete."""
     monkeypatch.setenv("PDM_RUN_CWD", ".")
     inside = Inside(render(), database)
+    ini = inside.service.folder / "alembic.ini"
+    name = "REVISION_SCRIPT_FILENAME"
+    own = f"hooks = head_and_ruff, own\nown.type = exec\nown.executable = cp\nown.options = {name} {name}.copy"
+    ini.write_text(ini.read_text().replace("hooks = head_and_ruff", own))
     inside.write_models(table("item"))
-    inside.autogenerate("baseline")
+    (script,) = inside.autogenerate("baseline")
     assert capsys.readouterr().out.endswith("\npdm run safe-migrations lint\n")
+    assert Path(f"{script.path}.copy").read_text() == text_of([script])
 
 
 def test_a_message_that_says_nothing(render: Render, database: URL, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,6 +98,9 @@ def test_a_release(render: Render, database: URL, capsys: pytest.CaptureFixture[
     ]
     assert len(printed.splitlines()) <= 10 and names[0] in printed and "order_currency.py" in printed
     assert "Generating" not in printed and "hook" not in printed
+    assert inside.service.versions.joinpath("HEAD").read_text() == f"{scripts[-1].revision}\n"
+    for check in (("check",), ("format", "--check")):
+        inside.service.succeed("ruff", *check, "alembic")  # all files, and the two backfills
     findings = [finding.rule.name for finding in inside.lint(scripts)]
     assert Counter(findings) == {"unacknowledged": 2, "unwritten-backfill": 1}
 

@@ -17,7 +17,6 @@ from sqlalchemy import MetaData
 from safe_migrations.autogenerate.column_types import managed_columns, name_unknown_types
 from safe_migrations.autogenerate.comparison import Comparison
 from safe_migrations.autogenerate.description_comparison import warn_of_not_compared
-from safe_migrations.autogenerate.formatting import format_with_ruff
 from safe_migrations.autogenerate.grouping import plan_revisions
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.ownership import explain_scope
@@ -26,8 +25,7 @@ from safe_migrations.autogenerate.plan import PlannedRevision
 from safe_migrations.autogenerate.questions import answered
 from safe_migrations.autogenerate.rewrite import rewrite_all
 from safe_migrations.autogenerate.script import DECLARATIONS, calls_declarations
-from safe_migrations.autogenerate.written_files import report_when_written
-from safe_migrations.env_files import find_program
+from safe_migrations.autogenerate.written_files import finish_when_written
 from safe_migrations.history.messages import is_meaningless
 from safe_migrations.history.unreleased import unreleased_tables
 from safe_migrations.printable import printable
@@ -68,10 +66,8 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
         for directive in directives:
             directive.imports.add(declarations[str(directive.rev_id)])
     for backfill in backfills:
-        path = backfill.write(Path(context.script.dir, "backfills"))
-        if find_program("ruff") is not None:
-            format_with_ruff(str(path))
-    report_when_written(context.script, planned, backfills)
+        backfill.write(Path(context.script.dir, "backfills"))
+    finish_when_written(context.script, planned, backfills)
 
 
 def plan(

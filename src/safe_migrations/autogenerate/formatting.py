@@ -1,6 +1,7 @@
 """The post-write hook of `alembic.ini`, which records a new revision file in HEAD and formats it."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from alembic.util import CommandError
@@ -18,20 +19,24 @@ def finish(path: str) -> None:
         CommandError: ruff is not installed, or can't read the file, which is kept.
     """
     keep_head(path)
-    format_with_ruff(path)
-
-
-def format_with_ruff(path: str) -> None:
-    """Sort the imports, remove unused ones, and format; raises as `finish` does."""
-    ruff = find_program("ruff")
-    if ruff is None:
-        raise CommandError(
-            f"{path} was written but not formatted. {NotInstalledError('ruff', 'lint')} Then run:\n"
-            "ruff check --fix-only . && ruff format ."
-        )
     # A file that its author will write keeps the imports that it will need; a merge needs none.
     text = Path(path).read_text()
     unwritten = " op." not in text and len(assigned(text, "down_revision")) < 2
-    for arguments in (["check", "--fix-only", *(["--ignore", "F401"] if unwritten else [])], ["format"]):
-        if subprocess.run([ruff, *arguments, "--quiet", path], env=environment_of_programs()).returncode != 0:
-            raise CommandError(f"{path} was written but not formatted. Fix the error that ruff reports above.")
+    format_with_ruff([path], ["--ignore", "F401"] if unwritten else [])
+
+
+def format_with_ruff(paths: Sequence[str], options: Sequence[str] = ()) -> None:
+    """Sort the imports, remove unused ones, and format; raises as `finish` does.
+
+    Args:
+        options: of `ruff check`.
+    """
+    ruff = find_program("ruff")
+    written = f"Written but not formatted: {', '.join(paths)}."
+    if ruff is None:
+        raise CommandError(
+            f"{written} {NotInstalledError('ruff', 'lint')} Then run:\nruff check --fix-only . && ruff format ."
+        )
+    for arguments in (["check", "--fix-only", *options], ["format"]):
+        if subprocess.run([ruff, *arguments, "--quiet", *paths], env=environment_of_programs()).returncode != 0:
+            raise CommandError(f"{written} Fix the error that ruff reports above.")

@@ -1,4 +1,4 @@
-"""What `alembic revision --autogenerate` prints when it has written its files."""
+"""What `alembic revision --autogenerate` does when it has written its files: it formats and lists them."""
 
 import io
 import os
@@ -10,9 +10,12 @@ from typing import Any
 
 from alembic.script import Script, ScriptDirectory
 
+from safe_migrations.autogenerate.formatting import format_with_ruff
 from safe_migrations.autogenerate.new_backfill import NewBackfill
 from safe_migrations.autogenerate.plan import PlannedRevision
+from safe_migrations.env_files import find_program
 from safe_migrations.errors import runnable
+from safe_migrations.history.numbering import HOOK, keep_head
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
@@ -21,22 +24,30 @@ _UNRELEASED = "neither the main branch nor a tag has the table, so it is changed
 _NEXT = "Read these files and complete them, then check them:\nsafe-migrations lint"
 
 
-def report_when_written(
+def finish_when_written(
     script_directory: ScriptDirectory, planned: Mapping[str, PlannedRevision], backfills: Sequence[NewBackfill]
 ) -> None:
-    """Print one line for each file when the last one is written, in place of Alembic's lines.
+    """When the last file is written, format all files at once, and print one line for each in place of Alembic's lines.
 
     Alembic has no option that silences its lines about post-write hooks, and calls nothing after the last file.
     """
-    generate, paths = script_directory.generate_revision, dict[str, str]()
+    generate, hooks, paths = script_directory.generate_revision, script_directory.hooks, dict[str, str]()
+    is_last_hook = bool(hooks) and hooks[-1].get("type") == HOOK  # one after it would get a file that is not formatted
+    if is_last_hook:
+        script_directory.hooks = hooks[:-1]
+    folder = Path(script_directory.dir, "backfills")
 
     def generate_quietly(revid: str, *arguments: Any, **options: Any) -> Script | None:
         with redirect_stdout(io.StringIO()):
             script = generate(revid, *arguments, **options)
         if script is not None:
             paths[revid] = os.path.relpath(script.path)
+            if is_last_hook:
+                keep_head(script.path)
         if paths.keys() == planned.keys():
-            folder = Path(script_directory.dir, "backfills")
+            files = [str(folder / f"{backfill.name}.py") for backfill in backfills]
+            if is_last_hook or (files and find_program("ruff") is not None):
+                format_with_ruff([*files, *(paths.values() if is_last_hook else ())])
             print("\n".join(map(printable, _lines(planned, paths, backfills, folder))), runnable(_NEXT), sep="\n")
         return script
 
