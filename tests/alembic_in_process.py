@@ -133,15 +133,13 @@ class Inside:
                 return asked
             except MigrationError as error:
                 sentence = str(error)
-            if found := _ASKED.search(sentence):
-                asked.append(Path(found[1]).name)
-                _uncomment(self.service.versions / Path(found[1]).name, int(found[2]))
-            elif names := _NEEDED.findall(sentence):
-                for name in names:
-                    asked.append(name)
-                    self.backfill(name, values)
-            else:
-                raise AssertionError(sentence)
+            dangers, backfills = _ASKED.findall(sentence), _NEEDED.findall(sentence)
+            for path, line in dangers:
+                _uncomment(self.service.versions / Path(path).name, int(line))
+            for name in backfills:
+                self.backfill(name, values)
+            assert dangers or backfills, sentence
+            asked += [*(Path(path).name for path, _ in dangers), *backfills]
             assert len(asked) == len(set(asked)), sentence
 
     def backfill(self, name: str, values: Callable[[str], str]) -> None:

@@ -84,7 +84,7 @@ def traffic(database: URL, works: Sequence[Executable], **options: Any) -> Itera
         while not stop.is_set():
             begun = time.monotonic()
             await running._round(engine)
-            await asyncio.sleep(max(PAUSE, 2 * (time.monotonic() - begun)))  # which leaves a core to what is tested
+            await asyncio.sleep(max(PAUSE, 4 * (time.monotonic() - begun)))  # which leaves a core to what is tested
         await engine.dispose()
 
     with ThreadPoolExecutor(max_workers=1) as executor:
