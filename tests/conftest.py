@@ -294,9 +294,11 @@ def toy(folder_of_run: Path) -> Releases:
 
 
 @pytest.fixture(scope="session")
-def without_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def without_library(folder_of_run: Path) -> Path:
     """The programs of an environment without our library, as services of 1.x have it."""
-    return environment_without_library(tmp_path_factory.mktemp("without") / "venv")
+    folder = folder_of_run / "without_library"
+    with alone(folder):
+        return folder / "bin" if folder.exists() else environment_without_library(folder)
 
 
 @pytest.fixture

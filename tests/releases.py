@@ -52,9 +52,16 @@ def release(template: Path, version: str) -> None:
     git(template, "tag", version)
 
 
-def copy_working_tree(destination: Path) -> None:
-    """The files of this repository as they are now, without what git ignores."""
-    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+def change(file: Path, old: str, new: str) -> None:
+    """Replace a text that must be there."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def copy_working_tree(destination: Path, *names: str) -> None:
+    """The files of this repository as they are now, without what git ignores; all, or those of these names."""
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *names).split("\0"):
         if (ROOT / name).is_file():
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, destination / name)
@@ -73,11 +80,16 @@ def template_file(template: Path, name: str) -> Path:
     raise LookupError(name)
 
 
-def clone_with_releases(destination: Path) -> None:
-    """A clone of this repository with a tag for each release, and the working tree as the next one."""
+def skip_without_history() -> None:
+    """Skip a test that needs the releases."""
     if not (ROOT / ".git").exists() or git(ROOT, "rev-parse", "--is-shallow-repository").strip() == "true":
         pytest.skip("the releases are in the history, which is not here: git fetch --unshallow")
-    git(ROOT, "clone", "--quiet", "--no-local", "--no-checkout", "--no-tags", str(ROOT), str(destination))
+
+
+def clone_with_releases(destination: Path) -> None:
+    """A clone of this repository with a tag for each release, and the working tree as the next one."""
+    skip_without_history()
+    git(ROOT, "clone", "--quiet", "--no-checkout", "--no-tags", str(ROOT), str(destination))
     for entry in RELEASES:
         git(destination, "tag", entry["version"], entry["commit"])
     copy_working_tree(destination)
@@ -89,15 +101,20 @@ OF_THE_TEMPLATE = ("copier.yml", "RELEASES.toml", "hooks", "template")
 
 
 def template_with_releases(destination: Path) -> None:
-    """The same without the library, its tests and documentation, which Copier would check out for each update."""
-    clone_with_releases(destination)
+    """The releases without the library, its tests and documentation, which Copier would check out for each update."""
+    skip_without_history()
+    destination.mkdir()
+    git(destination, "init", "--quiet", "--initial-branch=main")
+    objects = git(ROOT, "rev-parse", "--path-format=absolute", "--git-path", "objects")
+    (destination / ".git" / "objects" / "info" / "alternates").write_text(objects)
     others = [".", *(f":!{name}" for name in OF_THE_TEMPLATE)]
-    for version in (*VERSIONS, NEXT):
-        git(destination, "read-tree", version)
+    for entry in RELEASES:
+        git(destination, "read-tree", entry["commit"])
         git(destination, "rm", "-r", "--quiet", "--force", "--cached", "--", *others)
-        git(destination, "commit", "--quiet", "--message", version)
-        git(destination, "tag", "--force", version)
-    git(destination, "clean", "--quiet", "-xdf")
+        git(destination, "commit", "--quiet", "--message", entry["version"])
+        git(destination, "tag", entry["version"])
+    copy_working_tree(destination, *OF_THE_TEMPLATE)
+    release(destination, NEXT)
 
 
 # A small template that has all that `template-update` deals with: questions, a file that an answer switches off.
@@ -170,6 +187,16 @@ def own_update(service: Service, programs: Path) -> subprocess.CompletedProcess[
     run = "runpy.run_module('safe_migrations', run_name='__main__', alter_sys=True)"
     code = f"import runpy, sys; sys.executable = {str(warm_program('python'))!r}; {run}"
     return service.run("python", "-c", code, "template-update", path=path_to_pdm(programs))
+
+
+def update_by_the_library(service: Service, programs: Path) -> subprocess.CompletedProcess[str]:
+    """As `safe-migrations template-update` in an environment with the library, also for a service of 1.x.
+
+    Args:
+        service: of any version.
+        programs: a new folder, for the PDM of `path_to_pdm`.
+    """
+    return service.run(str(warm_program("safe-migrations")), "template-update", path=path_to_pdm(programs))
 
 
 def environment_without_library(folder: Path) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from releases import NEXT, Releases, commit, git, template_file
+from releases import NEXT, Releases, change, commit, git, template_file
 from support import Service
 
 # A line of each file that is both's: as it is, as the service wants it, and as a later release has it.
@@ -16,12 +16,6 @@ LINES = {
     ".github/workflows/ci.yml": ("timeout-minutes: 15", "timeout-minutes: 16", "timeout-minutes: 17"),
     "Dockerfile": ("USER 10001", "USER ours", "USER theirs"),
 }
-
-
-def change(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new, 1))
 
 
 def theirs(template: Path) -> None:

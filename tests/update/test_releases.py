@@ -32,15 +32,6 @@ def test_they_are_in_order_and_in_the_changelog() -> None:
     assert [*being_released, *reversed(VERSIONS)] == CHANGELOG
 
 
-def test_each_is_in_the_history_with_its_version(tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    clone_with_releases(clone)
-    for version, following in pairwise([*VERSIONS, NEXT]):
-        git(clone, "merge-base", "--is-ancestor", version, following)
-        assert f'\nversion = "{version}"\n' in git(clone, "show", f"{version}:pyproject.toml")
-        assert f"\n## {version} - " in git(clone, "show", f"{version}:CHANGELOG.md")
-
-
 def test_a_file_disappears_with_a_major_release_only(releases: Releases) -> None:
     for version, following in pairwise([*VERSIONS, NEXT]):
         before, after = (
@@ -50,9 +41,14 @@ def test_a_file_disappears_with_a_major_release_only(releases: Releases) -> None
         assert before <= after or Version(version).major < Version(following).major
 
 
-def test_tags_are_made_once_and_never_moved(tmp_path: Path) -> None:
+def test_each_is_in_the_history_and_its_tag_is_made_once_and_never_moved(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     clone_with_releases(clone)
+    for version, following in pairwise([*VERSIONS, NEXT]):
+        git(clone, "merge-base", "--is-ancestor", version, following)
+        assert f'\nversion = "{version}"\n' in git(clone, "show", f"{version}:pyproject.toml")
+        assert f"\n## {version} - " in git(clone, "show", f"{version}:CHANGELOG.md")
+
     git(clone, "tag", "--delete", *VERSIONS)
     tag = [sys.executable, str(clone / "scripts" / "tag_releases.py")]
     assert "(new)" in subprocess.run(tag, check=True, capture_output=True, text=True).stdout

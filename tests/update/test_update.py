@@ -8,21 +8,34 @@ from typing import Any
 
 import pytest
 from copier import VcsRef, run_update
-from sqlalchemy import URL
 
-from releases import LAST_OF_1, NEXT, UPDATED_FROM, VERSIONS, Releases, commit, git, own_update
-from support import Service, tables
-
-# By default what hardly depends on the version is tested with one of them.
-OLDEST, NEWEST = (
-    [
-        pytest.param(each, marks=[] if each == by_default else pytest.mark.thorough(f"the update from {by_default}"))
-        for each in UPDATED_FROM
-    ]
-    for by_default in (UPDATED_FROM[0], UPDATED_FROM[-1])
+from releases import (
+    LAST_OF_1,
+    NEXT,
+    UPDATED_FROM,
+    VERSIONS,
+    Releases,
+    commit,
+    git,
+    own_update,
+    update_by_the_library,
 )
+from support import Service
 
-OWN = {".git", "README.md", "docs/schema.md", "models_db.py", "tests/test_item.py"}  # the service's, from its first day
+# By default what hardly depends on the version is tested with the first one.
+OLDEST = [
+    pytest.param(version, marks=[pytest.mark.thorough(f"the update from {VERSIONS[0]}")] * (version != VERSIONS[0]))
+    for version in UPDATED_FROM
+]
+
+OWN = {
+    ".env",
+    ".git",
+    "README.md",
+    "docs/schema.md",
+    "models_db.py",
+    "tests/test_item.py",
+}  # the service's, from its first day
 
 
 def update(service: Service, **options: Any) -> None:
@@ -137,11 +150,15 @@ def make_edits(service: Service, edits: list[Edit], expected: dict[str, bytes]) 
             version,
             how,
             marks=[]
-            if how == "edited" or version == by_default
-            else pytest.mark.thorough(f"all edits at once, and {how} from {by_default}"),
+            if version in by_default
+            else pytest.mark.thorough(f"all edits at once, and {how} from {' and '.join(by_default)}"),
         )
         for version in UPDATED_FROM
-        for how, by_default in (("edited", ""), ("edited-copier", UPDATED_FROM[-1]), ("deleted", LAST_OF_1))
+        for how, by_default in (
+            ("edited", (UPDATED_FROM[0], UPDATED_FROM[-1])),
+            ("edited-copier", UPDATED_FROM[-1:]),
+            ("deleted", (LAST_OF_1,)),
+        )
     ],
 )
 def test_edits_survive_and_all_else_is_as_in_a_new_service(
@@ -154,6 +171,7 @@ def test_edits_survive_and_all_else_is_as_in_a_new_service(
     expected = files(fresh)
     change_revisions(service, deleting)
     make_edits(service, edits, expected)
+    service.folder.joinpath(".env").write_text("ORDERS_DATABASE_URL=postgresql://mine\n")
     paths = [*service.versions.iterdir(), *(service.folder / name for name in OWN)]
     own = {path: path.read_bytes() for path in paths if path.is_file()}
 
@@ -162,7 +180,7 @@ def test_edits_survive_and_all_else_is_as_in_a_new_service(
         update(service)  # which says nothing of conflicts, and deletes what the template has dropped
     else:
         kept = {MACHINERY.name} if MACHINERY in edits else set()
-        process = own_update(service, tmp_path / "programs")
+        process = (update_by_the_library if deleting else own_update)(service, tmp_path / "programs")
         assert bool(process.returncode) is bool(conflicts or kept), process.stdout + process.stderr
         for name in conflicts | kept:
             assert f"\n  {name}: " in process.stderr
@@ -185,21 +203,6 @@ def test_edits_survive_and_all_else_is_as_in_a_new_service(
     assert found == expected
     assert {path: path.read_bytes() for path in own} == own
     assert set(service.versions.iterdir()) <= own.keys(), "no revision comes back"
-
-
-@pytest.mark.parametrize("version", NEWEST)
-def test_a_filled_env_is_not_touched_and_twice_changes_nothing(
-    releases: Releases, tmp_path: Path, version: str
-) -> None:
-    service = releases.service(tmp_path / "orders", version)
-    service.folder.joinpath(".env").write_text("ORDERS_DATABASE_URL=postgresql://mine\n")
-    update(service)
-    assert service.folder.joinpath(".env").read_text() == "ORDERS_DATABASE_URL=postgresql://mine\n"
-    service.succeed("copier", "check-update", "--quiet")
-
-    commit(service.folder)
-    update(service)
-    assert git(service.folder, "status", "--porcelain") == ""
 
 
 ANSWERS: dict[str, Any] = {
@@ -260,8 +263,9 @@ def test_no_update_takes_a_bot_away_until_an_answer_does(
         renovate.write_text(renovate.read_text().replace("config:recommended", "config:of-our-own"))
     commit(service.folder)
     before = bots(service)
-    for _ in range(2 if expected == "both" else 1):  # the second update has the answer of the first
+    for again in (False, True) if expected == "both" else (False,):  # the second update has the answer of the first
         update(service)
+        assert not again or git(service.folder, "status", "--porcelain") == ""
         commit(service.folder)
         assert f"\nupdates: {expected}\n" in (service.folder / ".copier-answers.yml").read_text()
         assert bots(service) == before
@@ -269,42 +273,8 @@ def test_no_update_takes_a_bot_away_until_an_answer_does(
 
     if expected == "renovate":
         return
-    update(service, data={"updates": "renovate"}, vcs_ref=VcsRef.CURRENT)
+    update(service, data={"updates": "renovate", "containers": False, "postgres_version": 17}, vcs_ref=VcsRef.CURRENT)
     assert bots(service) == ([] if "layout" in answers else [RENOVATE])
-
-
-@pytest.mark.parametrize("version", OLDEST)
-def test_the_database_of_the_old_version_goes_on(
-    releases: Releases, tmp_path: Path, version: str, database: URL, without_library: Path
-) -> None:
-    """Its code has migrated it, and has written revisions; one of them waits."""
-    service = releases.service(tmp_path / "orders", version)
-    service.configure(database)
-    service.add_revision(
-        "index",
-        'op.create_index_concurrently("ix_item_created_at", "item", ["created_at"])',
-        'op.drop_index_concurrently("ix_item_created_at")',
-    )
-    carries = version.startswith("1.")
-    service.succeed(str(without_library / "alembic") if carries else "alembic", "upgrade", "head")
-    models = service.folder / "models_db.py"
-    text = models.read_text().replace("    name: ", "    note: Mapped[str | None]\n    name: ", 1)
-    text = text.replace(
-        "created_at: Mapped[datetime] = mapped_column(", "created_at: Mapped[datetime] = mapped_column(index=True, ", 1
-    )
-    models.write_text(text)
-    service.add_revision("own", "op.add_column('item', sa.Column('note', sa.Text(), nullable=True))")
-    commit(service.folder)
-    update(service)
-    service.succeed("alembic", "upgrade", "head")
-    service.succeed("alembic", "check")
-    service.succeed("alembic", "downgrade", "base")
-    assert tables(database) == {"alembic_version"}
-
-
-def test_to_other_answers(releases: Releases, tmp_path: Path) -> None:
-    service = releases.service(tmp_path / "orders", VERSIONS[-1])
-    update(service, data={"ci": "none", "postgres_version": 17})
-    assert not (service.folder / ".github").exists()
+    assert not (service.folder / "Dockerfile").exists()
     assert "\npostgres_version = 17\n" in service.folder.joinpath("alembic.ini").read_text()
-    assert len(service.revisions()) == 1
+    service.succeed("copier", "check-update", "--quiet")
