@@ -297,6 +297,19 @@ def test_detail_and_hint_where_they_are_the_answer(database: URL, statement: str
     assert hidden not in reason(failure.value)
 
 
+def test_connections_of_a_database_share_an_engine(server: URL) -> None:
+    """SQLAlchemy asks for the version, the schema and more on an engine's first connection only."""
+    database = at(server)
+
+    async def connect(**options: Any) -> bool:
+        async with connected(database, **options) as migration:
+            return await migration.run_sync(has_settings)
+
+    assert run_async(connect())
+    assert run_async(connect(isolation_level="AUTOCOMMIT"))
+    assert len(database.engines) == 1
+
+
 def test_no_connection_is_left_open(database: URL) -> None:
     async def connect_twice() -> int:
         async with connected(at(database)):

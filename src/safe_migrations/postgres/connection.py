@@ -113,13 +113,17 @@ async def connected(
 
 
 def _engine(database: Database, deadline: float | None, options: dict[str, Any]) -> AsyncEngine:
+    settings = database.timeouts.session_settings()
+    key = (deadline, *settings.items())
+    if key not in database.engines:
+        database.engines[key] = _new_engine(database, deadline, settings)
+    return database.engines[key].execution_options(**_common_options, **options)
+
+
+def _new_engine(database: Database, deadline: float | None, settings: dict[str, str]) -> AsyncEngine:
     # Set when the session starts, because a SET on the connection would begin a transaction that Alembic would take for
     # the caller's and never commit.
-    settings = {
-        "application_name": APPLICATION_NAME,
-        **_KEEPALIVE_OF_SERVER,
-        **database.timeouts.session_settings(),
-    }
+    settings = {"application_name": APPLICATION_NAME, **_KEEPALIVE_OF_SERVER, **settings}
     url, arguments = split_url(database.url)
     engine = create_async_engine(
         url,
@@ -131,7 +135,6 @@ def _engine(database: Database, deadline: float | None, options: dict[str, Any])
             "server_settings": settings,
             **arguments,
         },
-        execution_options=_common_options | options,
     )
     event.listen(engine.sync_engine, "handle_error", _give_up)
     return engine

@@ -1,10 +1,11 @@
 """A database: the URL to connect to, whose it is, and the variables of PostgreSQL's programs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safe_migrations.address import DSN_PARAMETERS, Address, dsn, parse_address, parse_parameters, place
 from safe_migrations.errors import ConfigurationError
@@ -28,10 +29,12 @@ class Database:
     Attributes:
         url: where to connect, for asyncpg; its query has the parameters that only a connection string can have.
         service: whose database it is.
+        engines: of its connections, by their settings; the first connection of an engine asks what all of them need.
     """
 
     url: URL
     service: Service
+    engines: dict[Any, AsyncEngine] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, url: URL | str, service: Service) -> "Database":
