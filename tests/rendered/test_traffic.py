@@ -14,7 +14,7 @@ from safe_migrations.errors import LockedError, RevisionError
 from support import Service, ToHead, fetch, tables
 from traffic import LONGEST_STALL, traffic
 
-HELD = 6.0  # seconds for which a transaction keeps a lock; well above LONGEST_STALL
+HELD = 4.5  # seconds for which a transaction keeps a lock; well above LONGEST_STALL
 CODE = 2 * [text("SELECT word FROM entry WHERE id = 7"), text("UPDATE entry SET word = word WHERE id = 8")]
 
 TABLES = """
