@@ -29,10 +29,12 @@ _END = "--\n-- PostgreSQL database dump complete\n--\n"
 # What pg_dump writes above the rows of a table that has none.
 _NO_ROWS = re.compile(r"\A(?:--\n-- Data for Name: .*\n--\n\s*)+(?=--\n)")
 _ACCESS_METHOD = re.compile(r"^SET (?=default_table_access_method = )", re.MULTILINE)
-# What the platform decides: that the schema public has another owner than the usual one, and the comment on an
-# extension, which is the installed version's, and needs more rights than the creation.
+# What the platform decides: the schema public, which pg_dump names if its owner is not the usual one, or if --schema
+# names it; and the comment on an extension, which is the installed version's, and needs more rights than the creation.
 _OF_PLATFORM = re.compile(
-    r"^--\n-- Name: (?:public; Type: SCHEMA; .*\n--\n\n-- \*not\* creating schema, since initdb creates it"
+    r"^--\n-- Name: (?:public; Type: SCHEMA; .*\n--\n\n(?:-- \*not\* creating schema, since initdb creates it"
+    r"|CREATE SCHEMA public;)"
+    r"|SCHEMA public; Type: COMMENT; .*\n--\n\nCOMMENT ON SCHEMA public IS 'standard public schema';"
     r"|EXTENSION .*; Type: COMMENT; .*\n--\n\nCOMMENT ON EXTENSION .* IS '(?:''|[^'])*';)\n\n\n",
     re.MULTILINE,
 )
@@ -49,7 +51,10 @@ _NAMED_NOT_NULL = re.compile(rf" CONSTRAINT ({NAME}) NOT NULL,?$", re.MULTILINE)
 _NOT_NULL = re.compile(rf"^    ({NAME}) (?!.* CONSTRAINT {NAME} NOT NULL)(.*) NOT NULL(?=,?$)", re.MULTILINE)
 # These go with their table, unless a function has to go before, which needs the table and which they may call.
 _GOES_WITH_TABLE = pattern(r"DROP (?:INDEX|TRIGGER|RULE|POLICY|STATISTICS)\b")
-_DROPS = pattern(r"(?:DROP |CREATE OR REPLACE VIEW |ALTER TABLE (?:ONLY )?<name> ALTER COLUMN <name> DROP DEFAULT$)")
+_DROPS = pattern(
+    r"(?:DROP (?!SCHEMA public$)|CREATE OR REPLACE VIEW |"
+    r"ALTER TABLE (?:ONLY )?<name> ALTER COLUMN <name> DROP DEFAULT$)"
+)
 _SHELL = pattern(r"CREATE TYPE (<name>)$")
 # Of the one schema that is not dropped.
 _COMMENT = "COMMENT ON SCHEMA public IS 'standard public schema'"
