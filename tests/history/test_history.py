@@ -688,7 +688,7 @@ def test_other_branch_by_name(merged: Clone) -> None:
     merged.git("update-ref", "-d", "refs/remotes/origin/main")
     merged.git("update-ref", "-d", "refs/heads/main")
     merged.git("update-ref", "-d", "refs/remotes/origin/HEAD")
-    with pytest.raises(HistoryError, match=r"0004_d\.py.*0004_y\.py(.|\n)*rebase d\n.* rebase y$"):
+    with pytest.raises(HistoryError, match=r"0004_d\.py\):\n.* rebase d\n.*0004_y\.py\):\n.* rebase y$"):
         plan(merged.scripts, None)
     with pytest.raises(HistoryError, match="c is not a head"):
         plan(merged.scripts, "c")
@@ -758,9 +758,8 @@ def test_databases_are_asked(merged: Clone, database: URL, caplog: pytest.LogCap
     for revisions in (["b"], ["y"], ["a"]):
         assert applied(merged, recorded(database, *revisions)) == []
     for revisions in (["c"], ["d"], ["y", "d"]):
-        with pytest.raises(
-            HistoryError, match=f"{database.database!r} at 127.* is at revision [cd](.|\\n)*alembic downgrade b && "
-        ):
+        names = f"{database.database!r} at 127.* is at revision .*_[cd].py(.|\\n)*alembic downgrade b && "
+        with pytest.raises(HistoryError, match=names):
             applied(merged, recorded(database, *revisions))
     with pytest.raises(HistoryError, match="is at revision elsewhere"):
         applied(merged, recorded(database, "elsewhere"))
@@ -773,7 +772,7 @@ def test_a_database_that_does_not_answer_is_told(merged: Clone, database: URL, n
     assert "s3cret" not in silent[0]
     stranger = database.set(username=new_role("LOGIN", "s3cret"), password="s3cret")
     assert "permission denied" in applied(merged, stranger)[0]
-    with pytest.raises(HistoryError, match="is at revision d"):
+    with pytest.raises(HistoryError, match=r"is at revision .*_d\.py"):
         applied(merged, database.set(port=1), recorded(database, "d"))
 
 

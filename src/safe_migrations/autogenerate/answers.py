@@ -38,7 +38,7 @@ class Answers:
             if name in texts:
                 if name != NO_RENAME and not (separator and "=" in value):
                     form = "item.title=name" if name == RENAME else "item.sku=…"
-                    raise ConfigurationError(f"The argument {name}={value} has another form than {name}={form}.")
+                    raise ConfigurationError(f"The argument {name}={value} does not have the form {name}={form}.")
                 texts[name].append(value)
         return cls(
             tuple(texts[RENAME]),

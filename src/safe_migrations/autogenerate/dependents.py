@@ -16,11 +16,11 @@ from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.ddl.dependents import Changed, Dependent, DropDependentViewsOp, RecreateDependentViewsOp
 
 _DROP = (
-    "Drop each of these before, or replace it by one that does not need what is dropped here: CASCADE would",
-    "drop all of them.",
+    "First drop each of these objects, or replace it by an object without this dependency: CASCADE would drop",
+    "all of them.",
 )
 _RECREATE = (
-    "Drop each of these before, and create it again after, in upgrade() and in downgrade(). To see the definitions:",
+    "Drop each of these objects before, and create it again after, in upgrade() and downgrade(). For the definitions:",
     "pg_dump --schema-only",
 )
 

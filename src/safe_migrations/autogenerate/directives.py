@@ -55,8 +55,8 @@ def write_plan(migration: MigrationContext, directives: list[MigrationScript]) -
         return
     if is_meaningless(original.message or "", is_first=not context.script.get_heads()):
         print(
-            f"Warning: the message {original.message!r} does not say what is changed, which lint will report "
-            "(meaningless-message). Correct it in the first line of each file that is written.",
+            f"Warning: the message {original.message!r} does not say what changes (rule of lint: meaningless-message). "
+            "Correct the message in the first line of each new file.",
             file=sys.stderr,
         )
     planned = {str(directive.rev_id): revision for directive, revision in zip(directives, revisions, strict=True)}

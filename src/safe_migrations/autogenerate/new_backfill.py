@@ -7,7 +7,7 @@ from pathlib import Path
 
 _FILE = '''"""{reason}
 
-Run it with: safe-migrations backfill {name}
+To run this backfill: safe-migrations backfill {name}
 """
 
 import sqlalchemy as sa

@@ -66,10 +66,10 @@ def _named(possible: Sequence[Rename], answers: Answers) -> list[Rename]:
     """The renames that the command line names."""
     by_text = {str(rename): rename for rename in possible}
     if unknown := [rename for rename in answers.renames if rename not in by_text]:
-        others = "\nThese are possible:\n" + "\n".join(map(_option, possible)) if possible else ""
+        others = "\nPossible renames:\n" + "\n".join(map(_option, possible)) if possible else ""
         raise NotConfirmedError(
             f"The models and the database do not differ by this rename: {', '.join(map(printable, unknown))}. A rename "
-            "is possible where something is dropped and something of the same type is added. No file was written."
+            "needs a dropped object and an added object of the same type. No file was written."
             f"{others}"
         )
     named = [rename for rename in possible if str(rename) in answers.renames]
@@ -97,10 +97,10 @@ def _refusal(possible: Sequence[Rename], answers: Answers, message: str) -> str:
     no = answers.command(message, f"--{NO_RENAME}")
     more = f" Repeat --{RENAME} if several are renames." if len(possible) > 1 else ""
     return (
-        f"No file was written, because a rename looks like something that is dropped and something that is added:\n"
-        f"{_listed(possible)}\nIf it was renamed, run this command; the rows keep their values.{more}\n"
+        f"No file was written, because this may be a rename, or a dropped and an added object:\n"
+        f"{_listed(possible)}\nAfter a rename, run this command; the rows keep their values.{more}\n"
         + "\n".join(map(printable, yes))
-        + f"\nIf not, run this command; what is dropped loses its values.\n{printable(no)}"
+        + f"\nWithout a rename, run this command; the dropped object loses its values.\n{printable(no)}"
     )
 
 

@@ -57,7 +57,7 @@ class Values:
         """
         if unused := {**self._answers.values, **self._answers.expressions}.keys() - self._used:
             raise NotConfirmedError(
-                f"No column without values has this name: {printable(', '.join(sorted(unused)))}. No file was written."
+                f"No column needs a value under this name: {printable(', '.join(sorted(unused)))}. No file was written."
                 f" --{VALUE} and --{EXPRESSION} are for a column that is NOT NULL and has no default."
             )
 

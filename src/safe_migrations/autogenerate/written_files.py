@@ -21,7 +21,7 @@ from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 _MOST = 7  # lines about files; two follow, and a note on a rename may stand above
 _UNRELEASED = "neither the main branch nor a tag has the table, so it is changed at once; fails where it has rows"
-_NEXT = "Read these files and complete them, then check them:\nsafe-migrations lint"
+_NEXT = "Read and complete these files, then run lint:\nsafe-migrations lint"
 
 
 def finish_when_written(

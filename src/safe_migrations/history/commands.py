@@ -17,12 +17,12 @@ def register(commands: Commands) -> None:
     """Register the commands of this room."""
     branch = (
         "revision",
-        {"nargs": "?", "help": "the head to move; by default, the one that is not on the main branch"},
+        {"nargs": "?", "help": "the head to move; by default the head that is not on the main branch"},
     )
     commands.add("rebase", rebase, "move the unapplied revisions of a branch behind the other head", branch)
-    message = ("message", {"help": "what is joined"})
+    message = ("message", {"help": "message of the merge revision"})
     heads = ("revisions", {"nargs": "*", "default": ["heads"], "help": "the revisions to join; by default all heads"})
-    commands.add("merge", merge, "join applied heads by a revision that follows them", message, heads)
+    commands.add("merge", merge, "join applied heads by a merge revision", message, heads)
 
 
 def rebase(arguments: argparse.Namespace) -> int:

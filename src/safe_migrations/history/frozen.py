@@ -14,7 +14,7 @@ from alembic.script import Script, ScriptDirectory
 from safe_migrations.ddl.sql_file import files_beside
 from safe_migrations.history.git import Published, Repository
 from safe_migrations.history.numbering import HEAD, HOOK, head_files, head_text
-from safe_migrations.revisions import assigned
+from safe_migrations.revisions import assigned, named
 from safe_migrations.upgrade.phases import declared
 from safe_migrations.upgrade.project import version_folders
 from safe_migrations.upgrade.states import known_revisions
@@ -108,17 +108,18 @@ def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | N
     files = head_files(script_directory)
     hooked = any(hook.get("type") == HOOK for hook in script_directory.hooks)
     kept = {file: heads for file, heads in files.items() if hooked or file.exists()}
-    if kept and (rivals := sorted(known_revisions(script_directory).rivals)):
+    known = known_revisions(script_directory)
+    if kept and known.rivals:
         return next(iter(kept)), (
-            f"There are several heads of one branch ({', '.join(rivals)}): two developers have each added a revision. "
-            "Move the unapplied revisions behind the other head:\nsafe-migrations rebase"
+            f"One branch has several heads ({named(known.rivals, known.files)}): two developers have each added a "
+            "revision. Move the unapplied revisions behind the other head:\nsafe-migrations rebase"
         )
     for file, heads in kept.items():
         if not file.exists() or file.read_text(errors="replace").strip() != head_text(heads).strip():
             name = os.path.relpath(file)
             return file, (
-                f"{name} has to contain the ids of the newest revisions, one on each line, and nothing else. To "
-                f"correct this file:\nprintf '%s\\n' {shlex.join(heads)} > {shlex.quote(name)}"
+                f"{name} must contain only the ids of the newest revisions, one on each line. To correct this file:\n"
+                f"printf '%s\\n' {shlex.join(heads)} > {shlex.quote(name)}"
             )
     return None
 

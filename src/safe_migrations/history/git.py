@@ -303,5 +303,7 @@ def git(
     )
     if process.returncode != 0 and not may_fail:
         message = without_login(" ".join(os.fsdecode(process.stderr).split()))
-        raise HistoryError(f"git {arguments[0]} failed ({message}). Fix this, then run the same command again.")
+        raise HistoryError(
+            f"git {arguments[0]} failed ({message}). Correct the cause, then run the same command again."
+        )
     return process.stdout

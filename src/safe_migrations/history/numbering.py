@@ -28,8 +28,8 @@ class _NumberedFileTemplate(str):
             len(script.revision) > LIMIT for script in self.script.walk_revisions()
         ):
             raise CommandError(
-                f"The id {tokens['rev']} has {length} characters, and Alembic's version table takes {LIMIT}, so that "
-                "the upgrade would fail. No file was written. Choose a shorter id (--rev-id)."
+                f"The id {tokens['rev']} has {length} characters, but Alembic's version table holds {LIMIT}. No file "
+                "was written. Choose a shorter id (--rev-id)."
             )
         slug = tokens["slug"].rstrip("_") or "empty_message"  # as Alembic has it in the file
         return str(self) % {**tokens, "slug": slug, "number": next_number(self.script)}

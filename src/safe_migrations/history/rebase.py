@@ -1,6 +1,7 @@
 """Moving the unapplied revisions of a branch behind those of another branch, after git has merged both."""
 
 import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from safe_migrations.history.numbering import HEAD, head_files, head_text, highe
 from safe_migrations.postgres.database import Database
 from safe_migrations.printable import printable
 from safe_migrations.revisions import NUMBER, named
+from safe_migrations.upgrade.revision_names import full_name
 from safe_migrations.upgrade.states import known_revisions
 
 AGAIN = "safe-migrations rebase"
@@ -61,7 +63,7 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
         return None
     if len(heads) > 2:
         raise HistoryError(
-            f"There are {len(heads)} heads ({named(heads, known.files)}), and rebase needs two. "
+            f"There are {len(heads)} heads ({named(heads, known.files)}), but rebase needs two. "
             "Merge heads until two remain."
         )
     published = _published(script_directory)
@@ -84,20 +86,21 @@ def refuse_applied(
     Raises:
         HistoryError: a database is at one of the revisions, or at one that this code does not have.
     """
-    known = {script.revision for script in script_directory.walk_revisions()}
+    known = {script.revision: script for script in script_directory.walk_revisions()}
     applied, warnings = read_applied(databases, version_options)
     for database, current in applied:
         name = f"The database {database.name!r} at {database.host}"
-        if current - known:
+        if unknown := current - known.keys():
             raise HistoryError(
-                f"{name} is at revision {printable(min(current - known))}, which this code does not have, and may "
+                f"{name} is at revision {printable(min(unknown))}, which this code does not have. The database may "
                 "have run the revisions to move. Nothing was moved. Migrate the database with the code that has this "
                 f"revision, or configure another database, then run:\n{AGAIN}"
             )
         if current & move.ids:
             raise HistoryError(
-                f"{name} is at revision {min(current & move.ids)}, one of the revisions to move. {_INSTEAD}\n"
-                f"For a development database, whose data may be lost:\nalembic downgrade {move.ancestor} && {AGAIN}"
+                f"{name} is at revision {full_name(known[min(current & move.ids)])}, one of the revisions to move. "
+                f"{_INSTEAD}\nFor a development database, whose data may be lost:\n"
+                f"alembic downgrade {shlex.quote(move.ancestor)} && {AGAIN}"
             )
     return warnings
 
@@ -157,9 +160,10 @@ def _unpublished(heads: Sequence[str], published: Collection[str], files: Mappin
     """The unpublished head; the first one if both are published."""
     unpublished = [head for head in heads if head not in published]
     if len(unpublished) > 1:
+        choices = (f"\nTo move {named([head], files)}:\n{AGAIN} {shlex.quote(head)}" for head in unpublished)
         raise HistoryError(
-            f"Neither head is on a main branch or in a release ({named(heads, files)}), so git does not know which "
-            "branch to move. Name its head:\n" + "\n".join(f"{AGAIN} {head}" for head in unpublished)
+            "Neither head is on a main branch or in a release, so git does not know which branch to move. Name the "
+            f"head of the branch.{''.join(choices)}"
         )
     return unpublished[0] if unpublished else heads[0]
 
