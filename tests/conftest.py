@@ -102,6 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
     cluster = stack.enter_context(throw_away_cluster(find_programs(18, exactly=True)))
     asyncio.run(prepare(cluster.url()))
     os.environ[SERVER_URL] = cluster.url().render_as_string(hide_password=False)
+    os.environ["PGSSLMODE"] = "disable"  # it speaks no TLS, for which a client would ask at each connection
 
 
 async def prepare(url: URL) -> None:

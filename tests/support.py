@@ -74,7 +74,8 @@ def alone(path: Path) -> Iterator[None]:
 
 def bare_environment(**variables: str) -> dict[str, str]:
     """The variables that a command needs, and none of a service's settings."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", *VARIABLES) if name in os.environ}
+    names = ("PATH", "HOME", "LANG", "TMPDIR", "PGSSLMODE", *VARIABLES)
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {"PYTEST_ADDOPTS": NO_PLUGINS, **kept, **variables}
 
 
