@@ -96,4 +96,5 @@ SELECT set_config('search_path', '', true)
 
 -- constants --
 -- The values of constant defaults, which PostgreSQL computes when it adds the columns.
-SELECT attname, attmissingval::text AS value FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attmissingval IS NOT NULL
+SELECT attname, attmissingval::text AS value FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = to_regnamespace(:schema) AND attmissingval IS NOT NULL

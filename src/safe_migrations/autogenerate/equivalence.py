@@ -15,7 +15,6 @@ from safe_migrations.postgres.scratch import execute_apart
 from safe_migrations.postgres.sql import qualified
 
 _REPARSED = {"index", "check", "exclusion", "default", "computed"}
-_DEFAULTS = "defaults"  # a table for the defaults of other tables
 _NOW = {"now()", "CURRENT_TIMESTAMP", "transaction_timestamp()"}  # one and the same
 _LITERAL = re.compile(r"E?'(?:[^']|'')*'")
 _NOT_CONSTANT = re.compile(r"[\w\"] ?\((?!\d)|\b(?:CURRENT|SESSION|LOCAL|SYSTEM)|\bUSER\b")  # a call of a function
@@ -28,29 +27,31 @@ def equal_when_parsed_again(
     types: Mapping[TableName, Described],
 ) -> set[int]:
     """The numbers of the differences that are none: PostgreSQL reads both definitions again, and writes the same."""
-    defaults = TableName(schema, _DEFAULTS)
-    scripts = {_DEFAULTS: f"CREATE TABLE {qualified(connection.dialect, *defaults)} ()"}
+    scripts: dict[str, str] = {}
+    owners = {table for table, _ in differences}
     compared = []
     for number, (table, difference) in enumerate(differences):
         before, after = difference.database, difference.models
         if difference.kind not in _REPARSED or not before or not after or before.definition == after.definition:
             continue
         type_ = types[table].get(("type", difference.name))
-        owner = qualified(connection.dialect, *(defaults if difference.kind == "default" else table))
         for side, description in enumerate((before, after)):
             name = f"parsed_{number}_{side}"
-            scripts[name] = _parse(name, owner, description, type_.definition if type_ else "")
+            owner = TableName(schema, name) if difference.kind == "default" else table
+            owners.add(owner)
+            of_owner = qualified(connection.dialect, *owner)
+            scripts[name] = _parse(name, of_owner, description, type_.definition if type_ else "")
         compared.append(number)
     if not compared:
         return set()
     execute_apart(connection, scripts)
     texts = {
         name: description.definition
-        for described in describe(connection, {defaults, *(table for table, _ in differences)}).values()
+        for described in describe(connection, owners).values()
         for (kind, name), description in described.items()
         if name in scripts and kind in _REPARSED
     }
-    rows = connection.execute(SQL["constants"], {"table": ".".join(defaults)})
+    rows = connection.execute(SQL["constants"], {"schema": schema})
     values: dict[str, str] = {row.attname: row.value for row in rows}
     return {number for number in compared if _is_same(f"parsed_{number}_0", f"parsed_{number}_1", texts, values)}
 
@@ -63,7 +64,8 @@ def _parse(name: str, table: str, description: Description, type_: str) -> str:
             unique = "UNIQUE " if definition.startswith("UNIQUE ") else ""
             return f"CREATE {unique}INDEX {name} ON {table} {definition.removeprefix(unique)}"
         case "default":
-            return f"ALTER TABLE {table} ADD COLUMN {name} {type_} DEFAULT {definition}"
+            # In a table of its own: a volatile default would rewrite the table, and remove the values of other columns.
+            return f"CREATE TABLE {table} (); ALTER TABLE {table} ADD COLUMN {name} {type_} DEFAULT {definition}"
         case "computed":
             expression, _, kind = definition.rpartition(" ")
             return f"ALTER TABLE {table} ADD COLUMN {name} {type_} GENERATED ALWAYS AS ({expression}) {kind}"
