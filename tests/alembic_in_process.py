@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import URL, MetaData
+from sqlalchemy import URL, Connection, MetaData
 
 from safe_migrations.backfill.definition import load_backfill
 from safe_migrations.backfill.running import Pace, run_backfill
@@ -23,12 +24,26 @@ from safe_migrations.errors import MigrationError
 from safe_migrations.lint.check import lint
 from safe_migrations.lint.findings import Finding
 from safe_migrations.postgres.connection import run_async
-from support import Service, as_text, at, fetch
+from support import Service, as_text, at, fetch, on
 
 _OF_THE_SERVICE = ("config", "models_db")  # its own modules
 _EXAMPLE = re.compile(r"\n\nclass Item\(Base\):.*", re.DOTALL)
 _ASKED = re.compile(r"(\S+\.py):(\d+): the danger of this revision is not acknowledged")
 _NEEDED = re.compile(r"safe-migrations backfill '?(\w+)")
+
+_START = '''"""What is there before the test."""
+
+revision: str = "start"
+down_revision = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
+'''
 
 _SCHEMA = """
     SELECT attrelid::regclass::text AS table, attname::text AS name,
@@ -82,6 +97,22 @@ class Inside:
 
             metadata: MetaData = models_db.Base.metadata
             return metadata
+
+    def begin(self, models: str) -> MetaData:
+        """Write the first models, create their tables, and write an empty revision `start`: faster than an upgrade.
+
+        What autogenerate writes for an empty database is seen elsewhere.
+        """
+        metadata = self.write_models(models)
+        self.service.versions.joinpath("20300101_0001_start.py").write_text(_START)
+
+        def create(connection: Connection) -> None:
+            metadata.create_all(connection)
+            MigrationContext.configure(connection).stamp(self.scripts, "start")
+            connection.commit()
+
+        on(self.url, create)
+        return metadata
 
     def alembic(self, function: Callable[..., object], *arguments: Any, x: Sequence[str] = (), **options: Any) -> None:
         """Call an Alembic command: `inside.alembic(command.upgrade, "head")`.

@@ -35,9 +35,7 @@ def test_long_names_of_a_convention(render: Render, database: URL) -> None:
     """Wherever a name is formed, it is the one that PostgreSQL stores, so that each command converges."""
     table, column = ASCII
     inside = Inside(render(), database)
-    inside.write_models(model(table) + model(CYRILLIC[0]))
-    start = inside.autogenerate("the first tables")[-1]
-    inside.alembic(command.upgrade, "head")
+    inside.begin(model(table) + model(CYRILLIC[0]))
     fetch(database, f"INSERT INTO {table} (id) SELECT generate_series(1, 9)")
     before = schema(database)
     not_null = f'sa.Column("{column}_c", sa.Text, nullable=False)'
@@ -48,7 +46,7 @@ def test_long_names_of_a_convention(render: Render, database: URL) -> None:
         inside.upgrade("head", lambda _: repr({f"{column}_c": "x"}))
         inside.alembic(command.check)
         assert inside.lint(scripts) == []
-    inside.alembic(command.downgrade, start.revision, x=["yes"])
+    inside.alembic(command.downgrade, "start", x=["yes"])
     assert schema(database) == before
     inside.upgrade("head", str)
     inside.alembic(command.check)
@@ -57,8 +55,7 @@ def test_long_names_of_a_convention(render: Render, database: URL) -> None:
 def test_long_names_in_a_revision_by_hand(render: Render, database: URL) -> None:
     """What Alembic's operations shorten (`op.f`), those of this library shorten alike."""
     inside = Inside(render(), database)
-    inside.write_models(model("item", 'sa.Column("name", sa.Text)'))
-    inside.autogenerate("the first table")
+    inside.begin(model("item", 'sa.Column("name", sa.Text)'))
     name = f'op.f("uq_{"x" * 80}")'
     inside.service.add_revision(
         "unique",

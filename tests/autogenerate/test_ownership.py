@@ -26,9 +26,7 @@ NOT_OWNED = (
 
 def test_what_others_own(render: Render, database: URL, capsys: pytest.CaptureFixture[str]) -> None:
     inside = Inside(render(), database)
-    inside.write_models(ITEM)
-    inside.autogenerate("a table of items")
-    inside.alembic(command.upgrade, "head")
+    inside.begin(ITEM)
     for statement in NOT_OWNED:
         fetch(database, statement)
     capsys.readouterr()
@@ -57,9 +55,7 @@ def test_a_partition_that_the_models_declare(render: Render, database: URL) -> N
     columns = 'sa.Column("day", sa.Date, index=True), sa.Column("value", sa.Integer)'
     parent = f'sa.Table("measurement", Base.metadata, {columns}, postgresql_partition_by="RANGE (day)")\n'
     inside = Inside(render(), database)
-    inside.write_models(parent)
-    inside.autogenerate("a table of measurements")
-    inside.alembic(command.upgrade, "head")
+    inside.begin(parent)
     bounds = "FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')"
     fetch(database, f"CREATE TABLE measurement_2025 PARTITION OF measurement {bounds}")
     inside.write_models(

@@ -34,9 +34,7 @@ def enum(*values: str) -> str:
 def at_head(render: Render, database: URL, models: str) -> Inside:
     """A service whose database has these models."""
     inside = Inside(render(), database)
-    inside.write_models(models)
-    inside.autogenerate("the first tables")
-    inside.alembic(command.upgrade, "head")
+    inside.begin(models)
     return inside
 
 
@@ -126,7 +124,7 @@ def test_a_table_is_renamed_beside_a_view(render: Render, database: URL, capsys:
     fetch(database, "INSERT INTO item VALUES (2, 'table')")
     assert [row.name for row in fetch(database, "SELECT name FROM product ORDER BY id")] == ["chair", "table"]
     inside.upgrade("head", str)
-    inside.alembic(command.downgrade, "-2", x=["yes"])
+    inside.alembic(command.downgrade, "start", x=["yes"])
     assert len(fetch(database, "SELECT * FROM item")) == 2
     inside.upgrade("head", str)
     inside.autogenerate("more of other tables", answers[1:])
@@ -176,10 +174,10 @@ def test_what_existing_rows_get(render: Render, database: URL) -> None:
     inside.alembic(command.check)
 
 
-def test_the_next_command_is_one_that_runs_under_pdm(
+def test_the_first_revision_and_the_second_one(
     render: Render, database: URL, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a hook of the project's own gets a file that is complete."""
+    """The first may have a message of one word. A hook of the project's own gets a file that is complete."""
     monkeypatch.setenv("PDM_RUN_CWD", ".")
     inside = Inside(render(), database)
     ini = inside.service.folder / "alembic.ini"
@@ -188,17 +186,11 @@ def test_the_next_command_is_one_that_runs_under_pdm(
     ini.write_text(ini.read_text().replace("hooks = head_and_ruff", own))
     inside.write_models(table("item"))
     (script,) = inside.autogenerate("baseline")
-    assert capsys.readouterr().out.endswith("\npdm run safe-migrations lint\n")
+    printed = capsys.readouterr()
+    assert printed.out.endswith("\npdm run safe-migrations lint\n"), "a command that runs under PDM"
+    assert "meaningless-message" not in printed.err
     assert Path(f"{script.path}.copy").read_text() == text_of([script])
-
-
-def test_a_message_that_says_nothing(render: Render, database: URL, capsys: pytest.CaptureFixture[str]) -> None:
-    """Autogenerate says at once what lint would say later; the first revision may have one word."""
-    inside = Inside(render(), database)
-    inside.write_models(table("item"))
-    inside.autogenerate("baseline")
-    assert "meaningless-message" not in capsys.readouterr().err
     inside.alembic(command.upgrade, "head")
     inside.write_models(table("item", column("sku")))
     inside.autogenerate("shipments")
-    assert "meaningless-message" in capsys.readouterr().err
+    assert "meaningless-message" in capsys.readouterr().err, "at once what lint would say later"
