@@ -256,12 +256,16 @@ class Releases:
 
     def service(self, folder: Path, version: str, *, template: Path | None = None, **answers: Any) -> Service:
         """A service of a version, committed in a repository of its own; updates come from the template, if given."""
-        shutil.copytree(self.fresh(version, **answers), folder)
-        if template is not None:
-            file = folder / ".copier-answers.yml"
-            file.write_text(file.read_text().replace(str(self.template), str(template)))
+        service = self.uncommitted(folder, version, template=template, **answers)
         git(folder, "init", "--quiet")
         commit(folder, "new service")
+        return service
+
+    def uncommitted(self, folder: Path, version: str, *, template: Path | None = None, **answers: Any) -> Service:
+        """The same without a repository."""
+        shutil.copytree(self.fresh(version, **answers), folder)
+        if template is not None:
+            change(folder / ".copier-answers.yml", str(self.template), str(template))
         return Service(folder, "ORDERS", environment=dict(IDENTITY))
 
     def with_later(self, folder: Path, change: Callable[[Path], None]) -> Path:

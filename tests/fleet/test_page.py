@@ -257,6 +257,7 @@ def test_details(tmp_path: Path) -> None:
     assert [statement.weight for statement in second.statements] == ["moment", "long", "online"]
 
 
+@pytest.mark.usefixtures("forked_copier")
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     secret = "a_secret_word"
     for name, text in (("broken", "colour = red"), ("orders", "env_prefix = ORDERS")):

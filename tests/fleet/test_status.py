@@ -43,11 +43,11 @@ from safe_migrations.backfills import Backfill
 table = sa.table("b", sa.column("id"))
 backfill = Backfill(table=table, key=("id",), where=table.c.id > 0, values={})
 """
-CRASH = """
+HANG = """
 import subprocess
 process = subprocess.Popen(["sleep", "1000"])
 Path("process").write_text(str(process.pid))
-os._exit(3)
+process.wait()
 """
 SECRET = "a_secret_word"
 
@@ -81,7 +81,7 @@ def at_first_revision(url: URL, table: str) -> URL:
 
 
 @pytest.fixture
-def statuses(tmp_path: Path, new_database: NewDatabase) -> dict[str, ServiceStatus]:
+def statuses(tmp_path: Path, new_database: NewDatabase, forked_copier: None) -> dict[str, ServiceStatus]:
     head = at_first_revision(new_database(), "a")
     fetch(head, "CREATE TABLE stock (id integer)")
     service(tmp_path, "a", head)
@@ -94,7 +94,7 @@ def statuses(tmp_path: Path, new_database: NewDatabase) -> dict[str, ServiceStat
     fetch(behind, "CREATE SCHEMA safe_migrations")
     fetch(behind, "CREATE TABLE safe_migrations.backfill (name text, rows bigint, finished_at timestamptz)")
     fetch(behind, "INSERT INTO safe_migrations.backfill VALUES ('fill', 40)")
-    service(tmp_path, "crash", head, first=CRASH)
+    service(tmp_path, "crash", head, first="os._exit(3)")
     service(tmp_path, "error", head, first=f"raise RuntimeError('postgresql://user:{SECRET}@host')")
     service(tmp_path, "missing", head, first="import no_such_module")
     service(tmp_path, "missing_behind", behind, first="import no_such_module")
@@ -107,7 +107,7 @@ def statuses(tmp_path: Path, new_database: NewDatabase) -> dict[str, ServiceStat
     return {status.path: status for status in read_statuses(find_services(tmp_path))}
 
 
-def test_each_service_has_its_row(tmp_path: Path, statuses: dict[str, ServiceStatus]) -> None:
+def test_each_service_has_its_row(statuses: dict[str, ServiceStatus]) -> None:
     states = {path: (status.state, status.exit_status) for path, status in statuses.items()}
     assert states == {
         "a": ("drift", 8),  # the table that `stock` has
@@ -137,8 +137,6 @@ def test_each_service_has_its_row(tmp_path: Path, statuses: dict[str, ServiceSta
     assert statuses["a"].last_applied["name"] == "0001 change 1"
     assert statuses["a"].last_applied["at"]
     assert (statuses["unreachable"].database, statuses["unreachable"].port) == ("x", 1)
-    process = Path("/proc", tmp_path.joinpath("crash", "process").read_text(), "cmdline")
-    assert not process.exists() or not process.read_bytes(), "what env.py has started has ended as well"
     text = status_table.as_text([*statuses.values()])
     assert all(path in text for path in statuses)
     assert SECRET not in text + checked_json(statuses)
@@ -156,7 +154,7 @@ def checked_json(statuses: dict[str, ServiceStatus]) -> str:
 def test_an_endless_loop_costs_one_answer(tmp_path: Path, database: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     url = at_first_revision(database, "good")
     service(tmp_path, "good", url)
-    service(tmp_path, "hanging", url, first="Path('reached').touch(); import time; time.sleep(1000)")
+    service(tmp_path, "hanging", url, first=HANG)
     good, hanging = find_services(tmp_path)
 
     async def answers() -> list[dict[str, Any]]:
@@ -170,7 +168,8 @@ def test_an_endless_loop_costs_one_answer(tmp_path: Path, database: URL, monkeyp
     first, second, third = asyncio.run(answers())
     assert first["report"]["state"] == third["report"]["state"] == "at head"
     assert second.keys() == {"not_compared"}
-    assert tmp_path.joinpath("hanging", "reached").exists()
+    process = Path("/proc", tmp_path.joinpath("hanging", "process").read_text(), "cmdline")
+    assert not process.exists() or not process.read_bytes(), "what env.py has started has ended as well"
 
 
 def test_the_commands_of_the_how_to(tmp_path: Path, database: URL) -> None:
@@ -242,6 +241,7 @@ def test_names_act_on_no_terminal(tmp_path: Path) -> None:
     assert "b\nb" not in status_table.as_text([row])
 
 
+@pytest.mark.usefixtures("forked_copier")
 def test_a_service_without_a_configured_database_shows_that_of_alembic_ini(tmp_path: Path) -> None:
     service(tmp_path, "orders", "").joinpath(".env").unlink()
     (status,) = read_statuses(find_services(tmp_path))

@@ -1,7 +1,6 @@
 """`fleet update`: what becomes of each service, in clones and in a monorepo."""
 
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -39,8 +38,7 @@ def monorepo(toy: Releases, later: Path, tmp_path: Path) -> Path:
     """A service of each kind."""
     root = tmp_path / "fleet"
     for name in NAMES:
-        toy.service(root / name, NEXT, template=later, layout="monorepo")
-        shutil.rmtree(root / name / ".git")
+        toy.uncommitted(root / name, NEXT, template=later, layout="monorepo")
     root.joinpath("conflict", "database.py").write_text('"""Its engine."""\n\nPOOL = 7\n')
     answers = root / "current" / ".copier-answers.yml"
     answers.write_text(answers.read_text().replace(f"_commit: {NEXT}", f"_commit: {LATER}"))

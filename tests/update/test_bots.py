@@ -1,6 +1,7 @@
 """Bots that bring updates: Renovate's configuration, and what the weekly jobs of GitHub and GitLab run."""
 
 import json
+import shutil
 from collections import defaultdict
 from itertools import product
 from pathlib import Path
@@ -8,14 +9,16 @@ from typing import Any
 
 import pytest
 import yaml
+from check_jsonschema import main as check_jsonschema  # type: ignore[import-untyped]
 
-from releases import NEXT, Releases, commit, git, template_file
+from releases import NEXT, Releases, change, commit, git, template_file
 from safe_migrations.errors import MigrationError
 from support import Render, Service
 from warm_python import warm_path
 
 LAYOUTS = ["standalone", "monorepo"]
 CONFLICT = "alembic.ini"
+JOBS = {"github": [".github/workflows/template-update.yml"], "gitlab": [".gitlab-ci.yml"]}
 
 
 def jobs(service: Service, ci: str) -> Any:
@@ -49,7 +52,7 @@ def test_files_are_as_their_readers_want_them(render: Render, tmp_path: Path) ->
         "renovate": 2,
     }
     for schema, paths in schemas.items():
-        service.succeed("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
+        assert not check_jsonschema(["--builtin-schema", f"vendor.{schema}", *paths], standalone_mode=False), schema
 
 
 def left_alone(rules: list[dict[str, Any]]) -> set[str]:
@@ -87,21 +90,25 @@ def test_services_do_not_all_ask_at_once(render: Render) -> None:
 
 def both_change(template: Path) -> None:
     """A later release changes a line that the service has changed."""
-    file = template_file(template, CONFLICT)
-    file.write_text(file.read_text().replace("prepend_sys_path = %(here)s", "prepend_sys_path = theirs"))
+    change(template_file(template, CONFLICT), "prepend_sys_path = %(here)s", "prepend_sys_path = theirs")
 
 
 @pytest.fixture(scope="module")
-def later(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def later(toy: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template with that release."""
-    return releases.with_later(tmp_path_factory.mktemp("later") / "template.git", both_change)
+    return toy.with_later(tmp_path_factory.mktemp("later") / "template.git", both_change)
 
 
-def cloned(service: Service, folder: Path) -> Service:
-    """The service as CI has it: a clone of a repository that others push to."""
+def cloned(service: Service, rendering: Service, ci: str) -> Service:
+    """The service as CI has it: a clone of a repository that others push to, with a rendering's job and scripts."""
+    for name in ("pyproject.toml", *JOBS[ci]):
+        shutil.copy(rendering.folder / name, service.folder / name)
+    commit(service.folder)
+    folder = service.folder.with_name("cloned")
     origin = folder.with_suffix(".git")
     git(service.folder, "clone", "--quiet", "--bare", str(service.folder), str(origin))
     git(service.folder, "clone", "--quiet", str(origin), str(folder))
+    git(origin, "config", "receive.advertisePushOptions", "true")
     return Service(folder, service.env_prefix, service.environment)
 
 
@@ -121,14 +128,11 @@ def pushed(service: Service) -> str:
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 def test_the_job_pushes_a_conflict_for_a_person_and_never_over_their_work(
-    releases: Releases, later: Path, tmp_path: Path, ci: str
+    toy: Releases, later: Path, render: Render, tmp_path: Path, ci: str
 ) -> None:
-    service = releases.service(tmp_path / "made", NEXT, template=later, ci=ci)
-    file = service.folder / CONFLICT
-    file.write_text(file.read_text().replace("prepend_sys_path = %(here)s", "prepend_sys_path = ours"))
-    commit(service.folder)
-    service = cloned(service, tmp_path / "orders")
-    git(tmp_path / "orders.git", "config", "receive.advertisePushOptions", "true")
+    service = toy.service(tmp_path / "made", NEXT, template=later)
+    change(service.folder / CONFLICT, "prepend_sys_path = %(here)s", "prepend_sys_path = ours")
+    service = cloned(service, render(ci=ci), ci)
 
     status, said = run_update(service, ci)
     assert status == MigrationError.exit_status, f"red, because a person must decide: {said}"
@@ -145,8 +149,8 @@ def test_the_job_pushes_a_conflict_for_a_person_and_never_over_their_work(
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
-def test_the_job_pushes_nothing_where_nothing_is_new(releases: Releases, tmp_path: Path, ci: str) -> None:
-    service = cloned(releases.service(tmp_path / "made", NEXT, ci=ci), tmp_path / "orders")
+def test_the_job_pushes_nothing_where_nothing_is_new(toy: Releases, render: Render, tmp_path: Path, ci: str) -> None:
+    service = cloned(toy.service(tmp_path / "made", NEXT), render(ci=ci), ci)
     status, said = run_update(service, ci)
     assert status == 0, said
     assert "Up to date" in said

@@ -230,8 +230,7 @@ def monorepo(toy: Releases, later: Path, tmp_path: Path, thorough: bool) -> list
     made = []
     for number in range(10 if thorough else 3):
         folder = tmp_path / "repository" / "services" / f"orders_{number}"
-        made.append(toy.service(folder, NEXT, template=later, layout="monorepo"))
-        shutil.rmtree(folder / ".git")
+        made.append(toy.uncommitted(folder, NEXT, template=later, layout="monorepo"))
     root = tmp_path / "repository"
     root.joinpath(".gitignore").write_text(".env\n.venv/\n")
     for each in made:
