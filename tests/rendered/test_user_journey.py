@@ -12,50 +12,39 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from releases import IDENTITY, NEXT, VERSIONS, clone_with_releases
 from safe_migrations.dev.cluster import free_port
-from support import ROOT, MypyCache, Service, bare_environment
+from support import ROOT, MypyCache, Service, as_text, bare_environment
 from warm_python import warm_path
 
-URL = "https://git.example.com/platform/copier-postgres-service.git"
+TEMPLATE = "https://git.example.com/platform/copier-postgres-service.git"
 
-UPDATED = """
-test -z "$(git status --porcelain)"
-pdm run template-check
-"""
-
-# What the tutorial has not, and needs the library's programs. One PDM runs it all.
-SCRIPTS = [
-    "migrate-rehearse",
-    "migrate-deploy",
-    "migrate-backup before.dump",
-    "migrate-restore before.dump",
-    "lint",
-]
+# What the tutorial has not, and needs the programs and the extras of the library. One PDM runs it all.
+SCRIPTS = ["template-check", "migrate-revision 'add a column'", "migrate-rehearse"]
 JOURNEY = f"""
 sed -i.before 's/^    name: .*/&\\n    note: Mapped[str | None]/' models_db.py
-rm models_db.py.before
-rm -r __pycache__
-PYTHONDONTWRITEBYTECODE=1 pdm run migrate-revision "add a column"
+rm -r models_db.py.before __pycache__
+cat >> pyproject.toml <<END
+[tool.pdm.scripts.journey]
+composite = {json.dumps(SCRIPTS)}
+END
+PYTHONDONTWRITEBYTECODE=1 pdm run journey
 ls alembic/versions/*_0002_add_a_column.py __pycache__/models_db.*.pyc
-sed -i.before 's/^.tool.pdm.scripts.$/&\\njourney = {{ composite = {json.dumps(SCRIPTS)} }}/' pyproject.toml
-pdm run journey
-mv pyproject.toml.before pyproject.toml
 """
 
-# What the Dockerfile does: the production dependencies alone migrate, and tell whether the database is ready.
+# What an image has: the production dependencies alone migrate, and tell whether the database is ready.
 IMAGE = """
+PDM_USE_UV=true pdm sync --prod --clean
+test -z "$(ls .venv/lib/python*/site-packages | grep --extended-regexp 'copier|embedded|mypy|pytest|ruff|squawk')"
+PATH=$PWD/.venv/bin:$PATH
 mkdir ../image
 cp -R .env *.py *.ini *.toml *.lock alembic ../image
 cd ../image
-PDM_USE_UV=true pdm install --prod
-test -z "$(pdm list --csv | grep --extended-regexp 'copier|embedded|mypy|pytest|ruff|squawk')"
-pdm run alembic upgrade head
-pdm run safe-migrations deploy
-pdm run safe-migrations state --quick
-pdm run python -m database
-cd ../my_service
+alembic upgrade head
+safe-migrations state --quick
+python -m database
 """
 
 # PDM takes half a minute for a first installation, and as long for the update. PDM_OVERRIDE is not for uv.
@@ -65,7 +54,7 @@ MYPY = shlex.join([sys.executable, "-m", "mypy", f"--python-executable={sys.exec
 USE_MYPY_OF_TESTS = f"printf '#!/bin/sh\\nexec %s \"$@\"\\n' {shlex.quote(MYPY)} > .venv/bin/mypy"
 
 
-Run = Callable[[str], str]
+Run = Callable[..., str]
 
 
 def commands(document: str) -> str:
@@ -119,15 +108,13 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
         **IDENTITY,
         **url_of(clone),
     )
-    # What pip would take ten seconds to install: the commands find it there.
-    uv = Path(sys.executable).with_name("uv")
-    python.with_name("uv").symlink_to(uv)
-    tools = ["pip", "copier", "pdm[locked]"]
-    subprocess.run([uv, "pip", "install", "--quiet", f"--python={python}", *tools], env=variables, check=True)
+    python.with_name("uv").symlink_to(Path(sys.executable).with_name("uv"))
 
-    def run(script: str) -> str:
+    def run(script: str, **more: str) -> str:
+        # pip would take ten seconds.
+        script = script.replace("python3 -m pip install", f"uv pip install --quiet --python={python}")
         command = ["bash", "-euo", "pipefail", "-c", script]
-        process = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+        process = subprocess.run(command, cwd=folder, env=variables | more, capture_output=True, text=True)
         assert process.returncode == 0, process.stdout[-5000:] + process.stderr[-5000:]
         return process.stdout
 
@@ -137,7 +124,7 @@ def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
 
 def url_of(clone: Path) -> dict[str, str]:
     """Lets git find the clone at the template's URL."""
-    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{clone}.insteadOf", "GIT_CONFIG_VALUE_0": URL}
+    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{clone}.insteadOf", "GIT_CONFIG_VALUE_0": TEMPLATE}
 
 
 def end_servers(folder: Path) -> None:
@@ -145,22 +132,21 @@ def end_servers(folder: Path) -> None:
         os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)  # an immediate shutdown: its data are deleted
 
 
-def test_readme_with_its_update_then_a_change_then_an_image(run: Run, mypy_cache: MypyCache) -> None:
+def test_readme_with_its_update_then_a_change_then_an_image(run: Run, mypy_cache: MypyCache, server: URL) -> None:
     new = new_service_of_readme().replace("copy -l", f"copy -l --vcs-ref {VERSIONS[0]}")
     new = new.replace("pdm install", f"{INSTALL_FASTER} && {USE_MYPY_OF_TESTS}")
     run(f"{new}git add --all && git commit --quiet --message new")
     with mypy_cache() as cache:
         update = section("README.md", "Update a service")
-        faster = f"export PDM_USE_UV=true MYPY_CACHE_DIR={shlex.quote(cache)}"
-        updated = run(f"cd my_service\n{faster}\n{update}{UPDATED}")
+        faster = {"PDM_USE_UV": "true", "MYPY_CACHE_DIR": cache, "MY_SERVICE_TEST_DATABASE_URL": as_text(server)}
+        updated = run(f'cd my_service\n{update}\ntest -z "$(git status --porcelain)"', **faster)
     assert f"The template has released {NEXT}; this service has {VERSIONS[0]}." in updated
     assert "$ pdm install\n" in updated, "a dependency is new since then"
     assert re.search(r" \d+ passed(?s:.)+Everything passes", updated)
-    assert f"Up to date: the newest release of the template is {NEXT}." in updated
 
-    said = run(f"cd my_service\n{JOURNEY}{IMAGE}pdm run db-down")
+    said = run(f"cd my_service\n{JOURNEY}{IMAGE}")
+    assert f"Up to date: the newest release of the template is {NEXT}." in said
     assert said.count("The database is at head") == 2, "of the image, both probes"
-    assert "All checks passed!" in said
 
 
 def test_tutorial(tmp_path: Path, clone: Path) -> None:
