@@ -10,7 +10,7 @@ import yaml
 from sqlalchemy import URL
 
 from releases import commit, git
-from support import ROOT, MypyCache, Render, Service, as_text, bare_environment
+from support import ROOT, MypyCache, Render, as_text, bare_environment
 from warm_python import warm_path
 
 
@@ -140,42 +140,30 @@ def test_image_holds_no_secret_and_no_development_file(render: Render) -> None:
     assert {".*", "tests"} <= set(ignored), "hidden files: .env, .git, .postgres, .venv"
 
 
-def pre_commit(service: Service, mypy_cache: MypyCache) -> subprocess.CompletedProcess[str]:
-    service.run("git", "add", "--all")
-    with mypy_cache() as cache:
-        service.environment["MYPY_CACHE_DIR"] = cache
-        return service.run("pre-commit", "run", "--all-files", "--color=never", path=warm_path())
-
-
-@pytest.fixture
-def repository(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """A service in a git repository."""
+def test_pre_commit_passes_and_catches(render: Render, mypy_cache: MypyCache) -> None:
     service = render()
-    service.environment["PRE_COMMIT_HOME"] = str(tmp_path_factory.getbasetemp() / "pre-commit")
+    service.environment["PRE_COMMIT_HOME"] = str(service.folder.parent / "pre-commit")
     service.succeed("git", "init", "--quiet")
-    return service
 
+    def pre_commit() -> subprocess.CompletedProcess[str]:
+        service.succeed("git", "add", "--all")
+        with mypy_cache() as cache:
+            service.environment["MYPY_CACHE_DIR"] = cache
+            return service.run("pre-commit", "run", "--all-files", "--color=never", path=warm_path())
 
-def test_pre_commit_passes_and_catches(repository: Service, mypy_cache: MypyCache) -> None:
-    process = pre_commit(repository, mypy_cache)
+    process = pre_commit()
     assert process.returncode == 0, process.stdout
     assert process.stdout.count("Passed") == 5
 
-    readme, models = repository.folder / "README.md", repository.folder / "models_db.py"
+    readme, models = service.folder / "README.md", service.folder / "models_db.py"
     text, code = readme.read_text(), models.read_text()
     readme.write_text(f"<<<<<<< before updating\n{text}=======\nother\n>>>>>>> after updating\n")
     models.write_text(code + "\nunused: int = 'text'\n\n\n\n")
-    process = pre_commit(repository, mypy_cache)
+    baseline = service.succeed("alembic", "heads").split()[0]
+    for branch in ("left", "right"):
+        service.succeed("alembic", "revision", "--splice", "--head", baseline, "-m", branch)
+    process = pre_commit()
     assert process.returncode == 1
     failed = [line.partition("...")[0] for line in process.stdout.splitlines() if line.endswith("Failed")]
-    assert [name.partition(" ")[0] for name in failed] == ["No", "Style", "Types"]
-
-
-@pytest.mark.thorough("the same hook passes on one head, and test_state refuses two")
-def test_pre_commit_catches_two_heads(repository: Service, mypy_cache: MypyCache) -> None:
-    first = repository.succeed("alembic", "heads").split()[0]
-    for branch in ("left", "right"):
-        repository.succeed("alembic", "revision", "--splice", "--head", first, "-m", branch)
-    process = pre_commit(repository, mypy_cache)
-    assert process.returncode == 1
+    assert [name.partition(" ")[0] for name in failed] == ["No", "Style", "Types", "One", "New"]
     assert "several heads" in process.stdout
