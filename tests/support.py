@@ -6,9 +6,9 @@ import fcntl
 import os
 import re
 import subprocess
-import sys
 import sysconfig
 import tomllib
+import venv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -63,6 +63,18 @@ def downgrade() -> None:
 {downgrade}
 '''
 
+# To head, and back, and to head again, in one process.
+UP_DOWN_UP = """
+from alembic import command
+from alembic.config import Config
+
+alembic = Config("alembic.ini")
+command.upgrade(alembic, "head")
+command.check(alembic)
+command.downgrade(alembic, "base")
+command.upgrade(alembic, "head")  # which would fail if a table were left
+"""
+
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
@@ -81,7 +93,7 @@ def bare_environment(**variables: str) -> dict[str, str]:
 
 def bare_python(folder: Path) -> Path:
     """The Python of a new environment, with the libraries of this one but none of its programs."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    venv.create(folder, symlinks=True)
     (packages,) = (folder / "lib").glob("python*/site-packages")
     (packages / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT / 'src'}\n")
     return folder / "bin" / "python"

@@ -14,7 +14,7 @@ from blocking_statement import wait_for
 from safe_migrations.errors import BackfillError
 from support import Process, Service, fetch
 
-ROWS, BATCH = 10_000, 100
+ROWS, BATCH = 4_000, 100
 BACKFILL = ("safe-migrations", "backfill")
 COMPLETE = "number was already complete.\n"
 # Each row once, or it shows.
@@ -68,7 +68,7 @@ def test_a_run_after_a_kill_changes_each_row_once(
 ) -> None:
     rounds = 40 if thorough else 2
     for number in range(1, rounds + 1):
-        process = numbers.start(*BACKFILL, "--workers", "2", "--nice-ratio", "0.5")
+        process = numbers.start(*BACKFILL, "--workers", "2", "--nice-ratio", "2")
         wait_for(database, "SELECT 1 FROM safe_migrations.backfill WHERE rows > 0" if number > 1 else BEGUN)
         time.sleep(random.random() * 0.3)
         end(process, signal.SIGKILL)
@@ -80,7 +80,7 @@ def test_a_run_after_a_kill_changes_each_row_once(
 
 def test_two_processes_share_the_work(numbers: Service, database: URL) -> None:
     # Slow enough for the second one to start before the first one has finished.
-    processes = [numbers.start(*BACKFILL, "number", "--workers", "2", "--nice-ratio", "3") for _ in range(2)]
+    processes = [numbers.start(*BACKFILL, "number", "--workers", "2", "--nice-ratio", "10") for _ in range(2)]
     for process in processes:
         said, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
@@ -121,8 +121,8 @@ def test_all_that_are_not_complete_in_order(numbers: Service, database: URL) -> 
     fetch(database, "DROP TABLE number")
     process = numbers.run(*BACKFILL)
     assert (process.returncode, process.stdout) == (0, COMPLETE)
-    assert all(f"{name}.py" in process.stderr for name in ("a_fill", "z_fill"))
-    assert "alembic/backfills/a_fill.py" in numbers.fail(*BACKFILL, "a_fill", kind=BackfillError)
+    assert all(name in process.stderr for name in ("a_fill", "z_fill"))
+    assert "a_fill" in numbers.fail(*BACKFILL, "a_fill", kind=BackfillError)
     assert numbers.run("safe-migrations", "state").stdout.startswith("fresh: ")
 
 

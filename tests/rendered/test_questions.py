@@ -75,11 +75,10 @@ def test_destination_that_is_not_empty(template: Path, tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["src/main.py", "src/main/package/main.py"])
-def test_destination_with_folders_only(template: Path, tmp_path: Path, name: str) -> None:
+def test_destination_with_folders_only(template: Path, tmp_path: Path) -> None:
     destination = tmp_path / "with [brackets]"
-    (destination / name).parent.mkdir(parents=True)
-    (destination / name).write_text("mine")
+    (destination / "src" / "main" / "package").mkdir(parents=True)
+    (destination / "src" / "main" / "package" / "main.py").write_text("mine")
     process = command_line(template, destination)
     assert process.returncode == 1
     assert "use an empty folder" in process.stderr.strip().splitlines()[-1]
@@ -140,7 +139,7 @@ def test_no_trust_is_ever_needed() -> None:
     assert CONFIGURATION["_envops"] == {"undefined": "jinja2.StrictUndefined"}
 
 
-@pytest.mark.parametrize("name", ["a", "orders", "o" * 40, "order_service_2"])
+@pytest.mark.parametrize("name", ["orders", "o" * 40, "order_service_2"])
 def test_defaults_follow_from_the_name(render: Render, name: str) -> None:
     service = render(service_name=name)
     answers = yaml.safe_load((service.folder / ".copier-answers.yml").read_text())
@@ -151,13 +150,12 @@ def test_defaults_follow_from_the_name(render: Render, name: str) -> None:
     assert f"platform_prefix = {name.upper()}\n" in (service.folder / "alembic.ini").read_text()
 
 
-def test_what_the_service_imports_can_not_be_its_name(template: Path, tmp_path: Path) -> None:
+def test_what_the_service_imports_can_not_be_its_name() -> None:
     sources = [path.read_text() for path in TEMPLATE.rglob("*.py")]
     imported = {name for source in sources for name in imported_modules(ast.parse(source))}
     assert {"alembic", "sqlalchemy", "config"} <= imported
-    for name in sorted(imported | set(keyword.kwlist) - {"False", "None", "True"}):
-        with pytest.raises(ValueError, match="'service_name': "):
-            run_copy(str(template), tmp_path / "s", data={"service_name": name}, defaults=True, quiet=True)
+    refused = set(re.findall(r"'(\w+)'", QUESTIONS["service_name"]["validator"]))
+    assert imported | set(keyword.kwlist) - {"False", "None", "True"} <= refused
 
 
 def imported_modules(tree: ast.Module) -> set[str]:

@@ -35,69 +35,64 @@ def roles(new_role: NewRole) -> dict[str, str]:
     return {password: new_role("LOGIN SUPERUSER", password) for password in PASSWORDS}
 
 
-IN_A_FILE = pytest.param(
-    ".env", marks=pytest.mark.thorough("test_quick reads such passwords from a file, by the same function")
-)
+CURRENT_OF_EACH = """
+import os, sys
+from alembic.config import main
+
+command = "upgrade", "head"
+for url in sys.argv[1:]:
+    os.environ["ORDERS_DATABASE_URL"] = url
+    main(argv=command)
+    command = ["current"]
+"""
 
 
-@pytest.mark.parametrize("source", [IN_A_FILE, "url"])
-def test_any_password(service: Service, database: URL, roles: dict[str, str], source: str) -> None:
-    place = {
-        "ORDERS_DB_HOST": str(database.host),
-        "ORDERS_DB_PORT": str(database.port),
-        "ORDERS_DB_NAME": str(database.database),
-    }
-    command = ["alembic", "upgrade", "head"]
+def test_any_password_in_a_url(service: Service, database: URL, roles: dict[str, str]) -> None:
+    urls = [as_text(database.set(username=role, password=password)) for password, role in roles.items()]
+    process = service.run("python", "-c", CURRENT_OF_EACH, *urls)
+    assert process.returncode == 0, process.stderr
+    assert tables(database) == {"alembic_version", "item"}
+    assert process.stdout.count("(head)") == len(PASSWORDS) - 1
+    assert [password for password in PASSWORDS if password in process.stdout + process.stderr] == []
+
+
+@pytest.mark.thorough("test_quick reads such passwords from a file, by the same function")
+def test_any_password_in_a_file(service: Service, database: URL, roles: dict[str, str]) -> None:
+    place = {"HOST": database.host, "PORT": database.port, "NAME": database.database}
+    service.environment = {f"ORDERS_DB_{name}": str(value) for name, value in place.items()}
     for password, role in roles.items():
-        service.environment = dict(place)
-        if source == ".env":
-            for name, value in {"ORDERS_DB_USER": role, "ORDERS_DB_PASSWORD": password}.items():
-                set_key(service.folder / ".env", name, value)
-        else:
-            service.configure(database.set(username=role, password=password))
-        process = service.run(*command)
+        for name, value in {"ORDERS_DB_USER": role, "ORDERS_DB_PASSWORD": password}.items():
+            set_key(service.folder / ".env", name, value)
+        process = service.run("alembic", "current")
         assert process.returncode == 0, process.stderr
-        assert tables(database) == {"alembic_version", "item"}
         assert password not in process.stdout + process.stderr
-        command = ["alembic", "current"]
 
 
-def test_env_file_is_found_from_any_working_directory(service: Service, tmp_path: Path) -> None:
-    service.environment.clear()
+def test_env_file_is_found_from_any_working_directory(render: Render, tmp_path: Path) -> None:
+    service = render()
     (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://from_file@host/name\n")
     show = f"import sys; sys.path.insert(0, {str(service.folder)!r}); {SHOW_USER}"
     for folder in (service.folder, service.folder / "alembic", tmp_path, Path("/")):
         assert service.succeed("python", "-c", show, folder=folder).strip() == "from_file"
 
 
-def test_env_file_is_looked_for_upward_and_the_nearest_wins(render: Render, tmp_path: Path) -> None:
+def test_env_files_are_looked_for_upward_and_shared_and_the_nearest_wins(render: Render, tmp_path: Path) -> None:
     service = render(tmp_path / "repository" / "services" / "orders", layout="monorepo")
     for folder in (tmp_path / "repository", service.folder):
         (folder / ".env").write_text(f"PLATFORM_DB_USER={folder.name}\nPLATFORM_DB_PASSWORD=secret\n")
         assert service.succeed("python", "-c", SHOW_USER).strip() == folder.name
-
-
-def test_service_and_monorepo_share_their_files(render: Render, tmp_path: Path) -> None:
-    service = render(tmp_path / "repository" / "services" / "orders", layout="monorepo")
-    (tmp_path / "repository" / ".env").write_text("PLATFORM_DB_USER=shared\nPLATFORM_DB_PASSWORD=secret\n")
     (service.folder / ".env").write_text("ORDERS_DB_NAME=own\nPLATFORM_DB_USER=\n")
-    assert service.succeed("python", "-c", SHOW_USER).strip() == "shared"
-    assert service.succeed("python", "-c", SHOW_USER.replace("username", "database")).strip() == "own"
+    show = f"{SHOW_USER}; {SHOW_USER.replace('username', 'database')}"
+    assert service.succeed("python", "-c", show).split() == ["repository", "own"]
 
 
-def test_url_without_a_database_means_the_services_own(service: Service) -> None:
+def test_environment_wins_over_the_file_and_empty_means_not_set(render: Render) -> None:
+    service = render()
     service.environment = {"ORDERS_DATABASE_URL": "postgresql://user@host"}
-    assert service.succeed("python", "-c", SHOW_USER.replace("username", "database")).strip() == "orders"
-
-
-def test_environment_wins_over_env_file(service: Service) -> None:
+    shown = service.succeed("python", "-c", SHOW_USER.replace("username", "database"))
+    assert shown.strip() == "orders", "a URL without a database means the service's own"
     (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://from_file@host/name\n")
-    service.environment = {"ORDERS_DATABASE_URL": "postgresql://from_environment@host/name"}
-    assert service.succeed("python", "-c", SHOW_USER).strip() == "from_environment"
-
-
-def test_empty_means_not_set(service: Service) -> None:
-    (service.folder / ".env").write_text("ORDERS_DATABASE_URL=postgresql://from_file@host/name\n")
+    assert service.succeed("python", "-c", SHOW_USER).strip() == "user"
     service.environment = {"ORDERS_DATABASE_URL": ""}
     assert service.succeed("python", "-c", SHOW_USER).strip() == "from_file"
 
