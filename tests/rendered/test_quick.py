@@ -10,7 +10,7 @@ from sqlalchemy import URL
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError
 from support import NewRole, Service, ToHead, fetch
 
-PASSWORDS = ["per%cent", "at@co:lon/slash#hash?", "a space + plus", "'single' \"double\"", "${HOME}[", "é"]
+PASSWORDS = ["per%cent at@co:lon/slash#hash? a space + plus é[", "'single' \"double\"", "${HOME}"]
 
 URLS = [
     "postgres://user:secret@host/name",

@@ -9,8 +9,9 @@ from sqlalchemy import URL
 from support import NewRole, Service, ToHead, fetch
 
 # Asks as an application does, with its own engine; with an argument, while the pool's only connection is in use.
+# Then, without an argument, as the command does.
 ASK = """
-import asyncio, json, sys
+import asyncio, json, runpy, sys
 from config import load_settings
 from database import create_engine, readiness
 
@@ -25,17 +26,20 @@ async def ask():
     print(json.dumps([answer.ready, answer.reason]))
 
 asyncio.run(ask())
+if not sys.argv[1:]:
+    runpy.run_module("database", run_name="__main__")
 """
 
 
 def ask(service: Service, *arguments: str, folder: Path | None = None) -> tuple[bool, str]:
     """Whether it is ready, and why; from Python, and on the command line the same."""
     service.environment["PYTHONPATH"] = str(service.folder)
-    ready, reason = json.loads(service.succeed("python", "-c", ASK, *arguments, folder=folder))
+    process = service.run("python", "-c", ASK, *arguments, folder=folder)
+    answer, *printed = process.stdout.splitlines()
+    ready, reason = json.loads(answer)
     assert "\n" not in reason
     if not arguments:
-        process = service.run("python", "-m", "database", folder=folder)
-        assert (process.returncode, process.stdout.strip(), process.stderr) == (0 if ready else 1, reason, "")
+        assert (process.returncode, printed, process.stderr) == (0 if ready else 1, [reason], "")
     return ready, reason
 
 
