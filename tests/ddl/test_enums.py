@@ -193,29 +193,32 @@ class Colour(enum.Enum):
 class Decorated(sa.TypeDecorator[str]):
     """A type of the service's own."""
 
-    impl = Enum("a", "b", name="status")
+    impl = Enum("a", "b", name="decorated")
     cache_ok = True
 
 
-@pytest.mark.parametrize(
-    "type_",
-    [
-        status("a", "b"),
-        postgresql.ENUM("a", "b", name="status"),
-        postgresql.ENUM("a", "b", name="status", create_type=False),
-        sa.ARRAY(status("a", "b")),
-        postgresql.ARRAY(status("a", "b"), dimensions=1),
-        sa.String().with_variant(status("a", "b"), "postgresql"),
-        Decorated(),
-    ],
-    ids=repr,
-)
-def test_a_table_with_an_enum(database: URL, type_: Any) -> None:
-    (change,) = upgrade(database, item(type_))
-    assert (change.kind, change.name, change.schema, change.acknowledged) == (CREATED, "status", None, None)
-    assert values(database) == ["a", "b"]
-    (change,) = upgrade(database, MetaData())
-    assert (change.kind, change.schema) == (DROPPED, None)
+# By the name of their enum.
+KINDS: dict[str, Any] = {
+    "plain": Enum("a", "b", name="plain"),
+    "native": postgresql.ENUM("a", "b", name="native"),
+    "created_elsewhere": postgresql.ENUM("a", "b", name="created_elsewhere", create_type=False),
+    "several": sa.ARRAY(Enum("a", "b", name="several")),
+    "dimensions": postgresql.ARRAY(Enum("a", "b", name="dimensions"), dimensions=1),
+    "variant": sa.String().with_variant(Enum("a", "b", name="variant"), "postgresql"),
+    "decorated": Decorated(),
+}
+
+
+def test_tables_with_enums(database: URL) -> None:
+    models = MetaData()
+    for name, type_ in KINDS.items():
+        item(type_, metadata=models, name=f"with_{name}")
+    changes = {change.name: change for change in upgrade(database, models)}
+    assert {(change.name, change.kind) for change in changes.values()} == {(name, CREATED) for name in KINDS}
+    assert {(change.schema, change.acknowledged) for change in changes.values()} == {(None, None)}
+    assert [name for name in KINDS if values(database, name) != ["a", "b"]] == []
+    changes = {change.name: change for change in upgrade(database, MetaData())}
+    assert {(change.name, change.kind) for change in changes.values()} == {(name, DROPPED) for name in KINDS}
     assert types(database) == []
 
 
@@ -381,25 +384,28 @@ def test_what_names_a_value_is_kept(database: URL, way: str) -> None:
     assert [row.status for row in fetch(database, "SELECT status FROM part ORDER BY id")] == ["b", None]
 
 
-@pytest.mark.parametrize(
-    ("dependent", "message"),
-    [
-        ("CREATE VIEW v AS SELECT status FROM item", "used by a view"),
-        ("CREATE FUNCTION f(status) RETURNS int LANGUAGE sql AS 'SELECT 1'", "other objects depend on it"),
-        ("CREATE TABLE other (status status)", "other objects depend on it"),
-        ("ALTER TABLE item ALTER status SET DEFAULT 'c'", 'invalid input value for enum status: "c"'),
-        ("ALTER TABLE item ADD CHECK (status <> 'c')", 'invalid input value for enum status: "c"'),
-    ],
-)
-def test_a_replacement_that_fails_changes_nothing(database: URL, dependent: str, message: str) -> None:
-    upgrade(database, item(status("a", "c"), sa.CheckConstraint("status <> 'a'", name="kept"), server_default="a"))
-    fetch(database, dependent)
+# What depends on a type or its table, with the type's name in the place of $.
+FAILURES = {
+    "of_view": ("CREATE VIEW v AS SELECT status FROM with_$", "used by a view"),
+    "of_function": ("CREATE FUNCTION f($) RETURNS int LANGUAGE sql AS 'SELECT 1'", "other objects depend on it"),
+    "of_table": ("CREATE TABLE other (status $)", "other objects depend on it"),
+    "of_default": ("ALTER TABLE with_$ ALTER status SET DEFAULT 'c'", 'invalid input value for enum of_default: "c"'),
+    "of_check": ("ALTER TABLE with_$ ADD CHECK (status <> 'c')", 'invalid input value for enum of_check: "c"'),
+}
+
+
+def test_a_replacement_that_fails_changes_nothing(database: URL) -> None:
+    made = "CREATE TYPE $ AS ENUM ('a', 'c'); CREATE TABLE with_$ (status $ DEFAULT 'a' CHECK (status <> 'a')); "
+    run_script(
+        database, "; ".join(f"{made}{dependent}".replace("$", name) for name, (dependent, _) in FAILURES.items())
+    )
     before = fetch(database, DEPENDENTS)
-    with pytest.raises(DBAPIError, match=message):
-        run(database, "op.replace_enum('status', ['a'], columns=[('item', 'status')])")
+    for name, (_, message) in FAILURES.items():
+        with pytest.raises(DBAPIError, match=message):
+            run(database, f"op.replace_enum('{name}', ['a'], columns=[('with_{name}', 'status')])")
     assert fetch(database, DEPENDENTS) == before
-    assert values(database) == ["a", "c"]
-    assert types(database) == ["status"]
+    assert [name for name in FAILURES if values(database, name) != ["a", "c"]] == []
+    assert types(database) == sorted(FAILURES)
 
 
 def test_a_removal_along_with_other_changes(database: URL) -> None:
