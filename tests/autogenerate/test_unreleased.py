@@ -12,7 +12,6 @@ from safe_migrations.history.unreleased import unreleased_tables
 from safe_migrations.upgrade.phases import phase_of
 from support import Render, fetch
 
-CREATE = '    from alembic import op\n\n    op.create_table("item")'
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b")
 OLD = """
 
@@ -52,7 +51,8 @@ def inside(render: Render, database: URL) -> Inside:
     git(inside, "init", "--initial-branch=main")
     inside.begin(OLD)
     path = Path(inside.history()[0].path)
-    path.write_text(path.read_text().replace("    pass", CREATE, 1))
+    text = path.read_text().replace("    pass", '    op.create_table("item")', 1)
+    path.write_text(text.replace("\n\n", "\n\nfrom safe_migrations.operations import op\n\n", 1))
     return inside
 
 
