@@ -1,4 +1,4 @@
-"""Replacing files: all or none."""
+"""Replacing files: all or none; loading a file of Python."""
 
 import importlib.util
 import os
@@ -7,6 +7,21 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
+
+
+def load_module(name: str, path: str | Path) -> ModuleType:
+    """Run a file of Python as a new module, which no import finds.
+
+    Raises:
+        ImportError: it is no file of Python.
+    """
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise ImportError(f"{path} is no file of Python")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def replace_files(contents: Mapping[Path, bytes], removed: Collection[Path] = ()) -> None:

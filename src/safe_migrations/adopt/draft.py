@@ -14,6 +14,7 @@ from alembic.util import to_list
 from sqlalchemy import MetaData
 
 from safe_migrations.errors import AdoptionError
+from safe_migrations.files import load_module
 from safe_migrations.history.numbering import HEAD
 from safe_migrations.upgrade.project import Project, version_folders
 from safe_migrations.upgrade.target_metadata import explained_models
@@ -141,11 +142,7 @@ def models_of(project: Project) -> list[MetaData]:
 
 def load_models(file: Path) -> MetaData:
     """The metadata of a file of models, loaded beside the service's own."""
-    specification = importlib.util.spec_from_file_location("safe_migrations_adopted_models", file)
-    if specification is None or specification.loader is None:
-        raise AdoptionError(f"{file} can't be loaded. Nothing was changed.")
-    module = importlib.util.module_from_spec(specification)
     with explained_models():
-        specification.loader.exec_module(module)
+        module = load_module("safe_migrations_adopted_models", file)
     metadata: MetaData = module.Base.metadata
     return metadata

@@ -1,7 +1,6 @@
 """The revisions that a squash replaces, and what has to be done in databases and in git before that."""
 
 import os
-import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from alembic.util import to_tuple
 from sqlalchemy import Connection
 
 from safe_migrations.backfill.definition import (
-    COMMAND,
     NothingThereError,
+    backfill_command,
     is_complete,
     load_backfill,
     required_backfills,
@@ -174,7 +173,7 @@ async def _refuse_incomplete(project: Project, database: Database, names: Collec
                 raise BackfillError(
                     f"The backfill {name} is not complete in the database {database.name!r} at {database.host}, and "
                     f"the squash would delete it. Nothing was changed. Complete the backfill. {AGAIN}\n"
-                    f"{COMMAND} {shlex.quote(name)}"
+                    f"{backfill_command(name)}"
                 )
 
 

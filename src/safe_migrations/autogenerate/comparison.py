@@ -17,7 +17,7 @@ from safe_migrations.autogenerate.restoring import with_restoring
 from safe_migrations.ddl.column_changes import DIALECT, keeps_rows
 from safe_migrations.ddl.dependents import find_dependents
 from safe_migrations.ddl.partitions import is_partitioned
-from safe_migrations.postgres.sql import qualified, short_name
+from safe_migrations.postgres.sql import dotted, qualified, short_name
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 
@@ -190,7 +190,7 @@ def table_of(operation: Any) -> str:
     """The table of an operation, as in the metadata's keys."""
     name = getattr(operation, "source_table", None) or operation.table_name
     schema = getattr(operation, "schema", None) or getattr(operation, "kw", {}).get("source_schema")
-    return f"{schema}.{name}" if schema else str(name)
+    return dotted(schema, str(name))
 
 
 def names_of(operation: Any) -> tuple[str, str | None]:

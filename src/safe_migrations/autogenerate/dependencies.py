@@ -13,6 +13,7 @@ from safe_migrations.ddl.domains import CreateDomainOp, DropDomainOp
 from safe_migrations.ddl.enums import AddEnumValueOp, CreateEnumOp, DropEnumOp, ReplaceEnumOp
 from safe_migrations.ddl.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 from safe_migrations.ddl.schemas import CreateSchemaOp
+from safe_migrations.postgres.sql import dotted
 
 Name = tuple[str, ...]  # such as ("table", "item"), or ("no reference", "item") for what is dropped
 
@@ -84,8 +85,7 @@ def _referenced(table: str, columns: Iterable[str]) -> Iterator[Name]:
 
 
 def _referent(key: Any) -> str:
-    schema = key.kw.get("referent_schema")
-    return f"{schema}.{key.referent_table}" if schema else str(key.referent_table)
+    return dotted(key.kw.get("referent_schema"), str(key.referent_table))
 
 
 def _types(what: str, columns: Iterable[Column[Any]]) -> Iterator[Name]:

@@ -34,6 +34,7 @@ from safe_migrations.autogenerate.model_tables import SchemaComparison, compare_
 from safe_migrations.autogenerate.parameters import condition_as_text
 from safe_migrations.autogenerate.sqlalchemy_internals import sequences_of
 from safe_migrations.ddl.column_changes import is_identity
+from safe_migrations.postgres.sql import dotted
 from safe_migrations.printable import printable
 
 SCHEMA_DIFFERENCE = "modify_schema"  # as `alembic check` names it
@@ -70,8 +71,7 @@ class SchemaChange(MigrateOperation):
         return self
 
     def __str__(self) -> str:
-        table = f"{self.schema}.{self.table_name}" if self.schema else self.table_name
-        return f"{table}: {self.difference}"
+        return f"{dotted(self.schema, self.table_name)}: {self.difference}"
 
 
 def compare_schema(context: AutogenContext, _operations: ops.UpgradeOps, *_: Any) -> PriorityDispatchResult:

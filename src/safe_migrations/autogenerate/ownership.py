@@ -8,7 +8,7 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
 
 from safe_migrations.autogenerate.plugin import SCOPE, Scope
-from safe_migrations.postgres.sql import read_sql
+from safe_migrations.postgres.sql import dotted, read_sql
 
 SHOWN = 5  # names of a kind
 # Tables in which other tools record their migrations.
@@ -86,7 +86,7 @@ def explain_scope(options: Mapping[str, Any]) -> list[str]:
         return []
     by_owner: defaultdict[str, list[str]] = defaultdict(list)
     for (schema, name), owner in scope.not_owned.items():
-        by_owner[owner].append(f"{schema}.{name}" if schema else name)
+        by_owner[owner].append(dotted(schema, name))
     lines = ["Not compared, because these tables do not belong to the models:"]
     for owner, names in sorted(by_owner.items()):
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

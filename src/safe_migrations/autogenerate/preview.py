@@ -15,7 +15,7 @@ from safe_migrations.autogenerate.description_comparison import warn_of_not_comp
 from safe_migrations.autogenerate.directives import find_operations, plan
 from safe_migrations.autogenerate.ownership import explain_scope
 from safe_migrations.autogenerate.plan import PlannedRevision
-from safe_migrations.backfill.definition import COMMAND
+from safe_migrations.backfill.definition import backfill_command
 from safe_migrations.command_line import WIDTH
 from safe_migrations.errors import RefusedError
 from safe_migrations.logs import quiet
@@ -88,7 +88,7 @@ class Plan:
             if phase == CONTRACT and self.backfills:
                 lines += [
                     "backfill: while the new code runs",
-                    *_tree([[f"{COMMAND} {name}"] for name in self.backfills]),
+                    *_tree([[backfill_command(name)] for name in self.backfills]),
                 ]
             if revisions:
                 lines += [title, *_tree([_node(number, revision) for number, revision in revisions])]

@@ -9,7 +9,6 @@ A backfill changes the data of a big table outside the revisions, while the serv
 """
 
 import ast
-import importlib.util
 import os
 import shlex
 import traceback
@@ -35,12 +34,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import visitors
 
 from safe_migrations.errors import BackfillError
+from safe_migrations.files import load_module
 from safe_migrations.postgres.catalog import hides_rows
 from safe_migrations.postgres.own_tables import has_table
 from safe_migrations.postgres.server_errors import reason, sqlstate
 from safe_migrations.postgres.sql import qualified
 
-COMMAND = "safe-migrations backfill"
 MISSING = ("3F000", "42703", "42P01")  # a schema, a column, a table
 
 _FINISHED = text("SELECT finished_at IS NOT NULL FROM safe_migrations.backfill WHERE name = :name")
@@ -115,12 +114,8 @@ def load_backfill(folder: Path, name: str) -> Backfill:
         raise BackfillError(
             f"There is no backfill {name} ({os.path.relpath(path)}). The backfills: {', '.join(names) or 'none'}."
         )
-    specification = importlib.util.spec_from_file_location(f"backfill_{name}", path)
-    if specification is None or specification.loader is None:
-        raise BackfillError(f"{os.path.relpath(path)} can't be read.")
-    module = importlib.util.module_from_spec(specification)
     try:
-        specification.loader.exec_module(module)
+        module = load_module(f"backfill_{name}", path)
     except (Exception, SystemExit) as error:
         raise BackfillError(
             f"{_place(path, error)} can't be used ({reason(error)}). Correct the file, then run the same command again."
@@ -129,6 +124,11 @@ def load_backfill(folder: Path, name: str) -> Backfill:
     if not isinstance(backfill, Backfill):
         raise BackfillError(f"{os.path.relpath(path)} defines no backfill; write backfill = Backfill(…) there.")
     return backfill
+
+
+def backfill_command(name: str) -> str:
+    """The command that runs a backfill."""
+    return f"safe-migrations backfill {shlex.quote(name)}"
 
 
 def refuse_unwritten(folder: Path, name: str, backfill: Backfill) -> None:
@@ -147,7 +147,7 @@ def refuse_unwritten(folder: Path, name: str, backfill: Backfill) -> None:
     columns = " and ".join(f"{backfill.table.name}.{column.name}" for column in named)
     raise BackfillError(
         f"Nothing was changed: the new values of {columns or f'the columns of {backfill.table.name}'} are missing. "
-        f"Write the new values into {os.path.relpath(path)}:{line} (values), then run:\n{COMMAND} {shlex.quote(name)}"
+        f"Write the new values into {os.path.relpath(path)}:{line} (values), then run:\n{backfill_command(name)}"
     )
 
 
@@ -214,7 +214,7 @@ def refuse_incomplete(connection: Connection, script: Script, folder: Path) -> N
     missing = [name for name, backfill in backfills.items() if not is_complete(connection, backfill, name)]
     if missing:
         names = f"{'backfill' if len(missing) == 1 else 'backfills'} {', '.join(missing)}"
-        commands = "\n".join(f"{COMMAND} {shlex.quote(name)}" for name in missing)
+        commands = "\n".join(map(backfill_command, missing))
         raise BackfillError(
             f"{os.path.relpath(script.path)} needs the {names}, not yet complete. This revision was not run. Complete "
             f"the {names.partition(' ')[0]}, then run the same command again:\n{commands}"

@@ -5,7 +5,6 @@ killed worker loses nothing and repeats nothing, and another worker claims its b
 https://use-the-index-luke.com/no-offset
 """
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,9 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import array
 
-from safe_migrations.backfill.definition import COMMAND, Backfill, is_complete
+from safe_migrations.backfill.definition import Backfill, backfill_command, is_complete
 from safe_migrations.errors import BackfillError
 from safe_migrations.postgres.advisory_lock import lock_key
+from safe_migrations.postgres.catalog import count_up_to
 from safe_migrations.postgres.own_tables import SCHEMA, create_own_tables, has_table
 from safe_migrations.postgres.sql import read_sql
 
@@ -31,8 +31,8 @@ _SQL = read_sql(__package__, "queue.sql")
 
 def rows_left(connection: Connection, backfill: Backfill) -> int:
     """About how many rows match; beyond some number, the size of the table."""
-    some = sa.select(sa.literal(1)).select_from(backfill.table).where(backfill.matching).limit(COUNTED + 1).subquery()
-    counted = connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+    rows = sa.select(sa.literal(1)).select_from(backfill.table).where(backfill.matching)
+    counted = count_up_to(connection, rows, COUNTED)
     table = connection.dialect.identifier_preparer.format_table(backfill.table)
     return counted if counted <= COUNTED else connection.scalar(_SQL["estimate"], {"table": table}) or 0
 
@@ -169,7 +169,7 @@ class Batches:
 
     @property
     def _command(self) -> str:
-        return f"{COMMAND} {shlex.quote(self.name)}"
+        return backfill_command(self.name)
 
     @property
     def _key(self) -> sa.ColumnElement[Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shlex
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -11,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from safe_migrations.backfill.definition import COMMAND, Backfill, is_complete, refuse_unwritten
+from safe_migrations.backfill.definition import Backfill, backfill_command, is_complete, refuse_unwritten
 from safe_migrations.backfill.progress import Progress
 from safe_migrations.backfill.queue import Batches
 from safe_migrations.backfill.replication import Lag, are_hidden
 from safe_migrations.errors import BackfillError, LockedError, MigrationError
 from safe_migrations.postgres.catalog import Session, blockers
-from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.connection import connected, session_pid
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import (
     INSUFFICIENT_PRIVILEGE,
@@ -152,8 +151,7 @@ class _Run:
     async def _session(self) -> AsyncIterator[AsyncConnection]:
         """A connection of a worker, whose waits are watched."""
         async with connected(self._database) as connection:
-            self._pids[connection] = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
-            await connection.rollback()
+            self._pids[connection] = await session_pid(connection)
             yield connection
 
     async def _work_beside(self) -> None:
@@ -234,7 +232,7 @@ class _Run:
         if isinstance(error, OSError | DBAPIError) and (is_disconnect(error) or state == INSUFFICIENT_PRIVILEGE):
             return explain(error, self._database)
         kept = "This batch was rolled back; the batches before it are kept."
-        command = f"{COMMAND} {shlex.quote(self._name)}"
+        command = f"{backfill_command(self._name)}"
         if state in RETRIED:
             return LockedError(
                 f"The backfill {self._name} did not get its locks within {duration_text(self._timeouts.retry_window)} "

@@ -11,6 +11,7 @@ from sqlalchemy import DefaultClause, MetaData
 
 from safe_migrations.autogenerate.description_comparison import SCHEMA_DIFFERENCE, definitions, not_compared
 from safe_migrations.logs import quiet
+from safe_migrations.postgres.sql import dotted
 
 MANY_TABLES = 1000  # whose comparison takes seconds
 _OF_REBUILD = re.compile(r"remove_index \S+_cc(new|old)\d* ")  # reported as invalid, or gone when the build ends
@@ -48,7 +49,7 @@ def _without_unknown_tables(
         if kind != "table" or not included:
             return included
         schema = parents["schema_name"]
-        key = f"{schema}.{name}" if schema else str(name)
+        key = dotted(schema, str(name))
         if key in known or (not schema and f"{default}.{name}" in known):
             return True
         unknown.append(key)
@@ -80,9 +81,9 @@ def _describe(difference: Any) -> str:
     if operation.startswith("modify_"):
         schema, table, column, _, before, after = details
         values = f"{_value(before)} in the database, {_value(after)} in the models"
-        return f"{operation} {_qualified(schema, table)}.{column}: {values}"
+        return f"{operation} {dotted(schema, table)}.{column}: {values}"
     if operation.endswith("_column"):
-        return f"{operation} {_qualified(*details[:2])}.{details[2].name}"
+        return f"{operation} {dotted(*details[:2])}.{details[2].name}"
     subject = details[0]
     table = getattr(subject, "table", None)
     if table is None:
@@ -93,7 +94,3 @@ def _describe(difference: Any) -> str:
 def _value(value: object) -> str:
     """A type, a comment, or a default as SQL."""
     return str(value.arg) if isinstance(value, DefaultClause) else repr(value or None)
-
-
-def _qualified(schema: str | None, table: str) -> str:
-    return f"{schema}.{table}" if schema else table

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from sqlalchemy import Connection
 
-from safe_migrations.backfill.definition import COMMAND
+from safe_migrations.backfill.definition import backfill_command
 from safe_migrations.errors import ConfigurationError
 from safe_migrations.operate.drift import find_drift
 from safe_migrations.operate.incomplete_backfills import incomplete_backfills
@@ -198,7 +197,7 @@ def _with_optional_backfills(report: Report) -> Report:
         return report
     lines = [
         "Backfills are not complete. To complete the backfills:",
-        *(f"{COMMAND} {shlex.quote(name)}" for name in names),
+        *(backfill_command(name) for name in names),
     ]
     return replace(report, next="\n".join(lines if report.state == AT_HEAD else [report.next, *lines]))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, TableClause, table, text
+from sqlalchemy import Connection, Select, TableClause, func, select, table, text
 
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.timeouts import duration_text
@@ -131,6 +131,11 @@ def hides_rows(connection: Connection, name: str) -> bool:
         name: of an existing table, as SQL has it.
     """
     return bool(connection.scalar(text("SELECT row_security_active(to_regclass(:name))"), {"name": name}))
+
+
+def count_up_to(connection: Connection, rows: Select[Any], limit: int) -> int:
+    """The number of rows of a query; one more than the limit stands for all that is more."""
+    return connection.scalar(select(func.count()).select_from(rows.limit(limit + 1).subquery())) or 0
 
 
 def invalid_indexes(connection: Connection) -> list[InvalidIndex]:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, func, select
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -182,6 +182,13 @@ async def set_session_settings(connection: Any) -> None:
         await connection.execute("SET transaction_timeout = 0")
     with suppress(asyncpg.PostgresError):  # Windows can't
         await connection.execute("SET client_connection_check_interval = '1s'")
+
+
+async def session_pid(connection: AsyncConnection) -> int:
+    """The pid of a connection's session on the server; the transaction ends."""
+    pid = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
+    await connection.rollback()
+    return pid
 
 
 def major_version(connection: Connection | AsyncConnection) -> int:

@@ -29,6 +29,11 @@ def qualified(dialect: Dialect, *names: str | None) -> str:
     )
 
 
+def dotted(schema: str | None, name: str) -> str:
+    """A name as the keys of SQLAlchemy's metadata have it: with its schema if it has one, and not quoted."""
+    return f"{schema}.{name}" if schema else name
+
+
 def short_name(name: str) -> str:
     """A name, shortened by a hash if PostgreSQL would cut it off: as SQLAlchemy does, but counted in bytes."""
     encoded = name.encode()

@@ -6,7 +6,6 @@ mention of somebody, or a quick action of GitLab.
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +13,7 @@ from textwrap import indent, wrap
 
 from alembic.script import Script
 
-from safe_migrations.backfill.definition import COMMAND, required_backfills
+from safe_migrations.backfill.definition import backfill_command, required_backfills
 from safe_migrations.command_line import WIDTH
 from safe_migrations.lint.findings import as_text
 from safe_migrations.lint.locked_statements import locked_statements
@@ -69,7 +68,7 @@ def _order(revisions: Iterable[Script]) -> Iterator[str]:
         if phase == CONTRACT:
             yield "Deploy the new code."
             if backfills := dict.fromkeys(name for script in group for name in required_backfills(script)):
-                commands = ", ".join(_code(f"{COMMAND} {shlex.quote(name)}") for name in backfills)
+                commands = ", ".join(_code(backfill_command(name)) for name in backfills)
                 yield f"Backfill, while the new code runs: {commands}"
             yield f"Contract, when the new code runs everywhere (`safe-migrations deploy --contract`): {names}"
         else:

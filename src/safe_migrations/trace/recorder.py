@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, ExceptionContext, Row, event, func, select
+from sqlalchemy import Connection, ExceptionContext, Row, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations.ddl.steps import current_step
 from safe_migrations.postgres.catalog import mask
+from safe_migrations.postgres.connection import session_pid
 from safe_migrations.postgres.lock_modes import MODES
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.statements import split
@@ -305,8 +306,7 @@ async def tracing(connection: AsyncConnection, watcher: AsyncConnection, version
         watcher: another connection to the database, in AUTOCOMMIT.
         version_table: where Alembic records the revision, which is not traced.
     """
-    pid = int(await connection.scalar(select(func.pg_backend_pid())) or 0)
-    await connection.rollback()
+    pid = await session_pid(connection)
     before = await watcher.run_sync(_Schema.read, version_table)
     tracer, finished = _Tracer(pid, before), asyncio.Event()
     await connection.run_sync(tracer.read_tables)

@@ -8,10 +8,10 @@ from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import RevisionStep
-from sqlalchemy import Connection, Select, column, func, literal_column, select
+from sqlalchemy import Connection, Select, column, literal_column, select
 
 from safe_migrations.ddl.step_records import StepRecords
-from safe_migrations.postgres.catalog import find_table, hides_rows, own_relations
+from safe_migrations.postgres.catalog import count_up_to, find_table, hides_rows, own_relations
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.statements import ALTER_TABLE, CREATE_TABLE, NAME, actions, parts, pattern
 from safe_migrations.printable import counted
@@ -256,7 +256,7 @@ def _count(
 def _count_rows(connection: Connection, name: str, rows: Select[Any]) -> str:
     if hides_rows(connection, name):
         return "row security may hide rows"
-    number = connection.scalar(select(func.count()).select_from(rows.limit(COUNTED + 1).subquery())) or 0
+    number = count_up_to(connection, rows, COUNTED)
     if number > COUNTED:
         return f"more than {COUNTED:,} rows"
     return counted(number, "row") if number else ""

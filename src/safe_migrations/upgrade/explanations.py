@@ -1,9 +1,7 @@
 """What a state means, what to do next, and which commands a state does not allow."""
 
-import shlex
-
 from safe_migrations import revisions
-from safe_migrations.backfill.definition import COMMAND, required_backfills
+from safe_migrations.backfill.definition import backfill_command, required_backfills
 from safe_migrations.errors import RefusedError
 from safe_migrations.printable import printable
 from safe_migrations.service import Service
@@ -158,7 +156,7 @@ def _next_phase(state: State) -> str:
     expands = bool(up_to_contract(state.pending))
     lines = ["Before you deploy the new code:", "safe-migrations deploy"] if expands else []
     lines.append("When the new code runs everywhere:")
-    lines.extend(f"{COMMAND} {shlex.quote(name)}" for name in names)
+    lines.extend(backfill_command(name) for name in names)
     lines.append("safe-migrations deploy --contract")
     if expands and not names:
         lines.extend(["To run all revisions at once, if no old code runs:", f"alembic upgrade {state.target}"])

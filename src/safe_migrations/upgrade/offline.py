@@ -1,7 +1,6 @@
 """Running revisions offline: their SQL is written instead of executed, without a database."""
 
 import io
-import shlex
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.script import Script
 
-from safe_migrations.backfill.definition import COMMAND, required_backfills
+from safe_migrations.backfill.definition import backfill_command, required_backfills
 from safe_migrations.ddl.schemas import create_version_schema
 from safe_migrations.ddl.steps import steps_offline
 from safe_migrations.postgres.sql import ddl
@@ -103,5 +102,5 @@ def _with_backfills(function: Callable[..., Iterable[RevisionStep]], heads: Any,
         refuse_exit(step)
         steps_offline(migration)
         for name in required_backfills(step.revision) if step.is_upgrade else ():
-            migration.impl.static_output(f"-- Requires that this is complete: {COMMAND} {shlex.quote(name)}")
+            migration.impl.static_output(f"-- Requires that this is complete: {backfill_command(name)}")
         yield step

@@ -1,7 +1,6 @@
 """What revisions need before the first one runs: acknowledgements and complete backfills, all in one message."""
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from alembic.script import Script
 from sqlalchemy import Connection
 
 from safe_migrations.backfill.definition import (
-    COMMAND,
     NothingThereError,
+    backfill_command,
     can_run,
     is_complete,
     load_backfill,
@@ -114,6 +113,6 @@ def _refuse(scripts: Iterable[Script], needed: Mapping[Script, Sequence[str]]) -
         lines.append("To acknowledge a danger, uncomment the named line. Then run the same command again.")
     if backfills:
         lines.append("Complete the backfills, then run the same command again:")
-        lines += [f"{COMMAND} {shlex.quote(name)}" for name in dict.fromkeys(backfills)]
+        lines += [backfill_command(name) for name in dict.fromkeys(backfills)]
     message = "\n".join(lines)
     raise NotConfirmedError(message) if is_danger else BackfillError(message)

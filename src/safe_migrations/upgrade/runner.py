@@ -23,7 +23,7 @@ from safe_migrations.ddl.steps import no_steps_between
 from safe_migrations.errors import LockedError, MigrationError, RefusedError
 from safe_migrations.logs import quiet
 from safe_migrations.postgres.advisory_lock import acquire, advisory_lock, release
-from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.connection import connected, run_async, session_pid
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.server_errors import explain, pooler_refused
 from safe_migrations.postgres.timeouts import load_timeouts
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 # Loggers whose lines name each plug-in, and each sequence of a serial column, which is no difference.
 _UNINFORMATIVE = ("alembic.runtime.plugins", "alembic.ddl.postgresql")
-_PID = text("SELECT pg_backend_pid()")
 _SETTINGS = text("SELECT name, setting || unit AS value FROM pg_settings WHERE name = ANY(CAST(:names AS text[]))")
 
 
@@ -185,8 +184,7 @@ async def _migrate(request: Request, control: AsyncConnection, database: Databas
             # The server finishes the statement of a killed client, maybe a COMMIT, after the client's other connection
             # has released its lock. So the connection that applies the revisions has a lock of its own.
             await migration.run_sync(acquire, request.lock_key("apply"), timeouts.lock_wait)
-            pid = int(await migration.scalar(_PID) or 0)
-            await migration.rollback()
+            pid = await session_pid(migration)
             steps = await control.run_sync(request.plan, before)
             if confirmed is not None and confirmed != [step.revision for step in steps]:
                 raise LockedError(
@@ -204,12 +202,12 @@ async def _migrate(request: Request, control: AsyncConnection, database: Databas
 
 async def _refuse_pooler(control: AsyncConnection, database: Database) -> None:
     """Refuse a pooler, which would keep the lock."""
-    server_pid = await control.scalar(_PID)
+    server_pid = await session_pid(control)
     requested = database.timeouts.session_settings()
     async with connected(database, database.timeouts.lock_wait) as other:
         actual = {row.name: row.value for row in await other.execute(_SETTINGS, {"names": list(requested)})}
         # This transaction is still open, so a pooler that assigns a server to each transaction assigns another one.
-        if requested != actual or server_pid != await control.scalar(_PID):
+        if requested != actual or server_pid != await session_pid(control):
             raise pooler_refused(database.service, "a setting or the server process has changed")
 
 

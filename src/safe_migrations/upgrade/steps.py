@@ -4,7 +4,6 @@ import ast
 import os
 import sys
 from functools import wraps
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -17,23 +16,19 @@ from safe_migrations.backfill.definition import refuse_incomplete, required_back
 from safe_migrations.ddl.step_records import Direction, StepRecords
 from safe_migrations.ddl.steps import Between, RecordedSteps
 from safe_migrations.errors import RevisionError
+from safe_migrations.files import load_module
 
 
-def load(script: Script) -> ModuleType | None:
+def load(script: Script) -> ModuleType:
     """A module of a revision's file as in a new process, beside the one that Alembic has loaded.
 
     Raises:
         RevisionError: the file ends the process.
     """
-    specification = spec_from_file_location(script.module.__name__, script.path)
-    if specification is None or specification.loader is None:
-        return None
-    module = module_from_spec(specification)
     try:
-        specification.loader.exec_module(module)
+        return load_module(script.module.__name__, script.path)
     except SystemExit as error:
         raise _exited(script, error) from error
-    return module
 
 
 def reload(step: RevisionStep, folder: str) -> None:
@@ -48,9 +43,8 @@ def reload(step: RevisionStep, folder: str) -> None:
     for name, imported in list(sys.modules.items()):
         if Path(getattr(imported, "__file__", None) or "/").is_relative_to(folder):
             del sys.modules[name]
-    if (module := load(step.revision)) is not None:
-        step.revision.module = module
-        step.migration_fn = module.upgrade if step.is_upgrade else module.downgrade
+    step.revision.module = module = load(step.revision)
+    step.migration_fn = module.upgrade if step.is_upgrade else module.downgrade
 
 
 def refuse_exit(step: RevisionStep) -> None:
