@@ -9,7 +9,7 @@ rewritten, and a scan of a whole table counts as a sequential scan, also in DDL.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +25,7 @@ from safe_migrations.postgres.lock_modes import MODES
 from safe_migrations.postgres.sql import read_sql
 from safe_migrations.postgres.statements import split
 from safe_migrations.trace.lock_times import LockTimes, TracedStep
+from safe_migrations.trace.schema_changes import Schema
 
 INTERVAL = 0.002  # seconds between two samples
 _BLOCK_WRITES = MODES[MODES.index("ShareLock") :]
@@ -85,32 +86,10 @@ class Trace:
     ended_itself: bool = False
 
 
-@dataclass(frozen=True)
-class _Schema:
-    """The tables of a database at one time, by their oids, which survive a rename."""
-
-    tables: dict[int, Row[Any]]
-    columns: dict[tuple[int, int], Row[Any]]
-    foreign_keys: set[tuple[int, ...]]
-    children: set[tuple[int, ...]]
-
-    @classmethod
-    def read(cls, connection: Connection, version_table: str) -> "_Schema":
-        rows = connection.execute(_SQL["tables"], {"version_table": version_table})
-        tables = {row.oid: row for row in rows}
-        columns = connection.execute(_SQL["columns"], {"oids": list(tables)})
-        return cls(
-            tables,
-            {(row.oid, row.number): row for row in columns},
-            {tuple(row) for row in connection.execute(_SQL["foreign_keys"])},
-            {tuple(row) for row in connection.execute(_SQL["children"])},
-        )
-
-
 class _Tracer:
     """Records what a session does: on the session after each statement, and from another session while it runs."""
 
-    def __init__(self, pid: int, before: _Schema) -> None:
+    def __init__(self, pid: int, before: Schema) -> None:
         self.trace = Trace()
         self._pid = pid
         self._before = before
@@ -261,20 +240,16 @@ class _Tracer:
         rewritten = [table.name for old, new, table in both if table.kind == "r" and new.file not in (old.file, None)]
         return scanned, rewritten, held
 
-    def compare(self, after: _Schema) -> None:
+    def compare(self, after: Schema) -> None:
         """Compare the schema before and after."""
-        self.trace.steps = [step for step in self.trace.steps if step.name] or self.trace.steps
-        before = self._before
-        both = before.tables.keys() & after.tables.keys()
-        changed = [before.tables[oid] for oid in both if before.tables[oid].file != after.tables[oid].file]
-        self.trace.rewritten = sorted(row.name for row in changed if row.kind == "r")
-        for row in changed:
-            if row.kind == "r":
-                self._note_lock(row.oid, MODES[-1])
-        self.trace.broken = sorted([*_broken_tables(before, after), *_broken_columns(before, after)])
-        names = {oid: row.name for oid, row in (after.tables | before.tables).items()}
-        pairs = {key[1:] for key in before.foreign_keys ^ after.foreign_keys} | before.children | after.children
-        self.trace.joined = sorted((names[one], names[other]) for one, other in pairs if {one, other} <= names.keys())
+        trace, before = self.trace, self._before
+        trace.steps = [step for step in trace.steps if step.name] or trace.steps
+        rewritten = before.rewritten(after)
+        trace.rewritten = sorted(row.name for row in rewritten)
+        for row in rewritten:
+            self._note_lock(row.oid, MODES[-1])
+        trace.broken = sorted(before.broken(after))
+        trace.joined = before.joined(after)
 
 
 def _is_own(context: Any) -> bool:
@@ -307,7 +282,7 @@ async def tracing(connection: AsyncConnection, watcher: AsyncConnection, version
         version_table: where Alembic records the revision, which is not traced.
     """
     pid = await session_pid(connection)
-    before = await watcher.run_sync(_Schema.read, version_table)
+    before = await watcher.run_sync(Schema.read, version_table)
     tracer, finished = _Tracer(pid, before), asyncio.Event()
     await connection.run_sync(tracer.read_tables)
     await connection.rollback()
@@ -323,7 +298,7 @@ async def tracing(connection: AsyncConnection, watcher: AsyncConnection, version
         finished.set()
         tracer.running.set()
         await sampling
-    tracer.compare(await watcher.run_sync(_Schema.read, version_table))
+    tracer.compare(await watcher.run_sync(Schema.read, version_table))
 
 
 async def _sample(tracer: _Tracer, watcher: AsyncConnection, finished: asyncio.Event) -> None:
@@ -332,30 +307,3 @@ async def _sample(tracer: _Tracer, watcher: AsyncConnection, finished: asyncio.E
         await asyncio.sleep(INTERVAL)
         if tracer.running.is_set():
             await watcher.run_sync(tracer.note_locks)
-
-
-def _broken_tables(before: _Schema, after: _Schema) -> Iterator[str]:
-    for oid, table in before.tables.items():
-        now = after.tables.get(oid)
-        if now is None:
-            yield f"drops the table {table.name}"
-        elif now.name != table.name:
-            yield f"renames the table {table.name} to {now.name}"
-
-
-def _broken_columns(before: _Schema, after: _Schema) -> Iterator[str]:
-    for place, old in before.columns.items():
-        name, new = f"{before.tables[old.oid].name}.{old.name}", after.columns.get(place)
-        if new is None:
-            if old.oid in after.tables:
-                yield f"drops the column {name}"
-            continue
-        if new.name != old.name:
-            yield f"renames the column {name} to {new.name}"
-        if new.required and not old.required:
-            yield f"makes the column {name} NOT NULL"
-        if old.filled and not new.filled:
-            yield f"drops the default of the column {name}"
-    for place, new in after.columns.items():
-        if place not in before.columns and new.oid in before.tables and new.required and not new.filled:
-            yield f"adds the column {before.tables[new.oid].name}.{new.name}, NOT NULL without a default"
