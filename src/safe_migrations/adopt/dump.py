@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from safe_migrations.autogenerate.plugin import PROGRESS_SCHEMA
 from safe_migrations.errors import AdoptionError, LockedError
-from safe_migrations.postgres.connection import connected, major_version
+from safe_migrations.postgres.connection import major_version, with_connection
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.program_runs import problem_of, run_program
 from safe_migrations.postgres.programs import find_tools
@@ -137,9 +137,7 @@ async def dump_schema(
     """
     arguments = [*(_COMPLETE if complete else _SCHEMA_ONLY), *_selection(version_table, schemas)]
     arguments += [f"--snapshot={snapshot}"] if snapshot else []
-    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        version = major_version(connection)
-    pg_dump = find_tools("pg_dump", version)[0]
+    pg_dump = find_tools("pg_dump", await with_connection(database, major_version))[0]
     with TemporaryDirectory(prefix="dump-") as folder:
         file = Path(folder) / "schema.sql"
         status, errors = await run_program(pg_dump, *arguments, f"--file={file}", database=database, settings=_SETTINGS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import BackupError, LockedError, MigrationError
-from safe_migrations.postgres.connection import connected, major_version
+from safe_migrations.postgres.connection import major_version, with_connection
 from safe_migrations.postgres.creation import create_database, drop_database
 from safe_migrations.postgres.database import Database
 from safe_migrations.postgres.program_runs import problem_of, run_program
@@ -33,7 +33,7 @@ async def backup(database: Database, file: Path) -> None:
         LockedError: another session locked a table for too long.
     """
     _check_target(file)
-    pg_dump = find_tools("pg_dump", await _server_version(database))[0]
+    pg_dump = find_tools("pg_dump", await with_connection(database, major_version))[0]
     pg_restore = find_tools("pg_restore", pg_dump.version)[0]
     try:
         descriptor, name = tempfile.mkstemp(prefix=".backup-", dir=file.parent)  # O_EXCL, and mode 0600
@@ -69,7 +69,7 @@ async def restore(server: Database, file: Path, name: str, *, owners: bool = Tru
     """
     if not os.path.exists(file):
         raise BackupError(f"{file} does not exist. Name a file that `safe-migrations backup` has written.")
-    server_version = await _server_version(server)
+    server_version = await with_connection(server, major_version)
     pg_restore = await _find_reader(find_tools("pg_restore", server_version), file)
     await _create(server, file, name)
     problem: str | None = "interrupted"
@@ -82,11 +82,6 @@ async def restore(server: Database, file: Path, name: str, *, owners: bool = Tru
             f"{file} was not restored: pg_restore failed ({problem}). {left} Correct the cause, then run the same "
             "command again."
         )
-
-
-async def _server_version(database: Database) -> int:
-    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        return major_version(connection)
 
 
 def _check_target(file: Path) -> None:

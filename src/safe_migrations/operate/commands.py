@@ -256,16 +256,8 @@ def _variables_of_name(project: "Project") -> str:
 
 def _on_database(project: "Project", function: "Callable[[Connection], Result]") -> Result:
     """Call a function with a connection to the database, in AUTOCOMMIT."""
-    from sqlalchemy.exc import DBAPIError
+    from safe_migrations.postgres.connection import run_async, with_connection
+    from safe_migrations.postgres.server_errors import explained
 
-    from safe_migrations.postgres.connection import connected, run_async
-    from safe_migrations.postgres.server_errors import explain
-
-    async def call() -> Result:
-        async with connected(project.database, isolation_level="AUTOCOMMIT") as connection:
-            return await connection.run_sync(function)
-
-    try:
-        return run_async(call())
-    except DBAPIError as error:
-        raise explain(error, project.database) from error
+    with explained(project.database):
+        return run_async(with_connection(project.database, function))

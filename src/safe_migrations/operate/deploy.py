@@ -1,21 +1,20 @@
 """The deployment of a schema in one command: state, backup, upgrade, verification."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from alembic import command
 from alembic.script import Script, ScriptDirectory
 from alembic.util import to_tuple
-from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import BackupError, MigrationError, RefusedError
 from safe_migrations.operate.backup import backup
 from safe_migrations.operate.status import Report, read_report
-from safe_migrations.postgres.connection import connected, run_async
+from safe_migrations.postgres.connection import run_async, with_connection
 from safe_migrations.postgres.database import Database
-from safe_migrations.postgres.server_errors import explain
+from safe_migrations.postgres.server_errors import explained
 from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT, up_to_contract
 from safe_migrations.upgrade.preconditions import refuse_unprepared
@@ -50,7 +49,8 @@ def deploy(
     if not ready:
         report(_waiting(before))
         return before
-    run_async(_refuse_unprepared(project, ready))
+    with explained(project.database):
+        run_async(with_connection(project.database, refuse_unprepared, ready, project.backfills, project.options))
     report("\n".join(["Revisions to run:", *map(full_name, ready)]))
     if before.state == FRESH or backup_file is None:
         backup_file = None
@@ -78,15 +78,6 @@ def _ready(script: ScriptDirectory, before: Report, *, contract: bool) -> list[S
     """The revisions to run now: all of them where the database is empty, because no code depends on it."""
     pending = list(script.get_revisions([str(revision["revision"]) for revision in before.pending]))
     return pending if before.state == FRESH else up_to_contract(pending, contract=contract)
-
-
-async def _refuse_unprepared(project: Project, ready: Sequence[Script]) -> None:
-    """Check the revisions before the backup is made."""
-    try:
-        async with connected(project.database) as connection:
-            await connection.run_sync(refuse_unprepared, ready, project.backfills, project.options)
-    except DBAPIError as error:
-        raise explain(error, project.database) from error
 
 
 def _back_up(database: Database, file: Path, *, contract: bool) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -110,6 +110,12 @@ async def connected(
     finally:
         with suppress(DBAPIError):  # one that the server has ended can't even be rolled back
             await connection.close()
+
+
+async def with_connection(database: Database, function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function with a connection in AUTOCOMMIT, and more arguments."""
+    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
+        return await connection.run_sync(function, *arguments)
 
 
 def _engine(database: Database, deadline: float | None, options: dict[str, Any]) -> AsyncEngine:

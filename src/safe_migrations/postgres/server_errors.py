@@ -1,6 +1,7 @@
 """Errors of PostgreSQL: their codes, what went wrong in a line, and the error to raise for each."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
@@ -75,6 +76,15 @@ def _explain_refusal(error: DBAPIError, database: Database) -> MigrationError:
             return kind(
                 f"PostgreSQL at {address} reported an error ({reason(error)}). Correct the cause, or {settings}."
             )
+
+
+@contextmanager
+def explained(database: Database) -> Iterator[None]:
+    """Raise what `explain` makes of an error."""
+    try:
+        yield
+    except (DBAPIError, ConnectionError, TimeoutError) as error:
+        raise explain(error, database) from error
 
 
 def pooler_refused(service: Service, why: str) -> ConfigurationError:

@@ -10,7 +10,7 @@ from safe_migrations.backfill.running import Pace, run_backfill
 from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.errors import RevisionError
 from safe_migrations.logs import quiet
-from safe_migrations.postgres.connection import connected
+from safe_migrations.postgres.connection import with_connection
 from safe_migrations.postgres.database import Database
 from safe_migrations.trace.recorder import Trace
 from safe_migrations.upgrade.project import Project
@@ -24,8 +24,7 @@ async def complete_backfills(project: Project, script: Script, database: Databas
     """
     names = required_backfills(script)
     if names:
-        async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-            records = await connection.run_sync(StepRecords.read, project.options)
+        records = await with_connection(database, StepRecords.read, project.options)
         names = () if records.of(script.revision, "upgrade") else names
     for name in names:
         definition = load_backfill(project.backfills, name)

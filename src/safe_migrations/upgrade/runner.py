@@ -14,7 +14,7 @@ from alembic import context
 from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, text
-from sqlalchemy.exc import DBAPIError, SAWarning, SQLAlchemyError
+from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safe_migrations import ddl as _operations  # noqa: F401  # revision files use its operations
@@ -25,7 +25,7 @@ from safe_migrations.logs import quiet
 from safe_migrations.postgres.advisory_lock import acquire, advisory_lock, release
 from safe_migrations.postgres.connection import connected, run_async, session_pid
 from safe_migrations.postgres.database import Database
-from safe_migrations.postgres.server_errors import explain, pooler_refused
+from safe_migrations.postgres.server_errors import explained, pooler_refused
 from safe_migrations.postgres.timeouts import load_timeouts
 from safe_migrations.service import Service
 from safe_migrations.upgrade.executor import Executor, run_migrations
@@ -130,7 +130,7 @@ def _held(connection: Connection, request: "Request", callers: bool) -> Iterator
 
 async def _run_online(database: Database, options: dict[str, Any]) -> None:
     service = database.service
-    try:
+    with explained(database):
         async with connected(database, database.timeouts.lock_wait) as connection:
             await connection.run_sync(lambda connection: context.configure(connection=connection, **options))
             request = await connection.run_sync(lambda _: Request.of_alembic(service, options))
@@ -139,8 +139,6 @@ async def _run_online(database: Database, options: dict[str, Any]) -> None:
             else:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await _migrate(request, connection, database)
-    except (DBAPIError, ConnectionError, TimeoutError) as error:
-        raise explain(error, database) from error
 
 
 def _read(connection: Connection, service: Service, options: dict[str, Any]) -> None:
