@@ -89,11 +89,14 @@ def _bind(service: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda project: project["services"]["postgres"]["environment"].update(POSTGRES_PASSWORD="x"), "another login"),
-        (lambda project: project["services"]["postgres"]["environment"].update(POSTGRES_DB="x"), "another login"),
+        (
+            lambda project: project["services"]["postgres"]["environment"].update(POSTGRES_PASSWORD="x"),
+            "different logins",
+        ),
+        (lambda project: project["services"]["postgres"]["environment"].update(POSTGRES_DB="x"), "different logins"),
         (lambda project: project["services"]["postgres"]["ports"][0].update(published="5999"), str(PORT)),
-        (lambda project: project["volumes"]["postgres"].update(external=True), "not of postgres alone"),
-        (lambda project: project["services"]["app"]["volumes"][0].update(source="postgres"), "not of postgres alone"),
+        (lambda project: project["volumes"]["postgres"].update(external=True), "may have other users"),
+        (lambda project: project["services"]["app"]["volumes"][0].update(source="postgres"), "may have other users"),
         (lambda project: _bind(project["services"]["postgres"]), "/srv/postgres"),
     ],
 )

@@ -114,7 +114,7 @@ def test_what_is_new_is_announced_and_arrives_and_nothing_else_changes(service: 
     assert process.returncode == MigrationError.exit_status
     assert f"  {LATER}  A later release\n  Before the next deployment: ORDERS_LATER is new\n" in process.stdout
     assert "\nChanged files:\n  .copier-answers.yml\n  .github/workflows/ci.yml\n" in process.stdout
-    assert "  .dockerignore: the template has dropped" in process.stderr
+    assert "  .dockerignore: the template no longer has" in process.stderr
     assert "Or revert the update:" in process.stderr
     expected = {" M .copier-answers.yml", " M database.py", " M pyproject.toml", "?? alembic/later/", "?? later.txt"}
     dropped = {" D .github/workflows/ci.yml"}
@@ -220,7 +220,7 @@ def test_what_is_no_text_stays(service: Service) -> None:
     commit(service.folder)
     decide = update(service.folder, NEWS).to_decide
     assert [sentence.partition(":")[0] for sentence in decide] == ["database.py", "later.txt"]
-    assert all("not a text in UTF-8" in sentence for sentence in decide)
+    assert all("not UTF-8 text" in sentence for sentence in decide)
     assert {file: file.read_bytes() for file in own} == own
 
 
@@ -411,7 +411,7 @@ def test_the_login_of_the_templates_url_stands_in_no_command_line(
         assert json.loads(said)["waits"] is True
         if "%" in login:
             process = service.run(*UPDATE)
-            assert ".dockerignore: the template has dropped" in process.stderr
+            assert ".dockerignore: the template no longer has" in process.stderr
             said += process.stdout + process.stderr
             assert "# later" in service.folder.joinpath("database.py").read_text()
             assert f"_src_path: {url}\n" in service.folder.joinpath(".copier-answers.yml").read_text()
@@ -489,7 +489,7 @@ def test_releases_that_can_not_be_read(toy: Releases, tmp_path: Path) -> None:
 
 def test_without_git(service: Service) -> None:
     python = str(bare_python(service.folder.parent / "bare"))
-    assert service.fail(python, *CHECK[1:], path="/nowhere").startswith("git is not installed")
+    assert service.fail(python, *CHECK[1:], path="/nowhere").startswith("An update needs git")
 
 
 def test_what_is_not_merged_is_reported(service: Service) -> None:

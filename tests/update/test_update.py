@@ -177,7 +177,7 @@ def test_edits_survive_and_all_else_is_as_in_a_new_service(
 
     conflicts, kept = (REWRITTEN if carries and not deleting else set()), set[str]()
     if how == "edited-copier":
-        update(service)  # which says nothing of conflicts, and deletes what the template has dropped
+        update(service)  # which says nothing of conflicts, and deletes what the template no longer has
     else:
         kept = {MACHINERY.name} if MACHINERY in edits else set()
         process = (update_by_the_library if deleting else own_update)(service, tmp_path / "programs")

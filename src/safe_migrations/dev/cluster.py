@@ -231,9 +231,9 @@ def free_port(port: int | None = None) -> int:
             attempt.bind((HOST, port or 0))
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"Port {port} of {HOST} is in use by another program. Set another port, …_DB_PORT, in .env, "
-                "or stop that program. If it is the database of another service, in the folder of that service:\n"
-                "safe-migrations db-down"
+                f"Port {port} of {HOST} is in use by another program. Set another port in .env (…_DB_PORT), or stop "
+                "that program. If the program is the database of another service, run in the folder of that "
+                "service:\nsafe-migrations db-down"
             ) from error
         taken: int = attempt.getsockname()[1]
         return taken

@@ -36,7 +36,7 @@ def db_down(arguments: argparse.Namespace) -> int:
 
     cluster = database.development_cluster(service_of(arguments))
     print("PostgreSQL was stopped." if cluster.stop() else "PostgreSQL was not running.")
-    print(f"Its data is in {cluster.folder / 'data'}. To start with an empty database, remove that folder.")
+    print(f"The data is in {cluster.folder / 'data'}. To start with an empty database, delete that folder.")
     return 0
 
 

@@ -38,8 +38,9 @@ def development_cluster(service: Service) -> Cluster:
         return Cluster(folder, find_programs(written_by, exactly=True))
     except NotInstalledError as error:
         raise EmbeddedPostgresError(
-            f"The data in {folder / 'data'} is of PostgreSQL {written_by}, which is not installed. Install it; or, to "
-            f"start with an empty database:\nrm -r {shlex.quote(str(folder / 'data'))} && safe-migrations db-up"
+            f"PostgreSQL {written_by} wrote the data in {folder / 'data'}, but PostgreSQL {written_by} is not "
+            "installed. Install this version. Or delete the data, and start with an empty database:\nrm -r "
+            f"{shlex.quote(str(folder / 'data'))} && safe-migrations db-up"
         ) from error
 
 
@@ -55,8 +56,8 @@ def up(cluster: Cluster, service: Service) -> URL:
     """
     if not service.env_prefix:
         raise ConfigurationError(
-            f"{service.config_file} has no prefix of environment variables, which configure the development database. "
-            f"Write one into the section [{SECTION}], such as:\nenv_prefix = {service.proposed_prefix}"
+            f"{service.config_file} names no prefix for the environment variables, which configure the development "
+            f"database. Write a prefix into the section [{SECTION}], such as:\nenv_prefix = {service.proposed_prefix}"
         )
     name = service.name_of_environment()
     cluster.start(service.port_of_environment())

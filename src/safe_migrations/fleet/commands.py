@@ -51,14 +51,17 @@ def _register_ports(fleet: Commands) -> None:
     fleet.add(
         "ports",
         ports,
-        "show the databases, ports and variables of the services; two services may share none",
-        ("--check", {"action": "store_true", "help": "change nothing: is the table in the file current?"}),
+        "show the databases, ports and variables of the services, and whether they differ",
+        (
+            "--check",
+            {"action": "store_true", "help": "check whether the table in the file is current, and change nothing"},
+        ),
         ("--write", {"type": Path, "metavar": "FILE", "help": write}),
     )
 
 
 def _register_update(fleet: Commands) -> None:
-    branch = "create this branch where an update waits, and commit the update there"
+    branch = "create this branch in each service that has an update, and commit the update to the branch"
     checks = "leave lint, type check and tests to the CI of the branch"
     fleet.add(
         "update",

@@ -103,7 +103,7 @@ def _refuse_other_login(where: str, service: Mapping[str, Any], variable: str, u
     user = environment.get("POSTGRES_USER") or "postgres"
     expected = (user, environment.get("POSTGRES_PASSWORD"), environment.get("POSTGRES_DB") or user)
     if (url.username, url.password, url.database) != expected:
-        raise NotConfirmedError(f"{where} has another login or database than {variable}.")
+        raise NotConfirmedError(f"{where} and {variable} name different logins or databases.")
 
 
 def _volumes(file: Path, project: Mapping[str, Any], name: str) -> list[str]:
@@ -113,13 +113,13 @@ def _volumes(file: Path, project: Mapping[str, Any], name: str) -> list[str]:
         if volume.get("read_only") or volume["type"] == "tmpfs":
             continue
         if volume["type"] != "volume":
-            raise NotConfirmedError(f"{name} of {file} writes into {volume.get('source')}, which is no volume.")
+            raise NotConfirmedError(f"{name} of {file} writes into {volume.get('source')}, which is not a volume.")
         if not (source := volume.get("source")):  # anonymous: it goes with the container
             continue
         declared = project["volumes"][source]
         users = [other for other, service in project["services"].items() if _mounts(service, source)]
         if declared.get("external") or users != [name]:
-            raise NotConfirmedError(f"The volume {source} of {file} is not of {name} alone.")
+            raise NotConfirmedError(f"The volume {source} of {file} may have other users than {name}.")
         names.append(declared["name"])
     return names
 

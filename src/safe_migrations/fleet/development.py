@@ -71,7 +71,7 @@ def examine(member: Member) -> DevelopmentDatabase:
         raise member.problem
     service = member.service
     if service is None or not service.env_prefix:
-        raise NotConfirmedError("alembic.ini has no env_prefix, so it is not known which database is configured.")
+        raise NotConfirmedError("alembic.ini has no env_prefix, so the configured database is unknown.")
     folder = member.folder / FOLDER
     urls = dict(_configured(service))
     for variable, url in urls.items():
@@ -120,7 +120,7 @@ def _refuse_elsewhere(variable: str, url: URL) -> None:
             f"{variable} names a host or port in the parameters of its URL, which may be elsewhere."
         )
     if url.host not in _LOOPBACK:
-        raise NotConfirmedError(f"{variable} leads to {printable(url.host or '')}, which is another host.")
+        raise NotConfirmedError(f"{variable} names another host, {printable(url.host or '')}.")
     _refuse_production(f"{variable} has", *filter(None, [url.database, url.username]))
 
 
@@ -248,9 +248,11 @@ async def _read_server(url: URL, data: Path | None) -> list[str]:
         ) from None
     try:
         if data is not None and Path(await connection.fetchval("SHOW data_directory")).resolve() != data.resolve():
-            raise NotConfirmedError(f"The server at {url.host}:{url.port} is of another cluster than {data}.")
+            raise NotConfirmedError(f"The server at {url.host}:{url.port} belongs to another cluster than {data}.")
         if sessions := [row[0] for row in await connection.fetch(_SESSIONS)]:
-            raise NotConfirmedError(f"Other programs are connected: {printable(', '.join(sessions))}. End them first.")
+            raise NotConfirmedError(
+                f"Other programs are connected: {printable(', '.join(sessions))}. End these programs first."
+            )
         databases = await connection.fetch(_DATABASES)
     finally:
         await connection.close()

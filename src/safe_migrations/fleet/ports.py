@@ -44,7 +44,7 @@ def replaced(text: str, table: str) -> str:
     _, end, after = rest.partition(END)
     if (begins, ends) != (1, 1) or not end:
         raise ConfigurationError(
-            "The file must have each of these lines once, in this order, and nothing of your own between them:\n"
+            "The file must have each of these lines once, in this order, without text of your own between the lines:\n"
             f"{BEGIN}\n{END}"
         )
     return f"{before}{table}{after}"
@@ -68,7 +68,7 @@ def update_file(file: Path, members: Sequence[Member], *, only_check: bool) -> b
 
 
 def problems(members: Sequence[Member]) -> list[str]:
-    """Which services can't be read, and what two services have both, with the next command."""
+    """Which services can't be read, and what two services share, with the next command."""
     unread = [f"{printable(member.path)}: {member.problem}" for member in members if member.problem]
     return [*unread, *_doubles(members)]
 
@@ -91,8 +91,8 @@ def _double(what: str, alike: Sequence[Member], other: str, answer: str, free: s
     names = ", ".join(printable(member.path) for member in alike)
     key = answer.partition("=")[0]
     return (
-        f"{names} have the same {printable(what)}. Give one of them {other}{free} ({key} in its alembic.ini). In the "
-        f"folder of a service made from the template:\n{_CHANGE} {answer}"
+        f"{names} have the same {printable(what)}. Give one of these services {other}{free} ({key} in alembic.ini). "
+        f"If the template has made the service, run in its folder:\n{_CHANGE} {answer}"
     )
 
 

@@ -54,21 +54,23 @@ def _examine(members: Sequence[Member]) -> list[DevelopmentDatabase]:
     refused = [answer for answer in answers if isinstance(answer, str)] + _shared(databases)
     if refused:
         raise NotConfirmedError(
-            "Nothing was changed, because it is not certain that these are development databases which can be reset:\n"
+            "Nothing was changed: these databases can't be reset, or may not be development databases:\n"
             + "\n".join(f"  {reason}" for reason in refused)
-            + "\nTo reset the others, leave these out by --exclude."
+            + "\nTo reset the other databases, exclude these services by --exclude."
         )
     return databases
 
 
 def _shared(databases: Sequence[DevelopmentDatabase]) -> list[str]:
-    """What two services have both: the reset of one would destroy the other's data."""
+    """What two services share: the reset of one would destroy the other's data."""
     users: dict[str, list[str]] = defaultdict(list)
     for database in databases:
         volumes = database.compose.volumes if database.compose else ()
         for resource in (f"port {database.port}", *(f"volume {volume}" for volume in volumes)):
             users[resource].append(printable(database.member.path))
-    return [f"{', '.join(paths)}: they have the same {resource}." for resource, paths in users.items() if paths[1:]]
+    return [
+        f"{', '.join(paths)}: these services share the {resource}." for resource, paths in users.items() if paths[1:]
+    ]
 
 
 def _plan(databases: Sequence[DevelopmentDatabase]) -> str:
@@ -79,7 +81,7 @@ def _plan(databases: Sequence[DevelopmentDatabase]) -> str:
     ]
     fresh = sum(not database.contents for database in databases)
     table = f"This destroys:\n\n{as_table(('service', 'what'), rows)}\n\n" if rows else ""
-    created = f"Services without a database, which get one: {fresh}.\n" if fresh else ""
+    created = f"Services without a database, which get a new database: {fresh}.\n" if fresh else ""
     return f"{table}{created}Then each database is upgraded to head."
 
 
@@ -112,11 +114,11 @@ def _steps(database: DevelopmentDatabase, jobs: Jobs) -> list[Callable[[], Await
 
 
 async def _check_fresh(member: Member, jobs: Jobs) -> Outcome:
-    """Stop unless env.py leads to the new database, which has nothing in it."""
+    """Stop unless env.py connects to the new database, which is empty."""
     state = await jobs.run_module(member, "safe_migrations", "state")
     if state.exit_status == EXIT_STATUS[FRESH]:
         return replace(state, exit_status=0)
-    message = f"The new database was not upgraded, because env.py does not lead to it:\n{state.output}"
+    message = f"The new database was not upgraded, because env.py connects to another database:\n{state.output}"
     return replace(state, exit_status=state.exit_status or MigrationError.exit_status, output=message)
 
 

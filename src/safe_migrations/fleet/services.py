@@ -140,5 +140,7 @@ def _read(root: Path, file: Path) -> list[Member]:
 
 
 def _unreadable(root: Path, file: Path, error: OSError) -> Member:
-    problem = ConfigurationError(f"{error.filename} can't be read ({error.strerror}), so it may be a service's.")
+    problem = ConfigurationError(
+        f"{error.filename} can't be read ({error.strerror}), so a service there may be missing."
+    )
     return Member(file.parent.relative_to(root).as_posix(), file, None, problem)

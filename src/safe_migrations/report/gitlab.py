@@ -27,8 +27,8 @@ def write_note(text: str, service: str) -> None:
         service: whose it is: in a monorepo, each service has a note.
 
     Raises:
-        ConfigurationError: this is no job of GitLab CI, or the token can't be one.
-        MigrationError: GitLab did not take the note.
+        ConfigurationError: this is not a job of GitLab CI, or the token is not valid.
+        MigrationError: GitLab did not accept the note.
     """
     variables = [os.environ.get(name, "") for name in ("CI_API_V4_URL", "CI_PROJECT_ID")]
     if not all(variables):
@@ -37,7 +37,7 @@ def write_note(text: str, service: str) -> None:
     if not token or not number:
         return
     if not (token.isascii() and token.isprintable()):  # http.client would show such a header in its error
-        raise ConfigurationError(f"{TOKEN} has characters that no token has; write the token alone into the variable.")
+        raise ConfigurationError(f"{TOKEN} has characters that no token has. Write only the token into the variable.")
     notes = f"{variables[0]}/projects/{variables[1]}/merge_requests/{number}/notes"
     marker = f"<!-- safe-migrations report: {quote(service)} -->"
     body = {"body": f"{marker}\n\n{text}"}
@@ -47,7 +47,7 @@ def write_note(text: str, service: str) -> None:
             _call("POST", notes, token, body)
     except (OSError, HTTPException, ValueError) as error:
         raise MigrationError(
-            f"GitLab did not take the report as a note: {error}. {TOKEN} has to be an access token of the project with "
+            f"GitLab did not accept the report as a note: {error}. {TOKEN} must be an access token of the project with "
             "the scope api."
         ) from error
 

@@ -20,7 +20,7 @@ _NO_TAG = "0.0.0.post"  # Copier's version of a commit without an earlier tag
 
 # Parts of Copier's messages that need an explanation.
 COPIER_ERRORS = {
-    "Unknown revision": "the template's repository lacks the tag of a release; to create it: pdm run tag-releases",
+    "Unknown revision": "the template's repository lacks the tag of a release; to create the tag: pdm run tag-releases",
     "git-tracked templates": "this address is not a git repository",
 }
 
@@ -63,7 +63,7 @@ class News:
         if not self.waits:
             return f"Up to date: the newest release of the template is {self.latest}."
         lines = [f"The template has released {self.latest}; this service has {self.current}. What is new:"]
-        lines += [] if self.releases else ["", "  The template's RELEASES.toml has no entry for it."]
+        lines += [] if self.releases else ["", "  The template's RELEASES.toml has no entry for this release."]
         for release in self.releases:
             lines += ["", f"  {release.version}  {release.summary}"]
             lines += [f"  Before the next deployment: {release.operators}"] if release.operators else []
@@ -86,8 +86,8 @@ def read_news(folder: Path) -> News:
     write = f"sed -i.before 's#^_src_path:.*#_src_path: ADDRESS#' {ANSWERS}"
     moved = (
         f"The address of the template is {address}. If the template has moved, write the new address into "
-        "pyproject.toml (where the library comes from the template) and, by this command, into the answers; commit, "
-        f"and run the same command again.\n{write}"
+        "pyproject.toml (if the library comes from the template) and into the answers, commit, and run the same "
+        f"command again. To write the address into the answers:\n{write}"
     )
     with TemporaryDirectory(prefix="template-releases-") as record:
         shutil.copy(folder / ANSWERS, record)
@@ -97,8 +97,8 @@ def read_news(folder: Path) -> News:
     current, latest, waits = (versions[name] for name in ("current_version", "latest_version", "update_available"))
     if latest.startswith(_NO_TAG):
         raise TemplateError(
-            f"The template at {address} has no release: no commit has a tag. Its maintainers can create the tags by "
-            "`pdm run tag-releases`. To update to its newest commit:\n"
+            f"The template at {address} has no release: no commit has a tag. The maintainers of the template can "
+            "create the tags by `pdm run tag-releases`. To update to the newest commit:\n"
             "copier update --vcs-ref=HEAD --skip-answered"
         )
     return News(current, latest, waits, tuple(_released(folder, source, current, latest)) if waits else ())

@@ -59,7 +59,7 @@ class Update:
         """
         if self.to_decide:
             raise MigrationError(
-                f"The update is applied, and you have to decide:{_as_list(self.to_decide)}\n"
+                f"The update is applied, and these files need a decision:{_as_list(self.to_decide)}\n"
                 f"Then run the checks, and commit:\n{_all_of([_INSTALL, *_CHECKS])}\n"
                 f"Or revert the update:\n{_REVERT}"
             )
@@ -145,8 +145,8 @@ def check(folder: Path, *, install: bool) -> None:
         print(f"$ {' '.join(command)}", flush=True)
         if subprocess.run(command, cwd=folder, env=environment_of_programs()).returncode != 0:
             raise MigrationError(
-                f"The update is applied, but `{' '.join(command)}` failed. Fix this, and commit; or revert the "
-                f"update:\n{_REVERT}"
+                f"The update is applied, but `{' '.join(command)}` failed. Correct the cause, and commit. Or revert "
+                f"the update:\n{_REVERT}"
             )
 
 
@@ -158,7 +158,7 @@ def refuse_without_git() -> None:
     """
     if not shutil.which("git"):
         raise TemplateError(
-            "git is not installed, which an update needs. Install git, then run the same command again."
+            "An update needs git, which is not installed. Install git, then run the same command again."
         )
 
 
@@ -170,11 +170,13 @@ def refuse_unfinished(folder: Path) -> None:
     """
     if not git(folder, "rev-parse", "--git-dir", may_fail=True):
         raise TemplateError(
-            "This service is not in a git repository, which an update needs. Nothing was changed. To create one, and "
-            f"update:\ngit init && git add --all && git commit -m 'Before the update' && {_AGAIN}"
+            "An update needs a git repository, and this service is in none. Nothing was changed. To create a "
+            f"repository, and update:\ngit init && git add --all && git commit -m 'Before the update' && {_AGAIN}"
         )
     if left := unsolved(folder):
-        raise TemplateError(f"Nothing was changed, because of what an earlier update left to decide:{_as_list(left)}")
+        raise TemplateError(
+            f"Nothing was changed, because these files still need a decision after an earlier update:{_as_list(left)}"
+        )
     changed = paths(folder, "status", "--porcelain", "--untracked-files=normal", "--no-renames", "--", ".")
     if changed:
         raise TemplateError(
@@ -208,7 +210,7 @@ def _refuse_reset(before: dict[str, Any], after: dict[str, Any], data: Sequence[
     chosen = {answer.partition("=")[0] for answer in data}
     if unknown := sorted(chosen - after.keys()):
         raise TemplateError(
-            f"The template has no question {', '.join(unknown)}. Nothing was changed. {ANSWERS} lists them."
+            f"The template has no question {', '.join(unknown)}. Nothing was changed. {ANSWERS} lists the questions."
         )
     reset = [
         name
@@ -243,7 +245,8 @@ def _keep_edited(temporary: Path, folder: Path, answers: dict[str, Any]) -> list
         temporary.joinpath(path).unlink()
     edited = [path for path in dropped if path not in unedited]
     return [
-        f"{path}: the template has dropped this file, and you have edited it; git rm it, or keep it" for path in edited
+        f"{path}: the template no longer has this file, and you have edited it; delete it by git rm, or keep it"
+        for path in edited
     ]
 
 
@@ -252,7 +255,7 @@ def _keep_what_is_no_text(temporary: Path, folder: Path, changed: Iterable[str])
     kept = [path for path in dict.fromkeys(changed) if not _is_text(folder / path)]
     if kept:
         git(temporary, "checkout", "HEAD", "--", *kept)
-    return [f"{path}: not a text in UTF-8, which can't be merged; it was not changed" for path in kept]
+    return [f"{path}: not UTF-8 text, so that the update can't be merged; the file was not changed" for path in kept]
 
 
 def _is_text(file: Path) -> bool:

@@ -19,6 +19,7 @@ from safe_migrations.history.frozen import new_revisions
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.database import client_environment
 from safe_migrations.postgres.programs import find_programs
+from safe_migrations.revisions import named
 from safe_migrations.template.update import unsolved
 from safe_migrations.testing import Database
 from safe_migrations.trace.phase_check import check_phases
@@ -76,8 +77,9 @@ def test_new_revisions_do_what_their_phase_allows(empty_database: Database, proj
 
 def test_one_head(scripts: ScriptDirectory) -> None:
     """No two developers have each added a revision to one branch."""
-    heads = sorted(known_revisions(scripts).rivals)
-    assert not heads, f"several heads {heads}: move the unapplied branch behind the other: safe-migrations rebase"
+    known = known_revisions(scripts)
+    heads = named(known.rivals, known.files)
+    assert not known.rivals, f"one branch has several heads ({heads}); move the unapplied one: safe-migrations rebase"
 
 
 def test_files_are_in_order(scripts: ScriptDirectory) -> None:
@@ -90,9 +92,9 @@ def test_files_are_in_order(scripts: ScriptDirectory) -> None:
         number = numbers[script.revision] = _number(script)
         assert number or not any(before.values()), f"{script.path} is not named YYYYMMDD_NNNN_description.py"
         for path, lower in before.items():
-            assert lower < number or not lower, f"{path} comes before {script.path}: rename the later one"
+            assert lower < number or not lower, f"{path} comes before {script.path}: rename the later file"
     for number, count in Counter(number for number in numbers.values() if number).most_common(1):
-        assert count == 1, f"{count} files have the number {number:04d}: rename the later one"
+        assert count == 1, f"{count} files have the number {number:04d}: rename the later file"
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="without git there was no update")

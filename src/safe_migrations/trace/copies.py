@@ -53,7 +53,7 @@ def verify(connection: Connection, project: Project, revision: str, trace: Trace
         recorded = MigrationContext.configure(connection, opts=project.version_options).get_current_heads()
     if trace.ended_itself or revision not in recorded:
         raise RevisionError(
-            "it ends its transaction itself (COMMIT, ROLLBACK, or commit() of the connection), so that a failure can't "
-            "undo the whole revision. Leave the transaction to Alembic; what can't run in a transaction belongs in "
-            "op.get_context().autocommit_block()"
+            "the revision ends its transaction itself (COMMIT, ROLLBACK, or commit() of the connection), so a failure "
+            "can't undo the whole revision. Leave the transaction to Alembic; what can't run in a transaction belongs "
+            "in op.get_context().autocommit_block()"
         )

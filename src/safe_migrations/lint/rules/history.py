@@ -15,7 +15,7 @@ rule(
 rule(
     "released-table",
     why="code in production may use the table, and rows may be in it: the revision changes it at once, without phases",
-    instead="delete the file, run safe-migrations rebase, and let autogenerate write the change again, in phases",
+    instead="delete the file, run safe-migrations rebase, then write the change in phases with autogenerate",
 )
 rule(
     "needs-database",
@@ -24,12 +24,12 @@ rule(
 )
 rule(
     "python-error",
-    why="it fails with a database as well: the upgrade, or the downgrade when it is needed most",
+    why="the call fails with a database as well: in the upgrade, or in the downgrade when it is needed most",
     instead="correct the call: names and arguments as Alembic, SQLAlchemy and safe_migrations.operations document them",
 )
 rule(
     "unseen-statement",
-    why="what it does depends on a query, or on code that lint does not run: no rule has checked its effects",
+    why="the effect depends on a query, or on code that lint does not run: no rule has checked this statement",
     instead="""\
 op.drop_column("item", "sku")  # the names, types and SQL in the revision itself
 # or, if you have read the statement
@@ -37,13 +37,13 @@ op.drop_column("item", "sku")  # the names, types and SQL in the revision itself
 )
 rule(
     "still-in-models",
-    why="the models still have it: their queries fail as soon as the revision has run",
+    why="the models still have the table or column: their queries fail as soon as the revision has run",
     instead="""\
-# remove it from the models as well; in this release, if the revision drops it in the contract phase:
+# remove the table or column from the models as well; in this release, if the revision drops it in the contract phase:
 phase = "contract"  # runs when the code without it runs everywhere""",
 )
 rule(
     "unused-acknowledgement",
-    why="it hides the next finding on this line, which is not reviewed",
-    instead="remove it; an acknowledgement names rule and reason: # safe: several-tables because no code uses them",
+    why="the comment hides the next finding on this line, which nobody has reviewed",
+    instead="remove the comment; an acknowledgement has this form: # safe: several-tables because no code uses them",
 )

@@ -64,7 +64,7 @@ def unwritten_backfill(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "contract-in-expand",
-    why='the running code may still need it, and `phase = "expand"` runs before that code is replaced',
+    why='the running code may still need the object, and `phase = "expand"` runs before that code is replaced',
     instead='phase = "contract"  # in a revision of its own',
 )
 def contract_in_expand(revision: Revision) -> Iterator[Place]:

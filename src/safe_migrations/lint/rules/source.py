@@ -73,8 +73,7 @@ def _unrelated(revision: Revision, statements: Sequence[Statement]) -> Iterator[
 
 @rule(
     "outside-step",
-    why="after a failure or a kill between two steps, the next run repeats what stands outside of the steps, or leaves "
-    "it out",
+    why="after a failure or a kill between two steps, the next run repeats or skips what is outside the steps",
     instead="""\
 if op.step("column"):  # its name is a string, and no other step of the function has it
     op.add_column("item", sa.Column("sku", sa.String(20)))
@@ -132,7 +131,7 @@ def raw_sql_without_reason(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "long-revision-id",
-    why="PostgreSQL refuses to record it in the column of Alembic's version table: the upgrade fails",
+    why="the column of Alembic's version table can't hold the id: the upgrade fails",
     instead='revision = "2030_add_the_stock_number"  # at most 32 characters; or first widen the column version_num',
 )
 def long_revision_id(revision: Revision) -> Iterator[Place]:
@@ -161,7 +160,7 @@ def empty_downgrade(revision: Revision) -> Iterator[Place]:
 
 @rule(
     "meaningless-message",
-    why="the history and deploy show this message, and it does not say what the revision does",
+    why="the history and deploy show this message, which does not say what the revision does",
     instead='safe-migrations revision "add the stock number to items"  # or, by hand, the first line of the docstring',
     is_style=True,
 )

@@ -30,7 +30,7 @@ op.drop_constraint(op.f("ck_item_sku_not_null"), "item", type_="check")""",
 )
 rule(
     "adding-required-field",
-    why="fails if the table has rows; and the running code, which does not know the column, can't insert any more",
+    why="fails if the table has rows; and the running code, which does not know the column, can't insert rows",
     instead="""\
 op.add_column("item", sa.Column("sku", sa.Text(), server_default="", nullable=False))
 # or nullable; then a backfill, then NOT NULL as in adding-not-nullable-field""",
@@ -61,7 +61,7 @@ rule(
 )
 rule(
     "ban-drop-database",
-    why="it destroys all data, and PostgreSQL refuses it in a transaction",
+    why="destroys all data, and PostgreSQL refuses DROP DATABASE in a transaction",
     instead="drop databases by hand, not in a revision",
 )
 rule(
