@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import URL
 
-from safe_migrations.dev.cluster import throw_away_cluster
+from safe_migrations.dev.cluster import THROW_AWAY, Cluster, throw_away_cluster
 from safe_migrations.errors import BackupError, ConnectionFailedError, LockedError, MigrationError
 from safe_migrations.operate import backup as module
 from safe_migrations.operate.backup import backup, restore
@@ -134,20 +134,19 @@ def test_restored_database_equals_the_original(database: URL, new_name: str, new
 
 def test_more_partitions_than_a_transaction_can_create(tmp_path: Path) -> None:
     """As 5,000 are with PostgreSQL's own settings; each backup that can be made can be restored."""
-    with throw_away_cluster(find_programs(18, exactly=True)) as cluster:
-        for setting in ("max_locks_per_transaction = 10", "max_connections = 20"):
-            fetch(cluster.url(), f"ALTER SYSTEM SET {setting}")
-        port = cluster.url().port
-        cluster.stop()
-        cluster.start(port)
+    cluster = Cluster(tmp_path / "cluster", find_programs(18, exactly=True))
+    few = {"max_locks_per_transaction": "10", "max_connections": "10", "max_worker_processes": "0"}
+    cluster.start(settings={**THROW_AWAY, **few, "autovacuum_worker_slots": "1", "max_wal_senders": "0"})
+    try:
         fetch(cluster.url(), "CREATE TABLE entry (id bigint, name text) PARTITION BY LIST (id)")
-        for first in range(0, 450, 50):
+        for first in range(0, 120, 40):
             create = "EXECUTE format('CREATE TABLE entry_%s PARTITION OF entry FOR VALUES IN (%s)', number, number);"
-            fetch(cluster.url(), f"DO $$ BEGIN FOR number IN {first}..{first + 49} LOOP {create} END LOOP; END $$")
-        file = tmp_path / "backup.dump"
-        run_async(backup(at(cluster.url()), file))
-        run_async(restore(at(cluster.url()), file, "restored"))
-        assert len(tables(cluster.url("restored"))) == 451
+            fetch(cluster.url(), f"DO $$ BEGIN FOR number IN {first}..{first + 39} LOOP {create} END LOOP; END $$")
+        run_async(backup(at(cluster.url()), tmp_path / "backup.dump"))
+        run_async(restore(at(cluster.url()), tmp_path / "backup.dump", "restored"))
+        assert len(tables(cluster.url("restored"))) == 121
+    finally:
+        cluster.stop()
 
 
 def test_relative_path(database: URL, new_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
