@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import URL
 
 from plain_project import PlainProject
@@ -39,11 +40,11 @@ def adopt(project: PlainProject, *schemas: str, yes: bool = True, dry_run: bool 
     return lines
 
 
-def refused(project: PlainProject, kind: type[MigrationError] = AdoptionError) -> str:
+def refused(project: PlainProject, kind: type[MigrationError] = AdoptionError, schemas: tuple[str, ...] = ()) -> str:
     """The message of an adoption that is refused, and changes nothing in the database and in the project."""
     before = tables(project.url), files(project)
     with pytest.raises(kind) as failure:
-        adopt(project)
+        adopt(project, *schemas)
     assert (tables(project.url), files(project)) == before
     return str(failure.value)
 
@@ -230,27 +231,22 @@ def test_dry_run_then_recorded_then_a_second_database(
     assert "more integer" in refused(project)
 
 
-def test_models_of_the_project_are_kept(small: PlainProject) -> None:
-    import sqlalchemy as sa
-
-    small.models = sa.MetaData()
-    customer = sa.Table("customer", small.models, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False))
-    assert "customer" in refused(small), "the column name is missing"
-    customer.append_column(sa.Column("name", sa.Text, nullable=False))
-    adopt(small)
-    assert not small.folder.joinpath("models_db.py").exists()
-
-
-def test_one_schema_and_the_schema_of_the_version_table(project: PlainProject) -> None:
+def test_one_schema_and_the_models_of_the_project(project: PlainProject) -> None:
+    """With the version table in this schema."""
     execute(project.url, "CREATE SCHEMA app; CREATE TABLE app.customer (id integer PRIMARY KEY, name text)")
     execute(project.url, "CREATE TABLE another (id integer); CREATE PUBLICATION all_of_it FOR ALL TABLES")
-    project.options = {"version_table_schema": "app"}
+    metadata = sa.MetaData(schema="app")
+    customer = sa.Table("customer", metadata, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False))
+    project.models, project.options = metadata, {"version_table_schema": "app"}
     with pytest.raises(AdoptionError, match="no_such_schema"):
         adopt(project, "app", "no_such_schema")
+    assert "customer.name" in refused(project, schemas=("app",)), "the models do not have the column"
+    customer.append_column(sa.Column("name", sa.Text))
     adopt(project, "app")
     assert fetch(project.url, "SELECT version_num FROM app.alembic_version")
     (sql,) = project.versions.glob("*baseline.sql")
     assert "another" not in sql.read_text()
+    assert not project.folder.joinpath("models_db.py").exists()
 
 
 def test_schema_that_changes_meanwhile(small: PlainProject, monkeypatch: pytest.MonkeyPatch) -> None:
