@@ -22,7 +22,6 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Row, text
-from sqlalchemy.schema import CreateSchema
 
 from safe_migrations import env_files
 from safe_migrations.dev.cluster import server_for_tests
@@ -165,20 +164,11 @@ def throw_away_database(server: URL, service: Service, template: str | None = No
     Args:
         server: any database of the server.
         service: whose it is.
-        template: the database of which it is a copy; by default there is nothing in it, but for the schema of the
-            version table, which Alembic does not create.
+        template: the database of which it is a copy; by default there is nothing in it.
     """
     name = f"test_{uuid4().hex}"
     run_async(create_database(Connectable(server, service), name, template or "template1"))
     try:
-        database = Database(server.set(database=name), service)
-        if template is None and service.version_table_schema:
-            run_async(_create_schema(database.connectable, service.version_table_schema))
-        yield database
+        yield Database(server.set(database=name), service)
     finally:
         run_async(drop_database(Connectable(server, service), name))
-
-
-async def _create_schema(database: Connectable, name: str) -> None:
-    async with connected(database, isolation_level="AUTOCOMMIT") as connection:
-        await connection.execute(CreateSchema(name, if_not_exists=True))
