@@ -7,14 +7,13 @@ import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import URL
 
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, change, commit, git, own_update
-from support import Administrator, MypyCache, Process, Service, alone, as_text, fetch, tables
+from support import MypyCache, Process, Service, alone, as_text, fetch, tables
 
 BACKFILL = """
 import sqlalchemy as sa
@@ -25,7 +24,6 @@ number = sa.table("number", sa.column("id"), sa.column("value"))
 backfill = Backfill(table=number, key=("id",), values={"value": number.c.value + 1}, batch_size=100)
 """
 ROWS = 10_000
-SILENT = 'op.execute("ALTER TABLE item SET (fillfactor = 90)")'  # models know nothing of it
 
 
 @dataclass
@@ -74,29 +72,13 @@ def update_itself(releases: Releases, folder: Path) -> None:
 
 
 @pytest.fixture
-def carried(
-    folders: tuple[Path, Path],
-    tmp_path: Path,
-    administrator: Administrator,
-    database: URL,
-    without_library: Path,
-    heads: dict[str, str],
-) -> Carried:
-    """A service of 1.x and its update, on the same database, which the old one has migrated."""
+def carried(folders: tuple[Path, Path], tmp_path: Path, database: URL, without_library: Path) -> Carried:
+    """A service of 1.x and its update, on the same empty database."""
     old, new = (Service(tmp_path / folder.name, "ORDERS") for folder in folders)
     for service, folder in ((old, folders[0]), (new, folders[1])):
         shutil.copytree(folder, service.folder)
         service.configure(database)
-    carried = Carried(old, new, alembic=str(without_library / "alembic"), python=str(without_library / "python"))
-    name, copy = str(database.database), heads.get(LAST_OF_1)
-    if copy:  # of what a worker's first test has migrated
-        administrator.drop(name)
-        administrator.create(name, copy)
-    else:
-        carried.old.succeed(carried.alembic, "upgrade", "head")
-        heads[LAST_OF_1] = f"head_{uuid4().hex}"
-        administrator.create(heads[LAST_OF_1], name)
-    return carried
+    return Carried(old, new, alembic=str(without_library / "alembic"), python=str(without_library / "python"))
 
 
 def ended(process: Process) -> str:
@@ -133,6 +115,7 @@ def test_upgrades_of_both_exclude_each_other(carried: Carried, database: URL) ->
     def start_new() -> Process:
         return carried.new.start("alembic", "upgrade", "head")
 
+    carried.new.succeed("alembic", "upgrade", "head")
     for number, (first, second) in enumerate([(start_old, start_new), (start_new, start_old)], 2):
         fetch(database, "CREATE TABLE gate ()")
         carried.add_revision("gate", f'{GATE}op.execute("DROP TABLE gate")')
@@ -148,6 +131,7 @@ def test_upgrades_of_both_exclude_each_other(carried: Carried, database: URL) ->
 
 
 def test_half_a_backfill_goes_on(carried: Carried, database: URL) -> None:
+    carried.new.succeed("alembic", "upgrade", "head")
     fetch(database, "CREATE TABLE number (id bigint PRIMARY KEY, value bigint DEFAULT 0)")
     fetch(database, "INSERT INTO number SELECT generate_series(1, :rows)", rows=ROWS)
     for each in (carried.old, carried.new):
@@ -165,19 +149,7 @@ def test_half_a_backfill_goes_on(carried: Carried, database: URL) -> None:
     assert carried.old.succeed(carried.python, "-m", "safe_migrations", "backfill").startswith("number was ")
 
 
-def test_old_replicas_go_on_beside_the_new_code(carried: Carried, database: URL) -> None:
-    carried.new.add_revision("later", SILENT)
-    carried.new.succeed("safe-migrations", "deploy", "--without-backup")
-    for command in (("-m", "database"), ("-m", "safe_migrations", "state", "--quick")):
-        process = carried.old.run(carried.python, *command)
-        assert "0002_later" in process.stdout, process.stderr
-        assert "newer than this code" in process.stdout
-        assert "database" not in command or process.returncode == 0, "they are ready"
-    assert "0002_later" in carried.new.succeed("python", "-m", "database")
-
-
-def test_the_database_goes_on_where_the_new_code_is_not_yet(carried: Carried, database: URL) -> None:
-    """Deploys of the old code still apply revisions; one of the new code's own waits."""
+def test_the_database_goes_on_and_old_replicas_beside_the_new_code(carried: Carried, database: URL) -> None:
     carried.add_revision(
         "index",
         'op.create_index_concurrently("ix_item_created_at", "item", ["created_at"])',
@@ -187,11 +159,18 @@ def test_the_database_goes_on_where_the_new_code_is_not_yet(carried: Carried, da
         change(each.folder / "models_db.py", "mapped_column(server_default", "mapped_column(index=True, server_default")
     carried.old.succeed(carried.python, "-m", "safe_migrations", "deploy", "--without-backup")
     new = carried.new
-    assert "0002_index" in new.succeed("safe-migrations", "state")
+    assert "0002_index" in new.succeed("safe-migrations", "state"), "it is at head"
+
     change(new.folder / "models_db.py", "    name: ", "    note: Mapped[str | None]\n    name: ")
     new.add_revision("own", "op.add_column('item', sa.Column('note', sa.Text(), nullable=True))")
     new.succeed("safe-migrations", "deploy", "--without-backup")
     new.succeed("alembic", "check")
+    for command in (("-m", "database"), ("-m", "safe_migrations", "state", "--quick")):
+        process = carried.old.run(carried.python, *command)
+        assert "0003_own" in process.stdout, process.stderr
+        assert "newer than this code" in process.stdout
+        assert "database" not in command or process.returncode == 0, "they are ready"
+    assert "0003_own" in new.succeed("python", "-m", "database")
     new.succeed("alembic", "downgrade", "base")
     assert tables(database) == {"alembic_version"}
 
@@ -212,6 +191,7 @@ def test_files_that_a_service_keeps_run_and_say_what_to_write(
 ) -> None:
     """Each beside new ones: the files, and the commands that warn of them."""
     new = carried.new
+    new.succeed("alembic", "upgrade", "head")
     git(new.folder, "checkout", "HEAD~", "--", *kept)
     (variable,) = new.environment.items()
     new.environment.clear()
@@ -247,5 +227,6 @@ def test_a_service_of_1_beside_the_library_is_told_to_update(carried: Carried) -
 
 
 def test_machinery_that_is_kept_hides_nothing(carried: Carried) -> None:
+    carried.new.succeed("alembic", "upgrade", "head")
     carried.new.folder.joinpath("safe_migrations", "errors.py").write_text("raise RuntimeError")
     carried.new.succeed("python", "-m", "safe_migrations", "state")

@@ -126,7 +126,6 @@ def test_what_is_new_is_announced_and_arrives_and_nothing_else_changes(service: 
     assert service.succeed(*UPDATE) == f"Up to date: the newest release of the template is {LATER}.\n"
     said = service.fail(*UPDATE, "--data", "ci=none")
     assert said.endswith("\ncopier update --vcs-ref=:current: --skip-answered --data ci=none")
-    assert service.succeed(*CHECK) == f"Up to date: the newest release of the template is {LATER}.\n"
     assert json.loads(service.succeed(*CHECK, "--json"))["waits"] is False
 
 
@@ -170,14 +169,8 @@ def test_an_edit_during_the_update_stays(service: Service, monkeypatch: pytest.M
 def test_it_sees_what_gits_settings_hide(service: Service) -> None:
     service.folder.joinpath("own.txt").write_text("own\n")
     git(service.folder, "config", "status.showUntrackedFiles", "no")
-    git(service.folder, "config", "status.branch", "true")
-    git(service.folder, "config", "color.ui", "always")
-    assert "(own.txt)" in service.fail(*UPDATE)
-    service.folder.joinpath("own.txt").unlink()
-    edit_dropped(service)
     service.environment |= {"GIT_DIR": str(service.folder / ".git"), "GIT_WORK_TREE": "/"}  # as in a hook of git's
-    process = service.run(*UPDATE)
-    assert process.stderr.count("  .dockerignore: ") == 1, process.stderr
+    assert "(own.txt)" in service.fail(*UPDATE)
 
 
 @pytest.mark.usefixtures("forked_copier")
