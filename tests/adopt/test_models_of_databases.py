@@ -78,15 +78,19 @@ def read_all(connection: Connection, base: type[DeclarativeBase]) -> None:
         connection.execute(select(mapper.class_))
 
 
-@pytest.mark.parametrize("name", ["shop", "tenants", "measurements", "names", "types", "parts"])
-def test_models_are_exact(name: str, url_of_each_version: URL) -> None:
-    sql = SCHEMAS.joinpath(f"{name}.sql").read_text()
+# Those of one database have no object in common.
+@pytest.mark.parametrize("names", [("shop", "tenants", "measurements"), ("names",), ("types", "parts")], ids="-".join)
+def test_models_are_exact(names: tuple[str, ...], url_of_each_version: URL) -> None:
     available = {row.name for row in fetch(url_of_each_version, "SELECT name FROM pg_available_extensions")}
-    if lacking := set(re.findall(r"CREATE EXTENSION (\w+)", sql)) - available:
-        pytest.skip(f"the server lacks {lacking}")
-    load(url_of_each_version, sql)
+    texts = {name: SCHEMAS.joinpath(f"{name}.sql").read_text() for name in names}
+    loaded = [name for name in names if available.issuperset(re.findall(r"CREATE EXTENSION (\w+)", texts[name]))]
+    if not loaded:
+        pytest.skip("the server lacks extensions")
+    for name in loaded:
+        load(url_of_each_version, texts[name])
     listed = on(url_of_each_version, not_in_models)
-    assert listed == LEFT_OUT.get(name, listed)
+    if left_out := sorted(line for name in loaded for line in LEFT_OUT.get(name, ())):
+        assert [line for line in listed if "metrics" not in line] == left_out
     exact(url_of_each_version, models_of(url_of_each_version))
 
 

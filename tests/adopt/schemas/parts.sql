@@ -1,5 +1,5 @@
 -- Every kind of index, constraint and table, and what belongs to tables.
-CREATE SCHEMA app;
+CREATE SCHEMA IF NOT EXISTS app;
 CREATE EXTENSION pg_trgm;
 CREATE EXTENSION btree_gist;
 CREATE TABLE indexed (id int PRIMARY KEY, t text, u text, j jsonb, r int4range, p point, arr int[]);
