@@ -19,6 +19,7 @@ from safe_migrations.adopt.expressions import (
     names_in,
     substituted,
     unparsed,
+    unquoted,
     without_driver,
 )
 from safe_migrations.errors import ConfigurationError
@@ -313,7 +314,7 @@ class _Reader:
             for name in names:
                 default = Option(0, _VERSION_TABLE.get(name, ""))
                 option, other = chosen.get(name, default), call.get(name, default)
-                if _unquoted(option.text) != _unquoted(other.text) and name not in _LEFT_OUT:
+                if unquoted(option.text) != unquoted(other.text) and name not in _LEFT_OUT:
                     line, text = max(option, other)
                     self.environment.unread.append(Unread(line, f"{name}={text}", name.lstrip("*")))
         self.environment.options = {name: option.text for name, option in chosen.items() if name not in _LEFT_OUT}
@@ -336,7 +337,3 @@ class _Reader:
         unread = Unread(node.lineno, ast.unparse(node).splitlines()[0], name)
         if unread not in self.environment.unread:
             self.environment.unread.append(unread)
-
-
-def _unquoted(text: str) -> str:
-    return text.replace('"', "'")

@@ -85,6 +85,11 @@ def unparsed(node: ast.expr) -> str:
     return text if '"' in text else text.replace("'", '"')
 
 
+def unquoted(text: str) -> str:
+    """The text of an expression, for comparisons: with one kind of quotes."""
+    return text.replace('"', "'")
+
+
 def without_driver(url: ast.expr) -> ast.expr:
     """The URL before `env.py` chose the driver or doubled each %: run_env takes any driver and any password."""
     match url:

@@ -56,8 +56,7 @@ def deploy(
         backup_file = None
         report("Backup: none, the database is empty." if before.state == FRESH else "Backup: none (--without-backup).")
     else:
-        _back_up(project.database, backup_file, contract=contract)
-        report(f"Backup: {backup_file}")
+        _back_up(project.database, backup_file, report, contract=contract)
     way_back = partial(_way_back, project, before, backup_file)
     after = _upgrade(project, ready, way_back, report)
     _report_verified(after, way_back, report)
@@ -80,7 +79,7 @@ def _ready(script: ScriptDirectory, before: Report, *, contract: bool) -> list[S
     return pending if before.state == FRESH else up_to_contract(pending, contract=contract)
 
 
-def _back_up(database: Database, file: Path, *, contract: bool) -> None:
+def _back_up(database: Database, file: Path, report: Callable[[str], None], *, contract: bool) -> None:
     """Make the backup, or say how to deploy without one, as in an image without pg_dump."""
     try:
         run_async(backup(database, file))
@@ -89,6 +88,7 @@ def _back_up(database: Database, file: Path, *, contract: bool) -> None:
         raise BackupError(
             f"{error}\nNothing was changed. If the database is backed up in another way:\n{shlex.join(command)}"
         ) from error
+    report(f"Backup: {file}")
 
 
 def _upgrade(
