@@ -276,6 +276,17 @@ def fetch(url: URL, statement: str, /, **parameters: Any) -> Sequence[Row[Any]]:
     return run_async(run())
 
 
+def execute_all(url: URL, statements: str) -> None:
+    """Run a text of several statements, in one transaction."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(as_text(url))
+        await connection.execute(statements)
+        await connection.close()
+
+    run_async(run())
+
+
 def tables(url: URL) -> set[str]:
     """The tables of a database."""
     return {row.tablename for row in fetch(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
-import asyncpg  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import URL
 
@@ -16,7 +15,7 @@ from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.postgres.connection import connected, run_async
 from safe_migrations.upgrade.data_loss import find_data_loss
 from safe_migrations.upgrade.offline import offline_statements
-from support import Administrator, NewRole, as_text, at, fetch
+from support import Administrator, NewRole, at, execute_all, fetch
 
 UNTOLD = None
 LOST = ["the column item.name (1 row)"]
@@ -80,15 +79,6 @@ OTHERS = """
 """
 
 
-def create(url: URL, statements: str) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(as_text(url))
-        await connection.execute(statements)
-        await connection.close()
-
-    run_async(run())
-
-
 @pytest.fixture(scope="module")
 def read_only(server: URL, administrator: Administrator) -> Iterator[Callable[[str], URL]]:
     """Databases with the tables and more, in which no test can write; one for each text."""
@@ -99,7 +89,7 @@ def read_only(server: URL, administrator: Administrator) -> Iterator[Callable[[s
             name = f"database_{uuid4().hex}"
             administrator.create(name)
             urls[more] = server.set(database=name)
-            create(urls[more], f"{TABLES}; {more}; ALTER DATABASE {name} SET default_transaction_read_only = on")
+            execute_all(urls[more], f"{TABLES}; {more}; ALTER DATABASE {name} SET default_transaction_read_only = on")
         return urls[more]
 
     yield with_tables
@@ -336,7 +326,7 @@ def test_functions_of_the_file_are_looked_into(item: URL, tmp_path: Path) -> Non
 
 def test_rows_that_row_security_hides_are_not_taken_for_none(database: URL, new_role: NewRole, tmp_path: Path) -> None:
     """The owner migrates, and sees no row."""
-    create(database, TABLES)
+    execute_all(database, TABLES)
     role = new_role("LOGIN", "secret")
     for statement in (
         f"GRANT ALL ON SCHEMA public TO {role}",

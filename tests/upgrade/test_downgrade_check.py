@@ -8,33 +8,33 @@ from sqlalchemy import URL
 
 from plain_project import PlainProject
 from safe_migrations.errors import RevisionError
-from support import fetch
+from support import execute_all, fetch
 
-TABLES = """
-op.execute("CREATE TABLE parent (id int PRIMARY KEY)")
-op.execute("CREATE TABLE item (id int PRIMARY KEY, name text, code text, parent int)")
+SCHEMA = """
+DROP SCHEMA public CASCADE;
+CREATE SCHEMA public;
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE item (id int PRIMARY KEY, name text, code text, parent int);
+INSERT INTO item VALUES (1, NULL, 'it''s', 7), (2, 'a', 'it''s', NULL);
+CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
 """
-ROWS = "INSERT INTO item VALUES (1, NULL, 'it''s', 7), (2, 'a', 'it''s', NULL)"
 REVISION = "SELECT version_num FROM alembic_version"
 
 
 @pytest.fixture
 def project(tmp_path: Path, database: URL) -> PlainProject:
-    """A project with rows, whose second revision is to be reverted after the third one."""
-    project = PlainProject(tmp_path / "project", database)
-    project.add("one", TABLES, "pass")
-    project.alembic(command.upgrade, "head")
-    fetch(database, ROWS)
-    return project
+    return PlainProject(tmp_path / "project", database)
 
 
-def with_revisions(project: PlainProject, *downgrades: str) -> None:
-    """Revisions with these downgrades, the first of them the newest."""
-    after = "one"
-    for number, downgrade in enumerate(reversed(downgrades)):
-        project.add(f"r{number}", "pass", downgrade, after=after)
-        after = f"r{number}"
-    project.alembic(command.upgrade, "head")
+def begin(project: PlainProject, case: int, *downgrades: str) -> list[str]:
+    """A database with rows, at the last of the revisions that are returned, which have these downgrades."""
+    for path in project.versions.glob("*.py"):
+        path.unlink()
+    names = [f"case_{case}_{number}" for number in range(len(downgrades))]
+    for name, after, downgrade in zip(names, [None, *names], downgrades, strict=False):
+        project.add(name, "pass", downgrade, after=after)
+    execute_all(project.url, f"{SCHEMA} INSERT INTO alembic_version VALUES ('{names[-1]}')")  # noqa: S608
+    return names
 
 
 def execute(*statements: str) -> str:
@@ -63,22 +63,23 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize(("downgrade", "reason"), STOPS.values(), ids=STOPS)
-def test_it_does_nothing_and_says_where_it_would_stop(project: PlainProject, downgrade: str, reason: str) -> None:
+def test_it_does_nothing_and_says_where_it_would_stop(project: PlainProject, subtests: pytest.Subtests) -> None:
     index = execute("CREATE INDEX ix ON item (name)")
-    with_revisions(project, index, "pass", downgrade)
-    with pytest.raises(RevisionError) as caught:
-        project.alembic(command.downgrade, "one")
-    message = str(caught.value)
-    assert all(part in message for part in ("r0.py", reason, "Nothing was changed"))
-    assert message.endswith("\nalembic -x as-far-as-possible downgrade one")
-    assert fetch(project.url, REVISION) == [("r2",)]
+    for case, (name, (downgrade, reason)) in enumerate(STOPS.items()):
+        with subtests.test(name):
+            first, stop, last = begin(project, case, "pass", downgrade, index)
+            with pytest.raises(RevisionError) as caught:
+                project.alembic(command.downgrade, first)
+            message = str(caught.value)
+            assert all(part in message for part in (f"{stop}.py", reason, "Nothing was changed"))
+            assert message.endswith(f"\nalembic -x as-far-as-possible downgrade {first}")
+            assert fetch(project.url, REVISION) == [(last,)]
 
-    with pytest.raises(RevisionError, match=r"r0\.py"):  # tried, and rolled back
-        project.alembic(command.downgrade, "one", x="as-far-as-possible yes")
-    assert fetch(project.url, REVISION) == [("r0",)]
+            with pytest.raises(RevisionError, match=rf"{stop}\.py"):  # tried, and rolled back
+                project.alembic(command.downgrade, first, x="as-far-as-possible yes")
+            assert fetch(project.url, REVISION) == [(stop,)]
     with pytest.raises(RevisionError) as caught:
-        project.alembic(command.downgrade, "one")
+        project.alembic(command.downgrade, first)
     assert "as-far-as-possible" not in str(caught.value), "there is nothing before it"
 
 
@@ -106,8 +107,9 @@ GOES = {
 }
 
 
-@pytest.mark.parametrize("downgrade", GOES.values(), ids=GOES)
-def test_what_works_is_not_refused(project: PlainProject, downgrade: str) -> None:
-    with_revisions(project, "pass", downgrade)
-    project.alembic(command.downgrade, "one", x="yes")
-    assert fetch(project.url, REVISION) == [("one",)]
+def test_what_works_is_not_refused(project: PlainProject, subtests: pytest.Subtests) -> None:
+    for case, (name, downgrade) in enumerate(GOES.items()):
+        with subtests.test(name):
+            first, _ = begin(project, case, "pass", downgrade)
+            project.alembic(command.downgrade, first, x="yes")
+            assert fetch(project.url, REVISION) == [(first,)]
