@@ -6,16 +6,14 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
 from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import URL
 
-from safe_migrations.postgres.connection import run_async
 from safe_migrations.service import Service
 from safe_migrations.upgrade.project import Project, load_project
-from support import as_text
+from support import execute_all
 
 _ENVIRONMENT = """
 from alembic import context
@@ -72,17 +70,11 @@ class PlainProject:
         folder.joinpath("migrations", "script.py.mako").write_text(template.read_text())
         folder.joinpath("alembic.ini").write_text("[alembic]\nscript_location = %(here)s/migrations\n")
 
-    def begin(self, revision: str, statements: str) -> None:
+    def begin(self, revision: str, statements: str = "") -> None:
         """Write a first revision, and bring an empty database there by SQL: faster than an upgrade."""
         self.add(revision, "pass")
         recorded = "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)"
-
-        async def run() -> None:
-            connection = await asyncpg.connect(as_text(self.url))
-            await connection.execute(f"{statements}; {recorded}; INSERT INTO alembic_version VALUES ('{revision}')")  # noqa: S608
-            await connection.close()
-
-        run_async(run())
+        execute_all(self.url, f"{recorded}; INSERT INTO alembic_version VALUES ('{revision}'); {statements}")  # noqa: S608
 
     def add(
         self,

@@ -47,8 +47,7 @@ MISTAKES: dict[str, Callable[[], object]] = {
 def project(tmp_path: Path, database: URL) -> PlainProject:
     """A project at head."""
     project = PlainProject(tmp_path / "project", database)
-    project.add("one", "pass")
-    project.alembic(command.upgrade, "head")
+    project.begin("one")
     return project
 
 

@@ -49,8 +49,7 @@ RIGHT, WRONG = UPGRADE.format(type="Text"), UPGRADE.format(type="TextOfNoKind")
 @pytest.fixture
 def project(tmp_path: Path, database: URL) -> PlainProject:
     project = PlainProject(tmp_path / "project", database)
-    project.add("item")
-    project.alembic(command.upgrade, "head")
+    project.begin("item", "CREATE TABLE item (id int)")
     return project
 
 
