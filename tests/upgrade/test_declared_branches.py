@@ -157,7 +157,7 @@ def test_head_file(project: PlainProject) -> None:
     assert head.read_text() == "a1\nb2\n"
     problem = head_file_problem(project.script)
     assert problem is not None
-    assert "b1, b2" in problem[1]
+    assert "(b1.py)" in problem[1] and "(b2.py)" in problem[1]
     move = plan(project.script, "b2")
     assert move is not None
     carry_out(project.script, move)
