@@ -1,4 +1,4 @@
-"""`run_env`, which `env.py` of a project calls: the project's options, and those that the library adds."""
+"""`run_env`, which a project's `env.py` calls: the project's options, and the options that the library adds."""
 
 import atexit
 import gc
@@ -135,7 +135,7 @@ def _with_version_table(service: Service, options: Mapping[str, Any]) -> Service
 
 
 def _complete(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a project, with those that this library adds."""
+    """The options of a project, with the options that this library adds."""
     check_models(options.get("target_metadata"))
     scope = plugin.Scope(options.get("include_name"))
     return {

@@ -10,7 +10,7 @@ _exported: dict[str, str] = {}  # what `export` has put into the environment
 
 
 def env_files(folder: Path) -> list[Path]:
-    """The service's own `.env`, then those of the folders above it, which the services of a monorepo share.
+    """The service's own `.env`, then the `.env` files of the folders above, which the services of a monorepo share.
 
     This is not `find_dotenv()`, which starts in the working directory when Python is interactive.
     """

@@ -1,4 +1,4 @@
-"""`op` for revision files: Alembic's operations, and those of this library; operations.pyi has their types.
+"""`op` for revision files: the operations of Alembic and of this library; operations.pyi has their types.
 
 `SQLType` is a column type by its SQL.
 """

@@ -61,7 +61,7 @@ async def _wait(service: Service, revisions: Revisions, seconds: float, report: 
         try:
             return await _readiness(service, revisions)
         except (ConnectionFailedError, RefusedError) as error:
-            if not seconds or error.exit_status == EXIT_STATUS[SEVERAL_HEADS]:  # a fault of this code stays
+            if not seconds or error.exit_status == EXIT_STATUS[SEVERAL_HEADS]:  # waiting does not correct this code
                 raise
             now = time.monotonic()
             left = end - now

@@ -26,7 +26,7 @@ class Place:
         follows: its `down_revision`.
         depends_on: revisions, or labels of branches.
         labels: its `branch_labels`.
-        replaces: the revisions that a baseline stands for, besides its own.
+        replaces: the revisions that a baseline replaces, besides its own.
         deploy_first: the release that still has these revisions, if it is known.
         phase: its `phase`.
     """
@@ -44,7 +44,7 @@ class Baseline:
     """The revision that a squash has written.
 
     Attributes:
-        revision: its id, which is that of the last revision that it stands for.
+        revision: its id, which is the id of the last replaced revision.
         deploy_first: the release that still has the revisions that it replaces; empty if that is not known.
     """
 
@@ -59,15 +59,15 @@ class Revisions:
     Attributes:
         files: the file of each revision.
         heads: the newest revisions, which no other one follows or depends on.
-        rivals: those of the heads that are of one branch: two developers have each added a revision.
+        unmerged: the heads of one branch: two developers have each added a revision.
         target: what upgrades to all heads, `head` or `heads`.
-        replaced: the baseline that stands for a revision, by the id of a revision which this code has no more.
+        replaced: the baseline that replaces a revision, by the id of the revision.
         places: the place of each revision.
     """
 
     files: Mapping[str, Path]
     heads: frozenset[str]
-    rivals: frozenset[str]
+    unmerged: frozenset[str]
     target: str
     replaced: Mapping[str, Baseline]
     places: Mapping[str, Place]
@@ -85,10 +85,10 @@ class Revisions:
             for old in place.replaces
             if old not in places
         }
-        return cls(files, heads, _rivals(heads, places), "heads" if len(leaves) > 1 else "head", replaced, places)
+        return cls(files, heads, _unmerged(heads, places), "heads" if len(leaves) > 1 else "head", replaced, places)
 
     def in_order(self) -> list[str]:
-        """All revisions, each behind those that have to run before.
+        """All revisions, each after the revisions that must run before.
 
         Raises:
             ConfigurationError: they follow or need each other in a circle.
@@ -121,7 +121,7 @@ class Revisions:
         return {revision: sorted(set(before) & names.keys()) for revision, before in names.items()}
 
     def baseline_of(self, unknown: Iterable[str]) -> Baseline | None:
-        """The baseline that stands for revisions which this code does not have; None if one of them has no baseline."""
+        """The baseline that replaces revisions of a database; None if no baseline replaces all of them."""
         baselines = [self.replaced.get(revision) for revision in unknown]
         return baselines[0] if baselines and None not in baselines else None
 
@@ -171,7 +171,7 @@ def read_revisions(folders: Iterable[Path]) -> Revisions:
     return Revisions.of(files, places)
 
 
-def _rivals(heads: Collection[str], places: Mapping[str, Place]) -> frozenset[str]:
+def _unmerged(heads: Collection[str], places: Mapping[str, Place]) -> frozenset[str]:
     """The heads of one branch: a label, or a base of its own, declares another branch."""
     if len(heads) < 2:
         return frozenset()
@@ -187,7 +187,7 @@ def _rivals(heads: Collection[str], places: Mapping[str, Place]) -> frozenset[st
 
 
 def _with_all_before(revisions: Iterable[str], before: Mapping[str, Iterable[str]]) -> set[str]:
-    """Revisions with all those that come before them."""
+    """Revisions with all earlier revisions."""
     line: set[str] = set()
     following = set(revisions) & before.keys()
     while following:
@@ -197,7 +197,7 @@ def _with_all_before(revisions: Iterable[str], before: Mapping[str, Iterable[str
 
 
 def number_and_message(revision: str, file: Path, message: str) -> str:
-    """A revision for the user, such as `0007 add a sku`; the id stands for a missing number."""
+    """A revision for the user, such as `0007 add a sku`; the id replaces a missing number."""
     number = NUMBER.match(file.name)
     return printable(" ".join([number[1] if number else revision, *message.split()]))
 
@@ -224,15 +224,15 @@ def message_of(file: Path) -> str:
         return ""
 
 
-def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, unknown: bool, replaced: bool) -> str:
+def state_of(current: Collection[str], heads: Collection[str], *, unmerged: bool, unknown: bool, replaced: bool) -> str:
     """The state of a database, as far as its revisions show it.
 
     Args:
-        rivals: whether two heads are of one branch.
+        unmerged: whether two heads are of one branch.
         unknown: whether this code lacks one of the database's revisions.
-        replaced: whether a baseline stands for those.
+        replaced: whether a baseline replaces the unknown revisions.
     """
-    if rivals:
+    if unmerged:
         return SEVERAL_HEADS
     if unknown:
         return REPLACED_REVISION if replaced else UNKNOWN_REVISION
@@ -242,7 +242,7 @@ def state_of(current: Collection[str], heads: Collection[str], *, rivals: bool, 
 
 
 def compare(current: Collection[str], revisions: Revisions) -> Comparison:
-    """Compare the revisions of a database with those of this code.
+    """Compare the revisions of a database with the revisions of this code.
 
     The code is ready at head, on a newer database, and where only contract revisions are pending: `deploy` leaves these
     until the code runs everywhere.
@@ -252,7 +252,7 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
     state = state_of(
         current,
         revisions.heads,
-        rivals=bool(revisions.rivals),
+        unmerged=bool(revisions.unmerged),
         unknown=bool(unknown),
         replaced=baseline is not None,
     )
@@ -261,7 +261,7 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
     run = f"Run: alembic upgrade {revisions.target}"
     at, expected = named(current, revisions.files), named(revisions.heads, revisions.files)
     sentences = {
-        SEVERAL_HEADS: f"This code has several heads, {named(revisions.rivals, revisions.files)}. To join them, run: "
+        SEVERAL_HEADS: f"This code has several heads, {named(revisions.unmerged, revisions.files)}. To join them, run: "
         "safe-migrations rebase",
         FRESH: f"The database has no revision; this code expects {expected}. {run}",
         UNKNOWN_REVISION: f"The database is at revision {at}, which this code does not have: the database is newer "

@@ -43,7 +43,7 @@ class Service:
         version_table: where Alembic records the revision.
         version_table_schema: that table's schema, if it is not the default one.
         is_declared: whether `alembic.ini` has the section.
-        keys: those that the section has.
+        keys: the keys of the section.
     """
 
     config_file: Path
@@ -132,7 +132,7 @@ class Service:
 
     @cached_property
     def variables(self) -> dict[str, str]:
-        """The variables of the environment that are not empty, then those of the `.env` files.
+        """The variables of the environment that are not empty, then the variables of the `.env` files.
 
         Raises:
             ConfigurationError: a `.env` can't be read.

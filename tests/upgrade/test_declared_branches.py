@@ -49,7 +49,7 @@ def state(project: PlainProject) -> str:
 
 
 @pytest.mark.parametrize(
-    ("files", "heads", "rivals"),
+    ("files", "heads", "unmerged"),
     [
         (TRUNK, "t1", ""),
         ([*TRUNK, ("t2", "t0", None, None)], "t1 t2", "t1 t2"),
@@ -71,13 +71,13 @@ def state(project: PlainProject) -> str:
     ],
 )
 def test_which_heads_are_of_one_branch(
-    tmp_path: Path, database: URL, files: list[File], heads: str, rivals: str
+    tmp_path: Path, database: URL, files: list[File], heads: str, unmerged: str
 ) -> None:
     """Read by Alembic and without it."""
     project = PlainProject(tmp_path / "project", database)
     write(project, files)
     for known in (known_revisions(project.script), read_revisions([project.versions])):
-        assert (sorted(known.heads), sorted(known.rivals)) == (heads.split(), rivals.split())
+        assert (sorted(known.heads), sorted(known.unmerged)) == (heads.split(), unmerged.split())
 
 
 def test_upgrade_and_downgrade_of_branches(project: PlainProject) -> None:

@@ -120,7 +120,7 @@ def _refuse(connection: Connection, project: Project, state: State, schemas: Seq
         meaning, following = explain_state(state, project.service)
         what = "has nothing to adopt" if state.name == FRESH else "has a revision already"
         raise AdoptionError(f"The database {what}. {meaning} Nothing was changed. {following}")
-    if state.rivals or state.invalid:
+    if state.unmerged or state.invalid:
         raise refusal(replace(state, relations=()), project.service)
     if refusals.is_read_only(connection):
         raise AdoptionError(

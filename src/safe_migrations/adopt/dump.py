@@ -1,4 +1,4 @@
-"""A database as pg_dump writes it, with or without rows, and those of the statements that a migration can run."""
+"""A database as pg_dump writes it, with or without rows, and the statements that a migration can run."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -17,7 +17,7 @@ from safe_migrations.postgres.statements import NAME, parts, pattern, split
 LOCK_TIMEOUT = 5.0  # seconds; how long pg_dump waits for ACCESS SHARE, while later sessions may queue behind it
 # Owners and tablespaces belong to the platform. With --clean, pg_dump also writes what drops each object.
 _OPTIONS = ("--clean", "--no-owner", "--no-tablespaces", "--no-security-labels")
-# Privileges of an existing database belong to the platform; those of a history are what its revisions grant.
+# Privileges of an existing database belong to the platform; the privileges of a history are what its revisions grant.
 _SCHEMA_ONLY = ("--schema-only", "--no-privileges")
 _COMPLETE = ("--inserts", "--rows-per-insert=1000")  # a migration can't run COPY
 _QUIET = ("--no-password", "--encoding=UTF8", f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}")
@@ -87,7 +87,7 @@ class Dump:
     def drop_statements(self) -> Iterator[str]:
         """The statements that drop the objects, and nothing else; without those for parts of a dropped table."""
         constraints = self._droppable_constraints()
-        gone = ["DROP EXTENSION "]  # which may not exist any more
+        gone = ["DROP EXTENSION "]  # which may no longer exist
         statements = list(split(self.dropping))
         kinds = [plain.split(" ", 2)[1] for _, plain in statements if plain.startswith("DROP ")]
         shells = {f"DROP TYPE {match[1]}" for _, plain in split(self.creating) if (match := _SHELL.match(plain))}

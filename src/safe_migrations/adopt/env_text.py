@@ -57,7 +57,7 @@ def _needed(environment: Environment, arguments: Mapping[str, str]) -> list[ast.
 
 
 def _moved(source: str, statement: ast.stmt) -> str:
-    """A statement of a function, as it stands outside of the function."""
+    """A statement of a function, as the module needs it."""
     text = dedent(" " * statement.col_offset + (ast.get_source_segment(source, statement) or ""))
     return text if isinstance(statement, ast.Import | ast.ImportFrom) else f"\n\n{text}\n\n"
 

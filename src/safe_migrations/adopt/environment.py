@@ -149,7 +149,7 @@ class _Reader:
         self._choose()
 
     def _find_runners(self, module: ast.Module) -> None:
-        """Find the functions that run migrations, and those that call them."""
+        """Find the functions that run migrations, and the functions that call them."""
         functions = [node for node in module.body if isinstance(node, _Function)]
         while new := {node.name for node in functions if self._runs(node)} - self._runners:
             self._runners |= new
@@ -306,7 +306,7 @@ class _Reader:
         self._calls.append(options)
 
     def _choose(self) -> None:
-        """The options of an upgrade; those of `--sql` count only where an upgrade has no call of its own."""
+        """The options of an upgrade; options of `--sql` count only if an upgrade has no call of its own."""
         online = [call for call in self._calls if not _OFFLINE & call.keys()] or self._calls
         chosen = dict(online[0])
         for call in self._calls:

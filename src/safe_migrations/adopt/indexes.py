@@ -17,7 +17,7 @@ _ELEMENT = re.compile(
 
 
 def index_elements(row: Any) -> tuple[list[object], dict[str, str]]:
-    """The elements of an index, and the operator classes of those that have nothing else behind them.
+    """The elements of an index, and the operator classes of the elements without further options.
 
     Returns:
         Names of columns and expressions, and the operator classes by the names that SQLAlchemy knows the elements by.

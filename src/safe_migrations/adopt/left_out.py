@@ -1,4 +1,4 @@
-"""What a database has and its models don't: it stays in the baseline."""
+"""The objects that only the baseline has, because models can't describe them."""
 
 from collections.abc import Iterator, Sequence
 

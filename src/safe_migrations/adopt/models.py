@@ -65,7 +65,7 @@ class Models:
         types: of their columns.
         models: their sources.
         sequences: the lines that define the sequences which no model makes by itself.
-        made_sequences: schema and name of those that a model makes.
+        made_sequences: schema and name of the sequences that a model makes.
     """
 
     def __init__(self, connection: Connection, schemas: Sequence[str] | None = None) -> None:
@@ -126,7 +126,7 @@ def read_schemas(connection: Connection) -> list[str]:
 
 
 def _read_tables(connection: Connection, schemas: Sequence[str]) -> list[TableRows]:
-    """The tables that become models: all but partitions, children, and those of extensions and other tools."""
+    """The tables that become models: all but partitions, children, and tables of extensions and other tools."""
     owners = read_owners(connection)
     parameters = {"schemas": list(schemas)}
     rows = connection.execute(SQL["tables"], parameters)

@@ -47,7 +47,7 @@ def _keywords(options: dict[str, Any]) -> Iterator[str]:
 
 
 def in_one_line(sql: str) -> str:
-    """An expression of PostgreSQL without its line breaks, but for those in literals and names.
+    """An expression of PostgreSQL without line breaks outside of literals and names.
 
     Args:
         sql: as `pg_get_expr` writes it.

@@ -159,7 +159,7 @@ async def _prove_passing(
     expected: Dump,
     report: Report,
 ) -> None:
-    """Prove that a database with the history goes on as one with the baseline does, and that the models fit."""
+    """Prove that later revisions run the same after the history and after the baseline, and that the models fit."""
     complete = not squashed.rest  # revisions that follow may write the time into rows
     passing, fresh = (Scratch(project, database, draft.versions, complete=complete) for database in (old, new))
     await passing.upgrade()

@@ -39,7 +39,7 @@ class Squashed:
 
     Attributes:
         scripts: in the order in which they run; the baseline gets the id of the last one.
-        rest: the revisions that stay, newest first.
+        rest: the revisions that are kept, newest first.
     """
 
     scripts: tuple[Script, ...]
@@ -52,7 +52,7 @@ class Squashed:
 
     @property
     def replaced(self) -> tuple[str, ...]:
-        """The ids that no revision has any more, with those that an earlier squash has replaced."""
+        """The ids that the squash removes, and the ids that an earlier squash has replaced."""
         earlier = (old for script in self.scripts for old in declared(script, "replaces"))
         return (*earlier, *(script.revision for script in self.scripts[:-1]))
 
@@ -107,7 +107,7 @@ def select(script_directory: ScriptDirectory, to: str | None) -> Squashed:
 
 
 def _refuse_branches(rest: Collection[Script], scripts: Collection[Script]) -> None:
-    """Refuse revisions that stay and need one that goes, other than the last."""
+    """Refuse kept revisions that need a replaced revision other than the last."""
     gone = {script.revision: script for script in list(scripts)[:-1]}
     for script in rest:
         below = {*to_tuple(script.down_revision, default=()), *to_tuple(script.dependencies, default=())}

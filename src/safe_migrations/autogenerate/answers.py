@@ -12,7 +12,7 @@ RENAME, NO_RENAME, VALUE, EXPRESSION = "rename", "no-rename", "value", "expressi
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers to questions, which need not be asked any more.
+    """Answers to questions, given in advance.
 
     Attributes:
         renames: what was renamed, each as `item.title=name`.
@@ -28,7 +28,7 @@ class Answers:
 
     @classmethod
     def read(cls, arguments: Iterable[str]) -> "Answers":
-        """Read the arguments of `-x`; those of the project itself are left to it.
+        """Read the arguments of `-x`; the project's own arguments are ignored.
 
         Raises:
             ConfigurationError: an argument has no value.

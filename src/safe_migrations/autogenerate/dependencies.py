@@ -27,7 +27,7 @@ def provided_by(operations: Iterable[MigrateOperation]) -> set[Name]:
 
 
 def required_by(operations: Iterable[MigrateOperation]) -> set[Name]:
-    """What operations need: what has to exist, or what may not be used any more."""
+    """What operations need: objects that must exist, or objects that must no longer be used."""
     return {name for operation in operations for name in _required(operation)}
 
 

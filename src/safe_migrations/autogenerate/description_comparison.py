@@ -146,7 +146,7 @@ def leave_default(
     existing: Column[Any],
     _column: Column[Any],
 ) -> PriorityDispatchResult:
-    """Leave the comparison of defaults to PostgreSQL's descriptions, unless the project has one of its own."""
+    """Leave the comparison of defaults to PostgreSQL's descriptions, unless the project compares defaults itself."""
     if context.opts.get("compare_server_default") is not True:
         return PriorityDispatchResult.CONTINUE
     if existing.server_default is not None:

@@ -138,7 +138,7 @@ def _directives(original: MigrationScript, revisions: list[PlannedRevision]) -> 
 
 
 def _messages(message: str, revisions: list[PlannedRevision]) -> Iterator[str]:
-    """The message of each revision, after which its file is named: with table and phase where others differ there."""
+    """The message of each revision, which names the file: with table and phase if the revisions differ there."""
     tables = Counter(revision.phase for revision in revisions)
     parts = Counter[tuple[str, str]]()
     for revision in revisions:

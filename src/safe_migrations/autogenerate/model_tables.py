@@ -64,7 +64,7 @@ class SchemaComparison:
 def compare_with_database(
     connection: Connection, tables: Iterable[Table], sequences: Iterable[Sequence], default_schema: str
 ) -> SchemaComparison:
-    """Compare tables of the models with those of the same name in the database, if these exist; and sequences."""
+    """Compare tables of the models with the tables of the same name in the database, if they exist; and sequences."""
     comparison = SchemaComparison()
     models = {TableName(table.schema or default_schema, table.name): table for table in tables}
     counted = {TableName(sequence.schema or default_schema, sequence.name): sequence for sequence in sequences}
@@ -128,8 +128,8 @@ class _ModelTables:
         self.models, self.counted = models, sequences
         self.sequences = list(sequences.values())
         self.with_method = {name for name, table in models.items() if table.dialect_options["postgresql"]["using"]}
-        self.existing_types: dict[str, str] = {}  # the names in the database, by those in our schemas
-        self.without_keys: set[TableName] = set()  # those of which a foreign key can't be made
+        self.existing_types: dict[str, str] = {}  # the names in the database, by the names in our schemas
+        self.without_keys: set[TableName] = set()  # the tables with a foreign key that can't be made
         types = (_named_type(column.type) for table in self.tables for column in table.columns)
         self.types = [type_ for type_ in types if type_ is not None and type_.name]
         prefix = f"safe_migrations_{token_hex(8)}"
@@ -157,7 +157,7 @@ class _ModelTables:
         keys = {
             f"foreign key {key.name or ''} of {table.fullname} ({_columns(key)})".replace("  ", " "): (table, key)
             for table in made
-            if table in self.models.values()  # others are only referred to
+            if table in self.models.values()  # other tables are only referred to
             for key in sorted(table.foreign_key_constraints, key=_columns)
         }
         possible = {name: key for name, (_, key) in keys.items() if set(_referred(key)) & set(made)}

@@ -131,7 +131,7 @@ class NamedTypeComparison:
         return None if self.visible.get(name.name) == name else name.schema
 
     def unused(self, existing: Iterable[TypeName], wanted: Iterable[TypeName]) -> list[TypeName]:
-        """The types that no column uses any more, and the models do not name."""
+        """The types that no column uses, and that the models do not name."""
         lost = self._lost.difference(wanted)
         return [name for name in existing if name in lost and not self.uses[name]]
 

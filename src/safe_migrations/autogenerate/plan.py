@@ -155,7 +155,7 @@ class PlannedRevision:
         return _in_steps(effective) or [*(comment for _, comments in steps for comment in comments), Nothing()]
 
     def _named(self) -> list[tuple[str, PlannedStep]]:
-        """The steps by their titles, numbered where two are the same, as those of enums in two schemas."""
+        """The steps by their titles, numbered if two titles are the same, as for enums in two schemas."""
         titles = [step.title for step in self.steps]
         earlier = (titles[:number].count(title) for number, title in enumerate(titles))
         names = (f"{title}, {count + 1}" if count else title for title, count in zip(titles, earlier, strict=True))
@@ -190,7 +190,7 @@ _PHASES = {EXPAND: "runs before the new code is deployed", CONTRACT: "runs when 
 
 
 def in_order(changes: Iterable[Change]) -> list[Change]:
-    """In the order in which they run; changes of one phase and stage keep theirs."""
+    """The changes in the order in which they run; changes of one phase and stage keep their order."""
     return sorted(changes, key=lambda change: (change.phase == CONTRACT, change.stage))
 
 
@@ -199,7 +199,7 @@ def _joined(titles: Sequence[str]) -> str:
     lines = [title.split(" ") for title in dict.fromkeys(titles)]
     if len(lines) == 1:
         return titles[0]
-    most = min(map(len, lines)) - 1  # of each title, at least a word is its own
+    most = min(map(len, lines)) - 1  # each title keeps at least one word
     start = _same(lines)[:most]
     end = _same([line[::-1] for line in lines])[: most - len(start)]
     middle = [" ".join(line[len(start) : len(line) - len(end)]) for line in lines]
@@ -212,7 +212,7 @@ def _same(lines: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _without_repetition(parts: Iterable[Sequence[MigrateOperation]]) -> Iterator[MigrateOperation]:
-    """The operations of changes, without comments that stand above the change before as well."""
+    """The operations of changes, without comments that the previous change has as well."""
     before: list[str] = []
     for part in parts:
         comments = [

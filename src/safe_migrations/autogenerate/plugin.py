@@ -59,7 +59,7 @@ class Scope:
     """What of the database autogenerate compares with the models.
 
     Attributes:
-        schemas: those of the models, None for the default one; None where the project says it (`include_schemas`).
+        schemas: the models' schemas, None for the default schema; None if the project decides (`include_schemas`).
         not_owned: the tables that belong to something else than the models, each by its schema, None for the default
             one, and its name; with what owns it.
         inherited: the columns, indexes and constraints that a table of the models has from its parent, and the

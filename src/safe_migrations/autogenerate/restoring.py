@@ -22,7 +22,7 @@ def with_restoring(connection: Connection, operation: MigrateOperation) -> Migra
 def restored_table(
     connection: Connection, drop: ops.DropTableOp
 ) -> tuple[ops.CreateTableOp, tuple[MigrateOperation, ...]]:
-    """The operation that restores a table without its rows, and those that follow it."""
+    """The operation that restores a table without its rows, and the operations that follow."""
     described, create = _described(connection, drop), drop.reverse()
     for item in create.columns:
         if isinstance(item, Constraint):

@@ -23,7 +23,7 @@ from safe_migrations.postgres.sql import read_sql
 Step = Literal["worked", "wait", "finished"]  # what a worker has done; "wait" is for other workers
 
 AHEAD = 50  # batches that are planned at once
-PASSES = 5  # over the table, while the application goes on writing rows that match
+PASSES = 5  # over the table, while the application keeps writing rows that match
 COUNTED = 1_000_000  # rows; beyond them, the number is estimated
 
 _SQL = read_sql(__package__, "queue.sql")
@@ -74,7 +74,7 @@ class Batches:
         """Record that the backfill has begun; several processes may do so at once.
 
         Returns:
-            About how many rows it has, including those that are done; 0 if counting them took too long.
+            About how many rows the backfill has, including the changed ones; 0 if counting took too long.
 
         Raises:
             BackfillError: its key can't be used, or differs from the key of earlier runs.

@@ -22,7 +22,7 @@ class Changed(NamedTuple):
     """What is dropped, or gets another type.
 
     Attributes:
-        kind: `type` stands for a column that gets another type.
+        kind: `type` is a column that gets another type.
         schema: the table's; None for a table that is found without.
         table: its name.
         name: of the column or the constraint.

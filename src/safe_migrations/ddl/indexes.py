@@ -149,7 +149,7 @@ class RebuildIndexConcurrentlyOp(_ConcurrentOperation):
 
 
 class _Index:
-    """An index of the database; offline, nothing is known of it."""
+    """An index of the database; offline, nothing is known about the index."""
 
     def __init__(self, operations: Operations, operation: _ConcurrentOperation) -> None:
         self.operations = operations
@@ -192,7 +192,7 @@ class _Index:
                     )
                 fields = {"blockers": [session.fields for session in blocking]}
                 log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)), extra=fields)
-            connection.execute(select(func.pg_sleep(0.2)))  # on the server: what runs beside this connection goes on
+            connection.execute(select(func.pg_sleep(0.2)))  # on the server: work beside this connection continues
             current = transactions_of_index(connection, self.name, self.table, readers=readers)
             waiting = {transaction: pid for transaction, pid in waiting.items() if transaction in current}
 

@@ -39,7 +39,7 @@ class StepRecords:
         return records
 
     def of(self, revision: str, direction: Direction) -> list[str]:
-        """The completed steps of a revision; a run adds those that it completes."""
+        """The completed steps of a revision; a run adds the steps that it completes."""
         return self.completed.setdefault((revision, direction), [])
 
     def add(self, connection: Connection, revision: str, direction: Direction, name: str) -> None:

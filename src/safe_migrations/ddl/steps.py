@@ -104,7 +104,7 @@ class RecordedSteps(Steps):
         self._records = records
         self._key = revision, direction
         self._between = between
-        self._is_own = False  # whether the statements that are executed are those of this class
+        self._is_own = False  # whether this class executes the statements
         self._has_executed = False  # whether the function has executed a statement
         self.current: str | None = None
 

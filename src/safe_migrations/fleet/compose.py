@@ -107,7 +107,7 @@ def _refuse_other_login(where: str, service: Mapping[str, Any], variable: str, u
 
 
 def _volumes(file: Path, project: Mapping[str, Any], name: str) -> list[str]:
-    """The volumes with the data; those of others, and folders of this machine, are refused."""
+    """The volumes with the data; shared volumes and folders of this machine are refused."""
     names = []
     for volume in project["services"][name].get("volumes") or ():
         if volume.get("read_only") or volume["type"] == "tmpfs":

@@ -24,7 +24,7 @@ class Answer:
 
     Attributes:
         revisions: that the database is at, each with the time of its record where the server keeps such times.
-        backfills: those that have begun and not ended, each with the number of changed rows.
+        backfills: the unfinished backfills, each with the number of changed rows.
     """
 
     revisions: Mapping[str, datetime | None]

@@ -1,4 +1,4 @@
-"""What the page of a fleet shows of one service besides its row: its revisions, their SQL and its models."""
+"""The details of one service on the page of a fleet: its revisions, their SQL, and its models."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ class StatementDetails:
         step: the name of its step; empty outside of the steps.
         sql: ready to run.
         lock: its strongest lock on a table in use, and what waits for that lock.
-        weight: `online`, `moment` for a lock that others wait for, `long` if the statement also reads or rewrites all
+        weight: `online`, `moment` for a lock that blocks others, `long` if the statement also reads or rewrites all
             rows meanwhile, or `unknown`.
     """
 
@@ -48,7 +48,7 @@ class RevisionDetails:
         name: number and message.
         file: the name of its file.
         phase: `expand`, `contract`, or None.
-        backfills: the names of those that it requires.
+        backfills: the names of the required backfills.
         danger: what nobody has acknowledged yet; empty for nothing.
         statements: the first ones; of pending revisions only.
         omitted: how many other statements a pending revision has.

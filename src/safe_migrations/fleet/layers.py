@@ -71,7 +71,7 @@ def tops_of(heights: Sequence[float], wanted: Sequence[float], gap: float) -> li
 
 
 def _without_circles(edges: Collection[Edge]) -> list[Edge]:
-    """The edges, with those that close a circle turned round, in an order in which targets come first."""
+    """The edges in an order in which targets come first; an edge that closes a cycle is reversed."""
     targets: dict[str, set[str]] = {name: set() for edge in edges for name in edge}
     for name, target in edges:
         targets[name].add(target)

@@ -187,5 +187,5 @@ def _digest(text: str) -> str:
 
 
 def _is_command(line: str) -> bool:
-    """Whether a line of advice is a command; each stands on a line of its own."""
+    """Whether a line of advice is a command; each command is on a line of its own."""
     return line.strip().startswith(("alembic ", "git ", "pdm ", "safe-migrations "))

@@ -123,7 +123,7 @@ async def _check_fresh(member: Member, jobs: Jobs) -> Outcome:
 
 
 async def _delete(database: DevelopmentDatabase) -> Outcome:
-    """Delete the data of a stopped cluster; the password stays, which `.env` has."""
+    """Delete the data of a stopped cluster, but not the password, which `.env` has."""
     data, deleted = database.folder / "data", database.folder / _DELETED
     if deleted.exists():
         await asyncio.to_thread(shutil.rmtree, deleted)

@@ -1,4 +1,4 @@
-"""What became of the services: shown while the work goes on, then a table, and the output of what failed."""
+"""The results of the services: progress during the work, then a table, and the output of failed services."""
 
 import shlex
 import sys

@@ -54,7 +54,8 @@ def find_services(root: Path, only: Sequence[str] = (), exclude: Sequence[str] =
     """Find the services in a folder, in any depth, in the order of their paths.
 
     Args:
-        only: patterns as in a shell; a service's path or the name of its folder must match one. None stands for all.
+        only: patterns as in a shell; a service's path or the name of its folder must match one. Without patterns, all
+            services match.
         exclude: patterns; neither may match.
 
     Raises:

@@ -42,7 +42,7 @@ class ServiceStatus:
         exit_status: the state's, or the problem's.
         current: the revisions that the database is at.
         pending: the revisions to run in their order, each with `revision`, `name`, `phase` and `file`.
-        backfills: those that are not complete, each with `name`, `percent`, `required_by` and `problem`.
+        backfills: the incomplete backfills, each with `name`, `percent`, `required_by` and `problem`.
         drift: how the models differ from the database; None where that was not compared.
         not_compared: what was not compared with the models, and why.
         last_applied: the newest of the current revisions, with `revision`, `name`, and `at`, which is None where the

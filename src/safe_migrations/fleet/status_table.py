@@ -146,7 +146,7 @@ def _reason_and_commands(problem: str) -> tuple[str, list[str]]:
 
 
 def _templates(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
-    """The releases of templates that wait, and those that could not be found out."""
+    """The releases of templates that wait, and the templates whose newest release is unknown."""
     if behind := [status.path for status in rows if status.template_waits]:
         yield Advice("a release of the template waits", behind, "safe-migrations fleet update", "To update all")
     if unknown := [status.path for status in rows if status.template and not status.newest_template]:

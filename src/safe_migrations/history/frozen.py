@@ -109,9 +109,9 @@ def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | N
     hooked = any(hook.get("type") == HOOK for hook in script_directory.hooks)
     kept = {file: heads for file, heads in files.items() if hooked or file.exists()}
     known = known_revisions(script_directory)
-    if kept and known.rivals:
+    if kept and known.unmerged:
         return next(iter(kept)), (
-            f"One branch has several heads ({named(known.rivals, known.files)}): two developers have each added a "
+            f"One branch has several heads ({named(known.unmerged, known.files)}): two developers have each added a "
             "revision. Move the unapplied revisions behind the other head:\nsafe-migrations rebase"
         )
     for file, heads in kept.items():
@@ -169,7 +169,7 @@ def _compare(
         lines = difflib.unified_diff(
             before.text.splitlines(), after.text.splitlines(), published.where, Path(script.path).name, n=1, lineterm=""
         )
-        # The line numbers after @@ are not those of the file.
+        # The line numbers after @@ differ from the file's.
         if difference := "\n".join(line for line in lines if not line.startswith("@@")):
             line = _first_difference(before.module.body, after.module.body) or 1
             yield Edited(Path(script.path), line, published.where, difference)
@@ -182,7 +182,7 @@ def _replaced_by(script: Script) -> tuple[str, set[str]] | None:
 
 
 def _is_squashed(code: _Code, baseline: str, replaced: Collection[str]) -> bool:
-    """Whether a baseline stands for a published revision, and for all that this revision follows."""
+    """Whether a baseline replaces a published revision, and all revisions before it."""
     is_last = code.revision == baseline and not code.is_baseline
     return (is_last or code.revision in replaced) and code.follows <= set(replaced)
 

@@ -69,7 +69,7 @@ class Published:
 
     @property
     def revisions(self) -> dict[str, str]:
-        """The files that are Python; the others are SQL."""
+        """The Python files; all other files are SQL."""
         return {name: id_ for name, id_ in self.files.items() if name.endswith(".py")}
 
     def has(self, name: str, contents: str) -> bool:

@@ -75,6 +75,6 @@ def keep_head(path: str) -> None:
     text, head = file.read_text(), file.with_name(HEAD)
     if revision := assigned(text, "revision"):  # script.py.mako writes this line
         beside = read_revisions([file.parent])
-        kept = set(head.read_text().split()) & (beside.heads - beside.rivals) if head.exists() else set()
+        kept = set(head.read_text().split()) & (beside.heads - beside.unmerged) if head.exists() else set()
         known = set(assigned(text, "down_revision")) <= beside.files.keys()  # or other folders have more of the history
         head.write_text(head_text({*revision, *(kept if known else ())}))

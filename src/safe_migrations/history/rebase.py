@@ -1,4 +1,4 @@
-"""Moving the unapplied revisions of a branch behind those of another branch, after git has merged both."""
+"""Moving the unapplied revisions of a branch behind another branch, after git has merged both."""
 
 import re
 import shlex
@@ -56,7 +56,7 @@ def plan(script_directory: ScriptDirectory, revision: str | None) -> Move | None
         HistoryError: the branch to move is unknown, or one of its revisions is published or can't be moved.
     """
     known = known_revisions(script_directory)
-    heads = sorted(known.rivals)
+    heads = sorted(known.unmerged)
     if len(heads) < 2:
         if revision is not None and revision not in known.heads:
             raise HistoryError(f"{printable(revision)} is not a head; nothing was moved. No branch has two heads.")

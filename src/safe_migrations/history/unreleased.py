@@ -23,7 +23,7 @@ def unreleased_tables(script_directory: ScriptDirectory, before: str | None = No
     """The tables that no release has, with their schema unless it is the default one.
 
     Args:
-        before: a revision, to leave out this one and those that follow; by default the whole history.
+        before: a revision, to leave out this revision and all later ones; by default the whole history.
 
     Returns:
         None where git does not know what is published, or the revision itself is.

@@ -36,7 +36,7 @@ class _Rewriter(ast.NodeTransformer):
         self.yields = False
 
     def module(self, tree: ast.Module) -> ast.Module:
-        """Rewrite the functions: what stands outside of them has run when Alembic loaded the file."""
+        """Rewrite the functions: the code outside of functions has run when Alembic loaded the file."""
         tree.body = [self.visit(node) if isinstance(node, (*_FUNCTIONS, ast.ClassDef)) else node for node in tree.body]
         return tree
 
@@ -215,7 +215,7 @@ class _Rewriter(ast.NodeTransformer):
         return sorted(name for name in names - self.outer if not name.startswith("__lint"))
 
     def _guarded(self, node: ast.stmt, names: Iterable[str] | None = None) -> Any:
-        """A statement after whose failure the run goes on; the names that the statement binds are unknown then."""
+        """A statement after whose failure the run continues; the names that the statement binds are unknown then."""
         names = self._assigned((node,)) if names is None else names
         calls = not isinstance(node, _SIMPLE) or any(isinstance(part, ast.Call) for part in ast.walk(node))
         lines = [f"__lint__.failed(__error__, {calls})", *(f"{name} = __lint__.unknown" for name in names)]

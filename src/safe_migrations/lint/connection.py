@@ -1,4 +1,4 @@
-"""What stands for the connection where no database is: statements are recorded, and their results are unknown."""
+"""The connection of a run without a database: statements are recorded, and their results are unknown."""
 
 import re
 from collections.abc import Callable

@@ -133,7 +133,7 @@ class Run:
         return Unknown() if is_unknown(value) else not value
 
     def joined(self, all_: bool, *values: Callable[[], Any]) -> Any:
-        """`and` or `or` of values; one that is unknown leaves the others to decide."""
+        """`and` or `or` of values; an unknown value leaves the result to the other values."""
         unknown = False
         value: Any = None
         for evaluate in values:
@@ -239,7 +239,7 @@ class Choice:
         return self.both or not self.value
 
     def again(self, value: Any) -> bool:
-        """Whether a loop goes on; where only a database knows when it ends, it runs once."""
+        """Whether a loop continues; a loop whose end depends on a database runs once."""
         if self.rounds and (self.both or self.frame.exits > self.exits):
             return False
         self.rounds += 1

@@ -30,7 +30,7 @@ class LockedStatement:
 
 
 def locked_statements(revision: Revision) -> Iterator[LockedStatement]:
-    """The statements of the upgrade, without those that only control the transaction and its timeouts."""
+    """The statements of the upgrade, without statements that only control the transaction and its timeouts."""
     names = ["", *(step_names(revision.script, "upgrade") or [])]
     earlier: list[str] = []
     for statement in revision.upgrade:

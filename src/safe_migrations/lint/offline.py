@@ -71,7 +71,7 @@ def run_offline(script: Script, function: str) -> tuple[list[Statement], list[Pr
             loader.exec_module(module)
             module.__dict__.update({name: recorder.run.imported(value) for name, value in vars(module).items()})
             getattr(module, function, lambda: None)()
-    except (Exception, SystemExit) as error:  # whatever the revision expected of a database
+    except (Exception, SystemExit) as error:  # any error: the revision expected a database
         recorder.failed(error, calls=False)
     recorder.write("COMMIT")
     return recorder.statements, list(dict.fromkeys(recorder.problems))

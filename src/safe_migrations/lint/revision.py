@@ -74,7 +74,7 @@ class Revision:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether its danger is acknowledged, or the file asks for that, which is one finding for all of it."""
+        """Whether the danger is acknowledged, or the file asks for an acknowledgement: one finding for all dangers."""
         return bool(self.value("acknowledged")) or self.asked is not None
 
     @cached_property

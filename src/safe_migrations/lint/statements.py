@@ -124,7 +124,7 @@ def names_in(names: str) -> set[str]:
 
 
 def levels(plain: str) -> Iterator[str]:
-    """The text in each pair of parentheses, and at last outside; `= 0` stands for nested ones that select few rows."""
+    """The text in each pair of parentheses, and at last outside; `= 0` replaces nested ones that select few rows."""
     while inner := re.search(r"\(([^()]*)\)", plain):
         yield inner[1]
         before = plain[: inner.start()]

@@ -42,7 +42,7 @@ def load_models(config: Config) -> list[MetaData]:
     try:
         with quiet("alembic"), redirect_stdout(sys.stderr):  # env.py sets the level of loggers
             models: list[MetaData] = to_list(load_project(config).options.get("target_metadata")) or []
-    except (Exception, SystemExit) as error:  # whatever the code of the project raises
+    except (Exception, SystemExit) as error:  # the code of the project may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"lint: can't check what the models still have, because {env} fails ({reason})", file=sys.stderr)
         return []

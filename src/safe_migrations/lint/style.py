@@ -1,4 +1,4 @@
-"""Which revisions the rules of style are for: not for those that are older than the project's use of this library."""
+"""Which revisions the rules of style check: not revisions that are older than the project's use of this library."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ _WRITTEN_WITH_LIBRARY = re.compile(
 
 
 def revisions_with_style(script_directory: ScriptDirectory) -> set[str]:
-    """The first revisions written with this library, those that follow them, and those that are not on the main branch.
+    """The first revisions written with this library, all later ones, and revisions that are not on the main branch.
 
     A revision is written with this library if its file imports the library, or declares a phase, an acknowledgement or
     a backfill.

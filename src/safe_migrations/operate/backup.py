@@ -25,7 +25,7 @@ async def backup(database: Database, file: Path) -> None:
     itself, are not in it: see https://www.postgresql.org/docs/current/app-pgdump.html
 
     Args:
-        database: with a user who may read all of it.
+        database: with a user who may read all tables.
 
     Raises:
         ConnectionFailedError: PostgreSQL can't be reached, or refuses the user, the password or the database.

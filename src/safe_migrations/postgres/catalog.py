@@ -17,7 +17,7 @@ class Session:
     """A session of the server, from pg_stat_activity; None for what this user may not see.
 
     Attributes:
-        pid: of its process on the server; 0 stands for a prepared transaction, whose `query` is the statement that
+        pid: of its process on the server; 0 for a prepared transaction, whose `query` is the statement that
             ends it.
         age: of its transaction, else of the session, in seconds.
         query: its last statement, shortened, without literals.
@@ -134,7 +134,7 @@ def hides_rows(connection: Connection, name: str) -> bool:
 
 
 def count_up_to(connection: Connection, rows: Select[Any], limit: int) -> int:
-    """The number of rows of a query; one more than the limit stands for all that is more."""
+    """The number of rows of a query, counted up to one more than the limit."""
     return connection.scalar(select(func.count()).select_from(rows.limit(limit + 1).subquery())) or 0
 
 

@@ -1,4 +1,4 @@
-"""Creating and dropping databases on a server, to the end: a server goes on after its client has been interrupted."""
+"""Creating and dropping databases on a server, completely: a server continues after its client is interrupted."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ async def scratch_database(server: Database, name: str, template: str = "templat
 
 
 async def left_scratch_databases(server: Database, name: str) -> list[str]:
-    """The scratch databases that no process uses any more, because the run that made them was killed."""
+    """The scratch databases that a killed run has left."""
     query = text("""
         SELECT datname FROM pg_database d
         WHERE starts_with(datname, :prefix) AND substr(datname, length(:prefix) + 1) ~ '^[0-9a-f]{8}$'

@@ -71,7 +71,7 @@ class Database:
 
     @property
     def host(self) -> str:
-        """The server's host and port, or those of several; for messages."""
+        """The host and port of the server, or of several servers; for messages."""
         hosts, ports = (client_environment(self.url).get(name) for name in ("PGHOST", "PGPORT"))
         return place(hosts.split(",") if hosts else (), ports.split(",") if ports else ())
 

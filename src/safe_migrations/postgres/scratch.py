@@ -16,7 +16,7 @@ _NO_TRANSACTION = "25P01"
 
 @contextmanager
 def rolled_back(connection: Connection) -> Iterator[None]:
-    """Undo what the block does to the database; a transaction that is open goes on."""
+    """Undo what the block does to the database; an open transaction continues."""
     savepoint = f"safe_migrations_{token_hex(8)}"
     undo = [text(f"ROLLBACK TO SAVEPOINT {savepoint}"), text(f"RELEASE SAVEPOINT {savepoint}")]
     try:

@@ -42,7 +42,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def update_or_explain(arguments: argparse.Namespace) -> int:
-    """Update, with its own message on an interrupt."""
+    """Update, with a message for an interrupt."""
     try:
         return update(arguments)
     except KeyboardInterrupt:

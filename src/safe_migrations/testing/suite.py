@@ -78,8 +78,8 @@ def test_new_revisions_do_what_their_phase_allows(empty_database: Database, proj
 def test_one_head(scripts: ScriptDirectory) -> None:
     """No two developers have each added a revision to one branch."""
     known = known_revisions(scripts)
-    heads = named(known.rivals, known.files)
-    assert not known.rivals, f"one branch has several heads ({heads}); move the unapplied one: safe-migrations rebase"
+    heads = named(known.unmerged, known.files)
+    assert not known.unmerged, f"one branch has several heads ({heads}); move the unapplied one: safe-migrations rebase"
 
 
 def test_files_are_in_order(scripts: ScriptDirectory) -> None:

@@ -59,7 +59,7 @@ async def trace_with_rows(
 
     Args:
         database: an empty database, whose owner connects.
-        scripts: the revisions in order; those that they follow run before, without rows.
+        scripts: the revisions in order; earlier revisions run before, without rows.
 
     Yields:
         Each revision, and what it did.

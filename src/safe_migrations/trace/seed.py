@@ -1,4 +1,4 @@
-"""Rows for the tables of a database, whatever their columns are: a revision is checked on tables with rows.
+"""Rows for the tables of a database, for columns of any type: a revision is checked on tables with rows.
 
 A value is a text that PostgreSQL casts to the column's type. The values below, and the literals of the CHECK
 constraints, are tried until a value suits the type and the constraints.
@@ -33,7 +33,7 @@ from safe_migrations.postgres.sql import ddl, read_sql
 
 TRIES = 500  # combinations of values, for a constraint of several columns
 
-# N stands for the row's number, which has three digits; these are a hundred rows.
+# N is the row's number, which has three digits; these are a hundred rows.
 _N, _ROWS = "<n>", func.generate_series(100, 199).table_valued("n", name="rows").render_derived()
 _VALUES = (
     *("<n>", "a<n>", "0.<n>", "0", "2<n>-01-01", "1<n>-01-01", "12:00", "{}", "10.0.0.<n>", "empty", "(<n>,<n>)"),
@@ -97,7 +97,7 @@ def _read(connection: Connection, version_table: str) -> dict[int, _Table]:
 
 
 def _parents_first(tables: dict[int, _Table]) -> Iterator[_Table]:
-    """The tables, each after those that it refers to; in a circle, some table comes first."""
+    """The tables, each after the tables that it refers to; in a cycle, any table comes first."""
     waits_for = {oid: {key.parent for key in seeded.foreign_keys} - {oid} for oid, seeded in tables.items()}
     pending = set(tables)
     while pending:

@@ -45,7 +45,7 @@ _EMPTIES = pattern(
 _ADDED = pattern(r"ADD COLUMN (?:IF NOT EXISTS )?(<name>)")
 _DROPPED = pattern(r"DROP (?!CONSTRAINT )(?:COLUMN )?(?:IF EXISTS )?(<name>)(?: CASCADE| RESTRICT)?$")
 _CONVERTED = pattern(r"ALTER (?:COLUMN )?(<name>) (?:SET DATA )?TYPE (.*)")
-# After these, a name stands for other rows, or for more of them.
+# After these, a name means other rows, or more rows.
 _RENAMED = pattern(r"ALTER (?:TABLE|INDEX|SEQUENCE|VIEW) .* RENAME TO (<name>)$")
 _RENAMED_COLUMN = pattern(r"RENAME (?!TO |CONSTRAINT )(?:COLUMN )?<name> TO (<name>)$")
 _VIEW = pattern(r"CREATE (?:\w+ ){0,4}VIEW (?:IF NOT EXISTS )?(<name>)")
@@ -122,7 +122,7 @@ def confirm_data_loss(
 def find_data_loss(
     connection: Connection, steps: Sequence[RevisionStep], records: StepRecords
 ) -> list[DataLoss] | None:
-    """The tables and columns with rows that a downgrade drops, empties or changes; no code of it runs but operations.
+    """The tables and columns with rows that a downgrade drops, empties or changes; only its operations run.
 
     Args:
         connection: to the database, in AUTOCOMMIT.
@@ -207,7 +207,7 @@ def _with_table(target: Target) -> set[Target]:
 
 
 def _moved(statement: str) -> Iterator[Target]:
-    """The names, without a schema, that stand for other rows after a statement."""
+    """The names, without a schema, that mean other rows after a statement."""
     if match := _RENAMED.match(statement) or _VIEW.match(statement):
         yield parts(match[1])[-1], None
     elif match := ALTER_TABLE.fullmatch(statement):
@@ -274,6 +274,6 @@ def _keeps_values(before: str, length: int | None, after: str) -> bool:
 
 
 def _has_rows(connection: Connection, options: Mapping[str, Any]) -> bool:
-    """Whether any table has rows of its own, besides Alembic's, which holds no data of the service."""
+    """Whether any table of the service has rows; Alembic's version table does not count."""
     losses = (_count(connection, name) for name in own_relations(connection, options, "rp"))
     return any(loss is not None and loss.rows for loss in losses)

@@ -108,7 +108,7 @@ class _Rows:
     Attributes:
         connection: to the database.
         empty: columns that were added without a value, so that they are NULL.
-        touched: columns whose values are not those that the database has now.
+        touched: columns whose values differ from the present values of the database.
         later: the obstacles of constraints that are not valid yet, by table and name.
     """
 

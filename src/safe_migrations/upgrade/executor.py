@@ -177,7 +177,7 @@ class Executor:
         self._statement_begun = None
 
     def _note_commit(self, _connection: Connection) -> None:
-        # After a commit of its own, a revision may do something else than a statement.
+        # After its own commit, a revision may do other work than statements.
         if not self._in_function or self._is_between_steps:
             self._statement_begun = time.monotonic()
 
@@ -289,7 +289,7 @@ class Executor:
             self._driver_connection.terminate()
 
     async def _longest_wait_of_others(self) -> float:
-        """How long a session has waited for this one, whatever locks it took, in seconds."""
+        """How long a session has waited for this one, over all locks, in seconds."""
         with suppress(SQLAlchemyError, OSError):
             return float(await self._control.scalar(_LONGEST_WAIT, {"pid": self._pid}) or 0)
         return 0.0

@@ -70,7 +70,7 @@ def explain_state(state: State, service: Service) -> tuple[str, str]:
 
 def _explain_several_heads(state: State, _service: Service) -> tuple[str, str]:
     return (
-        f"This code has several heads ({revisions.named(state.rivals, state.files)}): two branches have each added "
+        f"This code has several heads ({revisions.named(state.unmerged, state.files)}): two branches have each added "
         "a revision.",
         "If no database has your revision yet, move your revision behind the other one:\nsafe-migrations rebase\n"
         'If a database has your revision, merge the heads:\nalembic merge -m "merge heads" heads',

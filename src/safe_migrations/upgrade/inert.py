@@ -60,7 +60,7 @@ class _Inspection:
         self.contexts: set[ast.expr] = set()  # which are only asked for an autocommit block
 
     def allows(self, function: ast.FunctionDef) -> bool:
-        """Whether each node of a function, and of those that the function calls, is known to be harmless."""
+        """Whether each node of a function, and of the functions that it calls, is known to be harmless."""
         self.allowed.add(function.name)
         names = {
             node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)

@@ -56,7 +56,7 @@ def offline_sql(script: Script, function: str, completed: Collection[str] = ()) 
         completed: the steps to leave out.
 
     Returns:
-        None if the revision does more than call operations, or needs a database: then nothing of it is run.
+        None if the revision does more than call operations, or needs a database: then none of its code is run.
     """
     output = _Statements()
     try:

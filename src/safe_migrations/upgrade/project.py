@@ -32,7 +32,7 @@ class Project:
     Attributes:
         config: Alembic's configuration.
         script: this code's revisions.
-        service: what `alembic.ini` says of it.
+        service: as `alembic.ini` describes it.
         database_url: what `env.py` gives.
         options: what `context.configure` takes.
     """
@@ -76,7 +76,7 @@ def alembic_config(files: Sequence[str] = ()) -> Config:
         files: given by `-c`, `alembic.ini` and `pyproject.toml`; by default that of ALEMBIC_CONFIG, or alembic.ini.
 
     Raises:
-        ConfigurationError: there is no such file, or it stands beside the package of template 1.x.
+        ConfigurationError: there is no such file, or the package of template 1.x is beside the file.
     """
     ini, toml = find_config_files(files)
     refuse_hidden_library(ini.parent)

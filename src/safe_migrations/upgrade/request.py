@@ -56,7 +56,7 @@ class Request:
         """The database's state; heads of one branch do not matter to a downgrade to a named revision."""
         state = read_state(connection, context.script, self.options)
         named = self.command == "downgrade" and not self.destination.startswith("-")
-        return replace(state, rivals=()) if named else state
+        return replace(state, unmerged=()) if named else state
 
     def steps(self, state: State) -> list[RevisionStep]:
         """The steps from this state."""

@@ -12,7 +12,7 @@ from safe_migrations.printable import printable
 
 
 def number_and_message(script: Script) -> str:
-    """A revision by its number and message, such as `0007 add a sku`; its id stands for a missing number."""
+    """A revision by its number and message, such as `0007 add a sku`; the id replaces a missing number."""
     return revisions.number_and_message(script.revision, Path(script.path), script.doc)
 
 

@@ -38,7 +38,7 @@ class State:
         database: the database's name.
         current: the revisions that the database is at; none, one, or several where the history has branches.
         heads: the newest revisions of this code.
-        rivals: the heads that belong to one branch.
+        unmerged: the heads that belong to one branch.
         target: what upgrades to all heads, `head` or `heads`.
         unknown: the current revisions that this code does not have.
         baseline: the revision that replaces the unknown ones after a squash.
@@ -54,7 +54,7 @@ class State:
     database: str
     current: tuple[str, ...]
     heads: tuple[str, ...]
-    rivals: tuple[str, ...]
+    unmerged: tuple[str, ...]
     target: str
     unknown: tuple[str, ...]
     baseline: revisions.Baseline | None
@@ -77,7 +77,7 @@ class State:
         name = revisions.state_of(
             self.current,
             self.heads,
-            rivals=bool(self.rivals),
+            unmerged=bool(self.unmerged),
             unknown=bool(self.unknown),
             replaced=self.baseline is not None,
         )
@@ -104,7 +104,7 @@ class State:
 
 
 def _names(index: InvalidIndex, handled: Iterable[str]) -> set[str]:
-    """The names by which a revision may handle an index: its own, and that of the partitioned index that it is for."""
+    """The names by which a revision may handle an index: its name, and the name of its partitioned index."""
     partition = parts(index.table)[-1]
     whole = {name for name in handled if index.base_name in partition_indexes(partition, name)}
     return {index.base_name, *index.replaced, *whole}
@@ -144,7 +144,7 @@ def read_state(connection: Connection, script: ScriptDirectory, options: dict[st
         database=connection.engine.url.database or "",
         current=current,
         heads=heads,
-        rivals=tuple(sorted(known.rivals)),
+        unmerged=tuple(sorted(known.unmerged)),
         target=known.target,
         unknown=unknown,
         baseline=known.baseline_of(unknown),

@@ -48,7 +48,7 @@ def reload(step: RevisionStep, folder: str) -> None:
 
 
 def refuse_exit(step: RevisionStep) -> None:
-    """Let a revision that ends the process fail, whatever exit status it asks for."""
+    """Let a revision that ends the process fail, with any exit status."""
     function = step.migration_fn
 
     @wraps(function)  # Alembic logs its name
@@ -67,7 +67,7 @@ def direction_of(step: RevisionStep) -> Direction:
 
 
 def record_steps(step: RevisionStep, records: StepRecords, between: Between) -> RecordedSteps:
-    """Let the revision's function record the steps that it begins by `op.step`, and leave out those of earlier runs."""
+    """Let the revision's function record the steps that it begins by `op.step`, and skip the steps of earlier runs."""
     steps = RecordedSteps(records, step.revision.revision, direction_of(step), between)
     function = step.migration_fn
 

@@ -131,7 +131,7 @@ def _set_not_null(comparison: Comparison, operation: Any, column: Column[Any], b
 
 @rewrite.register
 def drop_column(operation: ops.DropColumnOp, comparison: Comparison) -> Changes:
-    """Drop a column when no code uses it any more."""
+    """Drop a column that no code uses."""
     table, name = table_of(operation), operation.column_name
     column = comparison.removed[table, name]
     restore: MigrateOperation = operation.reverse()

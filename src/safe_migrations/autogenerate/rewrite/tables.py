@@ -43,7 +43,7 @@ def create_table(operation: ops.CreateTableOp, comparison: Comparison) -> Change
 
 @rewrite.register
 def drop_table(operation: ops.DropTableOp, comparison: Comparison) -> Changes:
-    """Drop a table when no code uses it any more."""
+    """Drop a table that no code uses."""
     name = table_of(operation)
     indexes = [index.reverse() for index in comparison.of(ops.DropIndexOp) if table_of(index) == name]
     order = list(comparison.dropped)

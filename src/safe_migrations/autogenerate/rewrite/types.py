@@ -34,7 +34,7 @@ def change_type(operation: ops.AlterColumnOp, comparison: Comparison) -> Change:
             "let the code write both, fill the new one by a backfill, let the code read it, and drop the old one.",
         ]
         dangers.append(f"the new type of {name} {cost} and blocks reads and writes until that is done")
-    if price.rewrites and (loss := lost(before, after)):  # without a rewrite, the values stay as they are
+    if price.rewrites and (loss := lost(before, after)):  # without a rewrite, the values do not change
         comments.append(f"Loses {loss}; a downgrade does not restore it.")
         dangers.append(f"{loss} of {table}.{name} may be lost, and a downgrade does not restore it")
     dangers.append("code that expects one type fails with the other: stop the service, or use a new column")
@@ -46,7 +46,7 @@ def change_type(operation: ops.AlterColumnOp, comparison: Comparison) -> Change:
 def _widen(
     operation: ops.AlterColumnOp, comparison: Comparison, before: TypeEngine[Any], after: TypeEngine[Any]
 ) -> Change:
-    """Give a column a type that stores its values in the same form, and more; running code goes on with it."""
+    """Give a column a type that stores all values in the same form; running code continues to work."""
     table, name = table_of(operation), operation.column_name
     widen = alter(operation, existing_type=before, modify_type=after)
     back = alter(operation, existing_type=after, modify_type=before)

@@ -1,4 +1,4 @@
-"""Changes of tables that no release has: no code has to go on while they run, so they run at once."""
+"""Changes of tables that no release has: no code uses the tables, so the changes need no phases."""
 
 from typing import Any
 

@@ -244,7 +244,7 @@ def _new_column(change: SchemaChange, title: str) -> Change:
 def _drop_and_add(
     change: SchemaChange, column: Column[Any], *, is_upgrade: bool = False
 ) -> tuple[MigrateOperation, ...]:
-    """A new column, with the indexes and constraints that the old one takes with it."""
+    """A new column, with the indexes and constraints that PostgreSQL drops with the old column."""
     computed = [Computed(column.computed.sqltext, persisted=column.computed.persisted)] if column.computed else []
     add = Column(
         column.name,

@@ -296,7 +296,7 @@ def _seconds(statement: Statement, name: str) -> float:
 
 
 def _changes(statement: Statement) -> Iterator[tuple[str, str]]:
-    """The tables whose rows an UPDATE or a DELETE changes, each with its condition; without one for every row."""
+    """The tables whose rows an UPDATE or a DELETE changes, each with its condition, if there is one."""
     verb = pattern(r"\b(?:UPDATE (?:ONLY )?(?=.* SET )|DELETE FROM (?:ONLY )?)(<name>)")
     true = r"(?:TRUE|(?P<side>[\w.']+) ?= ?(?P=side))"  # another way to write "every row"
     where, in_parentheses = (

@@ -1,4 +1,4 @@
-"""squawk's rules that apply here, in Alembic's terms, and those that do not apply.
+"""squawk's rules that apply here, in Alembic's terms, and the rules that do not apply.
 
 See https://squawkhq.com/docs/rules.
 """
