@@ -30,12 +30,25 @@ def configured_url(folder: Path) -> str:
 
 
 def test_from_nothing_to_a_migrated_database(service: Service) -> None:
+    service.succeed("git", "init", "--quiet")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        service.environment["ORDERS_DB_PORT"] = str(other.getsockname()[1])
+        assert "_DB_PORT" in service.fail(*SAFE_MIGRATIONS, "db-up")
+    assert not (service.folder / ".env").exists(), "the port is taken"
+
+    service.environment.clear()
     said = service.succeed(*SAFE_MIGRATIONS, "db-up")
     url = make_url(configured_url(service.folder))
     assert str(service.folder / ".env") in said
     assert str(url.password) not in said
     assert stat.S_IMODE((service.folder / ".env").stat().st_mode) == 0o600
     assert (url.host, url.database) == ("127.0.0.1", "orders")
+    changed = service.succeed("git", "status", "--porcelain", "--untracked-files=all")
+    assert ".env.example" in changed
+    assert " .env\n" not in changed
+    assert ".postgres" not in changed
 
     service.succeed("alembic", "upgrade", "head")
     assert "at head" in service.succeed("python", "-m", "database")
@@ -52,34 +65,28 @@ def test_from_nothing_to_a_migrated_database(service: Service) -> None:
 
 def test_what_env_file_holds_already_is_kept(service: Service) -> None:
     env_file = service.folder / ".env"
-    env_file.write_text("# mine\nOTHER='x y'\nORDERS_DATABASE_URL=\n")
-    service.succeed(*SAFE_MIGRATIONS, "db-up")
-    assert env_file.read_text().startswith("# mine\nOTHER='x y'\nORDERS_DATABASE_URL='postgresql://")
-    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
 
+    def db_up(configured: str) -> str:
+        env_file.write_text(configured)
+        return service.succeed(*SAFE_MIGRATIONS, "db-up")
 
-@pytest.mark.parametrize(
-    "configured",
-    [
+    for configured in (
         "ORDERS_DATABASE_URL=postgresql://somebody:s3cret@elsewhere/orders\n",
         "ORDERS_DB_HOST=elsewhere\nORDERS_DB_USER=somebody\nORDERS_DB_PASSWORD=s3cret\n",
-    ],
-    ids=["url", "parts"],
-)
-def test_another_database_that_is_configured_stays(service: Service, configured: str) -> None:
-    (service.folder / ".env").write_text(configured)
-    said = service.succeed(*SAFE_MIGRATIONS, "db-up")
-    assert "Migrations still go to postgresql+asyncpg://somebody:***@elsewhere" in said
-    assert "To use this database, remove" in said
-    assert "s3cret" not in said
-    assert (service.folder / ".env").read_text() == configured
+    ):
+        said = db_up(configured)
+        assert "Migrations still go to postgresql+asyncpg://somebody:***@elsewhere" in said
+        assert "To use this database, remove" in said
+        assert "s3cret" not in said
+        assert env_file.read_text() == configured
 
-
-def test_migrations_that_go_elsewhere_are_told(service: Service) -> None:
-    (service.folder / ".env").write_text("ORDERS_MIGRATION_DATABASE_URL=postgresql://owner:s3cret@production/orders\n")
-    said = service.succeed(*SAFE_MIGRATIONS, "db-up")
+    said = db_up("ORDERS_MIGRATION_DATABASE_URL=postgresql://owner:s3cret@production/orders\n")
     assert "Migrations still go to postgresql+asyncpg://owner:***@production/orders" in said
-    assert "Next:" not in said
+    assert "alembic upgrade head" not in said
+
+    db_up("# mine\nOTHER='x y'\nORDERS_DATABASE_URL=\n")
+    assert env_file.read_text().startswith("# mine\nOTHER='x y'\nORDERS_DATABASE_URL='postgresql://")
+    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
 
 
 @pytest.mark.thorough("test_settings reads one above, and another test here writes beside what is there")
@@ -113,15 +120,6 @@ def test_root_stops_the_server_of_another_user(service: Service) -> None:
     assert "does not answer" in service.fail("alembic", "current")
 
 
-def test_a_port_that_is_taken(service: Service) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        service.environment["ORDERS_DB_PORT"] = str(other.getsockname()[1])
-        assert "_DB_PORT" in service.fail(*SAFE_MIGRATIONS, "db-up")
-    assert not (service.folder / ".env").exists()
-
-
 @pytest.mark.thorough("another test here sees what is said of a taken port")
 def test_another_port_after_all(service: Service) -> None:
     """What the message about a taken port advises, when .env has the URL already."""
@@ -142,15 +140,7 @@ def test_data_of_a_version_that_is_gone(service: Service) -> None:
     version = service.folder / ".postgres" / "data" / "PG_VERSION"
     version.write_text("9\n")
     sentence = service.fail(*SAFE_MIGRATIONS, "db-up")
-    assert f"PostgreSQL 9 has written {version.parent}" in sentence
+    assert "PostgreSQL 9" in sentence
+    assert str(version.parent) in sentence
     assert sentence.endswith(" && safe-migrations db-up")
     version.write_text("18\n")
-
-
-def test_git_ignores_it_all(service: Service) -> None:
-    service.succeed("git", "init", "--quiet")
-    service.succeed(*SAFE_MIGRATIONS, "db-up")
-    said = service.succeed("git", "status", "--porcelain", "--untracked-files=all")
-    assert ".env.example" in said
-    assert " .env\n" not in said
-    assert ".postgres" not in said

@@ -10,9 +10,10 @@ from sqlalchemy import URL
 
 from safe_migrations.errors import NotConfirmedError
 from support import Service, fetch
-from warm_python import warm_program
+from warm_python import warm_path
 
 REVISION = ("safe-migrations", "revision", "call names titles")
+CURRENT = "SELECT version_num FROM alembic_version"
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -67,10 +68,12 @@ def test_each_pair_is_asked_until_one_is_a_rename(at_head: Service, database: UR
     assert "values={}" in (folder / "item_title.py").read_text()
 
 
-def test_scripts_take_arguments(at_head: Service) -> None:
-    pdm = (str(warm_program("pdm")), "run")
+def test_scripts_take_arguments(at_head: Service, database: URL) -> None:
+    def pdm_run(*command: str) -> str:
+        return at_head.succeed("pdm", "run", *command, path=warm_path())
+
     for script in ("migrate-upgrade", "migrate-downgrade", "migrate-revision", "migrate-merge"):
-        assert "usage:" in at_head.succeed(*pdm, script, "--help")
+        assert "usage:" in pdm_run(script, "--help")
     at_head.add_revision("second", "pass")
     first, second = at_head.add_revision("third", "pass"), at_head.add_revision("fourth", "pass")
     for arguments, revision in [
@@ -80,10 +83,9 @@ def test_scripts_take_arguments(at_head: Service) -> None:
         (("migrate-upgrade", "+1"), first),
         (("migrate-downgrade",), "0002_second"),
     ]:
-        at_head.succeed(*pdm, *arguments)
-        assert revision in at_head.succeed("alembic", "current")
+        pdm_run(*arguments)
+        assert fetch(database, CURRENT) == [(revision,)]
     at_head.environment["PDM_RUN_CWD"] = str(at_head.folder)
     assert "\npdm run alembic upgrade head\n" in at_head.run("safe-migrations", "state").stdout
     assert at_head.run("safe-migrations", "preview").stderr.endswith("\npdm run alembic upgrade head\n")
-    printed = at_head.succeed(*pdm, "db-shell", "-At", "-c", "SELECT version_num FROM alembic_version")
-    assert printed == "0002_second\n"
+    assert pdm_run("db-shell", "-At", "-c", CURRENT) == "0002_second\n"
