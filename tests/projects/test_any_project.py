@@ -11,7 +11,7 @@ from sqlalchemy import URL
 
 from safe_migrations.errors import BackfillError, ConfigurationError, ConnectionFailedError, NotConfirmedError
 from safe_migrations.revisions import EXIT_STATUS, UNKNOWN_REVISION
-from support import NewRole, as_text, bare_environment, fetch, tables
+from support import NewRole, alone, as_text, bare_environment, fetch, tables
 from warm_python import WarmProcess, run
 
 MODELS = {
@@ -100,9 +100,9 @@ class Project:
 
     folder: Path
 
-    def succeed(self, *command: str, status: int = 0, folder: Path | None = None) -> str:
+    def succeed(self, *command: str, status: int = 0, folder: Path | None = None, **variables: str) -> str:
         """Run a command that ends with a status and without a traceback; returns what it prints."""
-        environment = bare_environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin")
+        environment = bare_environment(PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin", **variables)
         process = run(command, folder or self.folder, environment)
         printed = process.stdout + process.stderr
         assert (process.returncode, "Traceback" in printed) == (status, False), f"{command}: {printed}"
@@ -132,26 +132,37 @@ class Project:
         models.write_text(models.read_text() + OTHER_METADATA)
         return models
 
-    def add_revisions(self, versions: Path | None = None) -> None:
-        """Write two revisions by the project's own script.py.mako."""
+    def make(self, template: str) -> None:
+        """Make the project, with models in several modules, and two revisions by its own script.py.mako beside it."""
+        self.folder.mkdir()
+        self.succeed("alembic", "init", "-t", template, "migrations")
+        for name, text in MODELS.items():
+            (self.folder / name).parent.mkdir(exist_ok=True)
+            (self.folder / name).write_text(text)
+        self.use_library()
         for message, body, table in (("first", FIRST, "author"), ("second", SECOND, "book")):
             self.succeed("alembic", "revision", "-m", message, "--rev-id", message)
-            (file,) = (versions or self.folder / "migrations" / "versions").glob(f"{message}*.py")
+            (file,) = (self.folder / "migrations" / "versions").glob(f"{message}*.py")
             text = file.read_text().replace("    pass\n", body, 1)
             file.write_text(text.replace("    pass\n", f'    op.drop_table("{table}")\n', 1))
+        for file in (self.folder / "migrations" / "versions").glob("*.py"):
+            file.rename(self.folder / file.name)
+
+    def add_revisions(self) -> None:
+        """Let it have the two revisions."""
+        for file in [*self.folder.glob("first*.py"), *self.folder.glob("second*.py")]:
+            file.rename(self.folder / "migrations" / "versions" / file.name)
 
 
 @pytest.fixture
-def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
-    """A project of the template that the test names, whose models are in several modules."""
-    project = Project(tmp_path / "project")
-    project.folder.mkdir()
-    project.succeed("alembic", "init", "-t", getattr(request, "param", "generic"), "migrations")
-    for name, text in MODELS.items():
-        (project.folder / name).parent.mkdir(exist_ok=True)
-        (project.folder / name).write_text(text)
-    project.use_library()
-    return project
+def project(request: pytest.FixtureRequest, folder_of_run: Path, tmp_path: Path) -> Project:
+    """A project of the template that the test names."""
+    template = getattr(request, "param", "generic")
+    made = Project(folder_of_run / f"project_of_{template}")
+    with alone(made.folder):
+        if not made.folder.exists():
+            made.make(template)
+    return Project(shutil.copytree(made.folder, tmp_path / "project"))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +205,9 @@ def test_commands_of_the_library(project: Project, database: URL) -> None:
     project.add_revisions()
     assert "fresh" in project.succeed("safe-migrations", "state", status=3)
     project.succeed("safe-migrations", "deploy", "--without-backup")
-    assert "at head" in project.succeed("safe-migrations", "-c", "alembic.ini", "state")
+    state = project.succeed("safe-migrations", "-c", "alembic.ini", "state")
+    assert "at head" in state
+    assert "plugin" not in state, "in a stock alembic.ini, Alembic's loggers tell all that they do"
     assert "[safe_migrations]" in project.succeed(
         "safe-migrations", "state", "--quick", status=ConfigurationError.exit_status
     )
@@ -301,33 +314,28 @@ def test_the_librarys_suite(project: Project, database: URL, server: URL) -> Non
     (project.folder / "tests" / "conftest.py").write_text('pytest_plugins = ["safe_migrations.testing"]\n')
     suite = project.folder / "tests" / "test_migrations.py"
     suite.write_text(f"from safe_migrations.testing.suite import {', '.join(imported)}\n")
-    command = ("env", f"TEST_DATABASE_URL={as_text(server)}", "pytest", "-q", "--tb=line")
-    assert f"{len(imported)} passed" in project.succeed(*command)
+    command, url = ("pytest", "-q", "--tb=line"), as_text(server)
+    assert f"{len(imported)} passed" in project.succeed(*command, TEST_DATABASE_URL=url)
     models.write_text(
         models.read_text() + 'sa.Table("later", other, sa.Column("id", sa.Integer(), primary_key=True))\n'
     )
-    assert "2 failed" in project.succeed(*command, "-k", "equal_schema or upgrade_persists", status=1)
+    assert "2 failed" in project.succeed(
+        *command, "-k", "equal_schema or upgrade_persists", status=1, TEST_DATABASE_URL=url
+    )
     assert tables(database) == set(), "the tests have databases of their own"
 
 
-@pytest.mark.parametrize("passed", ["target_metadata=None, ", ""])
-def test_a_project_without_models(project: Project, database: URL, passed: str) -> None:
+def test_a_project_without_models(project: Project, database: URL) -> None:
     """Its revisions are all written by hand; nothing can drift from models that do not exist."""
     env = project.folder / "migrations" / "env.py"
-    env.write_text(env.read_text().replace("target_metadata=target_metadata, ", passed))
+    text = env.read_text()
     project.configure(database, "postgresql")
     project.add_revisions()
-    project.succeed("safe-migrations", "deploy", "--without-backup")
-    assert "at head" in project.succeed("safe-migrations", "state")
-    assert "MetaData" in project.succeed("alembic", "check", status=255)
-
-
-def test_state_says_nothing_of_alembics_plugins(project: Project, database: URL) -> None:
-    """In a stock alembic.ini, Alembic's loggers tell all that they do."""
-    project.configure(database, "postgresql")
-    project.add_revisions()
-    project.succeed("alembic", "upgrade", "head")
-    assert "plugin" not in project.succeed("safe-migrations", "state")
+    for passed in ("target_metadata=None, ", ""):
+        env.write_text(text.replace("target_metadata=target_metadata, ", passed))
+        project.succeed("safe-migrations", "deploy", "--without-backup")
+        assert "at head" in project.succeed("safe-migrations", "state")
+        assert "MetaData" in project.succeed("alembic", "check", status=255)
 
 
 def test_from_another_folder(project: Project, database: URL, tmp_path: Path) -> None:
@@ -354,17 +362,16 @@ def test_a_connection_of_the_caller(project: Project, database: URL, transaction
     """In a transaction of the caller's, which commits it, and without one, in a running event loop."""
     project.configure("postgresql://nobody@127.0.0.1:1/nothing", "")
     project.add_revisions()
-    (project.folder / "inject.py").write_text(INJECT.format(url=as_text(database), transaction=transaction))
-    project.succeed("python", "inject.py")
+    project.succeed("python", "-c", INJECT.format(url=as_text(database), transaction=transaction))
     assert tables(database) == {"alembic_version", "author", "book"}
 
 
-@pytest.mark.parametrize("password", ["per%cent", "at@co:lon/slash#hash?", "a space + 'quote'"])
-def test_any_password(project: Project, database: URL, new_role: NewRole, password: str) -> None:
-    role = new_role("LOGIN SUPERUSER", password)
-    project.configure(database.set(username=role, password=password), "postgresql+psycopg")
+def test_any_password(project: Project, database: URL, new_role: NewRole) -> None:
     project.add_revisions()
-    assert password not in project.succeed("alembic", "upgrade", "head")
+    for password in ("per%cent", "at@co:lon/slash#hash?", "a space + 'quote'"):
+        role = new_role("LOGIN SUPERUSER", password)
+        project.configure(database.set(username=role, password=password), "postgresql+psycopg")
+        assert password not in project.succeed("alembic", "upgrade", "head")
 
 
 @pytest.mark.parametrize(

@@ -70,11 +70,9 @@ def state(project: PlainProject) -> str:
         ([*TRUNK, ("t2", "t0", None, None), ("m", ("t1", "t2"), None, None), ("x", None, None, None)], "m x", ""),
     ],
 )
-def test_which_heads_are_of_one_branch(
-    tmp_path: Path, database: URL, files: list[File], heads: str, unmerged: str
-) -> None:
+def test_which_heads_are_of_one_branch(tmp_path: Path, files: list[File], heads: str, unmerged: str) -> None:
     """Read by Alembic and without it."""
-    project = PlainProject(tmp_path / "project", database)
+    project = PlainProject(tmp_path / "project", URL.create("postgresql"))
     write(project, files)
     for known in (known_revisions(project.script), read_revisions([project.versions])):
         assert (sorted(known.heads), sorted(known.unmerged)) == (heads.split(), unmerged.split())

@@ -1,8 +1,8 @@
 """What this library logs is heard in any project, and the loggers of others are as they were after each command."""
 
 import logging
+import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -20,7 +20,8 @@ from safe_migrations.operate.rehearse import rehearse
 from safe_migrations.operate.status import read_report
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.upgrade.project import load_project
-from support import REVISION, as_text, fetch
+from support import REVISION, as_text, bare_environment, fetch
+from warm_python import run
 
 UPGRADE_THEN_WARN = """
 from alembic import command
@@ -33,7 +34,8 @@ log.warning("this is heard")
 
 
 def test_library_is_heard_where_env_py_disables_the_loggers_that_exist(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "alembic", "init", "alembic"], cwd=tmp_path, check=True)
+    environment = bare_environment(PATH=os.fspath(Path(sys.executable).parent))
+    run(("alembic", "init", "alembic"), tmp_path, environment)
     env = tmp_path / "alembic" / "env.py"
     before, found, _ = env.read_text().partition("def run_migrations_offline")
     assert found
@@ -41,8 +43,8 @@ def test_library_is_heard_where_env_py_disables_the_loggers_that_exist(tmp_path:
     env.write_text(
         f"from safe_migrations import run_env\n{before}\nrun_env(database_url='postgresql://localhost/shop')\n"
     )
-    command = [sys.executable, "-c", UPGRADE_THEN_WARN]
-    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    process = run(("python", "-c", UPGRADE_THEN_WARN), tmp_path, environment)
+    assert process.returncode == 0
     assert "this is heard" in process.stderr
 
 
