@@ -334,22 +334,21 @@ def test_killed_while_files_are_moved(project: PlainProject, monkeypatch: pytest
     assert len(list(project.versions.glob("*.*"))) == 3
 
 
-def test_rendered_service(service: Service, database: URL) -> None:
+def test_rendered_service(at_head: Service) -> None:
     """With its numbers, its HEAD, its models, and lint."""
-    service.succeed("alembic", "upgrade", "head")
-    service.succeed("alembic", "revision", "-m", "the first item")
-    (revision,) = service.versions.glob("*_0002_*.py")
+    at_head.succeed("alembic", "revision", "-m", "the first item")
+    (revision,) = at_head.versions.glob("*_0002_*.py")
     insert = "op.execute(\"INSERT INTO item (name) VALUES ('first')\")"
     revision.write_text(revision.read_text().replace("    pass\n", f"    {insert}\n", 1))
-    service.succeed("alembic", "upgrade", "head")
-    head = service.versions.joinpath("HEAD").read_text()
-    said = service.succeed("safe-migrations", "squash", "--yes")
+    at_head.succeed("alembic", "upgrade", "head")
+    head = at_head.versions.joinpath("HEAD").read_text()
+    said = at_head.succeed("safe-migrations", "squash", "--yes")
     assert "models: no difference" in said
-    (file,) = service.versions.glob("*.py")
+    (file,) = at_head.versions.glob("*.py")
     assert re.fullmatch(r"\d{8}_0002_baseline\.py", file.name)
-    assert service.versions.joinpath("HEAD").read_text() == head
-    assert "at head" in service.succeed("safe-migrations", "state")
-    assert "no findings" in service.succeed("safe-migrations", "lint")
-    service.succeed("pytest", "-q", "-k", "order or offline", "tests/test_migrations.py")
-    service.succeed("ruff", "check", ".")
-    service.succeed("ruff", "format", "--check", ".")
+    assert at_head.versions.joinpath("HEAD").read_text() == head
+    assert "at head" in at_head.succeed("safe-migrations", "state")
+    assert "no findings" in at_head.succeed("safe-migrations", "lint")
+    at_head.succeed("pytest", "-q", "-k", "order or offline", "tests/test_migrations.py")
+    at_head.succeed("ruff", "check", ".")
+    at_head.succeed("ruff", "format", "--check", ".")
