@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="the file alembic.ini, if it is not in this folder; as for alembic",
+        help="the path of alembic.ini, if the file is not in this folder; as for alembic",
     )
     commands = Commands(parser)
     for room in ROOMS:

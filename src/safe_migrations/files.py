@@ -14,11 +14,11 @@ def load_module(name: str, path: str | Path) -> ModuleType:
     """Run a file of Python as a new module, which no import finds.
 
     Raises:
-        ImportError: it is no file of Python.
+        ImportError: it is not a Python file.
     """
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
-        raise ImportError(f"{path} is no file of Python")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module

@@ -261,8 +261,8 @@ def compare(current: Collection[str], revisions: Revisions) -> Comparison:
     run = f"Run: alembic upgrade {revisions.target}"
     at, expected = named(current, revisions.files), named(revisions.heads, revisions.files)
     sentences = {
-        SEVERAL_HEADS: f"This code has several heads, {named(revisions.unmerged, revisions.files)}. To join them, run: "
-        "safe-migrations rebase",
+        SEVERAL_HEADS: f"This code has several heads, {named(revisions.unmerged, revisions.files)}. To join the heads, "
+        "run: safe-migrations rebase",
         FRESH: f"The database has no revision; this code expects {expected}. {run}",
         UNKNOWN_REVISION: f"The database is at revision {at}, which this code does not have: the database is newer "
         "than this code. During a rollout, an old replica may count as ready.",

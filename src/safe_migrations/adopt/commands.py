@@ -31,7 +31,7 @@ def register(commands: Commands) -> None:
     commands.add(
         "squash",
         squash,
-        "replace the revisions of a long history by one baseline, and prove that it makes the same schema and rows",
+        "replace the revisions of a long history by one baseline with the same schema and rows, and prove this",
         ("--to", {"metavar": "REVISION", "help": "the last revision to replace; by default the head"}),
         YES,
     )

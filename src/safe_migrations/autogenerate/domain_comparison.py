@@ -128,7 +128,7 @@ class _DomainComparison(NamedTypeComparison):
     def _drop(self, name: TypeName) -> DomainChange:
         schema = self.schema_of(name)
         operation = DropDomainOp(name.name, schema, _described(self.existing[name], self.dialect))
-        comment = f"Drops the domain {name.name}, which no column uses any more."
+        comment = f"Drops the domain {name.name}, which no column uses."
         return DomainChange(DROPPED, name.name, schema, [operation], [operation.reverse()], comment)
 
     def _change(self, name: TypeName, domain: postgresql.DOMAIN) -> Iterator[DomainChange]:

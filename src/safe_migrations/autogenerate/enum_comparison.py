@@ -117,7 +117,7 @@ class _EnumComparison(NamedTypeComparison):
             wanted.schema,
             [operation],
             [operation.reverse()],
-            f"Replaces the enum {name.name} by one {how}, because PostgreSQL can't change it in place.",
+            f"Replaces the enum {name.name} by one {how}, because PostgreSQL can't change an enum in place.",
             acknowledged=_danger(name.name, removed, tables),
             columns=tuple(Changed("type", use.schema, use.table, use.column) for use in uses),
         )
@@ -125,7 +125,7 @@ class _EnumComparison(NamedTypeComparison):
     def _drop(self, name: TypeName) -> EnumChange:
         schema = self.schema_of(name)
         operation = DropEnumOp(name.name, schema, self.existing[name])
-        comment = f"Drops the enum {name.name}, which no column uses any more."
+        comment = f"Drops the enum {name.name}, which no column uses."
         return EnumChange(DROPPED, name.name, schema, [operation], [operation.reverse()], comment)
 
     def _written(self, column: ColumnName) -> str:

@@ -39,4 +39,4 @@ def format_with_ruff(paths: Sequence[str], options: Sequence[str] = ()) -> None:
         )
     for arguments in (["check", "--fix-only", *options], ["format"]):
         if subprocess.run([ruff, *arguments, "--quiet", *paths], env=environment_of_programs()).returncode != 0:
-            raise CommandError(f"{written} Fix the error that ruff reports above.")
+            raise CommandError(f"{written} Correct the error that ruff reports above.")

@@ -20,7 +20,9 @@ from safe_migrations.printable import printable
 from safe_migrations.upgrade.phases import CONTRACT, EXPAND
 
 _MOST = 7  # lines about files; two follow, and a note on a rename may stand above
-_UNRELEASED = "neither the main branch nor a tag has the table, so it is changed at once; fails where it has rows"
+_UNRELEASED = (
+    "neither the main branch nor a tag has the table, so the change has no phases, and fails if the table has rows"
+)
 _NEXT = "Read and complete these files, then run lint:\nsafe-migrations lint"
 
 

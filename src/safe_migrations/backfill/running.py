@@ -36,7 +36,9 @@ from safe_migrations.printable import printable
 Result = TypeVar("Result")
 
 POLL, WATCH = 0.1, 1.0  # seconds: until other workers may have finished; between measurements of the lag
-HIDDEN = "This user may not see the replication lag, so --max-lag has no effect; grant the user pg_monitor."
+HIDDEN = (
+    "The user lacks the privilege to see the replication lag, so --max-lag has no effect. Grant pg_monitor to the user."
+)
 
 
 @dataclass(frozen=True)

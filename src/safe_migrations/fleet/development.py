@@ -142,9 +142,9 @@ def _refuse_foreign_folder(folder: Path) -> None:
     if not folder.joinpath("data").is_dir():
         return
     if not folder.joinpath("password").is_file():
-        raise NotConfirmedError(f"{folder} has no file `password`, so db-up has not created it.")
+        raise NotConfirmedError(f"{folder} has no file `password`, so db-up has not created this folder.")
     if signals := [name for name in ("standby.signal", "recovery.signal") if folder.joinpath("data", name).exists()]:
-        raise NotConfirmedError(f"{folder / 'data'} has the file {signals[0]}: it is a copy of another server.")
+        raise NotConfirmedError(f"{folder / 'data'} has the file {signals[0]}: the data is a copy of another server.")
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -183,7 +183,9 @@ def _refuse_copied_data(folder: Path) -> None:
     with control.open("rb") as file:
         created = int.from_bytes(file.read(8), sys.byteorder) >> 32
     if created < folder.joinpath("password").stat().st_mtime - _CLOCK:
-        raise NotConfirmedError(f"{folder / 'data'} is older than {folder / 'password'}: db-up has not created it.")
+        raise NotConfirmedError(
+            f"{folder / 'data'} is older than {folder / 'password'}: db-up has not created the data."
+        )
 
 
 def _refuse_other_server(folder: Path, urls: dict[str, URL]) -> None:

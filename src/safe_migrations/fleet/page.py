@@ -81,9 +81,11 @@ def refuse_other_file(file: Path) -> None:
         ConfigurationError: its folder does not exist, or it is something else than a page of this command.
     """
     if not file.parent.is_dir():
-        raise ConfigurationError(f"There is no folder {file.parent}. Make that folder, or name another file.")
+        raise ConfigurationError(f"There is no folder {file.parent}. Create that folder, or name another file.")
     if file.exists() and not _is_page(file):
-        raise ConfigurationError(f"{file} exists and is not a page of this command. Delete it, or name another file.")
+        raise ConfigurationError(
+            f"{file} exists and is not a page of this command. Delete that file, or name another file."
+        )
 
 
 def _is_page(file: Path) -> bool:

@@ -13,7 +13,7 @@ def register(commands: Commands) -> None:
     """Register the command of this room."""
     of_revisions = (
         "range",
-        {"nargs": "?", "help": "A:B, or one revision; by default those that are not on the main branch"},
+        {"nargs": "?", "help": "A:B, or one revision; by default the revisions that are not on the main branch"},
     )
     github = ("--github", {"action": "store_true", "help": "print annotations of GitHub Actions"})
     explain = ("--explain", {"metavar": "RULE", "help": "print why a rule exists and what to write instead, and end"})

@@ -202,5 +202,5 @@ async def _drop(database: Database, name: str) -> str:
     try:
         await drop_database(database, name)
     except (MigrationError, DBAPIError, OSError):
-        return f"The incomplete database {name!r} could not be dropped; drop it by hand."
+        return f"The incomplete database {name!r} could not be dropped. Drop this database by hand."
     return f"The incomplete database {name!r} was dropped."

@@ -79,7 +79,7 @@ def _register_backfill(commands: Commands) -> None:
     commands.add(
         "backfill",
         run_backfills,
-        "run a backfill of alembic/backfills, or all of them",
+        "run a backfill, or all incomplete backfills",
         ("name", {"nargs": "?", "help": name}),
         ("--workers", {"type": at_least(1, int), "default": 1, "help": workers}),
         ("--nice-ratio", {"type": at_least(0, float), "default": 1.0, "help": nice_ratio}),
@@ -231,7 +231,7 @@ def run_backfills(arguments: argparse.Namespace) -> int:
             print(json.dumps([asdict(result) for result in runs], indent=2))
     complete = [result for result in runs if result.already_complete and not arguments.name]
     if not arguments.json and (complete or not names):
-        logs.write(_complete_in_one_line(complete) if names else "There is no backfill in alembic/backfills.")
+        logs.write(_complete_in_one_line(complete) if names else f"There is no backfill in {os.path.relpath(folder)}.")
     return 0
 
 

@@ -11,7 +11,7 @@ from safe_migrations.trace.lock_times import TracedStep
 HEADER = ("revision", "seconds", "strongest lock", "held", "", "scanned", "rewritten")
 LEGEND = (
     "seconds: without other sessions. held: how long one transaction holds the lock; for a statement\n"
-    "outside a transaction, how long it takes. For all locks and the numbers of rows:\n"
+    "outside a transaction, its duration. For all locks and the numbers of rows:\n"
     "safe-migrations rehearse --json"
 )
 BAR = 8  # characters

@@ -131,7 +131,7 @@ def replace_source(folder: Path, source: str) -> None:
     file.write_text(re.sub("^_src_path:.*$", lambda _: f"_src_path: {source}", file.read_text(), flags=re.MULTILINE))
 
 
-def copier(folder: Path, *arguments: str, advice: str = "Fix this, then run the same command again.") -> str:
+def copier(folder: Path, *arguments: str, advice: str = "Correct the cause, then run the same command again.") -> str:
     """Run Copier without questions, and return what it prints.
 
     Raises:

@@ -76,7 +76,7 @@ def copy_back(temporary: Path, folder: Path, changed: Sequence[str]) -> None:
         git(folder, "checkout", "HEAD", "--", *(path for path in changed if path in committed))
         if isinstance(error, OSError):
             raise TemplateError(
-                f"Writing the update failed ({error}). Nothing was changed. Fix this, then run:\n"
+                f"Writing the update failed ({error}). Nothing was changed. Correct the cause, then run:\n"
                 "safe-migrations template-update"
             ) from error
         raise

@@ -114,7 +114,7 @@ class Failure:
         if "extension" in what and "is not available" in what:
             return "Install the extension on the server (the revision needs no change)"
         advice = {
-            DEPENDENT_OBJECTS: "Drop or change the dependent objects first, in this revision or in one before it",
+            DEPENDENT_OBJECTS: "Drop or change the dependent objects first, in this revision or in an earlier one",
             INSUFFICIENT_PRIVILEGE: "Grant the user the missing privileges, or migrate as the tables' owner "
             f"({self.service.migration_url})",
             READ_ONLY: f"Migrate on the server that accepts writes ({self.service.migration_url})",

@@ -145,7 +145,7 @@ def drop_column(operation: ops.DropColumnOp, comparison: Comparison) -> Changes:
         Stage.DROP_COLUMNS,
         table,
         f"drop {table}.{name}",
-        (Comment("Drops the column and its data, which no code uses any more."), operation),
+        (Comment("Drops the column and its data, which no code uses."), operation),
         (Comment(comment), restore),
         CONTRACT,
         danger=f"the column {table}.{name} and its data are lost",

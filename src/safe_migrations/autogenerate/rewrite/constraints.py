@@ -252,7 +252,9 @@ def drop_constraint(operation: ops.DropConstraintOp, comparison: Comparison) -> 
     if not has_successor(comparison, create):
         phase = comparison.phase_of_dropping(operation, create.to_constraint().columns.keys())
     expand = phase == EXPAND
-    reason = "Expand, because the new code may write rows that violate it." if expand else "No code needs it any more."
+    reason = (
+        "Expand, because the new code may write rows that violate it." if expand else "No code needs this constraint."
+    )
     change = Change(
         (Stage.UNIQUE if unique else Stage.COLUMNS) if expand else Stage.DROP_CONSTRAINTS,
         table_of(operation),

@@ -37,7 +37,7 @@ def rename_table(operation: ops.RenameTableOp, comparison: Comparison) -> Change
         Stage.DROP_TABLES,
         old,
         f"drop the view {old}",
-        (Comment("Drops the view, which no code uses any more; the rows are in the table."), *drop),
+        (Comment("Drops the view, which no code uses; the rows are in the table."), *drop),
         create,
         CONTRACT,
     )

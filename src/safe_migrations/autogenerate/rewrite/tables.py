@@ -55,7 +55,7 @@ def drop_table(operation: ops.DropTableOp, comparison: Comparison) -> Changes:
         name,
         f"drop {name}",
         (
-            Comment("Drops the table and its rows, which no code uses any more."),
+            Comment("Drops the table and its rows, which no code uses."),
             *map(ops.DropConstraintOp.from_constraint, of_later),
             operation,
         ),
