@@ -6,6 +6,9 @@ import pytest
 import yaml
 
 from releases import LATER, NEXT, RELEASES, Releases, commit, git, template_file
+from safe_migrations.errors import TemplateError
+from safe_migrations.template.releases import News
+from safe_migrations.template.update import update
 from support import ROOT, Service
 
 UPDATE = ("python", "-m", "safe_migrations", "template-update")
@@ -24,6 +27,7 @@ _migrations:
     command: ["{{{{ _copier_python }}}}", "{{{{ _copier_conf.src_path }}}}/hooks/rename.py", database.py, engine.py]
     when: true
 """
+NEWS = News(NEXT, LATER, True, ())
 OWN = "# of our own\n"
 MOVED = "{% if containers is defined %}{{ containers }}{% else %}true{% endif %}"
 
@@ -68,31 +72,27 @@ def test_it_asks_for_trust_and_says_why(toy: Releases, later: Path, tmp_path: Pa
     assert f"({LATER}: database.py becomes engine.py, with your edits)" in said
     assert said.endswith("\nsafe-migrations template-update --trust")
     assert git(service.folder, "status", "--porcelain") == ""
-    assert service.run("copier", "update", "--defaults", "--skip-answered").returncode != 0, "Copier asks as well"
 
 
-def test_without_a_reason_copier_refuses(toy: Releases, tmp_path: Path) -> None:
-    later = toy.with_later(tmp_path / "template.git", rename_without_entry)
+@pytest.mark.usefixtures("forked_copier")
+def test_without_a_reason_copier_refuses(toy: Releases, later: Path, tmp_path: Path) -> None:
     service = make(toy, tmp_path / "orders", later)
-    assert "--trust" in service.fail(*UPDATE)
+    with pytest.raises(TemplateError, match="--trust"):
+        update(service.folder, NEWS)
     assert git(service.folder, "status", "--porcelain") == ""
 
 
-def rename_without_entry(template: Path) -> None:
-    text = (template / "RELEASES.toml").read_text()
-    rename(template)
-    (template / "RELEASES.toml").write_text(text)
-
-
+@pytest.mark.usefixtures("forked_copier")
 def test_the_edits_go_along_and_so_do_answers(toy: Releases, later: Path, tmp_path: Path) -> None:
     service = make(toy, tmp_path / "orders", later)
     file = service.folder / "database.py"
     text = file.read_text()
     file.write_text(text + OWN)
     commit(service.folder)
-    process = service.run(*UPDATE, "--trust")
-    assert "  engine.py: a conflict" in process.stderr
-    assert "image: False" in process.stdout
+    result = update(service.folder, NEWS, trust=True)
+    (conflict,) = result.to_decide
+    assert conflict.startswith("engine.py: a conflict")
+    assert result.new_answers == ("image: False",)
     assert not file.exists()
     engine = file.with_name("engine.py").read_text()
     assert engine == text + f"<<<<<<< before updating\n{OWN}=======\n>>>>>>> after updating\n"
