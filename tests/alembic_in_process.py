@@ -74,7 +74,7 @@ class Inside:
         self.service = service
         self.url = url
         self._models = service.folder / "models_db.py"
-        self._imported: tuple[str, dict[str, ModuleType]] = ("", {})  # the models' text, and the module
+        self._imported: tuple[str, dict[str, ModuleType]] = ("", {})  # the models' text, and the modules
         self._header, count = _EXAMPLE.subn("\n", self._models.read_text())
         assert count == 1
         for path in service.versions.glob("*.py"):
@@ -207,8 +207,7 @@ class Inside:
             try:
                 yield
             finally:
-                modules = {name: sys.modules.pop(name) for name in _OF_THE_SERVICE if name in sys.modules}
-                self._imported = text, {name: modules[name] for name in modules if name == "models_db"}
+                self._imported = text, {name: sys.modules.pop(name) for name in _OF_THE_SERVICE if name in sys.modules}
 
 
 @cache

@@ -67,7 +67,7 @@ def model(table: str, lines: str) -> str:
 
 
 CASES: dict[str, list[Case]] = {}
-CASES["indexes"] = [
+CASES["indexes, constraints"] = [
     Case(
         "index",
         "code: Mapped[str]",
@@ -159,7 +159,7 @@ def with_box(name: str, lines: str) -> str:
     return model(f"t_{name}_box", "label: Mapped[str]") + model(f"t_{name}", lines)
 
 
-CASES["constraints"] = [
+CASES["indexes, constraints"] += [
     Case(
         "check",
         "code: Mapped[str]",
@@ -253,7 +253,7 @@ CASES["constraints"] = [
         ["expand: drop_constraint"],
     ),
 ]
-CASES["columns"] = [
+CASES["columns, enums"] = [
     Case(
         "not_null",
         "code: Mapped[str | None]",
@@ -487,7 +487,7 @@ CASES["descriptions"] = [  # what Alembic does not compare
         in_use=False,
     ),
 ]
-CASES["types"] = [
+CASES["drops, types"] = [
     Case(
         "unique_index_converted",  # replaced after the type, not before
         "code = mapped_column(sa.Integer)\nsize: Mapped[int]\n"
@@ -578,7 +578,7 @@ class Larger(Base):
         in_use=False,
     ),
 ]
-CASES["drops"] = [
+CASES["drops, types"] += [
     Case(
         "drop_null",
         "code: Mapped[str]\ngone: Mapped[str | None]",
@@ -698,7 +698,7 @@ def enum(name: str, values: str, lines: str = "") -> str:
     return f"code: Mapped[str]\nkind = mapped_column(sa.Enum({values}, name='t_{name}_kind'){lines})"
 
 
-CASES["enums"] = [
+CASES["columns, enums"] += [
     Case(
         "enum_table",
         "",
@@ -910,7 +910,8 @@ def upgrade(
     old_code, new_code = (works(metadata, known, idle) for metadata in (old, new))
     expand = [script.revision for script in scripts if phase_of(script) == EXPAND]
     refusals = []
-    with traffic(inside.url, old_code) as running:
+    warm = {"prepared_statement_cache_size": 10 * len(new_code)}  # none is prepared again, without error
+    with traffic(inside.url, old_code, **warm) as running:
         if expand:
             refusals += inside.upgrade(expand[-1], lambda name: value_of(name, cases))
             running.let_pass()
