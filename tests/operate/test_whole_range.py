@@ -6,6 +6,7 @@ import pytest
 from alembic import command
 from sqlalchemy import URL
 
+from adopt_comparison import load
 from plain_project import PlainProject
 from safe_migrations.errors import BackfillError, NotConfirmedError
 from safe_migrations.operate.deploy import deploy
@@ -20,6 +21,13 @@ item = sa.table("item", sa.column("id"), sa.column({column!r}))
 backfill = Backfill(table=item, key=("id",), where=item.c.{column}.is_(None), values={{{column!r}: {value}}})
 """
 CONTRACT = 'phase = "contract"'
+# As the revision makes it, with two rows.
+AT_ITEM = """
+CREATE TABLE item (id int PRIMARY KEY, sku text, code text);
+INSERT INTO item VALUES (1), (2);
+CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
+INSERT INTO alembic_version VALUES ('item');
+"""
 NAMES = "SELECT attname FROM pg_attribute WHERE attrelid = 'item'::regclass AND attnum > 0 AND NOT attisdropped"
 
 
@@ -29,9 +37,8 @@ class Project(PlainProject):
     def __init__(self, folder: Path, url: URL) -> None:
         super().__init__(folder, url)
         self.last: str | None = None
-        self.revision("item", 'op.execute("CREATE TABLE item (id int PRIMARY KEY, sku text, code text)")')
-        self.alembic(command.upgrade, "head")
-        fetch(url, "INSERT INTO item VALUES (1), (2)")
+        self.revision("item", "pass")
+        load(url, AT_ITEM)
 
     def revision(self, name: str, upgrade: str, *declarations: str) -> Path:
         """Add a revision."""
