@@ -34,22 +34,22 @@ def wide(table: str, column: str, *more: str) -> str:
 def test_long_names_of_a_convention(render: Render, database: URL) -> None:
     """Wherever a name is formed, it is the one that PostgreSQL stores, so that each command converges."""
     table, column = ASCII
+    index = f"ix_{57 * 'x'}"  # is replaced under its name, to which autogenerate adds _new
     inside = Inside(render(), database)
-    inside.begin(model(table) + model(CYRILLIC[0]))
+    inside.begin(model(table, f'sa.Index("{index}", "id")') + model(CYRILLIC[0]))
     fetch(database, f"INSERT INTO {table} (id) SELECT generate_series(1, 9)")
     before = schema(database)
     not_null = f'sa.Column("{column}_c", sa.Text, nullable=False)'
-    for indexed in ("a", "b"):  # the second index replaces the first, under its name, to which autogenerate adds _new
-        index = f'sa.Index("ix_{57 * "x"}", "{column}_{indexed}")'
-        inside.write_models(wide(*ASCII, not_null, index) + wide(*CYRILLIC))
-        scripts = inside.autogenerate(f"columns with long names, index of {indexed}")
-        inside.upgrade("head", lambda _: repr({f"{column}_c": "x"}))
-        inside.alembic(command.check)
-        assert inside.lint(scripts) == []
+    inside.write_models(wide(*ASCII, not_null, f'sa.Index("{index}", "{column}_a")') + wide(*CYRILLIC))
+    scripts = inside.autogenerate("columns with long names")
+    inside.upgrade("head", lambda _: repr({f"{column}_c": "x"}))
+    inside.alembic(command.check)
+    assert inside.lint(scripts) == []
+    at_head = schema(database)
     inside.alembic(command.downgrade, "start", x=["yes"])
     assert schema(database) == before
     inside.upgrade("head", str)
-    inside.alembic(command.check)
+    assert schema(database) == at_head
 
 
 def test_long_names_in_a_revision_by_hand(render: Render, database: URL) -> None:

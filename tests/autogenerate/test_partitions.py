@@ -69,14 +69,15 @@ def test_indexes_of_a_partitioned_table(inside: Inside, database: URL) -> None:
     inside.write_models(measurement(ONE, UNIQUE, EXPRESSION))
     scripts = inside.autogenerate("indexes of measurements")
     assert inside.lint(scripts) == []
-    for _ in range(2):
-        inside.alembic(command.upgrade, "head")
-        indexes = names(database)
-        assert indexes["measurement"] == {"ix_value", "ux_day", "ix_lower"}
-        assert {len(of_table) for of_table in indexes.values()} == {3}
-        assert len(indexes) == 5
-        inside.alembic(command.downgrade, "-1")
-        assert names(database) == {}
+    inside.alembic(command.upgrade, "head")
+    indexes = names(database)
+    assert indexes["measurement"] == {"ix_value", "ux_day", "ix_lower"}
+    assert {len(of_table) for of_table in indexes.values()} == {3}
+    assert len(indexes) == 5
+    inside.alembic(command.downgrade, "start")
+    assert names(database) == {}
+    inside.alembic(command.upgrade, "head")
+    assert names(database) == indexes
 
 
 def test_a_killed_build_goes_on(inside: Inside, database: URL) -> None:
