@@ -1,6 +1,7 @@
 """The revisions that a squash replaces, and what has to be done in databases and in git before that."""
 
 import os
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ def _refuse_behind(
         raise RefusedError(
             f"{name} is at revision {full_name(known[revision])}. After the squash, this database could not be "
             "upgraded. Nothing was changed. First upgrade the database, with all backfills and contract revisions. "
-            f"{AGAIN}\nalembic upgrade {squashed.last.revision}",
+            f"{AGAIN}\nalembic upgrade {shlex.quote(squashed.last.revision)}",
             EXIT_STATUS[BEHIND],
         )
 

@@ -1,5 +1,6 @@
 """The comparison of domains between models and database, as PostgreSQL describes both."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -114,8 +115,8 @@ class _DomainComparison(NamedTypeComparison):
         ):
             raise ModelError(
                 f"The domain {name} is based on the type {base.name}, which the database does not have. Create this "
-                f"type first, by op.create_enum or op.create_domain in a revision of its own:\nalembic revision -m "
-                f'"create {base.name}"'
+                f"type first, by op.create_enum or op.create_domain in a revision of its own:\nalembic revision "
+                f"-m {shlex.quote(f'create {base.name}')}"
             )
         operation = CreateDomainOp(name, _definition(domain, self.dialect), domain.schema)
         comment = f"Creates the domain {name} once, for every column that uses it."

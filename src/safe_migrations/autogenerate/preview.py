@@ -142,7 +142,7 @@ def read_preview(project: Project) -> Plan:
             meaning, following = explain_state(state, project.service)
             if state.name == BEHIND:
                 following = (
-                    f"The models are compared with a database at head. Run this first:\nalembic upgrade {state.target}"
+                    f"The models are compared with a database at head. First run:\nalembic upgrade {state.target}"
                 )
             raise RefusedError(f"{meaning} {following}", EXIT_STATUS[state.name])
         with quiet("alembic"), quiet("safe_migrations.autogenerate"):  # the preview shows every difference itself

@@ -1,5 +1,7 @@
 """What a state means, what to do next, and which commands a state does not allow."""
 
+import shlex
+
 from safe_migrations import revisions
 from safe_migrations.backfill.definition import backfill_command, required_backfills
 from safe_migrations.errors import RefusedError
@@ -96,7 +98,8 @@ def _explain_replaced(state: State, baseline: revisions.Baseline) -> tuple[str, 
     return (
         f"The database {state.database!r} is at revision {old}. This code does not have the revisions up to {new}: the "
         f"baseline {state.files[new].name} replaces these revisions, and runs only on an empty database.",
-        f"{release} With the code of that release, run:\nalembic upgrade {new}\nThen run the same command again.",
+        f"{release} With the code of that release, run:\nalembic upgrade {shlex.quote(new)}\n"
+        "Then run the same command again.",
     )
 
 

@@ -59,7 +59,7 @@ def _refusal(comparison: Comparison) -> MigrationError:
     return MigrationError(
         "Autogenerate has no safe form for a difference between the database and the models; no file was written. "
         f"Correct the models, or write these changes by hand, in a revision of their own:\n{listed}\n"
-        "To make the file of that revision:\nalembic revision -m 'what changes'"
+        "To create the file of that revision:\nalembic revision -m 'what changes'"
     )
 
 
