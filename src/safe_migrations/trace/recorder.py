@@ -27,7 +27,7 @@ from safe_migrations.postgres.statements import split
 from safe_migrations.trace.lock_times import LockTimes, TracedStep
 from safe_migrations.trace.schema_changes import Schema
 
-INTERVAL = 0.002  # seconds between two samples
+INTERVAL = 0.005  # seconds between two samples
 _BLOCK_WRITES = MODES[MODES.index("ShareLock") :]
 _CONCURRENTLY = "ShareUpdateExclusiveLock"  # on the table of an index
 # Outside a transaction these statements begin one, do nothing, or fail.
