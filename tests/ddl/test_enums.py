@@ -24,7 +24,7 @@ from safe_migrations.autogenerate.named_types import CREATED, DROPPED
 from safe_migrations.ddl import enums
 from safe_migrations.errors import MigrationError
 from safe_migrations.postgres.connection import connected, run_async
-from support import at, fetch
+from support import at, fetch, on
 
 assert enums and rendering, "the operations, and their form in a file, are known to Alembic"
 
@@ -147,6 +147,11 @@ def upgrade(database: URL, models: MetaData, **options: Any) -> list[EnumChange]
     *_, left = in_transactions(database, *ups, *downs, *ups, comparison(models, **options))
     assert left == ([], [])
     return changes
+
+
+def make(database: URL, models: MetaData) -> None:
+    """Make the tables and enums of models, as they are before what is tested."""
+    on(database, models.create_all, isolation_level="AUTOCOMMIT")
 
 
 def status(*values: str, **options: Any) -> Enum:
@@ -274,7 +279,7 @@ def test_two_tables_share_it(database: URL) -> None:
 
 
 def test_a_new_column(database: URL) -> None:
-    upgrade(database, item(sa.String()))
+    make(database, item(sa.String()))
     more: Column[str] = Column("colour", Enum("red", name="colour"), server_default="red", nullable=False)
     (change,) = upgrade(database, item(sa.String(), more))
     assert change.kind == CREATED
@@ -283,7 +288,7 @@ def test_a_new_column(database: URL) -> None:
 
 
 def test_another_type(database: URL) -> None:
-    upgrade(database, item(status("a")))
+    make(database, item(status("a")))
     steps, changes = find(database, item(Enum("a", name="state")))
     assert [(change.kind, change.name) for change in changes] == [(CREATED, "state"), (DROPPED, "status")]
     assert "existing_type=postgresql.ENUM('a', name='status', create_type=False)" in steps[1].upgrade
@@ -297,7 +302,7 @@ def test_values_are_added_in_their_places(database: URL) -> None:
     def models(state: int) -> MetaData:
         return item(sa.String(), *(Column(f"c{i}", Enum(*each[state], name=f"e{i}")) for i, each in enumerate(PLACES)))
 
-    upgrade(database, models(0))
+    make(database, models(0))
     fetch(database, "INSERT INTO item (id, c0) VALUES (1, 'a')")
     changes = upgrade(database, models(1))
     assert {(change.kind, change.acknowledged, len(change.downgrade)) for change in changes} == {
@@ -308,7 +313,7 @@ def test_values_are_added_in_their_places(database: URL) -> None:
 
 
 def test_a_value_is_removed(database: URL) -> None:
-    upgrade(database, item(status("a", "b", "c")))
+    make(database, item(status("a", "b", "c")))
     fetch(database, "INSERT INTO item VALUES (1, 'a'), (2, 'c')")
     steps, (change,) = find(database, item(status("a", "b")))
     assert change.kind == REPLACED
@@ -324,7 +329,7 @@ def test_a_value_is_removed(database: URL) -> None:
 
 def test_the_order_changes(database: URL) -> None:
     """Of a column with an index, and in a table that has others below it."""
-    upgrade(database, item(status("a", "b"), index=True))
+    make(database, item(status("a", "b"), index=True))
     fetch(database, "CREATE TABLE child () INHERITS (item)")
 
     def include(_object: object, name: str | None, *_: object) -> bool:
@@ -411,7 +416,7 @@ def test_a_replacement_that_fails_changes_nothing(database: URL) -> None:
 def test_a_removal_along_with_other_changes(database: URL) -> None:
     """Columns that go need no conversion, and those that come get the new type."""
     type_ = status("a", "b")
-    upgrade(database, item(type_, Column("gone", type_), metadata=item(type_, name="dropped")))
+    make(database, item(type_, Column("gone", type_), metadata=item(type_, name="dropped")))
     fetch(database, "INSERT INTO item VALUES (1, 'a', 'b')")
     type_ = status("a", "c")
     come: Column[Any] = Column("come", type_, server_default="a")
@@ -482,7 +487,7 @@ def test_what_is_not_the_models_is_left_alone(database: URL) -> None:
 
 
 def test_what_is_filtered_out_is_left_alone(database: URL) -> None:
-    upgrade(database, item(status("a", "b")))
+    make(database, item(status("a", "b")))
 
     def include(_object: object, name: str | None, *_: object) -> bool:
         return name not in ("item", "hidden")
