@@ -14,7 +14,7 @@ from safe_migrations.postgres.program_runs import problem_of, run_program
 from safe_migrations.postgres.programs import find_tools
 from safe_migrations.postgres.statements import NAME, parts, pattern, split
 
-LOCK_TIMEOUT = 5.0  # seconds; how long pg_dump waits for ACCESS SHARE, while later sessions may queue behind it
+LOCK_TIMEOUT = 5.0  # seconds that pg_dump waits for ACCESS SHARE, while later sessions may queue behind it
 # Owners and tablespaces belong to the platform. With --clean, pg_dump also writes what drops each object.
 _OPTIONS = ("--clean", "--no-owner", "--no-tablespaces", "--no-security-labels")
 # Privileges of an existing database belong to the platform; the privileges of a history are what its revisions grant.
@@ -23,7 +23,7 @@ _COMPLETE = ("--inserts", "--rows-per-insert=1000")  # a migration can't run COP
 _QUIET = ("--no-password", "--encoding=UTF8", f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}")
 # What pg_dump writes must not depend on settings of the database or the user.
 _SETTINGS = ("timezone=UTC", "bytea_output=hex", "standard_conforming_strings=on", "quote_all_identifiers=off")
-_RESTRICT = re.compile(r"^\\(?:un)?restrict \w+\n", re.MULTILINE)  # of psql, with a key that each run makes up
+_RESTRICT = re.compile(r"^\\(?:un)?restrict \w+\n", re.MULTILINE)  # of psql, with a random key in each run
 _FIRST = re.compile(r"^--\n-- Name: ", re.MULTILINE)
 _END = "--\n-- PostgreSQL database dump complete\n--\n"
 # What pg_dump writes above the rows of a table that has none.
@@ -38,7 +38,7 @@ _OF_PLATFORM = re.compile(
     r"|EXTENSION .*; Type: COMMENT; .*\n--\n\nCOMMENT ON EXTENSION .* IS '(?:''|[^'])*';)\n\n\n",
     re.MULTILINE,
 )
-# What only sets up a session.
+# Statements that only set up a session.
 _LEFT_OUT = pattern(r"(?:SET |SELECT pg_catalog\.set_config)")
 _FOREIGN_KEY = pattern(r"ALTER TABLE (?:ONLY )?(<name>) ADD CONSTRAINT (<name>) FOREIGN KEY\b")
 _CHECK = pattern(r"ALTER TABLE (?:ONLY )?(<name>) ADD CONSTRAINT (<name>) (?:CHECK|EXCLUDE)\b")
@@ -49,14 +49,14 @@ _DROP_CONSTRAINT = pattern(r"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(<name>) DROP 
 _TABLE = pattern(r"CREATE (?:\w+ )?TABLE (<name>) ")
 _NAMED_NOT_NULL = re.compile(rf" CONSTRAINT ({NAME}) NOT NULL,?$", re.MULTILINE)
 _NOT_NULL = re.compile(rf"^    ({NAME}) (?!.* CONSTRAINT {NAME} NOT NULL)(.*) NOT NULL(?=,?$)", re.MULTILINE)
-# These go with their table, unless a function has to go before, which needs the table and which they may call.
+# Dropped with their table, unless a function that needs the table, and that they may call, is dropped before.
 _GOES_WITH_TABLE = pattern(r"DROP (?:INDEX|TRIGGER|RULE|POLICY|STATISTICS)\b")
 _DROPS = pattern(
     r"(?:DROP (?!SCHEMA public$)|CREATE OR REPLACE VIEW |"
     r"ALTER TABLE (?:ONLY )?<name> ALTER COLUMN <name> DROP DEFAULT$)"
 )
 _SHELL = pattern(r"CREATE TYPE (<name>)$")
-# Of the one schema that is not dropped.
+# The comment on the one schema that is not dropped.
 _COMMENT = "COMMENT ON SCHEMA public IS 'standard public schema'"
 
 

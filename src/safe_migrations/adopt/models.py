@@ -140,7 +140,7 @@ def _read_tables(connection: Connection, schemas: Sequence[str]) -> list[TableRo
                 table.keys_without_model.append(row.name)
             else:
                 getattr(table, kind).append(row)
-    # Those of the default schema come first, because the first of two tables of one name gives the class this name.
+    # The default schema comes first, because the first of two tables of one name gives the class this name.
     default = connection.dialect.default_schema_name
     return sorted(tables.values(), key=lambda rows: (rows.table.schema != default, rows.table.schema, rows.table.name))
 

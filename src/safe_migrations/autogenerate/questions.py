@@ -27,7 +27,7 @@ def answered(comparison: Comparison, migration: MigrationContext, message: str) 
     context = migration.environment_context
     answers = Answers.read(context.get_x_argument() if context else ())
     renames = _choose(possible_renames(comparison), answers, message)
-    # They explain many other differences, which a comparison after the upgrade sees correctly.
+    # These renames explain many other differences; a comparison after the upgrade sees the rest correctly.
     if alone := [rename for rename in renames if rename.kind != "column"]:
         later = replace(answers, renames=tuple(str(rename) for rename in renames if rename not in alone))
         again = later.command(message, *([f"--{NO_RENAME}"] if answers.no_rename else ()))

@@ -118,7 +118,7 @@ class _Run:
         self._has_begun = False
         self._pids: dict[AsyncConnection, int] = {}  # of the workers' sessions
         self._waiting: set[AsyncConnection] = set()  # which did not get a lock yet
-        self._blocking: dict[AsyncConnection, list[Session]] = {}  # what blocks, or has blocked, those
+        self._blocking: dict[AsyncConnection, list[Session]] = {}  # the sessions that block them, or have blocked them
 
     async def work(self, control: AsyncConnection) -> int | None:
         """Do the remaining batches.

@@ -192,7 +192,7 @@ class _Index:
                     )
                 fields = {"blockers": [session.fields for session in blocking]}
                 log.info("Waiting up to %s for %s", duration_text(left), "; ".join(map(str, blocking)), extra=fields)
-            connection.execute(select(func.pg_sleep(0.2)))  # on the server: work beside this connection continues
+            connection.execute(select(func.pg_sleep(0.2)))  # the server waits: work beside this connection continues
             current = transactions_of_index(connection, self.name, self.table, readers=readers)
             waiting = {transaction: pid for transaction, pid in waiting.items() if transaction in current}
 

@@ -78,7 +78,7 @@ def run_briefly(operations: Operations, timeouts: Timeouts, statement: Executabl
         tries += 1
         pause = timeouts.pause(tries)
         log.warning("Did not get a lock (try %d); next try in %s", tries, duration_text(pause))
-        connection.execute(select(func.pg_sleep(pause)))  # on the server: work beside this connection continues
+        connection.execute(select(func.pg_sleep(pause)))  # the server waits: work beside this connection continues
     set_for_session(operations, {"lock_timeout": milliseconds(longest_wait(timeouts))})
 
 

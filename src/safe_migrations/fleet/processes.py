@@ -124,7 +124,7 @@ class Jobs:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # or Ctrl-C would reach the command twice
             )
-        except OSError as error:  # such as a virtual environment whose Python was removed
+        except OSError as error:  # such as a virtual environment without its Python
             return Outcome(member, _NOT_FOUND, f"{program} could not be run: {error}.")
         output = await self._output(process)
         status = process.returncode or 0
@@ -134,7 +134,7 @@ class Jobs:
     async def _output(self, process: asyncio.subprocess.Process) -> str:
         """What a process prints until it ends, which a second interrupt does not wait for."""
         self._running.add(process)
-        if self.interrupted:  # meanwhile
+        if self.interrupted:  # in the meantime
             _interrupt(process)
         try:
             output, _ = await process.communicate()

@@ -117,7 +117,7 @@ async def _tags(template: Template) -> list[str]:
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=DEVNULL,
-            start_new_session=True,  # so that ssh can't ask, and its processes end together
+            start_new_session=True,  # so that ssh can't ask questions, and all processes end together
         )
     except (OSError, ValueError):  # without git, or with a zero byte in the address
         return []

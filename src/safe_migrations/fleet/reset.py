@@ -88,7 +88,7 @@ def _plan(databases: Sequence[DevelopmentDatabase]) -> str:
 async def _reset(member: Member, jobs: Jobs) -> Outcome:
     begin = time.monotonic()
     try:
-        database = await asyncio.to_thread(examine, member)  # again: the question may have waited for long
+        database = await asyncio.to_thread(examine, member)  # examined again: the question may have waited for long
     except MigrationError as error:
         return Outcome(member, error.exit_status, str(error), result="refused: nothing was changed")
     outcome = Outcome(member, INTERRUPTED_STATUS)

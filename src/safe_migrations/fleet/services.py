@@ -124,7 +124,7 @@ def _script_location(file: Path, text: str) -> Path:
             parser = configparser.RawConfigParser(strict=False)
             parser.read_string(text)
             location = parser.get("alembic", "script_location", fallback="")
-    except (configparser.Error, tomllib.TOMLDecodeError, AttributeError):  # a value in place of a table
+    except (configparser.Error, tomllib.TOMLDecodeError, AttributeError):  # a value instead of a table
         location = ""
     return file.parent / (location.replace("%(here)s", str(file.parent)) or "alembic")
 

@@ -141,7 +141,7 @@ async def _status(member: Member, processes: Workers) -> ServiceStatus:
     status = ServiceStatus(member, service.name, member.path)
     if not service.env_prefix:
         return _of_worker(status, await processes.ask(member))
-    status = replace(status, database=service.database_name, port=service.database_port)  # until it is configured
+    status = replace(status, database=service.database_name, port=service.database_port)  # until one is configured
     try:
         status = _configured(status, service)
         answer = await databases.ask(service)
@@ -234,7 +234,7 @@ def _of_worker(status: ServiceStatus, answer: Mapping[str, Any]) -> ServiceStatu
 
 def _not_compared(status: ServiceStatus, reason: str) -> ServiceStatus:
     """The status by files and database alone."""
-    if status.state == revisions.FRESH:  # or it has tables, which `env.py` says are not the service's
+    if status.state == revisions.FRESH:  # or the database has tables that `env.py` excludes
         return status.failed(MigrationError(f"The database has no revision, and {reason}. {IN_ITS_ENVIRONMENT}"))
     if status.problem or status.state == COULD_NOT_TELL:
         problem = status.problem or f"The state can't be read: {reason}. {IN_ITS_ENVIRONMENT}"

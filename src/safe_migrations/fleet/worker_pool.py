@@ -63,7 +63,7 @@ async def _start() -> Process:
 
 async def _exchange(process: Process, question: Mapping[str, Any]) -> bytes:
     assert process.stdin and process.stdout  # noqa: S101  # for mypy
-    with suppress(ConnectionError):  # the process has died since; the answer is empty
+    with suppress(ConnectionError):  # the process has died; the answer is empty
         process.stdin.write(json.dumps(question).encode() + b"\n")
         await process.stdin.drain()
     return await process.stdout.readline()

@@ -146,7 +146,7 @@ def _published(script_directory: ScriptDirectory) -> dict[str, str]:
     for repository in repositories(script_directory):
         by_name = repository.named(script_directory.walk_revisions())
         ids = repository.contents_ids(by_name)
-        refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # main wins
+        refs = [*repository.tags[::-1], *([repository.main] if repository.main else [])]  # the main branch wins
         places |= {
             script.revision: version.where
             for version in repository.at(refs)

@@ -115,7 +115,7 @@ def wait(arguments: argparse.Namespace) -> int:
     """Wait until the database is at this code's revision or newer, or only contract revisions are pending."""
     from safe_migrations import probe  # imports none of the slow libraries
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # at once, also where a name is being resolved in a thread
+    for number in (signal.SIGINT, signal.SIGTERM):  # ends at once, even while a thread resolves a name
         signal.signal(number, lambda *_: os._exit(130))
     service = service_of(arguments)
     logs.use_format(service.variables)
@@ -222,7 +222,7 @@ def run_backfills(arguments: argparse.Namespace) -> int:
             except NothingThereError as error:
                 if arguments.name:
                     raise
-                logs.write(f"Skipped: {error}", sys.stderr, backfill=name)  # its column was dropped since
+                logs.write(f"Skipped: {error}", sys.stderr, backfill=name)  # a later revision has dropped its column
                 continue
             if not arguments.json and (arguments.name or not runs[-1].already_complete):
                 logs.write(str(runs[-1]), backfill=name, rows=runs[-1].rows, seconds=runs[-1].seconds)
@@ -241,7 +241,7 @@ def _complete_in_one_line(runs: "list[Done]") -> str:
 
 
 def _backup_file(project: "Project") -> Path:
-    return Path(f"{project.database.name}_{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.dump")  # also free in a second deploy
+    return Path(f"{project.database.name}_{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.dump")  # free in a second deploy
 
 
 def _variables_of_name(project: "Project") -> str:

@@ -145,7 +145,7 @@ def _way_back(project: Project, before: Report, backup_file: Path | None) -> str
             lines = [f"{after.meaning} Complete the upgrade before you revert: run the same command again."]
         elif after.current == before.current:
             return "The revision of the database did not change."
-    except (Exception, SystemExit) as error:  # which must not hide why the deployment failed
+    except (Exception, SystemExit) as error:  # this error must not hide why the deployment failed
         lines = [f"The revision of the database can't be read: {error}"]
     lines += [f"To revert:\nalembic downgrade {shlex.quote(revision)}" for revision in _ends(project.script, before)]
     if backup_file is not None:

@@ -67,7 +67,7 @@ def _percent(connection: Connection, folder: Path, name: str) -> int | None:
         with rolled_back(connection):
             connection.execute(_TIMEOUT)
             return percent(connection, name, backfill)
-    except (BackfillError, DBAPIError):  # the report has the reason
+    except (BackfillError, DBAPIError):  # the report names the reason
         return None
 
 
@@ -78,7 +78,7 @@ def _problem(connection: Connection, folder: Path, name: str) -> str | None:
         with rolled_back(connection):
             connection.execute(_TIMEOUT)
             return None if is_complete(connection, backfill, name) else ""
-    except NothingThereError:  # not yet, or no longer
+    except NothingThereError:  # the column does not exist yet, or no longer
         return None
     except BackfillError as error:
         return str(error)

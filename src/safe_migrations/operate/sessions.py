@@ -35,7 +35,7 @@ class Node:
 
     def lines(self, depth: int = 0) -> Iterator[str]:
         """One line for each session, a waiting session below its blocking session."""
-        wait = f", waits for {printable(self.lock)}" if self.lock else ""  # it has the name of a table
+        wait = f", waits for {printable(self.lock)}" if self.lock else ""  # the lock has the name of a table
         yield f"{'   ' * (depth - 1)}{'└─ ' if depth else ''}{self.session}{wait}"
         for node in self.waiting:
             yield from node.lines(depth + 1)

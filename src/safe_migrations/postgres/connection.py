@@ -108,7 +108,7 @@ async def connected(
             "answers, run the same command again."
         ) from error
     finally:
-        with suppress(DBAPIError):  # one that the server has ended can't even be rolled back
+        with suppress(DBAPIError):  # a connection that the server has ended can't even be rolled back
             await connection.close()
 
 
@@ -169,12 +169,12 @@ async def _connect(engine: AsyncEngine, database: Database, wait: float) -> Asyn
 
 def _keep_alive(connection: Any) -> None:
     """Let the system notice that the server's machine is gone; asyncpg has no setting for its socket."""
-    transport = getattr(connection, "_transport", None)  # private: a release without it keeps the system's own limits
+    transport = getattr(connection, "_transport", None)  # private: without it, the system's limits remain
     network_socket = transport and transport.get_extra_info("socket")
     if network_socket is not None and network_socket.family in (socket.AF_INET, socket.AF_INET6):
         network_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
-            if option := getattr(socket, name, None):  # not each system has all
+            if option := getattr(socket, name, None):  # not every system has each option
                 network_socket.setsockopt(socket.IPPROTO_TCP, option, value)
 
 

@@ -9,7 +9,7 @@ _PART = r'(?:"(?:[^"]|"")++"|[\w$]+)'
 NAME = rf"(?:{_PART}(?:\.{_PART})?)"
 _NAMES = rf"({NAME}(?: ?, ?{NAME})*)"
 
-_COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*)|<nested>)*\*/"  # PostgreSQL nests comments; twice is enough
+_COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*)|<nested>)*\*/"  # PostgreSQL nests comments; two levels are enough
 _COMMENT = _COMMENT.replace("<nested>", _COMMENT.replace("<nested>", _COMMENT.replace("|<nested>", "")))
 # Literals, programs between dollars, and comments; a quoted name is kept.
 _OPAQUE = re.compile(

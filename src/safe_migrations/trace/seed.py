@@ -128,7 +128,7 @@ def _references(filled: _Table, tables: dict[int, _Table]) -> tuple[dict[int, Co
     source: FromClause = _ROWS
     for index, key in enumerate(filled.foreign_keys):
         parent = tables.get(key.parent)
-        if parent is filled:  # to none; where it has to be one, to itself: columns of one type get the same value
+        if parent is filled:  # to no row; a NOT NULL key to the same row, as columns of one type have one value
             values |= {number: null() for number in key.numbers if not filled.columns[number].required}
         if parent is None or parent is filled:
             continue
@@ -184,4 +184,4 @@ def _holds(connection: Connection, values: dict[str, ColumnElement[Any]], condit
         counts = connection.execute(select(*met, *(func.count(value) for value in rows.c))).one()
     except DBAPIError:
         return False
-    return False not in counts[: len(met)]  # what is NULL is met
+    return False not in counts[: len(met)]  # NULL satisfies the check

@@ -44,7 +44,7 @@ from safe_migrations.upgrade.steps import record_steps, refuse_exit, refuse_unre
 
 log = logging.getLogger(__name__)
 
-_SET_TRANSACTION = re.compile(r"\s*SET\s+(?:LOCAL\s+)?TRANSACTION", re.IGNORECASE)  # has to come before any query
+_SET_TRANSACTION = re.compile(r"\s*SET\s+(?:LOCAL\s+)?TRANSACTION", re.IGNORECASE)  # must come before any query
 _ENDED = (
     "%s has ended its transaction itself (COMMIT, ROLLBACK, or commit() of the connection): its changes and the new "
     "revision are not committed together"
@@ -89,13 +89,13 @@ class Executor:
         self._running = False  # whether a revision has begun; before that, Alembic reads its version table
         self._left_transaction = False  # whether it can't be rolled back as a whole
         self._transaction: RevisionTransaction | None = None  # of the revision that runs
-        self._is_noted = True  # whether that is not to be noted before the next statement
-        self._driver_connection: Any = None  # asyncpg's
+        self._is_noted = True  # whether noting waits for the next statement
+        self._driver_connection: Any = None  # the connection of asyncpg
         self._statement_begun: float | None = None
         self._in_function = False  # whether the revision's own code runs
         self._has_deadline = False  # whether the server is to end each statement by its timeout
         self._ended_for_others = False  # whether the try was ended because another session waited for it
-        self._begun = 0.0  # its first try
+        self._begun = 0.0  # of the first try
         self._tries = 0
         self._blocking: list[Session] = []
 
@@ -165,7 +165,7 @@ class Executor:
 
     def _note_statement(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
         if not (self._is_noted or self._left_transaction or _SET_TRANSACTION.match(statement)):
-            self._is_noted = True  # before the transaction is, because that takes statements
+            self._is_noted = True  # before the transaction is noted, because that takes statements
             self._transaction = RevisionTransaction(connection, self._timeouts)
         # The revision has a timeout of its own; set_config() may have the name as a parameter.
         if any(word in statement.lower() for word in ("statement_timeout", "set_config")):

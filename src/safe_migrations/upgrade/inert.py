@@ -12,7 +12,7 @@ from sqlalchemy.types import TypeEngine
 _MODULES = {"alembic.op", "sqlalchemy", "sqlalchemy.sql", "sqlalchemy.types", "textwrap"}
 _VALUES = (str, bytes, int, float, tuple, list, dict, set, frozenset, type(None), ClauseElement, MetaData, TypeEngine)
 CONNECTING = {"create_engine", "create_async_engine", "create_pool_from_url", "engine_from_config"}
-# What makes a connection, or tells whether there is one, so that the SQL written offline would be other SQL.
+# Names that make or reveal a connection, so that the offline SQL would differ.
 _NOT_HARMLESS = CONNECTING | {"get_bind", "as_sql", "bind", "connection", "run_async", "impl", "migration_context"}
 _NOT_HARMLESS |= {"environment_context"}
 _BUILTINS = {"dict", "enumerate", "int", "len", "list", "range", "reversed", "set", "sorted", "str", "tuple", "zip"}
@@ -77,7 +77,7 @@ class _Inspection:
                 return False
             case ast.Attribute(attr="autocommit_block", value=ast.Call(func=context)):
                 self.contexts.add(context)
-            case ast.Attribute(attr="get_context"):  # tells in which state and on which server the revision runs
+            case ast.Attribute(attr="get_context"):  # reveals the state and the server of the run
                 return node in self.contexts
             case ast.Name(id=name) if name in self.functions and name not in local:
                 return name in self.allowed or self.allows(self.functions[name])

@@ -27,7 +27,7 @@ def load_revisions(script_directory: ScriptDirectory) -> None:
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".* is not present")  # below, with what to do
+            warnings.filterwarnings("ignore", ".* is not present")  # explained below
             warnings.filterwarnings("error", ".* is present more than once")  # Alembic would take one of them
             script_directory.get_heads()
     except CycleDetected as error:

@@ -67,7 +67,7 @@ def offline_sql(script: Script, function: str, completed: Collection[str] = ()) 
         steps_offline(migration, completed)
         with Operations.context(migration):
             getattr(load(script), function, lambda: None)()
-    except (Exception, SystemExit):  # whatever a revision expected of a database
+    except (Exception, SystemExit):  # any error: the revision expected a database
         return None
     return output.statements
 

@@ -40,7 +40,7 @@ def refuse_unprepared(
     needed: dict[Script, list[str]] = {}
     records = StepRecords.read(connection, options)
     for number, script in enumerate(scripts):
-        if records.of(script.revision, "upgrade"):  # it has begun, and may have dropped the columns of its backfill
+        if records.of(script.revision, "upgrade"):  # a revision that has begun may have dropped the columns
             continue
         with rolled_back(connection):
             needed[script] = _incomplete(connection, script, folder, is_next=number == 0)
@@ -88,7 +88,7 @@ def _incomplete(connection: Connection, script: Script, folder: Path, *, is_next
         except NothingThereError:
             if is_next:
                 raise
-            return []  # a revision before this one creates what is missing
+            return []  # an earlier revision creates the missing objects
         except BackfillError as error:
             raise BackfillError(f"{os.path.relpath(script.path)} needs a backfill. {error}") from error
     return missing

@@ -69,13 +69,13 @@ class Request:
         """
         state = self.read_state(connection)
         refuse_partly_applied(state, self.command)
-        if self.command == "stamp":  # which repairs most states, and with --purge this one, too
+        if self.command == "stamp":  # a stamp repairs most states, and with --purge an unknown revision, too
             if state.unknown and not context.get_context().opts.get("purge"):
                 raise refusal(state, self.service)
             recorded = context.script.get_revisions(context.get_context().opts["destination_rev"])
             refuse_long_ids(connection, recorded, self.options)
             return []
-        # A downgrade completes those of the downgrades that were interrupted.
+        # A downgrade completes the interrupted downgrades.
         state = replace(state, partly_applied=tuple(state.interrupted("upgrade")))
         refuse_unsafe(replace(state, invalid=()), self.service)
         if before is not None and before.current != state.current and self.destination.split("@")[-1][:1] in "+-":

@@ -26,7 +26,7 @@ def refuse_long_ids(connection: Connection, scripts: Sequence[Script], options: 
         return
     width = _width(connection, options)
     for script in scripts:
-        if _COLUMN in Path(script.path).read_text(encoding="utf-8"):  # it may widen the column
+        if _COLUMN in Path(script.path).read_text(encoding="utf-8"):  # this file may widen the column
             return
         if width is not None and len(script.revision) > width:
             raise RevisionError(

@@ -64,4 +64,4 @@ def _frames(error: Exception) -> list[tuple[str, int, dict[str, Any]]]:
 
 
 def _is_of_sqlalchemy(file: str) -> bool:
-    return file.startswith("<sqlalchemy ") or Path(file).is_relative_to(_SQLALCHEMY)  # some of it is generated
+    return file.startswith("<sqlalchemy ") or Path(file).is_relative_to(_SQLALCHEMY)  # some files are generated

@@ -88,7 +88,7 @@ def _backfill(
         value = f"sa.literal({own!r})"
     elif (sql := comparison.values(table_of(operation), column)) is not None:
         value = f"sa.literal_column({sql!r})"
-        if not sql.startswith("'"):  # an expression that is NULL for a row would never end
+        if not sql.startswith("'"):  # with an expression that is NULL for a row, the backfill would never end
             where += f" & {value}.is_not(None)"
     backfill = NewBackfill(table.name, table.schema, key, column.name, value, where, reason, source)
     comparison.backfills.append(backfill)
