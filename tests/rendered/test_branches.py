@@ -81,7 +81,7 @@ def test_from_conflict_to_one_line(service: Service, database: URL, to_head: ToH
     fetch(database, "UPDATE alembic_version SET version_num = :mine", mine=mine)
     before = service.revisions()
     sentence = service.fail(*REBASE)
-    for name in (repr(database.database), f"127.0.0.1:{database.port}", mine):
+    for name in (repr(database.database), f"127.0.0.1:{database.port}", "0002 mine"):
         assert name in sentence
     assert service.revisions() == before
     assert "<<<<<<<" in head(service)
