@@ -92,17 +92,16 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stack = ExitStack()
     config.add_cleanup(stack.close)
+    if SERVER_URL not in os.environ:
+        cluster = stack.enter_context(throw_away_cluster(find_programs(18, exactly=True)))
+        asyncio.run(prepare(cluster.url()))
+        os.environ[SERVER_URL] = cluster.url().render_as_string(hide_password=False)
+        os.environ["PGSSLMODE"] = "disable"  # it speaks no TLS, for which a client would ask at each connection
     if ADDRESS not in os.environ:
         stack.enter_context(faster_git())
         stack.enter_context(warm_parent())
     faster_copier(Path(os.environ[ADDRESS]).with_name("jinja"))
     share_compiled_statements()
-    if SERVER_URL in os.environ:
-        return
-    cluster = stack.enter_context(throw_away_cluster(find_programs(18, exactly=True)))
-    asyncio.run(prepare(cluster.url()))
-    os.environ[SERVER_URL] = cluster.url().render_as_string(hide_password=False)
-    os.environ["PGSSLMODE"] = "disable"  # it speaks no TLS, for which a client would ask at each connection
 
 
 async def prepare(url: URL) -> None:

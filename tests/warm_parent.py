@@ -16,6 +16,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 status: int | str = "not known"  # with which a fork ends
@@ -30,7 +31,9 @@ def leave() -> None:
         os._exit(status)
 
 
+from alembic import command  # noqa: E402
 from plumbum import local  # noqa: E402
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, MetaData, Table, Text, func, make_url  # noqa: E402
 
 # What the commands of a service import.
 for name in ("alembic.config", "pydantic_settings", "sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql.asyncpg"):
@@ -38,17 +41,46 @@ for name in ("alembic.config", "pydantic_settings", "sqlalchemy.ext.asyncio", "s
 for name in ("logging.config", "mako.template", "yaml", "alembic.ddl.postgresql", "alembic.autogenerate.api"):
     importlib.import_module(name)
 import safe_migrations  # noqa: E402
+from safe_migrations.operate.status import read_report  # noqa: E402
+from safe_migrations.postgres.connection import run_async, share_compiled_statements  # noqa: E402
+from safe_migrations.postgres.creation import create_database, drop_database  # noqa: E402
+from safe_migrations.postgres.database import Database  # noqa: E402
 
 for module in pkgutil.walk_packages(safe_migrations.__path__, "safe_migrations."):
     if not module.name.endswith("__main__") and ".testing" not in module.name:
         importlib.import_module(module.name)
 sys.path.insert(0, os.path.dirname(__file__))
 from faster_copier import faster_copier  # noqa: E402
+from plain_project import PlainProject  # noqa: E402
+from support import at  # noqa: E402
 
 del sys.path[0]
+
+
+def migrate_once(server: Database) -> None:
+    """Let SQLAlchemy and Alembic prepare what each process would prepare anew, such as the queries of a comparison."""
+    share_compiled_statements()
+    name = f"warm_parent_{os.getpid()}"
+    run_async(create_database(server, name))
+    with TemporaryDirectory() as folder:
+        project = PlainProject(Path(folder), server.url.set(database=name))
+        project.models = MetaData()
+        columns = Column("id", BigInteger, primary_key=True), Column("name", Text, unique=True)
+        check = CheckConstraint("name <> ''", name="not_empty")
+        Table("item", project.models, *columns, Column("at", DateTime(timezone=True), server_default=func.now()), check)
+        project.alembic(command.revision, "item", autogenerate=True)
+        project.alembic(command.upgrade, "head")
+        project.alembic(command.check)
+        read_report(project.project)
+        project.alembic(command.downgrade, "base")
+    run_async(drop_database(server, name))
+    sys.stdout.flush()  # or each fork would print it
+
+
 faster_copier(Path(sys.argv[3], "jinja"))
 programs = {name: entry_points(group="console_scripts")[name].load() for name in sys.argv[4:]}
 sys.modules.pop("copier.__main__")  # which `python -m copier` runs
+migrate_once(at(make_url(os.environ["TEST_SERVER_URL"]).set(drivername="postgresql+asyncpg")))
 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the first one takes three milliseconds, and a connection makes one
 python = sys.argv[2]
 gc.freeze()

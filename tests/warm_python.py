@@ -1,6 +1,7 @@
 """Python programs as forks of an interpreter that has imported the libraries: processes without half a second of start.
 
-Only the libraries are imported before the fork; the modules of a service, and its settings, are read by each process.
+It has also migrated a database, so that SQLAlchemy has compiled most statements. The modules of a service, and its
+settings, are read by each process.
 """
 
 import os
@@ -51,6 +52,7 @@ def warm_parent() -> Iterator[None]:
             ],
             env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
             start_new_session=True,
         )
