@@ -42,10 +42,10 @@ SCHEMA = """
     INSERT INTO customers (name) SELECT 'Zoë ' || number FROM generate_series(1, 100) AS number;
     INSERT INTO orders (customer, net) SELECT id, id + 0.5 FROM customers;
 """
-# Compresses badly and takes pg_dump a second or so: there is time to look at it.
+# Compresses badly and takes pg_dump half a second or so: there is time to look at it.
 BIG = """
     CREATE TABLE big AS SELECT sha512(CAST(CAST(number AS text) AS bytea)) AS noise
-    FROM generate_series(1, 100000) AS number
+    FROM generate_series(1, 50000) AS number
 """
 
 
@@ -170,7 +170,7 @@ def test_without_owners(database: URL, new_name: str, new_role: NewRole, tmp_pat
 def test_private_to_its_owner_from_the_first_byte(
     big: URL, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program_runs, "FIRST_REPORT", 0.1)
+    monkeypatch.setattr(program_runs, "FIRST_REPORT", 0.05)
     old_mask = os.umask(0)
     try:
 
@@ -293,12 +293,11 @@ def test_folder_is_missing_or_may_not_be_written(database: URL, tmp_path: Path) 
     assert "could not be written (" in refusal(backup(at(database), Path("/proc/self/file")))
 
 
-def test_full_disk(database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(big: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "temporary").symlink_to("/dev/full")
     full = (os.open(os.devnull, os.O_RDONLY), os.fspath(tmp_path / "temporary"))
     monkeypatch.setattr(tempfile, "mkstemp", lambda **_: full)
-    fetch(database, BIG)
-    assert "No space left on device" in refusal(backup(at(database), tmp_path / "file"))
+    assert "No space left on device" in refusal(backup(at(big), tmp_path / "file"))
     assert list(tmp_path.iterdir()) == []
 
 
