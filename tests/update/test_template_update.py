@@ -17,13 +17,13 @@ from uuid import uuid4
 
 import pytest
 
-from releases import LATER, NEXT, Releases, commit, git, path_to_pdm, template_file
+from releases import LATER, MAJOR, NEXT, Releases, change, commit, git, path_to_pdm, template_file
 from safe_migrations.errors import MigrationError, TemplateError
 from safe_migrations.history.git import without_login
 from safe_migrations.template import commands as template_cli
 from safe_migrations.template import update as template_update
 from safe_migrations.template import workspace
-from safe_migrations.template.releases import COPIER_ERRORS, News, Release, copier, read_news
+from safe_migrations.template.releases import News, Release, copier, read_news
 from safe_migrations.template.update import check, unsolved, update
 from safe_migrations.template.workspace import copy_back, refuse_to_overwrite, temporary_repository
 from support import Service, bare_environment, bare_python
@@ -42,7 +42,7 @@ operators = "ORDERS_LATER is new"
 """
 
 
-def change(template: Path) -> None:
+def new_release(template: Path) -> None:
     """A later release changes a line, drops files, brings one, and does not take an answer any more."""
     line = template_file(template, "database.py")
     line.write_text(line.read_text() + "# later\n")
@@ -63,7 +63,10 @@ def change(template: Path) -> None:
 @pytest.fixture(scope="module")
 def later(toy: Releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template with that release."""
-    return toy.with_later(tmp_path_factory.mktemp("later") / "template.git", change)
+    template = toy.with_later(tmp_path_factory.mktemp("later") / "template.git", new_release)
+    for tag in (f"{MAJOR + 2}.0.0rc1", "other"):  # which are no releases
+        git(template, "tag", tag)
+    return template
 
 
 @pytest.fixture
@@ -459,6 +462,30 @@ def test_a_template_without_a_release(toy: Releases, tmp_path: Path) -> None:
         commit(template, "later")
 
 
+@pytest.mark.parametrize(
+    ("described", "current", "waits"),
+    [
+        (NEXT, NEXT, True),
+        (f"{NEXT}-3-gabcdef0", f"{NEXT}.post3", True),
+        (LATER, LATER, False),
+        (f"{LATER}-1-gabcdef0", f"{LATER}.post1", False),
+        ("abcdef0", "0", True),
+        ("1234567", "0", True),
+    ],
+)
+def test_a_release_waits_for_older_commits(
+    service: Service, later: Path, monkeypatch: pytest.MonkeyPatch, described: str, current: str, waits: bool
+) -> None:
+    """As Copier orders versions, and finds a template at home."""
+    monkeypatch.setenv("HOME", str(later.parent))
+    answers = service.folder / ".copier-answers.yml"
+    change(answers, str(later.parent), "~")
+    change(answers, f"_commit: {NEXT}", f"_commit: {described}")
+    news = read_news(service.folder)
+    assert (news.current, news.latest, news.waits) == (current, LATER, waits)
+    assert bool(news.releases) is waits
+
+
 def test_without_answers_or_a_repository(service: Service) -> None:
     answers = service.folder / ".copier-answers.yml"
     text = answers.read_text()
@@ -469,7 +496,6 @@ def test_without_answers_or_a_repository(service: Service) -> None:
     assert service.fail(*UPDATE).splitlines()[-1].startswith("git init && ")
 
 
-@pytest.mark.usefixtures("forked_copier")
 def test_releases_that_can_not_be_read(toy: Releases, tmp_path: Path) -> None:
     template = toy.with_later(tmp_path / "template.git", lambda _: None)
     service = toy.service(tmp_path / "orders", NEXT, template=template)
@@ -514,7 +540,6 @@ def test_a_release_without_its_tag_is_the_maintainers_to_mend(toy: Releases, tmp
 
 
 def test_an_address_without_a_repository_is_named(service: Service, tmp_path: Path) -> None:
-    """The meaning is found by a part of Copier's text."""
     (tmp_path / "folder").mkdir()
     address(service, tmp_path / "folder")
-    assert COPIER_ERRORS["git-tracked templates"] in service.fail(*CHECK, kind=TemplateError)
+    assert f"'{tmp_path / 'folder'}' does not appear to be a git repository" in service.fail(*CHECK, kind=TemplateError)

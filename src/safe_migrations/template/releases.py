@@ -1,27 +1,29 @@
 """The releases of the template since the release that this service has."""
 
 import json
+import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safe_migrations.errors import NotInstalledError, TemplateError
+from safe_migrations.errors import HistoryError, NotInstalledError, TemplateError
 from safe_migrations.history.git import address_for_git, environment_of_git, git, without_login
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 ANSWERS = ".copier-answers.yml"
 UPDATE_WAITS = 10  # the exit status
-_NO_TAG = "0.0.0.post"  # Copier's version of a commit without an earlier tag
 
 # Parts of Copier's messages that need an explanation.
 COPIER_ERRORS = {
     "Unknown revision": "the template's repository lacks the tag of a release; to create the tag: pdm run tag-releases",
-    "git-tracked templates": "this address is not a git repository",
 }
 
 
@@ -81,27 +83,54 @@ def read_news(folder: Path) -> News:
     Raises:
         TemplateError: the repository can't be read, or has no release.
     """
-    source = str(read_answers(folder)["_src_path"])
-    address = without_login(source)
-    write = f"sed -i.before 's#^_src_path:.*#_src_path: ADDRESS#' {ANSWERS}"
-    moved = (
-        f"The address of the template is {address}. If the template has moved, write the new address into "
-        "pyproject.toml (if the library comes from the template) and into the answers, commit, and run the same "
-        f"command again. To write the address into the answers:\n{write}"
-    )
-    with TemporaryDirectory(prefix="template-releases-") as record:
-        shutil.copy(folder / ANSWERS, record)
-        if (without := address_for_git(source)) != source:
-            replace_source(Path(record), without)
-        versions = json.loads(copier(folder, "check-update", "--output-format=json", record, advice=moved))
-    current, latest, waits = (versions[name] for name in ("current_version", "latest_version", "update_available"))
-    if latest.startswith(_NO_TAG):
+    answers = read_answers(folder)
+    source, current = str(answers["_src_path"]), _version_of(str(answers["_commit"]))
+    releases = _listed(folder, source)
+    if not releases:
         raise TemplateError(
-            f"The template at {address} has no release: no commit has a tag. The maintainers of the template can "
-            "create the tags by `pdm run tag-releases`. To update to the newest commit:\n"
+            f"The template at {without_login(source)} has no release: no commit has a tag. The maintainers of the "
+            "template can create the tags by `pdm run tag-releases`. To update to the newest commit:\n"
             "copier update --vcs-ref=HEAD --skip-answered"
         )
-    return News(current, latest, waits, tuple(_released(folder, source, current, latest)) if waits else ())
+    latest = max(releases)
+    waits = latest > current
+    news = _released(folder, source, current, latest) if waits else []
+    return News(str(current), str(latest), waits, tuple(news))
+
+
+def _version_of(commit: str) -> "Version":
+    """The version of `2.1.0`, and of `2.1.0-3-gabcdef0`, which is the third commit after that; 0 of a mere id."""
+    from packaging.version import InvalidVersion, Version  # as Copier orders them
+
+    with suppress(InvalidVersion):
+        if "." in commit:
+            return Version(re.sub(r"-(\d+)-g[0-9a-f]+$", r".post\1", commit))
+    return Version("0")
+
+
+def _listed(folder: Path, source: str) -> list["Version"]:
+    """The releases by the tags, without those before a release."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        listed = git(folder, "ls-remote", "--tags", "--refs", "--", _for_git(source), url=source)
+    except HistoryError as error:
+        raise TemplateError(
+            f"{error}\nThe address of the template is {without_login(source)}. If the template has moved, write the "
+            "new address into pyproject.toml (if the library comes from the template) and into the answers, commit, "
+            "and run the same command again. To write the address into the answers:\n"
+            f"sed -i.before 's#^_src_path:.*#_src_path: ADDRESS#' {ANSWERS}"
+        ) from error
+    versions = []
+    for tag in re.findall(r"\trefs/tags/(\S+)$", os.fsdecode(listed), re.MULTILINE):
+        with suppress(InvalidVersion):
+            versions.append(Version(tag))
+    return [version for version in versions if not version.is_prerelease]
+
+
+def _for_git(source: str) -> str:
+    """The address of the template for a command line of git."""
+    return os.path.expanduser(address_for_git(source).removeprefix("git+"))
 
 
 def read_answers(folder: Path) -> dict[str, Any]:
@@ -131,7 +160,7 @@ def replace_source(folder: Path, source: str) -> None:
     file.write_text(re.sub("^_src_path:.*$", lambda _: f"_src_path: {source}", file.read_text(), flags=re.MULTILINE))
 
 
-def copier(folder: Path, *arguments: str, advice: str = "Correct the cause, then run the same command again.") -> str:
+def copier(folder: Path, *arguments: str) -> str:
     """Run Copier without questions, and return what it prints.
 
     Raises:
@@ -150,7 +179,8 @@ def copier(folder: Path, *arguments: str, advice: str = "Correct the cause, then
         raise NotInstalledError("Copier", "template")
     if process.returncode != 0:
         raise TemplateError(
-            f"copier {arguments[0]} failed ({without_login(_reason(process.stderr))}). Nothing was changed. {advice}"
+            f"copier {arguments[0]} failed ({without_login(_reason(process.stderr))}). Nothing was changed. Correct "
+            "the cause, then run the same command again."
         )
     return process.stdout
 
@@ -164,17 +194,16 @@ def _reason(stderr: str) -> str:
     return (re.findall("fatal: .*", stderr) or lines or ["without a message"])[-1]
 
 
-def _released(folder: Path, source: str, current: str, latest: str) -> list[Release]:
+def _released(folder: Path, source: str, current: "Version", latest: "Version") -> list[Release]:
     """The entries of the template's RELEASES.toml after one version, up to another."""
-    from packaging.version import Version  # as Copier orders them
+    from packaging.version import Version
 
     with TemporaryDirectory(prefix="template-releases-") as clone:
-        options = ("--quiet", "--depth=1", "--no-checkout")
-        git(folder, "clone", *options, "--", address_for_git(source).removeprefix("git+"), clone, url=source)
+        git(folder, "clone", "--quiet", "--depth=1", "--no-checkout", "--", _for_git(source), clone, url=source)
         text = git(Path(clone), "show", "HEAD:RELEASES.toml", may_fail=True)
     try:
         entries = tomllib.loads(text.decode()).get("release", [])
-        newer = [entry for entry in entries if Version(current) < Version(entry["version"]) <= Version(latest)]
+        newer = [entry for entry in entries if current < Version(entry["version"]) <= latest]
         return [Release(*(str(entry.get(field.name, "")) for field in fields(Release))) for entry in newer]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TemplateError(
