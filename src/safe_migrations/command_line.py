@@ -1,4 +1,4 @@
-"""What the commands of all rooms share. This imports no library, because `state --quick` uses it as well."""
+"""Functions that the commands of all rooms share. No library is imported, because `state --quick` uses this module."""
 
 import argparse
 from collections.abc import Callable, Sequence

@@ -45,7 +45,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Existing:
-    """What was read of the database to adopt.
+    """The database to adopt, as it was read.
 
     Attributes:
         dump: its schema.

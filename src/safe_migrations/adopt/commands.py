@@ -38,7 +38,7 @@ def register(commands: Commands) -> None:
 
 
 def squash(arguments: argparse.Namespace) -> int:
-    """Replace the revisions of a long history by one baseline."""
+    """Replace the revisions of a long history with one baseline."""
     from safe_migrations.adopt import squash
 
     squash.squash(project_of(arguments), arguments.to, _report, yes=arguments.yes)
@@ -70,7 +70,7 @@ def _argument(text: str) -> tuple[str, str]:
 
 
 def init(arguments: argparse.Namespace) -> int:
-    """Show what the files of an existing Alembic project lack, and write that."""
+    """Show the missing lines in the files of an existing Alembic project, and write them."""
     from safe_migrations.adopt.existing import plan, write
     from safe_migrations.prompt import confirm
 

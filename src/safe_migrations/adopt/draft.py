@@ -51,7 +51,7 @@ class Draft:
             self.versions.mkdir()
 
     def publish(self, obsolete: Iterable[Path] = ()) -> list[Path]:
-        """Move everything into its place; killed in between, `recover` undoes or completes that.
+        """Move everything into its place; after a kill, `recover` undoes or completes the move.
 
         Args:
             obsolete: files elsewhere to delete.
@@ -130,7 +130,7 @@ def example_files(project: Project) -> set[Path] | None:
 
 
 def has_example_models(project: Project) -> bool:
-    """Whether the project has no models, or only those with which the template has rendered it."""
+    """Whether the project has no models, or only the example models of the template."""
     tables = {table for metadata in models_of(project) for table in metadata.tables}
     return not tables or (tables <= _EXAMPLE_TABLES and project.service.folder.joinpath(MODELS).is_file())
 

@@ -13,7 +13,7 @@ _WIDTH = 100
 
 
 def with_run_env(environment: Environment, arguments: Mapping[str, str]) -> str:
-    """`env.py` with a call of `run_env` in place of the statements that run the migrations.
+    """`env.py` with a call of `run_env` instead of the statements that run the migrations.
 
     Args:
         arguments: of the call, each an expression.

@@ -1,4 +1,4 @@
-"""What `env.py` of an Alembic project passes to Alembic, read without running that file."""
+"""The arguments that `env.py` passes to Alembic, read without running the file."""
 
 import ast
 import os
@@ -44,7 +44,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Unread(NamedTuple):
-    """What a line of `env.py` does, and `run_env` would not do.
+    """A line of `env.py` whose effect `run_env` would not have.
 
     Attributes:
         line: its number.
@@ -58,7 +58,7 @@ class Unread(NamedTuple):
 
 
 class Option(NamedTuple):
-    """What is passed to `context.configure`.
+    """An argument of `context.configure`.
 
     Attributes:
         line: where.

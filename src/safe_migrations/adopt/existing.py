@@ -1,4 +1,4 @@
-"""An existing Alembic project under the standard: what its files lack, and writing all of it or nothing."""
+"""`safe-migrations init`: what the files of an existing Alembic project lack, written completely or not at all."""
 
 import difflib
 import os

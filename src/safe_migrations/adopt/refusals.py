@@ -1,4 +1,4 @@
-"""What of a database can't be reproduced, found before anything is written."""
+"""Objects of a database that can't be reproduced, found before anything is written."""
 
 from collections.abc import Iterable, Sequence
 
@@ -30,7 +30,7 @@ def refuse_not_reproducible(connection: Connection, schemas: Sequence[str], inst
 
 
 def refuse_settings(connection: Connection, instead: str) -> None:
-    """Refuse what revisions have made beside the objects of a database, and no dump of a database holds.
+    """Refuse settings and privileges that revisions have made, and that no dump of a database has.
 
     Raises:
         AdoptionError: names each of them.
@@ -106,7 +106,7 @@ def count_relations(connection: Connection) -> int:
 
 
 def may_hold_scratch(connection: Connection, relations: int) -> bool:
-    """Whether the user may create a scratch database on this server, and a transaction there so many relations."""
+    """Whether the user may create a scratch database here, and a transaction may lock so many relations."""
     if not connection.scalar(_SQL["may_create_databases"]):
         return False
     return int(connection.scalar(_SQL["locks"]) or 0) > relations

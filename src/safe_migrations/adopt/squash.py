@@ -36,7 +36,7 @@ Report = Callable[[str], None]
 
 
 def squash(project: Project, to: str | None, report: Report, *, yes: bool) -> None:
-    """Replace revisions by one baseline.
+    """Replace revisions with one baseline.
 
     Args:
         to: the last revision to replace; by default the head.
@@ -117,7 +117,7 @@ async def _run_history(
 
 
 def _write_baseline(project: Project, squashed: Squashed, draft: drafts.Draft, expected: Dump) -> list[str]:
-    """Write the baseline into a folder of its own, because the rest of the history follows it, and move it to the rest.
+    """Write the baseline into a folder of its own, because the rest of the history follows the baseline; then move it.
 
     Returns:
         The names of its files.

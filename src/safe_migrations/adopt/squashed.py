@@ -1,4 +1,4 @@
-"""The revisions that a squash replaces, and what has to be done in databases and in git before that."""
+"""The revisions that a squash replaces, and what databases and git need before."""
 
 import os
 import shlex
@@ -179,7 +179,7 @@ async def _refuse_incomplete(project: Project, database: Database, names: Collec
 
 
 def uncommitted(project: Project, files: Collection[Path]) -> list[Path]:
-    """The files that git could not bring back.
+    """The files whose content git does not have.
 
     Raises:
         HistoryError: git fails.

@@ -1,4 +1,4 @@
-"""What the author of a change answers on the command line, as `-x` of Alembic: `alembic -x no-rename revision …`."""
+"""The author's answers on the command line, as `-x` of Alembic: `alembic -x no-rename revision …`."""
 
 import shlex
 from collections.abc import Iterable, Mapping

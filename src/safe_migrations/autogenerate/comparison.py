@@ -155,7 +155,7 @@ def _in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
 
 
 def _computed_first(drop: ops.DropColumnOp) -> tuple[bool, str]:
-    """Because what a column is computed from can't be dropped before."""
+    """Drop computed columns first, because the columns that they use can't be dropped before."""
     return drop.to_column().computed is None, drop.column_name
 
 

@@ -1,4 +1,4 @@
-"""What another type does to the rows of a column: what it costs, which PostgreSQL is asked, and what it loses."""
+"""The effect of a new type on the rows of a column: its cost, as PostgreSQL reports it, and the lost values."""
 
 from collections.abc import Iterable
 from copy import copy
@@ -94,7 +94,7 @@ def at_utc(before: TypeEngine[Any], after: TypeEngine[Any]) -> tuple[MigrateOper
 
 
 def lost(before: TypeEngine[Any], after: TypeEngine[Any]) -> str:
-    """What of a value the new type does not keep; empty where it keeps all. What is not known counts as a loss."""
+    """The part of a value that the new type does not keep; empty if none. An unknown effect counts as a loss."""
     old, new = TypeForm.of(before), TypeForm.of(after)
     if keeps_rows(before, after) or (old.name and replace(old, rest="") == replace(new, rest="")):
         return ""  # a collation changes no value

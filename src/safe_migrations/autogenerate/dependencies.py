@@ -1,4 +1,4 @@
-"""What operations need of each other across tables, which decides the order of the tables' revisions."""
+"""The dependencies of operations across tables, which decide the order of the tables' revisions."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

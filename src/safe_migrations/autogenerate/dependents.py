@@ -28,7 +28,7 @@ Dependents = Mapping[Changed, Sequence[Dependent]]
 
 
 def changed_by(operation: MigrateOperation) -> tuple[Changed, ...]:
-    """What an operation drops, or gives another type."""
+    """The objects that an operation drops, or gives another type."""
     match operation:
         case ops.DropTableOp():
             return (Changed("table", operation.schema, operation.table_name),)

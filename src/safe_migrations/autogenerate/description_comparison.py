@@ -63,11 +63,11 @@ class SchemaChange(MigrateOperation):
     existing: Column[Any] | None = None
 
     def to_diff_tuple(self) -> tuple[str, str]:
-        """As `alembic check` reports it."""
+        """The difference as `alembic check` reports it."""
         return SCHEMA_DIFFERENCE, str(self)
 
     def reverse(self) -> "SchemaChange":
-        """The same: a change has both directions."""
+        """The change itself: a change has both directions."""
         return self
 
     def __str__(self) -> str:

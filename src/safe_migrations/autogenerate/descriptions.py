@@ -1,4 +1,4 @@
-"""What PostgreSQL says of tables, and how two such descriptions differ."""
+"""PostgreSQL's descriptions of tables, and how two descriptions differ."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class TableName(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What PostgreSQL says of one attribute of a table.
+    """PostgreSQL's description of one attribute of a table.
 
     Attributes:
         kind: such as `index` or `default`.

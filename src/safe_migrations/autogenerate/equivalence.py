@@ -1,4 +1,4 @@
-"""Whether two definitions mean the same, although PostgreSQL writes them in different ways.
+"""Whether two definitions mean the same, although PostgreSQL writes them differently.
 
 After a restore from a dump, PostgreSQL writes some expressions in another way than before. A default may be written as
 0 or as '0'::bigint.

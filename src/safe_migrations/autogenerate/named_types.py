@@ -58,11 +58,11 @@ class TypeChange(MigrateOperation):
     columns: tuple[Changed, ...] = ()
 
     def to_diff_tuple(self) -> tuple[str, "TypeChange"]:
-        """As `alembic check` reports it."""
+        """The difference as `alembic check` reports it."""
         return f"{self.what}_{self.kind.replace(' ', '_')}", self
 
     def reverse(self) -> "TypeChange":
-        """The same: a change has both directions."""
+        """The change itself: a change has both directions."""
         return self
 
 

@@ -1,4 +1,4 @@
-"""What exists in the database and is not the models': partitions, members of extensions, tables of other tools."""
+"""Tables of the database that do not belong to the models: partitions, members of extensions, tables of other tools."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -195,7 +195,7 @@ def in_order(changes: Iterable[Change]) -> list[Change]:
 
 
 def _joined(titles: Sequence[str]) -> str:
-    """One title, such as `item.sku, item.title not null`: the words that all begin or end with stand once."""
+    """One title, such as `item.sku, item.title not null`: the common first and last words appear once."""
     lines = [title.split(" ") for title in dict.fromkeys(titles)]
     if len(lines) == 1:
         return titles[0]

@@ -43,7 +43,7 @@ def setup(plugin: "Plugin") -> None:
 
 
 def write_plan(own: Directives | None) -> Directives:
-    """`process_revision_directives`: replace Alembic's revision by revisions that are safe to run."""
+    """`process_revision_directives`: replace Alembic's revision with revisions that are safe to run."""
 
     def process(migration: "MigrationContext", revision: Any, directives: "list[MigrationScript]") -> None:
         from safe_migrations.autogenerate.directives import write_plan

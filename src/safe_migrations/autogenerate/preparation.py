@@ -1,4 +1,4 @@
-"""What is prepared in the models before they are compared: names as PostgreSQL stores them, references in cycles."""
+"""Preparing the models for the comparison: names as PostgreSQL stores them, references in cycles."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What may have been renamed: something goes while something of the same kind and type comes."""
+"""Possible renames: an object is dropped while an object of the same kind and type is added."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class RenameEnumValueOp(MigrateOperation):
 
 
 def possible_renames(comparison: Comparison) -> list[Rename]:
-    """What may have been renamed, of tables that may have rows; tables come first: they explain other differences."""
+    """The possible renames, of tables that may have rows; tables come first: they explain other differences."""
     return [*_tables(comparison), *_values(comparison), *_columns(comparison)]
 
 

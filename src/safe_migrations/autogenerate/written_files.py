@@ -1,4 +1,4 @@
-"""What `alembic revision --autogenerate` does when it has written its files: it formats and lists them."""
+"""Formatting and listing the files that `alembic revision --autogenerate` has written."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""The definition of a backfill, and whether it is complete.
+"""The definition of a backfill, and the check whether a backfill is complete.
 
 A backfill changes the data of a big table outside the revisions, while the service runs; `alembic/backfills/NAME.py`:
 
@@ -68,7 +68,7 @@ class Backfill:
     batch_size: int = 1000
 
     def __post_init__(self) -> None:
-        """Refuse what can't work."""
+        """Refuse arguments that can't work."""
         if self.where is not None and not isinstance(self.where, ColumnElement):
             raise BackfillError("where is not an SQL expression; write item.c.sku.is_(None), not item.c.sku is None")
         unnamed = [name for name in (*self.key, *self.values) if name not in self.table.c]

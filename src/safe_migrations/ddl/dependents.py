@@ -19,7 +19,7 @@ _SQL = {name: statement.text for name, statement in read_sql(__package__, "depen
 
 
 class Changed(NamedTuple):
-    """What is dropped, or gets another type.
+    """An object that is dropped, or gets another type.
 
     Attributes:
         kind: `type` is a column that gets another type.
@@ -36,7 +36,7 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True)
 class Dependent:
-    """Something without which PostgreSQL refuses a change.
+    """An object because of which PostgreSQL refuses a change.
 
     Attributes:
         name: with its kind and its schema, as PostgreSQL describes it.

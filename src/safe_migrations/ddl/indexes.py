@@ -172,7 +172,7 @@ class _Index:
         return bool(self.operations.get_context().as_sql)
 
     def wait_for_transactions(self, timeouts: Timeouts, *, readers: bool) -> None:
-        """Wait for transactions that would stop the operation half-way, and prevent that it is undone."""
+        """Wait for transactions that would stop the operation half-way, and prevent its rollback."""
         if self.is_offline:
             return
         connection = self.operations.get_bind()

@@ -1,4 +1,4 @@
-"""What operations share that leave the transaction of their revision."""
+"""Functions of operations that leave the transaction of their revision."""
 
 import logging
 import time

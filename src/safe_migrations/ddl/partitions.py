@@ -1,4 +1,4 @@
-"""What indexes of partitioned tables need, because PostgreSQL can't build or drop them concurrently as a whole.
+"""Indexes of partitioned tables, which PostgreSQL can't build or drop concurrently as a whole.
 
 See https://www.postgresql.org/docs/current/ddl-partitioning.html#DDL-PARTITIONING-DECLARATIVE-MAINTENANCE
 """

@@ -31,7 +31,7 @@ Between = Callable[[Connection], AbstractContextManager[None]]
 
 @register
 class StepOp(MigrateOperation):
-    """The begin of a step."""
+    """The beginning of a step."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -135,7 +135,7 @@ class RecordedSteps(Steps):
 
     @contextmanager
     def running(self, context: MigrationContext) -> Iterator[None]:
-        """Let the revision's function find this object, and see that it executes statements in its steps only."""
+        """Let the revision's function find this object, and check that statements run only in steps."""
         connection = context.connection
         if connection is None:
             raise ConfigurationError("steps are recorded in a database")

@@ -129,7 +129,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def ports(arguments: argparse.Namespace) -> int:
-    """Show or write the table of ports; what two services have both is an error."""
+    """Show or write the table of ports; a value that two services share is an error."""
     from safe_migrations.fleet import ports
 
     members = find_services(Path.cwd())

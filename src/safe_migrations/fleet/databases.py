@@ -1,4 +1,4 @@
-"""What the database of a service says of itself, without `env.py`: its revisions, and the progress of its backfills."""
+"""The database of a service, read without `env.py`: its revisions, and the progress of its backfills."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _BACKFILLS = "SELECT name, rows FROM safe_migrations.backfill WHERE finished_at 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a database says.
+    """The answer of a database.
 
     Attributes:
         revisions: that the database is at, each with the time of its record where the server keeps such times.

@@ -1,4 +1,4 @@
-"""What `fleet reset` may delete: the database of a service that is certainly its development database."""
+"""The databases that `fleet reset` may delete: certain development databases of services."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Where the boxes of a diagram stand: in layers, so that each line leads to a box further left.
+"""The places of boxes in a diagram: in layers, so that each line leads to a box further left.
 
 The method of Sugiyama, Tagawa and Toda: https://en.wikipedia.org/wiki/Layered_graph_drawing
 """
@@ -59,7 +59,7 @@ def layers_of(edges: Collection[Edge]) -> Layers:
 
 
 def tops_of(heights: Sequence[float], wanted: Sequence[float], gap: float) -> list[float]:
-    """Where the boxes of a layer begin: near to where they would like to begin, without overlaps."""
+    """Where the boxes of a layer begin: near their neighbours, without overlaps."""
     offsets = [0.0, *accumulate(height + gap for height in heights)][: len(heights)]
     blocks: list[list[float]] = []  # boxes that touch move as one
     for offset, top in zip(offsets, wanted, strict=True):
@@ -103,7 +103,7 @@ def _levels(pairs: Sequence[Edge]) -> dict[str, int]:
 
 
 def _reduce_crossings(layers: list[list[Node]], neighbours: dict[Node, list[Node]]) -> None:
-    """Order each layer by where the neighbours in the layer before it stand, to the right and back again."""
+    """Order each layer by the neighbours in the previous layer, to the right and back again."""
     position = {node: place for layer in layers for place, node in enumerate(layer)}
     level = {node: number for number, layer in enumerate(layers) for node in layer}
     for sweep in range(_SWEEPS):

@@ -75,7 +75,7 @@ class Timeline:
 
 
 def refuse_other_file(file: Path) -> None:
-    """Refuse to write where no page was before.
+    """Refuse to overwrite a file that is not a page.
 
     Raises:
         ConfigurationError: its folder does not exist, or it is something else than a page of this command.
@@ -177,7 +177,7 @@ def _text(name: str) -> str:
 
 
 def _printable(value: object) -> object:
-    """What services name must not rearrange the page: no marks for the direction of writing, no control codes."""
+    """A text of a service without control codes and marks of direction, which would rearrange the page."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return "\n".join(map(printable, value.expandtabs(4).split("\n")))
     return value

@@ -1,4 +1,4 @@
-"""The databases, ports and variables of all services: a table, and what two services have both."""
+"""The databases, ports and variables of all services: a table, and what two services share."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -39,7 +39,7 @@ class Outcome:
 
 
 class Jobs:
-    """Work in many services, in some at the same time; one service's failure does not stop another's.
+    """Work in many services, in some at the same time; the failure of one service does not stop another one.
 
     After an interrupt no more work starts. The interrupt is passed on to the running commands, and waits for them.
 
@@ -147,7 +147,7 @@ class Jobs:
 
 
 async def _outcome(member: Member, work: Callable[[Member], Awaitable[Outcome]]) -> Outcome:
-    """How the work ended; an error that nobody has foreseen is this service's alone."""
+    """How the work ended; an unexpected error concerns this service only."""
     try:
         return await work(member)
     except Exception as error:

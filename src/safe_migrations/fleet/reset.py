@@ -1,4 +1,4 @@
-"""`fleet reset`: empty development databases at head. What may be another database is refused before anything else."""
+"""`fleet reset`: empty development databases at head. Any other database is refused before the first change."""
 
 import asyncio
 import shutil
@@ -23,7 +23,7 @@ _DELETED = "deleted"  # a folder beside the data; a kill leaves no half of a clu
 
 
 def run(members: Sequence[Member], jobs: Jobs, *, yes: bool) -> int:
-    """Reset the development databases of services, and print what became of them.
+    """Reset the development databases of services, and print the results.
 
     Returns:
         The exit status.

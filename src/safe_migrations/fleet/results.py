@@ -32,7 +32,7 @@ def shown(what: str, total: int) -> Iterator[Callable[[Outcome], None]]:
 
 
 def result_of(outcome: Outcome) -> str:
-    """What became of a service, in a few words."""
+    """The result of a service, in a few words."""
     if outcome.result:
         return printable(outcome.result)
     if outcome.exit_status is None:

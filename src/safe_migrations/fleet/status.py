@@ -125,7 +125,7 @@ def _with_template(status: ServiceStatus, template: Template | None, newest: Map
 
 
 async def _status_or_problem(member: Member, processes: Workers) -> ServiceStatus:
-    """The status of a service; an error that nobody has foreseen is this service's alone."""
+    """The status of a service; an unexpected error concerns this service only."""
     try:
         return replace(await _status(member, processes), library=library_release(member))
     except Exception as error:  # without its message, which may have a password

@@ -17,7 +17,7 @@ SHOWN = 20  # names of services in a list
 
 @dataclass(frozen=True)
 class Advice:
-    """What services have in common that need something.
+    """The common need of several services.
 
     Attributes:
         what: they have, such as their state.
@@ -35,7 +35,7 @@ class Advice:
 
 
 def as_text(statuses: Sequence[ServiceStatus]) -> str:
-    """The services as text, those first that need something."""
+    """The services as text; services that need something come first."""
     rows = by_need(_short_names(statuses))
     columns = {title: [printable(cell(status)) for status in rows] for title, cell in _COLUMNS.items()}
     columns = {title: cells for title, cells in columns.items() if any(cells)}
@@ -44,12 +44,12 @@ def as_text(statuses: Sequence[ServiceStatus]) -> str:
 
 
 def by_need(statuses: Sequence[ServiceStatus]) -> list[ServiceStatus]:
-    """The services, those first that need something."""
+    """The services; services that need something come first."""
     return sorted(statuses, key=lambda status: (not _needs_something(status), status.path))
 
 
 def advice(rows: Sequence[ServiceStatus]) -> list[Advice]:
-    """What to do next, once for all services that need the same."""
+    """What to do next, once for all services with the same need."""
     return [*_states(rows), *_problems(rows), *_not_compared(rows), *_templates(rows)]
 
 
@@ -95,7 +95,7 @@ def _last_applied(status: ServiceStatus) -> str:
 
 
 def _states(rows: Sequence[ServiceStatus]) -> Iterator[Advice]:
-    """What to do next in the services whose state is known."""
+    """The next commands for the services whose state is known."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for status in rows:
         if not status.problem and (status.exit_status or status.backfills):

@@ -25,7 +25,7 @@ UP_TO_DATE = "up to date"
 
 
 def run(members: Sequence[Member], jobs: Jobs, branch: str | None, *, checks: bool) -> int:
-    """Update services, and print what became of them.
+    """Update services, and print the results.
 
     Args:
         branch: where to commit the updates; None to commit nothing.

@@ -32,7 +32,7 @@ from safe_migrations.upgrade.project import Project, alembic_config, load_projec
 
 
 def main() -> None:
-    """Answer each line. What the services' own code prints goes nowhere, and what it reads is empty."""
+    """Answer each line. The output of the services' own code is discarded, and its input is empty."""
     gc.set_threshold(200_000)  # as in cli.py
     gc.freeze()
     share_compiled_statements()

@@ -1,4 +1,4 @@
-"""The git repository around the revision files: what the main branch and the releases have of them."""
+"""The git repository around the revision files: and the versions of these files on the main branch and in releases."""
 
 import os
 import re
@@ -177,7 +177,7 @@ class Repository:
         return list(dict.fromkeys(paths[path] for path in self._objects(paths)))
 
     def uncommitted(self, folders: Collection[Path]) -> list[Path]:
-        """What no commit has of folders as it is: files, and folders that git ignores or does not know."""
+        """The files and folders whose content no commit has: changed, ignored or unknown to git."""
         options = ("--porcelain", "-z", "--untracked-files=all", "--ignored", "--no-renames")
         output = git(self.root, "status", *options, "--", *map(str, folders))
         return [self.root / line[3:] for line in os.fsdecode(output).split("\0") if line]

@@ -28,7 +28,7 @@ _INSTEAD = "Nothing was moved. Join the two heads instead:\nalembic merge -m 'me
 
 @dataclass(frozen=True)
 class Move:
-    """Which revisions go where.
+    """The revisions to move, and their new place.
 
     Attributes:
         scripts: the moved revisions, oldest first.

@@ -45,7 +45,7 @@ class Left(BaseException):
 
 
 class Run:
-    """What one run knows; the methods are what rewritten code calls.
+    """The knowledge of one run; rewritten code calls the methods.
 
     Args:
         module: the name of the revision's module.

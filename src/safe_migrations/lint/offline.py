@@ -37,7 +37,7 @@ _NAMES = {"columns", "comment", "schema", "source_schema", "referent_schema", "l
 
 @dataclass(frozen=True)
 class Problem:
-    """What lint can't see in a revision, and why.
+    """A part of a revision that lint can't see, and the reason.
 
     Attributes:
         line: of the revision file.

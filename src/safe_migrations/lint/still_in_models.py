@@ -1,4 +1,4 @@
-"""Which tables and columns a revision takes away although the models still have them."""
+"""The tables and columns that a revision removes although the models still have them."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +59,7 @@ def names_in_models(models: Iterable[MetaData]) -> set[Name]:
 def still_in_models(
     script_directory: ScriptDirectory, revisions: Iterable[Revision], models: Callable[[], set[Name]]
 ) -> Iterator[tuple[Revision, Place]]:
-    """What revisions take away, no later statement of the history brings back, and the models have.
+    """The names that revisions remove, that no later statement brings back, and that the models have.
 
     Args:
         models: returns the names in the models; called only if a revision takes something away.
@@ -84,7 +84,7 @@ def still_in_models(
 
 
 def _gone(statement: Statement) -> set[Name]:
-    """The names that a statement takes away."""
+    """The names that a statement removes."""
     dropped = DROP_TABLE.match(statement.plain)
     names: set[Name] = {(name,) for name in names_in(dropped[1])} if dropped else set()
     for _, table, action in altered([statement], set()):

@@ -1,4 +1,4 @@
-"""What a query returns where no database is: a value that answers everything and says so."""
+"""The result of a query without a database: a value that answers everything, and is known as unknown."""
 
 from collections.abc import Callable, Generator, Iterator
 from typing import Any

@@ -1,1 +1,1 @@
-"""What an operator does: state, locks, backup, restore, rehearsal, deployment. Private."""
+"""The operator's tasks: state, locks, backup, restore, rehearsal, deployment. Private."""

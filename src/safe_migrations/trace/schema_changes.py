@@ -1,4 +1,4 @@
-"""What a revision has changed of the tables that existed before it: what breaks the running code, and rewrites."""
+"""The changes of tables that existed before a revision: breaking changes, and rewrites."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

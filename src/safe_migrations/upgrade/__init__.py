@@ -1,1 +1,1 @@
-"""What `alembic upgrade` does: states, phases, applying, data loss; and the project that it does it for. Private."""
+"""`alembic upgrade` and `downgrade`: the project, states, phases, applying revisions, data loss. Private."""

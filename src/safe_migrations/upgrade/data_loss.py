@@ -1,4 +1,4 @@
-"""What a downgrade would destroy, reported before it runs."""
+"""The data that a downgrade would destroy, reported before the downgrade runs."""
 
 import re
 import shlex
@@ -81,7 +81,7 @@ _SQL = read_sql(__package__, "data_loss.sql")
 
 @dataclass(frozen=True)
 class DataLoss:
-    """Something that a downgrade drops, empties or changes.
+    """A table or a column that a downgrade drops, empties or changes.
 
     Attributes:
         name: the table, or the column with its table, as SQL has it.

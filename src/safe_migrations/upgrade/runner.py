@@ -1,4 +1,4 @@
-"""The single entrance: every Alembic command that runs `env.py` passes through `run`.
+"""The entry point: every Alembic command that runs `env.py` calls `run`.
 
 An upgrade or a downgrade reads the state, takes the lock, reads the state again and refuses what is unsafe, applies
 each revision in its own transaction, reads the result back on a new connection, and releases the lock.

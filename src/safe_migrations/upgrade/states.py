@@ -1,4 +1,4 @@
-"""What state a database is in."""
+"""The state of a database."""
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
