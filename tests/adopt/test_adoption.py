@@ -23,7 +23,7 @@ SMALL = """
     CREATE TABLE customer (id integer PRIMARY KEY, name text NOT NULL);
     CREATE VIEW named AS SELECT name FROM customer;
 """
-SHOP = Path(__file__).with_name("schemas") / "shop.sql"
+TENANTS = Path(__file__).with_name("schemas") / "tenants.sql"
 VERSION = "SELECT version_num FROM alembic_version"
 
 
@@ -68,12 +68,13 @@ def small(project: PlainProject) -> PlainProject:
 
 
 def test_rendered_service(service: Service, database: URL) -> None:
-    execute(database, SHOP.read_text())
+    """Whose database has several schemas."""
+    execute(database, TENANTS.read_text())
     before = schema(database)
     (example,) = service.versions.glob("*.py")
     example = example.rename(example.with_name("20200101_0001_baseline.py"))
     said = service.succeed("safe-migrations", "adopt", "--yes")
-    assert "trigger" in said, "what the models do not hold is listed"
+    assert "policy own_tenant" in said, "what the models do not hold is listed"
     assert schema(database) == before
     assert len(fetch(database, VERSION)) == 1
     assert "at revision 0001 baseline (" in said

@@ -5,17 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.util import CommandError
 from sqlalchemy import URL, Connection, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase
 
 from adopt_comparison import check, imported, load, models_of, unexplained
-from alembic_in_process import Inside
 from safe_migrations.adopt.left_out import not_in_models
 from safe_migrations.adopt.names import Names
-from support import TEMPLATE, MypyCache, NewDatabase, Render, Service, fetch, on
+from support import TEMPLATE, MypyCache, NewDatabase, Service, fetch, on
 
 SCHEMAS = Path(__file__).parent / "schemas"
 # Of types and checks that SQLAlchemy can't reflect.
@@ -97,20 +94,6 @@ def test_models_are_exact(names: tuple[str, ...], url_of_each_version: URL) -> N
 def test_what_postgresql_18_brings(database: URL) -> None:
     load(database, SCHEMAS.joinpath("since_18.sql").read_text())
     exact(database, models_of(database))
-
-
-def test_alembic_check_of_a_service_finds_no_difference(render: Render, database: URL) -> None:
-    """With its own `run_env`, which stops at an untracked schema before."""
-    load(database, SCHEMAS.joinpath("tenants.sql").read_text())
-    service = render()
-    inside = Inside(service, database)
-    service.folder.joinpath("models_db.py").write_text(models_of(database))
-    inside.alembic(command.revision, "baseline")
-    inside.alembic(command.stamp, "head")
-    inside.alembic(command.check)
-    fetch(database, "ALTER TABLE auth.tenants ADD COLUMN new text")
-    with pytest.raises(CommandError, match="new"):
-        inside.alembic(command.check)
 
 
 def test_modules_pass_ruff_and_mypy(service: Service, new_database: NewDatabase, mypy_cache: MypyCache) -> None:
