@@ -14,6 +14,7 @@ sa.Table(
     sa.Column("is_on", sa.Boolean(create_constraint=True)),
     sa.Column("is_old", sa.Boolean(create_constraint=True, name="is_old")),
     sa.Column("kind", sa.Enum("a", "b", native_enum=False, create_constraint=True, name="kind")),
+    sa.Column("number", sa.Integer, sa.CheckConstraint("number > 0", name="number_positive")),
 )
 """
 MORE_CHECKS = CHECKS.replace('"b", native', '"b", "c", native').replace(
@@ -21,6 +22,7 @@ MORE_CHECKS = CHECKS.replace('"b", native', '"b", "c", native').replace(
     """
     sa.CheckConstraint("kind <> ':ab:cd'", name="colons"),
     sa.Column("is_new", sa.Boolean(create_constraint=True, name="is_new")),
+    sa.Column("other", sa.Integer, sa.CheckConstraint("other > 0", name="other_positive")),
     sa.Column("state", sa.Enum("on", "off", native_enum=False, create_constraint=True, name="state")),
 )""",
 )

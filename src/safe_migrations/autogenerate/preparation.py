@@ -22,12 +22,18 @@ _WITH_INDEX = (PrimaryKeyConstraint, UniqueConstraint, ExcludeConstraint)
 def prepare(context: AutogenContext) -> None:
     """Leave out checks that are never created, shorten names, and let foreign keys in a cycle follow their tables.
 
+    Checks of a column become those of its table, because Alembic writes no other ones.
+
     Raises:
         ModelError: PostgreSQL would cut off a name that the models spell out, or no revision could create a table.
     """
     _refuse_duplicates(to_list(context.metadata))
     tables = list(context.table_key_to_table.values())
     for table in tables:
+        for column in table.columns:
+            for check in [item for item in column.constraints if isinstance(item, CheckConstraint)]:
+                column.constraints.discard(check)
+                table.append_constraint(check)
         for check in [item for item in table.constraints if isinstance(item, CheckConstraint) and not is_created(item)]:
             table.constraints.discard(check)
         _shorten_names(table)
