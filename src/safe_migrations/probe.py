@@ -120,7 +120,7 @@ async def reading(service: Service, address: Address, variable: str, timeout: fl
     except Exception as error:  # asyncpg has many kinds, and a probe shows no traceback
         reason = " ".join(str(error).split()) or type(error).__name__
     raise ConnectionFailedError(
-        f"The revision of PostgreSQL at {address.place(variable)} can't be read ({reason}). Check {variable} or the "
+        f"The revision of the database at {address.place(variable)} can't be read ({reason}). Check {variable} or the "
         "parts (see .env.example)."
     )
 

@@ -97,7 +97,7 @@ def test_a_stopped_cluster_may_be_reset(member: Member) -> None:
     [
         ({"host": "db.example.com"}, r"db\.example\.com"),
         ({"host": "10.0.0.7"}, r"10\.0\.0\.7"),
-        ({"host": "localhost", "password": "another"}, "is not the embedded cluster"),
+        ({"host": "localhost", "password": "another"}, "not the embedded cluster"),
         ({"host": "localhost", "database": "orders_prod"}, "orders_prod"),
         ({"host": "localhost", "database": "Live"}, "Live"),
         ({"host": "localhost", "database": "preprod2"}, "preprod2"),

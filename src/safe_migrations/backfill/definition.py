@@ -111,9 +111,8 @@ def load_backfill(folder: Path, name: str) -> Backfill:
     """
     path = folder / f"{name}.py"
     if name not in (names := backfill_names(folder)):
-        raise BackfillError(
-            f"There is no backfill {name} ({os.path.relpath(path)}). The backfills: {', '.join(names) or 'none'}."
-        )
+        others = f"The backfills: {', '.join(names)}." if names else "There are no other backfills."
+        raise BackfillError(f"There is no backfill {name} ({os.path.relpath(path)}). {others}")
     try:
         module = load_module(f"backfill_{name}", path)
     except (Exception, SystemExit) as error:

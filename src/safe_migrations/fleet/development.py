@@ -189,7 +189,7 @@ def _refuse_copied_data(folder: Path) -> None:
 
 
 def _refuse_other_server(folder: Path, urls: dict[str, URL]) -> None:
-    """Stop if a URL has another login than the cluster: it leads to another server on this machine."""
+    """Stop if a URL has another login than the cluster: the URL is of another server on this machine."""
     password_file = folder / "password"
     password = password_file.read_text() if password_file.is_file() else None
     for variable, url in urls.items():
@@ -197,8 +197,8 @@ def _refuse_other_server(folder: Path, urls: dict[str, URL]) -> None:
         is_replaced = not variable.endswith("_URL") and (password is None or url.username is None)
         if not is_replaced and (url.username, url.password) != (USER, password):
             raise NotConfirmedError(
-                f"{variable} leads to {printable(url.set(drivername='postgresql').render_as_string())}, which is not "
-                f"the embedded cluster in {folder}."
+                f"{variable} names {printable(url.set(drivername='postgresql').render_as_string())}, not the embedded "
+                f"cluster in {folder}."
             )
 
 

@@ -54,7 +54,7 @@ def _write(path: Path, text: str) -> str:
     file, current = os.path.relpath(path), _read(path)
     if current is not None and not current.startswith(_MARK):
         raise MigrationError(
-            f"{file} was not written by this command, and was not changed. Move the file, or name another one:\n"
+            f"This command has not written {file}, so the file was not changed. Move the file, or name another file:\n"
             "safe-migrations schema FILE"
         )
     if current == text:

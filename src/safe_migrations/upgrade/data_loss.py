@@ -116,7 +116,8 @@ def confirm_data_loss(
     else:
         return
     arguments = (part for argument in (*context.get_x_argument(), "yes") for part in ("-x", argument))
-    confirm(warning, "Downgrade", yes=yes, command=shlex.join(["alembic", *arguments, "downgrade", destination]))
+    downgrade = shlex.join(["alembic", *arguments, "downgrade", destination])
+    confirm(warning, "Downgrade", yes=yes, command=f"safe-migrations backup\n{downgrade}")
 
 
 def find_data_loss(

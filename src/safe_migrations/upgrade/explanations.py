@@ -108,8 +108,8 @@ def _explain_untracked(state: State, service: Service) -> tuple[str, str]:
     return (
         f"The database {state.database!r} has tables but no revision ({len(state.relations)}: {shown}): it was built "
         "without migrations, or belongs to another service.",
-        f"If this is the wrong database, correct {service.settings}. Otherwise adopt the database: the next command "
-        "writes a baseline and models, unless the project has its own, proves that they make the same schema, and "
+        f"If this is the wrong database, correct {service.settings}. Otherwise adopt the database. The next command "
+        "writes a baseline and models (unless the project has its own), proves that both make the same schema, and "
         "records the revision:\nsafe-migrations adopt",
     )
 
