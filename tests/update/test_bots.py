@@ -31,7 +31,8 @@ def jobs(service: Service, ci: str) -> Any:
 
 def test_files_are_as_their_readers_want_them(render: Render, tmp_path: Path) -> None:
     schemas: dict[str, list[str]] = defaultdict(list)
-    for updates, ci, layout in product(("weekly", "renovate", "none"), ("github", "gitlab"), LAYOUTS):
+    combinations = [*product(("weekly", "renovate"), ("github", "gitlab"), LAYOUTS), ("none", "github", "standalone")]
+    for updates, ci, layout in combinations:
         service = render(tmp_path / f"{updates}-{ci}-{layout}", ci=ci, layout=layout, updates=updates)
         assert len(jobs(service, ci)) == (2 if updates == "weekly" else 1)
         files = service.folder.glob({"github": ".github/workflows/*", "gitlab": ".gitlab-ci.yml"}[ci])
@@ -45,8 +46,8 @@ def test_files_are_as_their_readers_want_them(render: Render, tmp_path: Path) ->
             assert not any("copier" in rule.get("matchManagers", []) and rule.get("enabled") is False for rule in rules)
             assert "python" in left_alone(rules)
     assert {schema: len(files) for schema, files in schemas.items()} == {
-        "github-workflows": 8,
-        "gitlab-ci": 6,
+        "github-workflows": 7,
+        "gitlab-ci": 4,
         "renovate": 2,
     }
     for schema, paths in schemas.items():

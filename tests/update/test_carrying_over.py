@@ -14,6 +14,7 @@ from sqlalchemy import URL
 from blocking_statement import AT_THE_GATE, GATE, WAITING_FOR_THE_LOCK, open_gate, wait_for
 from releases import LAST_OF_1, Releases, change, commit, git, own_update
 from support import MypyCache, Process, Service, alone, as_text, fetch, tables
+from warm_python import warm_program
 
 BACKFILL = """
 import sqlalchemy as sa
@@ -220,7 +221,7 @@ def test_fixtures_that_a_service_keeps_say_what_to_write(carried: Carried) -> No
 
 def test_a_service_of_1_beside_the_library_is_told_to_update(carried: Carried) -> None:
     """In a monorepo, whose services share one environment; or where the update has left edited machinery."""
-    for command in (("alembic", "upgrade", "head"), ("safe-migrations", "state")):
+    for command in (("alembic", "upgrade", "head"), (str(warm_program("safe-migrations")), "state")):
         said = carried.old.fail(*command)
         assert "safe_migrations/__init__.py" in said
         assert "safe-migrations template-update" in said

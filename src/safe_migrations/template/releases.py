@@ -141,7 +141,8 @@ def read_answers(folder: Path) -> dict[str, Any]:
         TemplateError: the file is missing or can't be read.
     """
     try:
-        import yaml  # type: ignore[import-untyped, unused-ignore]  # comes with Copier
+        import packaging.version  # noqa: F401  # comes with Copier, as does yaml
+        import yaml  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError:
         raise NotInstalledError("Copier", "template") from None
     try:
