@@ -23,7 +23,7 @@ from safe_migrations.autogenerate.description_comparison import not_compared
 from safe_migrations.autogenerate.plugin import PLUGINS, SCOPE, Scope
 from safe_migrations.postgres.connection import run_async
 from safe_migrations.postgres.programs import find_programs
-from safe_migrations.postgres.scratch import execute_apart
+from safe_migrations.postgres.rollback import execute_apart
 from safe_migrations.postgres.sql import qualified
 from support import as_text, on
 

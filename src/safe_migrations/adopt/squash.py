@@ -14,8 +14,8 @@ from safe_migrations.adopt.baseline import PHASE, write_baseline
 from safe_migrations.adopt.dump import Dump
 from safe_migrations.adopt.proof import Scratch, config_of_folder, prove, refuse_difference, refuse_differing_models
 from safe_migrations.adopt.refusals import refuse_not_reproducible, refuse_settings
+from safe_migrations.adopt.replaced_revisions import Squashed, last_release, refuse_unfinished, select, uncommitted
 from safe_migrations.adopt.scratch import empty_database, scratch_server
-from safe_migrations.adopt.squashed import Squashed, last_release, refuse_unfinished, select, uncommitted
 from safe_migrations.backfill.definition import required_backfills
 from safe_migrations.errors import AdoptionError, RefusedError
 from safe_migrations.history.numbering import HEAD

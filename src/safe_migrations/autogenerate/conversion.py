@@ -16,7 +16,7 @@ from sqlalchemy.types import TypeEngine
 from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.ddl.column_changes import MICROSECONDS, TypeForm, keeps_rows
-from safe_migrations.postgres.scratch import rolled_back
+from safe_migrations.postgres.rollback import rolled_back
 from safe_migrations.postgres.sql import ddl, qualified, read_sql
 
 _SQL = read_sql(__package__, "conversion.sql")

@@ -17,7 +17,7 @@ from safe_migrations.autogenerate.named_types import CREATED, DROPPED, NamedType
 from safe_migrations.autogenerate.rendering import Comment
 from safe_migrations.ddl.domains import CreateDomainOp, DropDomainOp
 from safe_migrations.errors import ModelError
-from safe_migrations.postgres.scratch import execute_apart, rolled_back
+from safe_migrations.postgres.rollback import execute_apart, rolled_back
 from safe_migrations.postgres.sql import qualified, read_sql, sql_of
 
 CHANGED = "changed"

@@ -11,7 +11,7 @@ from alembic.operations import ops
 from sqlalchemy import Connection
 
 from safe_migrations.autogenerate.descriptions import SQL, Described, Description, Difference, TableName, describe
-from safe_migrations.postgres.scratch import execute_apart
+from safe_migrations.postgres.rollback import execute_apart
 from safe_migrations.postgres.sql import qualified
 
 _REPARSED = {"index", "check", "exclusion", "default", "computed"}

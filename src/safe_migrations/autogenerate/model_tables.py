@@ -37,7 +37,7 @@ from safe_migrations.autogenerate.descriptions import (
 )
 from safe_migrations.autogenerate.equivalence import equal_when_parsed_again
 from safe_migrations.ddl.column_changes import DIALECT, plain_type
-from safe_migrations.postgres.scratch import execute_apart, rolled_back
+from safe_migrations.postgres.rollback import execute_apart, rolled_back
 from safe_migrations.postgres.server_errors import INSUFFICIENT_PRIVILEGE, READ_ONLY, reason, sqlstate
 from safe_migrations.postgres.sql import ddl, qualified, sql_of
 from safe_migrations.postgres.timeouts import load_timeouts, milliseconds

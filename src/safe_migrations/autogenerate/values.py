@@ -10,7 +10,7 @@ from safe_migrations.autogenerate.answers import EXPRESSION, VALUE, Answers
 from safe_migrations.autogenerate.column_types import enum_of
 from safe_migrations.ddl.column_changes import DIALECT, plain_type
 from safe_migrations.errors import NotConfirmedError, RevisionError
-from safe_migrations.postgres.scratch import rolled_back
+from safe_migrations.postgres.rollback import rolled_back
 from safe_migrations.postgres.server_errors import reason
 from safe_migrations.postgres.sql import ddl, literal_sql, qualified
 from safe_migrations.printable import printable

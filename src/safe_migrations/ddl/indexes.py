@@ -21,7 +21,7 @@ from safe_migrations.ddl.partitions import Partition, create_index_only, is_part
 from safe_migrations.ddl.registration import register
 from safe_migrations.errors import LockedError, RevisionError
 from safe_migrations.postgres.catalog import sessions, transactions_of_index
-from safe_migrations.postgres.scratch import rolled_back
+from safe_migrations.postgres.rollback import rolled_back
 from safe_migrations.postgres.sql import ddl, qualified, read_sql
 from safe_migrations.postgres.statements import parts
 from safe_migrations.postgres.timeouts import ReportTimer, Timeouts, duration_text, milliseconds

@@ -18,7 +18,7 @@ from safe_migrations.backfill.definition import (
 from safe_migrations.backfill.queue import percent
 from safe_migrations.errors import BackfillError
 from safe_migrations.postgres.connection import connected, run_async
-from safe_migrations.postgres.scratch import rolled_back
+from safe_migrations.postgres.rollback import rolled_back
 from safe_migrations.postgres.server_errors import QUERY_CANCELED, sqlstate
 from safe_migrations.upgrade.project import Project
 

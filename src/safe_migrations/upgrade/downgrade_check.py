@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 from safe_migrations.ddl.step_records import StepRecords
 from safe_migrations.errors import RevisionError
 from safe_migrations.postgres.catalog import find_table
-from safe_migrations.postgres.scratch import rolled_back
+from safe_migrations.postgres.rollback import rolled_back
 from safe_migrations.postgres.statements import ALTER_TABLE, NAME, actions, parts, pattern
 from safe_migrations.upgrade.offline import offline_sql
 from safe_migrations.upgrade.revision_names import full_name

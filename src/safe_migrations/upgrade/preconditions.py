@@ -21,7 +21,7 @@ from safe_migrations.ddl.step_records import TABLE, StepRecords
 from safe_migrations.ddl.steps import IN_TRANSACTION
 from safe_migrations.errors import BackfillError, ConfigurationError, MigrationError, NotConfirmedError
 from safe_migrations.postgres.own_tables import missing_privilege
-from safe_migrations.postgres.scratch import rolled_back
+from safe_migrations.postgres.rollback import rolled_back
 from safe_migrations.upgrade.phases import unacknowledged
 from safe_migrations.upgrade.steps import direction_of, step_names
 

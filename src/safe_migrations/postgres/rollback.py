@@ -1,4 +1,4 @@
-"""What is made in a database for a comparison alone, and rolled back."""
+"""Changes of a database for a comparison alone, which are rolled back."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from safe_migrations.postgres.server_errors import sqlstate
 from safe_migrations.postgres.sql import read_sql
 
-_SQL = read_sql(__package__, "scratch.sql")
+_SQL = read_sql(__package__, "rollback.sql")
 _NO_TRANSACTION = "25P01"
 
 
