@@ -231,11 +231,11 @@ def test_databases_that_are_behind_or_elsewhere(project: PlainProject, new_datab
     assert "elsewhere" in refused(project, HistoryError)
 
 
-def add_backfill(project: PlainProject, name: str) -> Path:
+def add_backfill(project: PlainProject) -> Path:
     """Write the revisions e and f, of which f needs a backfill, and upgrade; return the backfill's file."""
     folder = project.folder / "migrations" / "backfills"
     folder.mkdir()
-    file = folder / f"{name}.py"
+    file = folder / "fill.py"
     file.write_text(
         "import sqlalchemy as sa\nfrom safe_migrations.backfills import Backfill\n"
         "filled = sa.table('filled', sa.column('id'), sa.column('extra'))\n"
@@ -243,7 +243,7 @@ def add_backfill(project: PlainProject, name: str) -> Path:
     )
     create = "CREATE TABLE filled (id integer PRIMARY KEY, extra text); INSERT INTO filled VALUES (1)"
     project.add("e", f"op.execute('{create}')", "op.execute('DROP TABLE filled')", after="d")
-    needing(project, "f", name, after="e")
+    needing(project, "f", "fill", after="e")
     commit(project, "v2")
     with pytest.raises(BackfillError):
         project.alembic(command.upgrade, "f")
@@ -255,20 +255,6 @@ def add_backfill(project: PlainProject, name: str) -> Path:
 def needing(project: PlainProject, revision: str, backfill: str, after: str, statement: str = "SELECT 1") -> None:
     file = project.add(revision, f"op.execute({statement!r})", after=after)
     file.write_text(f"{file.read_text()}\nrequires_backfill = {backfill!r}\n")
-
-
-def test_backfills(project: PlainProject) -> None:
-    fill = add_backfill(project, "fill")
-    later = fill.with_name("later.py")
-    later.write_text(fill.read_text())
-    needing(project, "g", "later", after="f", statement="CREATE PUBLICATION news")  # which no baseline could make
-    commit(project, "v3")
-    execute(project.url, "UPDATE filled SET extra = NULL")
-    assert "safe-migrations backfill fill" in refused(project, BackfillError, "f")
-    execute(project.url, "UPDATE filled SET extra = 'x'")
-    run(project, "f")
-    assert not fill.exists()
-    assert later.exists(), "a revision that stays needs it"
 
 
 def test_files_that_git_does_not_have(project: PlainProject) -> None:
@@ -317,21 +303,29 @@ def run_until_killed(project: PlainProject, monkeypatch: pytest.MonkeyPatch, mov
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "rename", dying)
         patch.setattr(draft, "_settle", settle_alive)
-        run(project)
+        run(project, "f")
 
 
-def test_killed_while_files_are_moved(project: PlainProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next squash ends as the first one would have."""
-    backfill = add_backfill(project, "fill")
+def test_backfills_and_kills_while_files_are_moved(project: PlainProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The squash after a kill ends as the first one would have."""
+    fill = add_backfill(project)
+    later = fill.with_name("later.py")
+    later.write_text(fill.read_text())
+    needing(project, "g", "later", after="f", statement="CREATE PUBLICATION news")  # which no baseline could make
+    commit(project, "v3")
+    execute(project.url, "UPDATE filled SET extra = NULL")
+    assert "safe-migrations backfill fill" in refused(project, BackfillError, "f")
+    execute(project.url, "UPDATE filled SET extra = 'x'")
     run_until_killed(project, monkeypatch, moves=1)
     assert not project.versions.exists()
     run_until_killed(project, monkeypatch, moves=3)  # the first of them undoes the one before
-    assert backfill.exists(), "it is deleted last"
-    run(project)
-    assert revisions(project) == ["f"]
-    assert not backfill.exists()
+    assert fill.exists(), "it is deleted last"
+    run(project, "f")
+    assert revisions(project) == ["g", "f"]
+    assert not fill.exists()
+    assert later.exists(), "a revision that stays needs it"
     assert not list(project.folder.rglob(".adopt*"))
-    assert len(list(project.versions.glob("*.*"))) == 3
+    assert len(list(project.versions.glob("f*.*"))) == 3
 
 
 def test_rendered_service(at_head: Service) -> None:
