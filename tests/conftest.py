@@ -132,6 +132,12 @@ def pytest_report_header() -> str:
     return f"to repeat this run's random tests: {SEED}={os.environ[SEED]}"
 
 
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """The workers are forks, too, which have most libraries."""
+    for spec in specs:
+        spec.python = os.fspath(warm_program("python"))
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Two more than there are cores, because tests wait a good deal for servers and locks."""
     return (os.cpu_count() or 1) + 2

@@ -47,6 +47,7 @@ def run_script(name: str, *arguments: str) -> int:
 def main(address: str, python: str, *command: str) -> int:
     """Run a program in a fork; Python itself, unless it runs one of these modules, by the real one."""
     path: list[str] = []
+    more: dict[str, str] = {}
     match command:
         case ("pdm", "run", name, *arguments):
             return run_script(name, *arguments)
@@ -58,6 +59,8 @@ def main(address: str, python: str, *command: str) -> int:
             program = module
         case ("python", "-m", "pytest", *arguments):
             program, path = "pytest", [os.getcwd()]
+        case ("python", "-u", program, code, *arguments):  # a worker of pytest, which has the real Python
+            more = {"what": code, "executable": python}
         case ("python", *arguments):
             os.execv(python, [python, *arguments])
         case (program, *arguments):
@@ -69,6 +72,7 @@ def main(address: str, python: str, *command: str) -> int:
         "arguments": [program, *arguments],
         "folder": os.getcwd(),
         "environment": dict(os.environ),
+        **more,
     }
     connection = ask(address, request, [0, 1, 2])
     answer(connection)

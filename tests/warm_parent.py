@@ -103,7 +103,7 @@ def become(request: dict[str, Any]) -> None:
     local.env.update(request["environment"])
     local.cwd.chdir(request["folder"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.executable = python
+    sys.executable = request.get("executable", python)
     sys.argv = request["arguments"]
     sys.path[:0] = request["path"]
 
