@@ -25,7 +25,7 @@ ANSWERS: dict[str, list[Any]] = {
     "env_prefix": ["ORDERS", "A"],
     "platform_prefix": ["PLATFORM", "B_2"],
 }
-FIRST = 6  # of the combinations, in which each answer is given
+FIRST = 4  # of the combinations, in which each answer is given
 COMBINATIONS = [dict(zip(ANSWERS, values, strict=True)) for values in AllPairs(list(ANSWERS.values()))]
 
 

@@ -31,16 +31,16 @@ from support import Process, Render, Service, ToHead, as_text, at, bare_environm
 
 PROGRAMS = find_programs(18)
 
-# The state before what is killed: enough rows that a statement on all of them takes from 20 to 200 ms …
+# The state before what is killed: enough rows that a statement on all of them takes from 10 to 100 ms …
 TABLES = """
 op.execute("CREATE TABLE applied (revision text NOT NULL)")
 op.execute("CREATE TABLE gate ()")
 op.execute("CREATE TABLE entry (id bigint PRIMARY KEY, number bigint NOT NULL, word text NOT NULL)")
-op.execute("INSERT INTO entry SELECT n, n, md5(n::text) FROM generate_series(1, 30000) n")
+op.execute("INSERT INTO entry SELECT n, n, md5(n::text) FROM generate_series(1, 10000) n")
 op.execute("CREATE INDEX ix_entry_number ON entry (number)")
 op.execute("CREATE INDEX ix_entry_old ON entry (word, id)")
 """
-FEW_ROWS = TABLES.replace("30000", "100")
+FEW_ROWS = TABLES.replace("10000", "100")
 # … and what is killed. Whatever is applied twice, or half, can be told from the schema or from the rows.
 HISTORY = {
     "column": 'op.add_column("entry", sa.Column("note", sa.Text()))\nop.execute("CREATE TABLE other (id int)")',

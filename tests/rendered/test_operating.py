@@ -289,13 +289,12 @@ def test_deploy_in_an_image_that_can_not_make_a_backup(filled: Service, database
     revision = filled.add_revision("nothing", "pass")
     before = fetch(database, "SELECT version_num FROM alembic_version")
     programs = [tool.path for tool in find_tools("pg_dump", 1)]
-    for hidden, lacks in (([], "Permission denied"), (programs, "postgresql-client-18")):
-        in_image = ("unshare", "--mount", "sh", "-euc", IN_IMAGE, "sh", str(len(hidden)), *hidden)
-        message = filled.fail(*in_image, *SAFE, "deploy", kind=BackupError)
-        assert lacks in message
-        advised = message.splitlines()[-1].split()
-        assert advised == [*SAFE, "deploy", "--without-backup"]
-        assert fetch(database, "SELECT version_num FROM alembic_version") == before
+    in_image = ("unshare", "--mount", "sh", "-euc", IN_IMAGE, "sh", str(len(programs)), *programs)
+    message = filled.fail(*in_image, *SAFE, "deploy", kind=BackupError)
+    assert "postgresql-client-18" in message
+    advised = message.splitlines()[-1].split()
+    assert advised == [*SAFE, "deploy", "--without-backup"]
+    assert fetch(database, "SELECT version_num FROM alembic_version") == before
     filled.succeed(*in_image, *advised)
     assert fetch(database, "SELECT version_num FROM alembic_version") == [(revision,)]
 
