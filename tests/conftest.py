@@ -321,7 +321,7 @@ def without_library(folder_of_run: Path) -> Path:
 
 @pytest.fixture
 def forked_copier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that call `template.update`, which runs Copier by `sys.executable`: in a fork."""
+    """Copier, and workers of the fleet, which the library runs by `sys.executable`, in forks."""
     monkeypatch.setattr(sys, "executable", os.fspath(warm_program("python")))
 
 
