@@ -135,7 +135,7 @@ def pytest_report_header() -> str:
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:
     """The workers are forks, too, which have most libraries."""
     for spec in specs:
-        spec.python = os.fspath(warm_program("python"))
+        spec.python = shlex.quote(os.fspath(warm_program("python")))
 
 
 def pytest_xdist_auto_num_workers() -> int:
