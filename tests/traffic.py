@@ -47,6 +47,14 @@ class Traffic:
             assert time.monotonic() < deadline, "the traffic stands still"
             time.sleep(0.005)
 
+    async def _warm_up(self, engine: AsyncEngine) -> None:
+        """Let each connection of the pool prepare all statements."""
+        connections = [await engine.connect() for _ in range(SESSIONS)]
+        for connection in connections:
+            for work in self.works:
+                await connection.execute(work)
+            await connection.close()
+
     async def _round(self, engine: AsyncEngine) -> None:
         await asyncio.gather(*(self._run(engine, work) for work in self.works))
         self.rounds += 1
@@ -81,6 +89,7 @@ def traffic(database: URL, works: Sequence[Executable], **options: Any) -> Itera
             max_overflow=0,
             connect_args={"server_settings": {"application_name": "traffic"}, **options},
         )
+        await running._warm_up(engine)
         while not stop.is_set():
             begun = time.monotonic()
             await running._round(engine)
