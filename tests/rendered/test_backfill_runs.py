@@ -68,7 +68,7 @@ def test_a_run_after_a_kill_changes_each_row_once(
 ) -> None:
     rounds = 40 if thorough else 1
     for number in range(1, rounds + 1):
-        process = numbers.start(*BACKFILL, "--workers", "2", "--nice-ratio", "2")
+        process = numbers.start(*BACKFILL, "--workers", "2", "--nice-ratio", "20")
         wait_for(database, "SELECT 1 FROM safe_migrations.backfill WHERE rows > 0" if number > 1 else BEGUN)
         time.sleep(random.random() * 0.3)
         end(process, signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_two_processes_share_the_work(numbers: Service, database: URL) -> None:
 
 
 def test_an_interrupt_is_one_sentence_and_the_next_run_goes_on(numbers: Service, database: URL) -> None:
-    process = numbers.start(*BACKFILL)
+    process = numbers.start(*BACKFILL, "--nice-ratio", "20")
     wait_for(database, BEGUN)
     assert end(process, signal.SIGINT).startswith("Interrupted: ")
     assert process.returncode == 130
