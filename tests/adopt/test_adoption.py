@@ -181,6 +181,15 @@ def test_no_schema_for_the_version_table(small: PlainProject) -> None:
     assert fetch(small.url, "SELECT version_num FROM app.alembic_version")
 
 
+def test_schema_of_the_user(project: PlainProject, new_role: NewRole) -> None:
+    """This schema comes first in the search path as soon as a revision has created it."""
+    role = new_role("LOGIN SUPERUSER", "word")
+    project.url = project.url.set(username=role, password="word")
+    execute(project.url, f"CREATE SCHEMA {role}; {SMALL}")
+    adopt(project)
+    assert role not in project.folder.joinpath("models_db.py").read_text(), "models do not name the default schema"
+
+
 @pytest.mark.thorough("all other adoptions make their proof on the database's own server")
 def test_user_who_may_not_create_databases(project: PlainProject, new_role: NewRole) -> None:
     role = new_role("LOGIN", "word")

@@ -107,6 +107,7 @@ class Scratch:
                     f"The {function.__name__} of the revisions failed on an empty database: {reason(error)}. {notes} "
                     "Nothing was changed."
                 ) from error
+        self._database.engines.clear()  # a new schema may be the default schema of later connections
 
 
 def config_of_folder(project: Project, versions: Path | None) -> Config:
