@@ -1,13 +1,11 @@
 """The interpreter whose forks are the programs of warm_python.py; it ends with its standard input."""
 
 import atexit
-import ctypes
 import gc
 import importlib
 import marshal
 import os
 import pkgutil
-import re
 import runpy
 import select
 import signal
@@ -79,16 +77,6 @@ def migrate_once(server: Database) -> None:
     sys.stdout.flush()  # or each fork would print it
 
 
-def use_huge_pages() -> None:
-    """Put the memory of this process into huge pages, whose tables a fork copies quickly; Linux 6.1 and newer can."""
-    size, collapse, libc = 2 * 1024**2, 25, ctypes.CDLL(None)  # MADV_COLLAPSE, which the module mmap lacks
-    for line in Path("/proc/self/maps").read_text().splitlines() if sys.platform == "linux" else ():
-        if match := re.match(r"(\w+)-(\w+) rw-p \S+ \S+ 0 +(?:\[heap\])?$", line):
-            begin, end = -(-int(match[1], 16) // size) * size, int(match[2], 16) // size * size
-            if begin < end:
-                libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), collapse)
-
-
 faster_copier(Path(sys.argv[3], "jinja"))
 programs = {name: entry_points(group="console_scripts")[name].load() for name in sys.argv[4:]}
 sys.modules.pop("copier.__main__")  # which `python -m copier` runs
@@ -96,7 +84,6 @@ migrate_once(at(make_url(os.environ["TEST_SERVER_URL"]).set(drivername="postgres
 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the first one takes three milliseconds, and a connection makes one
 python = sys.argv[2]
 gc.freeze()
-use_huge_pages()
 gc.set_threshold(100_000, 50, 100)
 
 
