@@ -331,7 +331,10 @@ def test_head_file(versions: Versions) -> None:
     versions.folder.joinpath("versions", "HEAD").write_text("0000\n")
     (found,) = versions.lint()
     assert (found.path.name, found.line, found.rule.name) == ("HEAD", 1, "head-file")
-    assert as_text([found], [versions.path("0001")]).endswith("\n\n1 finding in HEAD")
+    text = as_text([found], [versions.path("0001")])
+    assert text.endswith("\n\n1 finding in HEAD")
+    (command,) = (line for line in text.splitlines() if line.startswith("    printf"))
+    assert command.endswith("HEAD"), "nothing follows the command, which is to be copied"
 
 
 def test_edited_revision(versions: Versions) -> None:

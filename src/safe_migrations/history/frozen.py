@@ -101,7 +101,7 @@ def repositories(script_directory: ScriptDirectory) -> list[Repository]:
 
 
 def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | None:
-    """What is wrong with the file HEAD, and how to correct it; None if it is correct, or not used.
+    """What is wrong with the file HEAD, and on the next lines how to correct it; None if it is correct, or not used.
 
     Two branches that each add a revision both change its line: git reports the conflict.
     """
@@ -111,15 +111,15 @@ def head_file_problem(script_directory: ScriptDirectory) -> tuple[Path, str] | N
     known = known_revisions(script_directory)
     if kept and known.unmerged:
         return next(iter(kept)), (
-            f"One branch has several heads ({named(known.unmerged, known.files)}): two developers have each added a "
-            "revision. Move the unapplied revisions behind the other head:\nsafe-migrations rebase"
+            f"one branch has several heads ({named(known.unmerged, known.files)})\n"
+            "To move the unapplied revisions behind the other head:\nsafe-migrations rebase"
         )
     for file, heads in kept.items():
         if not file.exists() or file.read_text(errors="replace").strip() != head_text(heads).strip():
             name = os.path.relpath(file)
             return file, (
-                f"{name} must contain only the ids of the newest revisions, one on each line. To correct this file:\n"
-                f"printf '%s\\n' {shlex.join(heads)} > {shlex.quote(name)}"
+                f"{name} must contain only the ids of the newest revisions, one on each line\n"
+                f"To correct this file:\nprintf '%s\\n' {shlex.join(heads)} > {shlex.quote(name)}"
             )
     return None
 

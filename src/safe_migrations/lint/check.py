@@ -15,6 +15,7 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import MetaData
 
+from safe_migrations.errors import runnable
 from safe_migrations.history.frozen import edited_revisions, head_file_problem, new_revisions
 from safe_migrations.history.unreleased import unreleased_tables
 from safe_migrations.lint.findings import Finding
@@ -103,7 +104,8 @@ def _in_revision(revision: Revision) -> Iterator[Finding]:
 
 def _in_history(script_directory: ScriptDirectory) -> Iterator[Finding]:
     if problem := head_file_problem(script_directory):
-        yield Finding(problem[0], 1, RULES["head-file"], problem[1])
+        what, _, remedy = problem[1].partition("\n")
+        yield Finding(problem[0], 1, RULES["head-file"], what, runnable(remedy))
     for edited in edited_revisions(script_directory):
         rule, what = RULES["edited-revision"], f"differs from {edited.where}"
         yield Finding(edited.path, edited.line, rule, what, edited.difference.rstrip())
