@@ -126,6 +126,10 @@ def test_an_environment_that_imports_the_models_itself(project: PlainProject) ->
     env.write_text("import sqlalchemy as sa\nsa.Table('item', sa.MetaData(), sa.Column('a'), sa.Column(5, 5, 5))\n")
     with pytest.raises(ModelError, match=r"env\.py:2"):
         _ = project.project
+    env.with_name("conflict.py").write_text("import sqlalchemy\n<<<<<<< HEAD\n")
+    env.write_text("import runpy\nrunpy.run_path(f'{__file__.removesuffix(\"env.py\")}conflict.py')\n")
+    with pytest.raises(ModelError, match=r"conflict\.py:2.*<<<<<<< HEAD"):
+        _ = project.project
     env.write_text("1 / 0")
     with pytest.raises(ZeroDivisionError):
         _ = project.project

@@ -32,7 +32,7 @@ def check_models(target_metadata: object) -> None:
 
 @contextmanager
 def explained_models(what: str = "") -> Iterator[None]:
-    """Say in one sentence what SQLAlchemy refuses in the models.
+    """Say in one sentence what SQLAlchemy or Python refuses in the models, such as the markers of a conflict.
 
     Args:
         what: the table or the column that is read; by default, the file and the line of the models, and the table
@@ -40,6 +40,11 @@ def explained_models(what: str = "") -> Iterator[None]:
     """
     try:
         yield
+    except SyntaxError as error:
+        raise ModelError(
+            f"{os.path.relpath(error.filename or '')}:{error.lineno} is not Python ({error.msg}): "
+            f"{(error.text or '').strip()}\nCorrect this line, then run the same command again."
+        ) from error
     except Exception as error:
         if not (isinstance(error, SQLAlchemyError) or _is_of_sqlalchemy(_frames(error)[-1][0])):
             raise
