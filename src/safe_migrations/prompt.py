@@ -1,5 +1,6 @@
 """Asking the user; without a terminal, the answer is no."""
 
+import re
 import shlex
 import signal
 import sys
@@ -26,6 +27,7 @@ def confirm(warning: str, question: str, *, yes: bool, command: str = "") -> Non
         return
     if not can_ask():
         command = command or shlex.join(["safe-migrations", *sys.argv[1:], "--yes"])
+        command = re.sub(r"(?<=://)\S*(?=@)", "***", command)  # a URL may have a password
         raise NotConfirmedError(
             f"{warning} Nothing was changed so far: without a terminal, the question can't be asked. To "
             f"agree:\n{command}"

@@ -24,9 +24,10 @@ def filled(at_head: Service, database: URL) -> Service:
 
 
 def test_rows_are_lost_only_if_somebody_agrees(filled: Service, database: URL) -> None:
-    sentence = filled.fail("alembic", "-x", "as-far-as-possible", "downgrade", "-1", kind=NotConfirmedError)
+    own = ("-x", "as-far-as-possible", "-x", "of=postgresql://u:secret/@h/d")
+    sentence = filled.fail("alembic", *own, "downgrade", "-1", kind=NotConfirmedError)
     assert sentence.startswith("This downgrade destroys the table item (1 row).")
-    assert sentence.endswith("\nalembic -x as-far-as-possible -x yes downgrade -1")
+    assert sentence.endswith("\nalembic -x as-far-as-possible -x of=postgresql://***@h/d -x yes downgrade -1")
     assert "item" in tables(database)
     process = filled.run("alembic", "-x", "yes", "downgrade", "-1")
     assert process.returncode == 0

@@ -234,7 +234,7 @@ class _Run:
         if isinstance(error, OSError | DBAPIError) and (is_disconnect(error) or state == INSUFFICIENT_PRIVILEGE):
             return explain(error, self._database)
         kept = "This batch was rolled back; the batches before it are kept."
-        command = f"{backfill_command(self._name)}"
+        command = backfill_command(self._name)
         if state in RETRIED:
             return LockedError(
                 f"The backfill {self._name} did not get its locks within {duration_text(self._timeouts.retry_window)} "

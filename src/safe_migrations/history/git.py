@@ -1,4 +1,4 @@
-"""The git repository around the revision files: and the versions of these files on the main branch and in releases."""
+"""The git repository around the revision files, and the versions of these files on the main branch and in releases."""
 
 import os
 import re

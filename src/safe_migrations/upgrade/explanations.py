@@ -91,14 +91,14 @@ def _explain_unknown(state: State, service: Service) -> tuple[str, str]:
 def _explain_replaced(state: State, baseline: revisions.Baseline) -> tuple[str, str]:
     old, new = printable(", ".join(state.unknown)), baseline.revision
     if baseline.deploy_first:
-        release = f"First deploy {printable(baseline.deploy_first)}, which has these revisions."
+        release = f"First deploy {printable(baseline.deploy_first)}, which has these revisions. "
     else:
         search = search_command(state.unknown[0], state.folders)
         release = f"First deploy a release that has these revisions. To find the release:\n{search}\n"
     return (
         f"The database {state.database!r} is at revision {old}. This code does not have the revisions up to {new}: the "
         f"baseline {state.files[new].name} replaces these revisions, and runs only on an empty database.",
-        f"{release} With the code of that release, run:\nalembic upgrade {shlex.quote(new)}\n"
+        f"{release}With the code of that release, run:\nalembic upgrade {shlex.quote(new)}\n"
         "Then run the same command again.",
     )
 

@@ -30,8 +30,7 @@ def phase_of(script: Script) -> str | None:
     if phase not in (EXPAND, CONTRACT, None):
         raise RevisionError(
             f'{os.path.relpath(script.path)} declares phase = {phase!r}. Write "{EXPAND}" or "{CONTRACT}", then run '
-            "the "
-            "same command again."
+            "the same command again."
         )
     return phase
 
