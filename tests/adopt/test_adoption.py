@@ -73,11 +73,11 @@ def test_rendered_service(service: Service, database: URL) -> None:
     before = schema(database)
     (example,) = service.versions.glob("*.py")
     example = example.rename(example.with_name("20200101_0001_baseline.py"))
-    said = service.succeed("safe-migrations", "adopt", "--yes")
-    assert "policy own_tenant" in said, "what the models do not hold is listed"
+    output = service.succeed("safe-migrations", "adopt", "--yes")
+    assert "policy own_tenant" in output, "what the models do not hold is listed"
     assert schema(database) == before
     assert len(fetch(database, VERSION)) == 1
-    assert "at revision 0001 baseline (" in said
+    assert "at revision 0001 baseline (" in output
     assert not example.exists()
     assert not service.folder.joinpath("tests", "test_item.py").exists()
     assert not list(service.folder.glob("alembic/.adopt*"))
@@ -197,8 +197,8 @@ def test_user_who_may_not_create_databases(project: PlainProject, new_role: NewR
     execute(administrator, f"ALTER DATABASE {administrator.database} OWNER TO {role}")
     project.url = administrator.set(username=role, password="word")
     execute(project.url, SMALL)
-    said = adopt(project)
-    assert not any(f" at {administrator.host}:{administrator.port} …" in line for line in said[1:])
+    lines = adopt(project)
+    assert not any(f" at {administrator.host}:{administrator.port} …" in line for line in lines[1:])
     assert fetch(project.url, VERSION)
     execute(administrator, f"REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}")
 
@@ -219,10 +219,10 @@ def test_dry_run_and_then_another_database(
     execute(project.url, made)
     left = f"{str(project.url.database)[:40]}_scratch_0123abcd"  # by a run that was killed
     administrator.create(left)
-    said = "\n".join(adopt(project, "public", dry_run=True))
+    output = "\n".join(adopt(project, "public", dry_run=True))
     administrator.drop(left)
-    assert said.endswith("\nsafe-migrations adopt --schema public")
-    assert "Flyway has made" in said and "Sequelize has made" in said and left in said
+    assert output.endswith("\nsafe-migrations adopt --schema public")
+    assert "Flyway has made" in output and "Sequelize has made" in output and left in output
     written = files(project)
     assert sum(name.endswith(".sql") for name in written) == 2
     with pytest.raises(NotConfirmedError, match="--yes"):

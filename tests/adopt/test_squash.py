@@ -150,8 +150,8 @@ def test_database_at_head_needs_nothing_and_one_behind_is_refused(
     rows = "SELECT id, name, doubled, moods::text, raw, data, friend, what FROM person, log"
     at_new_database(project, behind, "b")
     project.url = head
-    said = run(project)
-    assert "4 revisions" in said
+    output = run(project)
+    assert "4 revisions" in output
     assert revisions(project) == ["d"]
     assert [path.name for path in project.versions.glob("*.py")] == ["d_baseline.py"]
     assert edited_revisions(project.script) == [], "lint knows the squash"
@@ -336,8 +336,8 @@ def test_rendered_service(at_head: Service) -> None:
     revision.write_text(revision.read_text().replace("    pass\n", f"    {insert}\n", 1))
     at_head.succeed("alembic", "upgrade", "head")
     head = at_head.versions.joinpath("HEAD").read_text()
-    said = at_head.succeed("safe-migrations", "squash", "--yes")
-    assert "models: no difference" in said
+    output = at_head.succeed("safe-migrations", "squash", "--yes")
+    assert "models: no difference" in output
     (file,) = at_head.versions.glob("*.py")
     assert re.fullmatch(r"\d{8}_0002_baseline\.py", file.name)
     assert at_head.versions.joinpath("HEAD").read_text() == head
