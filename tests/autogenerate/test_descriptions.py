@@ -78,9 +78,9 @@ def differences(metadata: MetaData, *statements: str) -> Callable[[Connection], 
 
     def compare(connection: Connection) -> tuple[list[Any], tuple[str, ...]]:
         context = change(connection, metadata, statements)
-        found = compare_metadata(context, metadata)
+        diffs = compare_metadata(context, metadata)
         connection.rollback()
-        return found, not_compared(context)
+        return diffs, not_compared(context)
 
     return compare
 
@@ -186,19 +186,19 @@ def test_each_change_is_seen_and_what_is_the_same_is_not(database: URL) -> None:
             add_items(metadata, f"_{number}")
         statements += [NAMES.sub(rf"\g<1>_{number}", statement) for statement in of_case]
     on(database, create, metadata)
-    found, unknown = on(database, differences(metadata, *statements))
+    diffs, unknown = on(database, differences(metadata, *statements))
     assert not unknown
-    numbers = set(re.findall(r"\b(?:box|item|kind|count|event|receipt)_(\d+)\b", str(found)))
+    numbers = set(re.findall(r"\b(?:box|item|kind|count|event|receipt)_(\d+)\b", str(diffs)))
     assert [name for number, name in enumerate(cases) if str(number) in numbers] == list(CHANGES)
 
 
 def test_what_can_t_be_made_is_named(shared: URL) -> None:
     """The other tables are compared, and nothing is left."""
     missing = Column("size", sa.Integer, server_default=text("nothing_of_this_name()"))
-    found, unknown = on(shared, differences(models(missing), "ALTER TABLE count SET UNLOGGED"))
-    (what,) = (each for each in unknown if each.startswith("item "))
+    diffs, unknown = on(shared, differences(models(missing), "ALTER TABLE count SET UNLOGGED"))
+    (what,) = (description for description in unknown if description.startswith("item "))
     assert "nothing_of_this_name" in what
-    assert any("UNLOGGED" in str(each) for each in found)
+    assert any("UNLOGGED" in str(diff) for diff in diffs)
     assert fetch(shared, "SELECT FROM pg_namespace WHERE nspname LIKE 'safe%'") == []
 
 
@@ -207,8 +207,8 @@ def test_what_could_not_be_compared_is_named(shared: URL, new_role: NewRole) -> 
     fetch(shared, "GRANT USAGE ON SCHEMA public TO public")
     user = shared.set(username=new_role("LOGIN", "secret"), password="secret")
     for url, statements in ((user, ()), (shared, ("SET TRANSACTION READ ONLY",))):
-        found, unknown = on(url, differences(models(), *statements))
-        assert not found
+        diffs, unknown = on(url, differences(models(), *statements))
+        assert not diffs
         assert all(name in unknown[0] for name in ("item", "box", "count", "event", "receipt"))
 
 
