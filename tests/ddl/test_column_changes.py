@@ -129,23 +129,23 @@ def change_type(connection: Connection, before: TypeEngine[Any], after: TypeEngi
     connection.exec_driver_sql("INSERT INTO row VALUES (1)")
     if not isinstance(before, sa.JSON) or isinstance(before, postgresql.JSONB):  # json has no order
         connection.exec_driver_sql("CREATE INDEX row_value ON row (value)")
-    found = files(connection)
+    files_before = files(connection)
     try:
         connection.exec_driver_sql(f"ALTER TABLE row ALTER COLUMN value TYPE {name_of(after)}")
     except DBAPIError:
         return None
-    return files(connection) == found
+    return files(connection) == files_before
 
 
 def disagreements(connection: Connection, types: Sequence[TypeEngine[Any]]) -> set[tuple[str, str]]:
     """The changes of type in which the function and PostgreSQL disagree."""
-    found = set()
+    pairs = set()
     for before, after in permutations(types, 2):
-        told, seen = keeps_rows(before, after), change_type(connection, before, after)
-        assert seen or not told, f"{name_of(before)} to {name_of(after)} writes rows, or does not work"
-        if seen and not told:
-            found.add((name_of(before), name_of(after)))
-    return found
+        expected, seen = keeps_rows(before, after), change_type(connection, before, after)
+        assert seen or not expected, f"{name_of(before)} to {name_of(after)} writes rows, or does not work"
+        if seen and not expected:
+            pairs.add((name_of(before), name_of(after)))
+    return pairs
 
 
 @pytest.mark.thorough("test_autogenerate changes some types in both ways, beside code that goes on")
@@ -160,12 +160,12 @@ def new_column(connection: Connection, column: Column[Any]) -> tuple[bool, bool]
     connection.exec_driver_sql("DROP TABLE IF EXISTS row")
     connection.exec_driver_sql("CREATE TABLE row (id int PRIMARY KEY, text text)")
     connection.exec_driver_sql("INSERT INTO row VALUES (1, 'a')")
-    found = files(connection)
+    files_before = files(connection)
     sa.Table("row", sa.MetaData(), column)
     default = default_text(connection, column)
     Operations(MigrationContext.configure(connection)).add_column("row", column)
-    told = writes_rows(column) or (default is not None and is_volatile(connection, default))
-    return told, files(connection) != found
+    expected = writes_rows(column) or (default is not None and is_volatile(connection, default))
+    return expected, files(connection) != files_before
 
 
 def column(default: Any = None, type_: Any = sa.Integer, **options: Any) -> Column[Any]:
@@ -214,8 +214,8 @@ def test_new_columns(url_of_each_version: URL) -> None:
         return [
             name
             for columns, writes in ((KEEP, False), (WRITE, True))
-            for name, each in columns.items()
-            if new_column(connection, each._copy()) != (writes, writes)
+            for name, added in columns.items()
+            if new_column(connection, added._copy()) != (writes, writes)
         ]
 
     assert prepared(url_of_each_version, trace) == []

@@ -46,11 +46,11 @@ def in_transactions(database: URL, *functions: Callable[[Connection], Any]) -> l
 
     async def run() -> list[Any]:
         async with connected(at(database)) as connection:
-            found = []
+            results = []
             for function in functions:
                 async with connection.begin():
-                    found.append(await connection.run_sync(function))
-            return found
+                    results.append(await connection.run_sync(function))
+            return results
 
     return run_async(run())
 
@@ -125,16 +125,16 @@ def produced(context: MigrationContext, models: MetaData) -> tuple[ops.UpgradeOp
 
 
 def find(database: URL, models: MetaData, **options: Any) -> tuple[list[Step], list[EnumChange]]:
-    found: tuple[list[Step], list[EnumChange]]
-    (found,) = in_transactions(database, comparison(models, **options))
-    return found
+    result: tuple[list[Step], list[EnumChange]]
+    (result,) = in_transactions(database, comparison(models, **options))
+    return result
 
 
 def render(context: AutogenContext, operations: Sequence[MigrateOperation]) -> str:
     lines = [
-        render_op_text(context, each)
+        render_op_text(context, inner)
         for operation in operations
-        for each in (operation.ops if isinstance(operation, ops.OpContainer) else [operation])
+        for inner in (operation.ops if isinstance(operation, ops.OpContainer) else [operation])
     ]
     return "\n".join([*sorted(context.imports), *lines])
 
@@ -228,7 +228,7 @@ def test_tables_with_enums(database: URL) -> None:
 
 
 def test_how_it_is_written(database: URL) -> None:
-    colour = Enum(Colour, values_callable=lambda each: [member.value for member in each])
+    colour = Enum(Colour, values_callable=lambda members: [member.value for member in members])
     (create, table), _ = find(database, item(colour, Column("several", sa.ARRAY(colour, dimensions=2))))
     assert create == Step("op.create_enum('colour', ['red', 'blue'])", "op.drop_enum('colour')")
     assert table.upgrade.startswith("from sqlalchemy.dialects import postgresql\n")
@@ -262,8 +262,8 @@ def test_the_operations_create_no_type_themselves(database: URL) -> None:
         up, _ = produced(context, models)
         managed_columns(up)
         with Operations.context(context) as op:
-            for each in up.ops:
-                op.invoke(each)
+            for operation in up.ops:
+                op.invoke(operation)
 
     with pytest.raises(DBAPIError, match='type "status" does not exist'):
         in_transactions(database, create)
@@ -300,7 +300,7 @@ PLACES = [("ab", "abc"), ("ab", "cab"), ("ab", "acb"), ("ad", "abcd"), ("c", "ab
 
 def test_values_are_added_in_their_places(database: URL) -> None:
     def models(state: int) -> MetaData:
-        return item(sa.String(), *(Column(f"c{i}", Enum(*each[state], name=f"e{i}")) for i, each in enumerate(PLACES)))
+        return item(sa.String(), *(Column(f"c{i}", Enum(*pair[state], name=f"e{i}")) for i, pair in enumerate(PLACES)))
 
     make(database, models(0))
     fetch(database, "INSERT INTO item (id, c0) VALUES (1, 'a')")
