@@ -92,7 +92,7 @@ class Clone:
         return [script.revision for script in new_revisions(self.scripts)]
 
     def edited(self) -> list[tuple[str, str]]:
-        return [(each.path.name, each.where) for each in edited_revisions(self.scripts)]
+        return [(edit.path.name, edit.where) for edit in edited_revisions(self.scripts)]
 
 
 @pytest.fixture(scope="session")
@@ -323,13 +323,13 @@ def test_code_may_not_change(clone: Clone, old: str, new: str, line: int | None)
     path = clone.versions / "20300101_0002_b.py"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    found = edited_revisions(clone.scripts)
-    assert [each.line for each in found] == ([] if line is None else [line])
-    for each in found:
-        assert (each.path, each.where) == (path, "origin/main")
-        assert each.difference.splitlines()[:2] == ["--- origin/main", "+++ 20300101_0002_b.py"]
+    edits = edited_revisions(clone.scripts)
+    assert [edit.line for edit in edits] == ([] if line is None else [line])
+    for edit in edits:
+        assert (edit.path, edit.where) == (path, "origin/main")
+        assert edit.difference.splitlines()[:2] == ["--- origin/main", "+++ 20300101_0002_b.py"]
     clone.commit()
-    assert len(edited_revisions(clone.scripts)) == len(found), "committed as well"
+    assert len(edited_revisions(clone.scripts)) == len(edits), "committed as well"
 
 
 @pytest.mark.parametrize("change", ["edit", "delete", "rename"])
@@ -562,9 +562,9 @@ def merged(made_merged: Path, tmp_path: Path) -> Clone:
 
 
 def move(clone: Clone, revision: str | None = None) -> list[tuple[str, str]]:
-    found = plan(clone.scripts, revision)
-    assert found is not None
-    return [(before.name, after.name) for before, after in carry_out(clone.scripts, found)]
+    planned = plan(clone.scripts, revision)
+    assert planned is not None
+    return [(before.name, after.name) for before, after in carry_out(clone.scripts, planned)]
 
 
 def test_two_branches_conflict_in_git_and_nowhere_else(merged: Clone) -> None:
@@ -738,9 +738,9 @@ def test_what_can_not_be_told_is_refused(merged: Clone, name: str, old: str, new
 
 
 def applied(clone: Clone, *urls: URL) -> list[str]:
-    found = plan(clone.scripts, "d")
-    assert found is not None
-    return refuse_applied(clone.scripts, found, map(at, urls), {})
+    planned = plan(clone.scripts, "d")
+    assert planned is not None
+    return refuse_applied(clone.scripts, planned, map(at, urls), {})
 
 
 def recorded(database: URL, *revisions: str) -> URL:
