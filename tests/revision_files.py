@@ -117,12 +117,12 @@ def found_in(folder: Path, texts: Mapping[Name, str]) -> dict[Name, list[tuple[i
     """What one run of lint finds in each of these texts, which are the revisions of one history, from 0002 on."""
     versions = Versions(folder)
     names = {versions.add(f"{number:04d}", text): name for number, (name, text) in enumerate(texts.items(), 2)}
-    found: dict[Name, list[tuple[int, str]]] = {name: [] for name in texts}
+    findings: dict[Name, list[tuple[int, str]]] = {name: [] for name in texts}
     for finding in versions.lint("0001:"):
-        found[names[finding.path]].append((finding.line, finding.rule.name))
-    return found
+        findings[names[finding.path]].append((finding.line, finding.rule.name))
+    return findings
 
 
 def names_in(folder: Path, texts: Mapping[Name, str]) -> dict[Name, list[str]]:
     """As `found_in`, the names of the rules alone."""
-    return {name: [rule for _, rule in found] for name, found in found_in(folder, texts).items()}
+    return {name: [rule for _, rule in findings] for name, findings in found_in(folder, texts).items()}

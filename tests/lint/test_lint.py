@@ -93,18 +93,18 @@ def test_ranges(versions: Versions) -> None:
         versions.add(revision, written(""))
     scripts = versions.script_directory
 
-    def found(range_: str | None) -> list[str]:
+    def revisions(range_: str | None) -> list[str]:
         return [script.revision for script in lint.find_scripts(scripts, range_)]
 
-    assert found("0002:0003") == ["0003"]
-    assert found("0002:") == found("0002:head") == ["0003", "0004"]
-    assert found(":0002") == found("base:0002") == ["0001", "0002"]
-    assert found("0003") == ["0003"]
-    assert found("head") == ["0004"]
-    assert found(None) == found("base:head") == ["0001", "0002", "0003", "0004"]  # without git, all are new
+    assert revisions("0002:0003") == ["0003"]
+    assert revisions("0002:") == revisions("0002:head") == ["0003", "0004"]
+    assert revisions(":0002") == revisions("base:0002") == ["0001", "0002"]
+    assert revisions("0003") == ["0003"]
+    assert revisions("head") == ["0004"]
+    assert revisions(None) == revisions("base:head") == ["0001", "0002", "0003", "0004"]  # without git, all are new
     for unknown in ("nothing", "0002:nothing", "nothing:"):
         with pytest.raises(CommandError):
-            found(unknown)
+            revisions(unknown)
 
 
 # What it reads
@@ -126,10 +126,10 @@ def test_baseline_may_create_a_whole_schema(versions: Versions) -> None:
 )
 def test_revision_that_needs_a_database(versions: Versions, body: str, line: int, reason: str) -> None:
     versions.add("0002", written(f"{body}\n"))
-    (found,) = versions.lint("0002")
-    assert (found.line, found.rule.name) == (line, "needs-database")
-    assert reason in found.what
-    assert "\n" not in found.what
+    (finding,) = versions.lint("0002")
+    assert (finding.line, finding.rule.name) == (line, "needs-database")
+    assert reason in finding.what
+    assert "\n" not in finding.what
 
 
 def test_what_comes_before_the_failure_is_read(versions: Versions) -> None:
@@ -184,9 +184,9 @@ def test_files_that_are_no_history(versions: Versions, head: str) -> None:
 )
 def test_mistake_in_python(versions: Versions, body: str, reason: str) -> None:
     versions.add("0002", written(body))
-    (found,) = versions.lint("0002")
-    assert (found.line, found.rule.name) == (27, "python-error")
-    assert found.what.startswith(reason)
+    (finding,) = versions.lint("0002")
+    assert (finding.line, finding.rule.name) == (27, "python-error")
+    assert finding.what.startswith(reason)
 
 
 def test_statement_whose_values_can_not_be_written(versions: Versions) -> None:
@@ -299,8 +299,8 @@ def test_twenty_revisions_are_read_by_one_squawk(versions: Versions, monkeypatch
         return run(*arguments, **options)
 
     monkeypatch.setattr("subprocess.run", counted)
-    found = versions.lint("0001:")
-    assert [(finding.path.stem, finding.line) for finding in found] == [(f"{n:04d}", 27) for n in range(2, 22)]
+    findings = versions.lint("0001:")
+    assert [(finding.path.stem, finding.line) for finding in findings] == [(f"{n:04d}", 27) for n in range(2, 22)]
     assert sum("squawk" in str(args) for args in processes) == 1
 
 
@@ -329,9 +329,9 @@ def test_long_revision_id(versions: Versions) -> None:
 
 def test_head_file(versions: Versions) -> None:
     versions.folder.joinpath("versions", "HEAD").write_text("0000\n")
-    (found,) = versions.lint()
-    assert (found.path.name, found.line, found.rule.name) == ("HEAD", 1, "head-file")
-    text = as_text([found], [versions.path("0001")])
+    (finding,) = versions.lint()
+    assert (finding.path.name, finding.line, finding.rule.name) == ("HEAD", 1, "head-file")
+    text = as_text([finding], [versions.path("0001")])
     assert text.endswith("\n\n1 finding in HEAD")
     (command,) = (line for line in text.splitlines() if line.startswith("    printf"))
     assert command.endswith("HEAD"), "nothing follows the command, which is to be copied"
@@ -350,10 +350,10 @@ def test_edited_revision(versions: Versions) -> None:
     versions.add("0003", written(""))
     versions.add("0002", written("op.drop_constraint('c', 'item')"))
     versions.folder.joinpath("versions", "HEAD").write_text("0003\n")
-    (found,) = versions.lint()
-    assert (found.path.name, found.line, found.rule.name) == ("0002.py", 27, "edited-revision")
-    assert "main" in found.what
-    assert "\n    -    pass\n    +    op.drop_constraint('c', 'item')\n    instead:\n" in as_text([found], [])
+    (finding,) = versions.lint()
+    assert (finding.path.name, finding.line, finding.rule.name) == ("0002.py", 27, "edited-revision")
+    assert "main" in finding.what
+    assert "\n    -    pass\n    +    op.drop_constraint('c', 'item')\n    instead:\n" in as_text([finding], [])
 
 
 # What it prints
@@ -418,9 +418,9 @@ def test_command(render: Render) -> None:
     lint = (sys.executable, "-m", "safe_migrations", "lint")
     assert service.succeed(*lint) == "1 revision, no findings\n"
     service.add_revision("bad", "op.execute('SELECT 1')", "op.execute('SELECT 2')")
-    found = service.run(*lint, "head", "--json")
-    assert (found.returncode, found.stderr) == (1, "")
-    last = json.loads(found.stdout)[-1]
+    completed = service.run(*lint, "head", "--json")
+    assert (completed.returncode, completed.stderr) == (1, "")
+    last = json.loads(completed.stdout)[-1]
     assert (last["file"], last["rule"]) == (f"alembic/versions/{service.revisions()[-1]}", "raw-sql-without-reason")
     service.add_revision("gone", "op.drop_table('item')", "pass")
     assert "still-in-models: item" in service.run(*lint, "head").stdout

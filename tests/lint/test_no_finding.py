@@ -55,8 +55,8 @@ LOCKED = {
 
 
 def test_lock_that_the_revision_takes_anyway(tmp_path: Path) -> None:
-    found = names_in(tmp_path, {body: written(body, acknowledged="") for body in LOCKED})
-    assert {body: [name for name in found[body] if name != "unrelated-changes"] for body in LOCKED} == LOCKED
+    rules = names_in(tmp_path, {body: written(body, acknowledged="") for body in LOCKED})
+    assert {body: [name for name in rules[body] if name != "unrelated-changes"] for body in LOCKED} == LOCKED
 
 
 def test_column_that_is_renamed_is_not_the_added_one(versions: Versions) -> None:
@@ -148,13 +148,13 @@ ROWS = {
 
 
 def test_rows_that_the_file_lists(tmp_path: Path) -> None:
-    found = names_in(
+    rules = names_in(
         tmp_path, {body: written(f"op.add_column('item', sa.Column('a', sa.Text()))\n{body}") for body in ROWS}
     )
-    assert {body: [name for name in found[body] if name == "schema-and-data"] for body in ROWS} == ROWS
+    assert {body: [name for name in rules[body] if name == "schema-and-data"] for body in ROWS} == ROWS
     create = "op.execute('CREATE TEMP TABLE t AS SELECT 1')  # why\n"
-    found = names_in(tmp_path, {body: written(create + body.replace("box", "item")) for body in ROWS})
-    assert not [body for body in ROWS if "schema-and-data" in found[body]]
+    rules = names_in(tmp_path, {body: written(create + body.replace("box", "item")) for body in ROWS})
+    assert not [body for body in ROWS if "schema-and-data" in rules[body]]
 
 
 LOOPS = {
@@ -176,11 +176,11 @@ def test_loop_over_what_the_file_lists(tmp_path: Path) -> None:
 REBUILD = "# why\n    op.execute('DROP INDEX CONCURRENTLY IF EXISTS {}')\n    # why\n"
 
 
-@pytest.mark.parametrize(("name", "found"), [("ix", []), ("iy", ["index-if-not-exists"])])
-def test_index_that_is_dropped_before(versions: Versions, name: str, found: list[str]) -> None:
+@pytest.mark.parametrize(("name", "expected"), [("ix", []), ("iy", ["index-if-not-exists"])])
+def test_index_that_is_dropped_before(versions: Versions, name: str, expected: list[str]) -> None:
     body = f"with op.get_context().autocommit_block():\n    {REBUILD.format(name)}"
     versions.add("0002", written(f"{body}    op.execute('CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON item (sku)')"))
-    assert names(versions) == found
+    assert names(versions) == expected
 
 
 RENAME = "# why\nop.execute('ALTER TYPE used RENAME TO old')\n"
@@ -188,16 +188,16 @@ CONVERT = "# why\nop.execute('ALTER TABLE item ALTER sku TYPE used USING sku::te
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "expected"),
     [
         (RENAME, []),
         (f"{RENAME}op.create_enum('used', ['good'])\n{CONVERT}", ["enum-replacement"]),
         (f"op.create_enum('mood', ['good'])\n{CONVERT}", ["changing-column-type"]),
     ],
 )
-def test_type_that_is_renamed_or_replaced(versions: Versions, body: str, found: list[str]) -> None:
+def test_type_that_is_renamed_or_replaced(versions: Versions, body: str, expected: list[str]) -> None:
     versions.add("0002", written(body, "op.drop_enum('used')\nop.drop_enum('mood')\nop.drop_enum('old')"))
-    assert names(versions) == found
+    assert names(versions) == expected
 
 
 # The lines of findings
@@ -216,8 +216,8 @@ def test_operations_of_a_batch_are_found_at_their_own_lines(versions: Versions) 
     ]
     versions.add("0002", written("\n".join(lines)))
     created = "require-concurrent-index-creation"
-    found = [(28, created), (32, created), (33, "changing-column-type"), (34, "unacknowledged")]
-    assert versions.found("0002") == found
+    expected = [(28, created), (32, created), (33, "changing-column-type"), (34, "unacknowledged")]
+    assert versions.found("0002") == expected
 
 
 def test_batch_that_copies_the_table_is_not_seen(versions: Versions) -> None:

@@ -102,8 +102,8 @@ def warm_after(bench: Bench, change: str, statement: str) -> str | None:
 def squawk_finds(sql: str) -> set[str]:
     """The rules that squawk finds broken."""
     command = [str(Path(sys.executable).with_name("squawk")), "--reporter=json"]
-    found = subprocess.run(command, input=sql.encode(), capture_output=True).stdout
-    return {each["rule_name"] for each in json.loads(found)}
+    output = subprocess.run(command, input=sql.encode(), capture_output=True).stdout
+    return {finding["rule_name"] for finding in json.loads(output)}
 
 
 def test_every_rule_has_its_proof() -> None:
@@ -145,8 +145,8 @@ def test_table_rewrite(bench: Bench) -> None:
     bench.run("CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler")
     assert bench.effect("ALTER TABLE item SET UNLOGGED") == REWRITE
     for change in ("ALTER TABLE item SET ACCESS METHOD other", "CLUSTER item USING item_pkey"):
-        found = bench.effect(change)
-        assert (found.lock, found.stops, found.rewrites) == (ACCESS_EXCLUSIVE, EVERYBODY, True), change
+        effect = bench.effect(change)
+        assert (effect.lock, effect.stops, effect.rewrites) == (ACCESS_EXCLUSIVE, EVERYBODY, True), change
     bench.run("DROP ACCESS METHOD other")
 
     file = "SELECT pg_relation_filenode('item')"

@@ -769,21 +769,21 @@ CASES = [
 
 def test_rules(tmp_path_factory: pytest.TempPathFactory, subtests: pytest.Subtests) -> None:
     """The cases are revisions of one history; those with a type, which would exist for later ones, of their own."""
-    texts = {text: re.sub("  «.*", "", text) for each in CASES for text in (each.unsafe, each.safe)}
+    texts = {text: re.sub("  «.*", "", text) for case in CASES for text in (case.unsafe, case.safe)}
     together = {text: code for text, code in texts.items() if not OF_TYPES.search(code)}
-    found = found_in(tmp_path_factory.mktemp("together"), together)
+    rules = found_in(tmp_path_factory.mktemp("together"), together)
     for text in texts.keys() - together.keys():
-        found |= found_in(tmp_path_factory.mktemp("alone"), {text: texts[text]})
+        rules |= found_in(tmp_path_factory.mktemp("alone"), {text: texts[text]})
     for number, (rule, unsafe, safe) in enumerate(CASES):
         with subtests.test(f"{number}-{rule}"):
             marks = [(line, text.partition("«")[2]) for line, text in enumerate(unsafe.splitlines(), 1) if "«" in text]
             expected = [(line, name) for line, others in marks for name in sorted([rule, *others.split()])]
-            assert found[unsafe] == expected
-            assert found[safe] == []
+            assert rules[unsafe] == expected
+            assert rules[safe] == []
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {each.rule for each in CASES} | ELSEWHERE == RULES.keys()
+    assert {case.rule for case in CASES} | ELSEWHERE == RULES.keys()
 
 
 def test_the_table_says_what_to_write() -> None:
