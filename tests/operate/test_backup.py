@@ -188,9 +188,9 @@ def test_private_to_its_owner_from_the_first_byte(
     finally:
         os.umask(old_mask)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
-    said = capfd.readouterr().err
-    assert re.match(r"pg_dump: 0 s, \d+\.\d MB so far\n", said)
-    assert str(big.password) not in said
+    output = capfd.readouterr().err
+    assert re.match(r"pg_dump: 0 s, \d+\.\d MB so far\n", output)
+    assert str(big.password) not in output
 
 
 def test_pg_dump_is_killed(big: URL, tmp_path: Path) -> None:
@@ -468,10 +468,10 @@ def test_no_program_is_new_enough(database: URL, tmp_path: Path, monkeypatch: py
 
 def test_programs_of_path_debian_and_wheels_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{program(tmp_path / 'mine', '18.1')}{os.pathsep}{os.environ['PATH']}")
-    found = find_tools("pg_dump", 1)
+    tools = find_tools("pg_dump", 1)
     assert Path(find_tools("pg_dump", 18)[0].path).parent == tmp_path / "mine", "PATH comes first"
-    assert {tool.version for tool in found} >= {15, 16, 17, 18}
-    assert "/usr/bin/pg_dump" not in {tool.path for tool in found}, "Debian's wrapper, of no certain version"
+    assert {tool.version for tool in tools} >= {15, 16, 17, 18}
+    assert "/usr/bin/pg_dump" not in {tool.path for tool in tools}, "Debian's wrapper, of no certain version"
 
 
 def test_environment_takes_it_to_no_other_server(

@@ -37,7 +37,7 @@ def test_a_running_migration_is_left_out(
 ) -> None:
     async def look() -> bool:
         async with session(database, application, *statements) as (_, pid), connected(at(database)) as observer:
-            return pid in [each.pid for each in await observer.run_sync(blocking_sessions)]
+            return pid in [blocker.pid for blocker in await observer.run_sync(blocking_sessions)]
 
     assert run_async(look()) == is_shown
 

@@ -131,9 +131,9 @@ def test_what_only_an_earlier_revision_makes_possible_stops_at_its_own_revision(
 def test_a_backfill_that_no_revision_requires_is_not_forgotten(project: Project) -> None:
     project.backfill("sku")
     project.backfill("missing")  # its column was dropped, or is not there yet
-    said: list[str] = []
-    assert deploy(project.project, None, said.append).exit_status == 0
-    for text in (project.report.as_text(), said[0]):
+    messages: list[str] = []
+    assert deploy(project.project, None, messages.append).exit_status == 0
+    for text in (project.report.as_text(), messages[0]):
         assert "item_sku, required by no revision" in text
         assert text.endswith("\nsafe-migrations backfill item_sku")
     assert "missing" not in project.report.as_text()
