@@ -97,8 +97,8 @@ def refusal(function: Callable[..., Any], *arguments: Any, kind: type[MigrationE
 def test_empty_columns_are_filled_batch_by_batch(item: URL, folder: Path) -> None:
     write(folder, EMPTY_COLUMN)
     fetch(item, "UPDATE item SET sku = 'own' WHERE id % 10 = 0")
-    done = run(item, folder)
-    assert (done.already_complete, done.rows) == (False, 90)
+    result = run(item, folder)
+    assert (result.already_complete, result.rows) == (False, 90)
     assert rows(item, "SELECT count(*), min(sku) FROM item WHERE sku = 'sku-' || id OR sku = 'own'") == [(100, "own")]
     # 90 rows in batches of 7, each in a transaction of its own.
     assert rows(
@@ -285,18 +285,18 @@ def test_who_is_waited_for_is_said_once(
             await somebody.exec_driver_sql(lock)
             definition = load_backfill(folder, "item_sku")
             task = asyncio.create_task(run_backfill(at(item), folder, "item_sku", definition, FAST))
-            while f"pid {pid} " not in "".join(said):
+            while f"pid {pid} " not in "".join(output):
                 await asyncio.sleep(0.02)
-                said.append(capsys.readouterr().err)
+                output.append(capsys.readouterr().err)
             await asyncio.sleep(0.3)
-            said.append(capsys.readouterr().err)
+            output.append(capsys.readouterr().err)
             await somebody.commit()
             await task
             return pid
 
-    said: list[str] = []
+    output: list[str] = []
     pid = run_async(asyncio.wait_for(meanwhile(), 20))
-    lines = "".join(said).splitlines()
+    lines = "".join(output).splitlines()
     waits = [line for line in lines if "waiting for a lock" in line]
     assert f"blocked by pid {pid} " in waits[-1]
     assert not [line for line in lines[lines.index(waits[0]) :] if "rows/s" in line]
@@ -569,9 +569,9 @@ def test_a_standby_that_has_stopped_is_waited_for(
         return await task
 
     assert run_async(meanwhile()).rows == 100
-    said = capsys.readouterr().err
-    assert re.search(r"rows/s.*; waiting, because the standby slow is 0\.[2-9]\d* s behind$", said, re.M)
-    assert said.splitlines().count(backfill.HIDDEN) == 1
+    output = capsys.readouterr().err
+    assert re.search(r"rows/s.*; waiting, because the standby slow is 0\.[2-9]\d* s behind$", output, re.M)
+    assert output.splitlines().count(backfill.HIDDEN) == 1
 
 
 def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
@@ -581,7 +581,7 @@ def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
     write(folder, INCREMENT)
     monkeypatch.setattr(backfill, "WATCH", 0.05)
     monkeypatch.setattr(timeouts, "REPORT", 0.1)
-    done = "SELECT count(*) FROM item WHERE price = 1"
+    query = "SELECT count(*) FROM item WHERE price = 1"
 
     async def run_while_paused() -> tuple[list[int], Done]:
         definition = load_backfill(folder, "item_sku")
@@ -592,14 +592,14 @@ def test_standbys_that_are_behind_are_waited_for_and_hidden_ones_told_of(
         counts = []
         for seconds in (1, 0.5):
             await asyncio.sleep(seconds)
-            counts.append((await asyncio.to_thread(fetch, primary, done))[0][0])
+            counts.append((await asyncio.to_thread(fetch, primary, query))[0][0])
         await asyncio.to_thread(fetch, standby, "SELECT pg_wal_replay_resume()")
         return counts, await task
 
     counts, result = run_async(run_while_paused())
     assert counts[0] == counts[1] < 100
     assert result.rows == 100
-    assert rows(primary, done) == [(100,)]
+    assert rows(primary, query) == [(100,)]
     assert re.search(
         r"rows/s.*; waiting, because the standby walreceiver is [\d.]+ s behind$", capsys.readouterr().err, re.M
     )
