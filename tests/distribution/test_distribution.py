@@ -115,9 +115,9 @@ def test_metadata_tells_what_an_index_shows_and_pip_installs(built: Path) -> Non
     """What `twine check` looks at, and that nothing but the base comes without an extra."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        (name,) = (file for file in archive.namelist() if file.endswith(".dist-info/METADATA"))
         metadata = Metadata.from_email(archive.read(name), validate=True)
-        (points,) = (each for each in archive.namelist() if each.endswith(".dist-info/entry_points.txt"))
+        (points,) = (file for file in archive.namelist() if file.endswith(".dist-info/entry_points.txt"))
         assert "safe-migrations = safe_migrations.cli:main" in archive.read(points).decode()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (metadata.name, str(metadata.version)) == (project["name"], project["version"])
@@ -127,9 +127,9 @@ def test_metadata_tells_what_an_index_shows_and_pip_installs(built: Path) -> Non
     assert (metadata.license_expression, metadata.license_files) == ("MIT", ["LICENSE"])
     assert str(metadata.requires_python) == project["requires-python"]
     required = metadata.requires_dist or []
-    base = {each.name: each.extras for each in required if each.marker is None}
+    base = {requirement.name: requirement.extras for requirement in required if requirement.marker is None}
     assert base == {"alembic": set(), "asyncpg": set(), "sqlalchemy": {"asyncio"}}
-    assert {str(each.marker) for each in required if each.marker} == {
+    assert {str(requirement.marker) for requirement in required if requirement.marker} == {
         f'extra == "{extra}"' for extra in metadata.provides_extra or []
     }
 
@@ -184,18 +184,18 @@ def project(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def required(*names: str) -> set[str]:
     """Distributions, and all that they require here."""
-    found: set[str] = set()
+    distributions: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in distributions:
             continue
-        found.add(name)
+        distributions.add(name)
         for line in distribution(name).requires or ():
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate({"extra": "asyncio"}):
                 waiting.append(requirement.name)
-    return found
+    return distributions
 
 
 def link(name: str, packages: Path) -> None:

@@ -53,4 +53,4 @@ def test_only_the_job_that_runs_no_code_of_the_repository_may_publish(workflow: 
 def test_actions_are_pinned_by_commit(workflow: dict[str, Any]) -> None:
     uses = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
     assert uses
-    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", each) for each in uses)
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action in uses)
