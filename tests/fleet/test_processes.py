@@ -86,9 +86,9 @@ def test_an_interrupt_reaches_the_commands_and_waits_for_them(
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=20)
     assert fleet.joinpath("a", "stopped").exists()
-    assert said == expected
+    assert output == expected
     until = time.monotonic() + 20
     while running_in(fleet.joinpath("a", "started").read_text().strip()):
         assert time.monotonic() < until

@@ -58,8 +58,8 @@ def test_each_service_has_its_own_result(
     pdm = tmp_path / "programs" / "pdm"
     pdm.write_text('#!/bin/sh\ntest "$2" != test || test "${PWD##*/}" != broken || { echo 1 failed; exit 3; }\n')
     status = updates.run(find_services(root), Jobs(4), BRANCH, checks=True)
-    said = capsys.readouterr().out
-    rows = {line.split()[0]: line for line in said.splitlines() if line.startswith(NAMES)}
+    output = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in output.splitlines() if line.startswith(NAMES)}
     assert status == 21, "the worst: that of the refused service"
     assert f"{NEXT} → {LATER}" in rows["good"]
     assert BRANCH in rows["good"]
@@ -68,7 +68,7 @@ def test_each_service_has_its_own_result(
     assert "refused" in rows["dirty"]
     assert "not made from a template" in rows["own"]
     assert "current" not in rows, "it is only counted"
-    assert "1 failed" in said
+    assert "1 failed" in output
     assert root.joinpath("dirty", "database.py").read_text() == "half-written"
     assert not root.joinpath("dirty", "later.txt").exists()
     assert "<<<<<<<" in root.joinpath("conflict", "database.py").read_text()
@@ -76,7 +76,7 @@ def test_each_service_has_its_own_result(
     assert git(root / "good", "status", "--porcelain", "--", ".") == ""
     assert "later.txt" in git(root / "broken", "status", "--porcelain", "--", "."), "a failed check: nothing committed"
     assert git(root, "branch", "--show-current").strip() == BRANCH
-    assert f'do git -C "$folder" push origin {BRANCH}' in said
+    assert f'do git -C "$folder" push origin {BRANCH}' in output
 
 
 @pytest.mark.usefixtures("forked_copier")

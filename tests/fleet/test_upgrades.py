@@ -53,11 +53,11 @@ def test_contract_begins_when_all_are_expanded(
         add_revision(tmp_path / name, 3, CONTRACT)
     broken = add_revision(tmp_path / "orders", 2, EXPAND, "CREATE TABLE t1 (id integer)")
     assert run(tmp_path, passes) == 15
-    said = capsys.readouterr()
-    assert "1 expand, 1 contract" in said.err, "the plan"
-    assert "users" not in said.out + said.err, "it is only counted"
-    assert "1 of 3" in said.out
-    assert "t1" in said.out, "the reason"
+    captured = capsys.readouterr()
+    assert "1 expand, 1 contract" in captured.err, "the plan"
+    assert "users" not in captured.out + captured.err, "it is only counted"
+    assert "1 of 3" in captured.out
+    assert "t1" in captured.out, "the reason"
     assert tables(databases["billing"]) - {"alembic_version"} == {"t1", "t2"}
 
     broken.unlink()
