@@ -161,7 +161,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make("other")
     for name in ("server", "client"):
         extensions = ("subjectAltName=IP:127.0.0.1", "basicConstraints=critical,CA:false")
-        make(name, *(each for one in extensions for each in ("-addext", one)), "-CA", "root.crt", "-CAkey", "root.key")
+        make(name, *(part for one in extensions for part in ("-addext", one)), "-CA", "root.crt", "-CAkey", "root.key")
     return folder
 
 
@@ -227,7 +227,7 @@ def test_several_hosts(driver: str, hosts: str, server: URL) -> None:
 
 
 def test_all_that_psql_has_a_variable_for_carries_over() -> None:
-    given = {
+    variables = {
         "sslmode": ("PGSSLMODE", "verify-ca"),
         "sslrootcert": ("PGSSLROOTCERT", "root.crt"),
         "sslcert": ("PGSSLCERT", "client.crt"),
@@ -242,10 +242,10 @@ def test_all_that_psql_has_a_variable_for_carries_over() -> None:
         "options": ("PGOPTIONS", "-cgeqo=off -csearch_path=a,b"),
         "target_session_attrs": ("PGTARGETSESSIONATTRS", "read-write"),
     }
-    parameters = {name: value for name, (_, value) in given.items()}
+    parameters = {name: value for name, (_, value) in variables.items()}
     url = URL.create("postgresql+psycopg", "somebody", "p@ss", "host", None, "orders", parameters)
     login = {"PGHOST": "host", "PGUSER": "somebody", "PGPASSWORD": "p@ss", "PGDATABASE": "orders"}
-    assert client_environment(Database.of(url, SETTINGS).url) == login | dict(given.values())
+    assert client_environment(Database.of(url, SETTINGS).url) == login | dict(variables.values())
 
 
 @pytest.mark.parametrize(
