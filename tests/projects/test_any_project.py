@@ -183,7 +183,7 @@ def test_many_starters(project: Project, driver: str, starters: int, database: U
     processes = [WarmProcess(command, project.folder, bare_environment()) for _ in range(starters)]
     printed = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * starters, printed
-    assert sum("Running upgrade first -> second" in each for each in printed) == 1
+    assert sum("Running upgrade first -> second" in output for output in printed) == 1
     assert tables(database) == {"alembic_version", "author", "book"}
 
 
