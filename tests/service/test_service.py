@@ -153,7 +153,7 @@ def test_folders_are_those_of_alembic(folder: Path, content: str, monkeypatch: p
     (folder / "alembic").mkdir()
     folders = read(folder, f"[alembic]\n{content}\n").version_folders()
     alembics = ScriptDirectory.from_config(Config(folder / "alembic.ini"))._version_locations
-    assert [each.absolute() for each in folders] == [Path(each).absolute() for each in alembics]
+    assert [path.absolute() for path in folders] == [Path(path).absolute() for path in alembics]
 
 
 @pytest.mark.parametrize("recursive", ["true", "false"])
@@ -212,8 +212,8 @@ def test_nearest_file_wins(service: Service) -> None:
     write_env(above, ORDERS_DB_HOST="above", ORDERS_DB_NAME="above", SHARED_KEY="above")
     write_env(service.folder.parent, ORDERS_DB_HOST="between", ORDERS_DB_NAME="between")
     write_env(service.folder, ORDERS_DB_HOST="own", SHARED_KEY="own")
-    found = service.variables
-    assert (found["ORDERS_DB_HOST"], found["ORDERS_DB_NAME"], found["SHARED_KEY"]) == ("own", "between", "own")
+    values = service.variables
+    assert (values["ORDERS_DB_HOST"], values["ORDERS_DB_NAME"], values["SHARED_KEY"]) == ("own", "between", "own")
 
 
 def test_only_variables_of_the_service_come_from_above(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +240,8 @@ def test_environment_wins(service: Service, name: str, monkeypatch: pytest.Monke
     write_env(service.folder, ORDERS_DB_HOST="file", ORDERS_DB_NAME="file")
     monkeypatch.setenv(name, "environment")
     monkeypatch.setenv("ORDERS_DB_NAME", "")
-    found = service.variables
-    assert (found["ORDERS_DB_HOST"], found["ORDERS_DB_NAME"]) == ("environment", "file"), "an empty one is not set"
+    values = service.variables
+    assert (values["ORDERS_DB_HOST"], values["ORDERS_DB_NAME"]) == ("environment", "file"), "an empty one is not set"
 
 
 def test_files_are_loaded_into_the_environment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
