@@ -49,17 +49,17 @@ class Case:
 
     Attributes:
         upgrade: the bodies of `upgrade()`, with $ in the place of the table.
-        said: a regular expression; None where nothing may be said.
+        sentence: a regular expression; None where nothing may be said.
         declared: more lines of the file.
     """
 
     upgrade: tuple[str, ...]
-    said: str | None = None
+    sentence: str | None = None
     declared: str = 'phase = "expand"'
 
 
-def unsafe(upgrade: str, said: str, declared: str = 'phase = "expand"') -> Case:
-    return Case((upgrade,), said, declared)
+def unsafe(upgrade: str, sentence: str, declared: str = 'phase = "expand"') -> Case:
+    return Case((upgrade,), sentence, declared)
 
 
 def safe(*upgrade: str, declared: str = 'phase = "expand"') -> Case:
@@ -349,7 +349,7 @@ def tables(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         case = CASES[name]
         needed = [TABLE, *SETUP.get(name, ()), *([OTHER] if "other_$" in "".join(case.upgrade) else [])]
-        yield from (each.replace("$", name) for each in needed)
+        yield from (statement.replace("$", name) for statement in needed)
 
 
 @contextmanager
@@ -375,19 +375,19 @@ def judged(
 
     def judge(names: Sequence[str]) -> dict[str, list[str]]:
         history = History(tmp_path_factory.mktemp("history"))
-        history.add("first", "\n".join(f'op.execute("{each}")' for each in tables(names)))
+        history.add("first", "\n".join(f'op.execute("{statement}")' for statement in tables(names)))
         if "not_null_series" in names:
             history.add("later", "op.add_column('not_null_series', sa.Column('added', sa.Text()))")
             history.add_backfill("not_null_series", BACKFILL.replace("$", "not_null_series"))
         for name in names:
             for number, body in enumerate(CASES[name].upgrade, 1):
                 history.add(f"{name}__{number}", body.replace("$", name), CASES[name].declared.replace("$", name))
-        said: dict[str, list[str]] = {}
+        sentences: dict[str, list[str]] = {}
         with scratch(version, server) as url:
             for sentence in history.judged(url):
                 file, rest = sentence.split(" ", 1)
-                said.setdefault(Path(file).stem, []).append(rest)
-        return said
+                sentences.setdefault(Path(file).stem, []).append(rest)
+        return sentences
 
     def judged(name: str) -> Any:
         history = [*CASES].index(name) // CASES_OF_A_HISTORY
@@ -403,14 +403,14 @@ def judged(
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_said(judged: Judged, name: str) -> None:
     case = CASES[name]
-    said = {revision: said for revision, said in judged(name).items() if revision.rpartition("__")[0] == name}
-    if case.said is None:
-        assert said == {}
+    by_revision = {revision: lines for revision, lines in judged(name).items() if revision.rpartition("__")[0] == name}
+    if case.sentence is None:
+        assert by_revision == {}
         return
-    (sentences,) = said.values()
-    expected = rf"\((expand|contract)\) {case.said.replace('$', name)}"
+    (sentences,) = by_revision.values()
+    expected = rf"\((expand|contract)\) {case.sentence.replace('$', name)}"
     assert any(re.match(expected, sentence) for sentence in sentences), sentences
-    assert len(sentences) == 1 or case.said != WRITES, "a rewrite includes the scan"
+    assert len(sentences) == 1 or case.sentence != WRITES, "a rewrite includes the scan"
 
 
 def test_new_tables_are_not_checked(judged: Judged) -> None:
