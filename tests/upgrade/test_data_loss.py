@@ -44,8 +44,8 @@ def losses(database: URL, folder: Path, *bodies: str, module: str = "") -> list[
     async def find() -> list[str] | None:
         async with connected(at(database), isolation_level="AUTOCOMMIT") as connection:
             steps = [step(number, body) for number, body in enumerate(bodies)]
-            found = await connection.run_sync(find_data_loss, steps, StepRecords("", {}))
-            return None if found is None else [str(loss) for loss in found]
+            data_loss = await connection.run_sync(find_data_loss, steps, StepRecords("", {}))
+            return None if data_loss is None else [str(loss) for loss in data_loss]
 
     return run_async(find())
 

@@ -37,8 +37,8 @@ def test_library_is_heard_where_env_py_disables_the_loggers_that_exist(tmp_path:
     environment = bare_environment(PATH=os.fspath(Path(sys.executable).parent))
     run(("alembic", "init", "alembic"), tmp_path, environment)
     env = tmp_path / "alembic" / "env.py"
-    before, found, _ = env.read_text().partition("def run_migrations_offline")
-    assert found
+    before, separator, _ = env.read_text().partition("def run_migrations_offline")
+    assert separator
     assert "fileConfig(config.config_file_name)" in before
     env.write_text(
         f"from safe_migrations import run_env\n{before}\nrun_env(database_url='postgresql://localhost/shop')\n"
@@ -96,12 +96,12 @@ def _everything(_: logging.LogRecord) -> bool:
 
 def settings() -> dict[str, tuple[object, ...]]:
     """All that decides whether a message is heard, of each logger."""
-    loggers = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
-    found: dict[str, tuple[object, ...]] = {
-        each.name: (each.level, *each.filters, *each.handlers, each.disabled, each.propagate)
-        for each in (logging.root, *loggers)
+    loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    states: dict[str, tuple[object, ...]] = {
+        logger.name: (logger.level, *logger.filters, *logger.handlers, logger.disabled, logger.propagate)
+        for logger in (logging.root, *loggers)
     }
-    return found | {"": (logging.root.manager.disable,)}
+    return states | {"": (logging.root.manager.disable,)}
 
 
 @pytest.mark.parametrize("own", [False, True])

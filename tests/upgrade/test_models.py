@@ -135,8 +135,8 @@ def test_an_environment_that_imports_the_models_itself(project: PlainProject) ->
         _ = project.project
 
 
-@pytest.mark.parametrize("given", [object(), type("Base", (), {}), lambda: 5, [MetaData(), None]])
-def test_what_is_no_metadata(project: PlainProject, given: object) -> None:
-    project.models = given
+@pytest.mark.parametrize("metadata", [object(), type("Base", (), {}), lambda: 5, [MetaData(), None]])
+def test_what_is_no_metadata(project: PlainProject, metadata: object) -> None:
+    project.models = metadata
     with pytest.raises(ConfigurationError, match=r"target_metadata.*env\.py"):
         read_report(project.project)

@@ -154,4 +154,6 @@ def test_lint_sees_each_statement(project: PlainProject) -> None:
     line = file.read_text().splitlines().index("    op.execute(") + 1
     statements, problems = run_offline(project.scripts("one")[0], "upgrade")
     assert problems == []
-    assert [(each.plain, each.line) for each in statements[1:-1]] == [(text.strip(), line) for text in TWO.split(";")]
+    assert [(statement.plain, statement.line) for statement in statements[1:-1]] == [
+        (text.strip(), line) for text in TWO.split(";")
+    ]
