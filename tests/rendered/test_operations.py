@@ -69,8 +69,11 @@ def test_create_and_drop(project: PlainProject, database: URL) -> None:
 
 
 def test_a_build_that_fails_leaves_nothing_and_the_next_one_goes_on(project: PlainProject, database: URL) -> None:
-    with pytest.raises(RevisionError, match=r"stamp\.py:13 failed and was rolled back: could not create unique index"):
+    with pytest.raises(
+        RevisionError, match=r"stamp\.py:13 failed and was rolled back: could not create unique index"
+    ) as error:
         upgrade(project, "stamp", CREATE)
+    assert [row[-1] for row in fetch(database, str(error.value).splitlines()[-1])] == [2], "the query of the message"
     assert indexes(database) == OWN
     fetch(database, "UPDATE item SET created_at = now() WHERE name = 'b'")
     project.alembic(command.upgrade, "head")

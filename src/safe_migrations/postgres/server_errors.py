@@ -1,12 +1,15 @@
 """Errors of PostgreSQL: their codes, what went wrong in a line, and the error to raise for each."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from safe_migrations.errors import ConfigurationError, ConnectionFailedError, LockedError, MigrationError
 from safe_migrations.postgres.database import Database
+from safe_migrations.postgres.sql import qualified
 from safe_migrations.postgres.timeouts import CONNECT_TIMEOUT
 from safe_migrations.printable import printable
 from safe_migrations.service import Service
@@ -16,6 +19,7 @@ LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE = "55P03", "40P01",
 QUERY_CANCELED, INSUFFICIENT_PRIVILEGE, READ_ONLY = "57014", "42501", "25006"
 DEPENDENT_OBJECTS = "2BP01"
 VIOLATIONS = ("23502", "23503", "23505", "23514")  # NOT NULL, foreign key, unique, check
+SERVER_TROUBLE = ("53", "58")  # classes of errors: no disk space, memory or connection; a failure of the system
 RETRIED = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
 # Errors about the schema, the statement or the server, whose DETAIL and HINT hold no values of rows: dependent objects,
 # something not supported or not ready, an object in use, a missing file of the server, and all of class 42.
@@ -117,7 +121,7 @@ def reason(error: BaseException) -> str:
     The text includes PostgreSQL's DETAIL and HINT where these hold no values, such as the names of dependent objects.
     """
     if isinstance(error, DBAPIError):
-        cause = getattr(error.orig, "__cause__", None) or error.orig  # SQLAlchemy puts the class before the message
+        cause = _cause(error)
         text = str(getattr(cause, "message", None) or cause).partition("\nDETAIL:")[0]
         if more := "; ".join(_detail_and_hint(sqlstate(error) or "", cause)):
             text = f"{text.rstrip('.')} ({more})"
@@ -126,6 +130,21 @@ def reason(error: BaseException) -> str:
     else:
         text = f"{type(error).__name__}: {error}"
     return printable(" ".join(text.split())).rstrip(".") or type(error).__name__
+
+
+def duplicates_query(error: BaseException) -> str | None:
+    """The query for the keys that a new unique index finds in several rows; None for another error."""
+    cause = _cause(error) if isinstance(error, DBAPIError) else None
+    key = re.match(r"Key \((.+?)\)=\(.*\) is duplicated", getattr(cause, "detail", None) or "", re.DOTALL)
+    if key is None:
+        return None
+    table = qualified(postgresql.dialect(), getattr(cause, "schema_name", None), getattr(cause, "table_name", None))
+    return printable(f"SELECT {key[1]}, count(*) FROM {table} GROUP BY {key[1]} HAVING count(*) > 1;")  # noqa: S608  # names only
+
+
+def _cause(error: DBAPIError) -> BaseException | None:
+    """The driver's own error: SQLAlchemy puts the class before the message."""
+    return getattr(error.orig, "__cause__", None) or error.orig
 
 
 def _detail_and_hint(state: str, cause: BaseException | None) -> Iterator[str]:

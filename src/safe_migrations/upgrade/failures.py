@@ -16,7 +16,9 @@ from safe_migrations.postgres.server_errors import (
     INSUFFICIENT_PRIVILEGE,
     QUERY_CANCELED,
     READ_ONLY,
+    SERVER_TROUBLE,
     VIOLATIONS,
+    duplicates_query,
     is_disconnect,
     reason,
     sqlstate,
@@ -95,6 +97,8 @@ class Failure:
         then = f"{what}. {self._progress} {self._advice(error, what)}, then run the same command again."
         if self.is_running:
             then = " ".join([*getattr(error, "__notes__", ()), then])
+            if query := duplicates_query(error):
+                then = f"{then} To list the duplicates, in psql (safe-migrations db-shell):\n{query}"
             return RevisionError(f"{self._place(error)} failed and was rolled back{self._not_undone()}: {then}")
         return MigrationError(f"Reading Alembic's version table failed: {then}")
 
@@ -113,10 +117,12 @@ class Failure:
         """What to do before the next run."""
         if "extension" in what and "is not available" in what:
             return "Install the extension on the server (the revision needs no change)"
+        if (sqlstate(error) or "").startswith(SERVER_TROUBLE):
+            return "Correct the cause on the server (the revision needs no change)"
         advice = {
             DEPENDENT_OBJECTS: "Drop or change the dependent objects first, in this revision or in an earlier one",
-            INSUFFICIENT_PRIVILEGE: "Grant the user the missing privileges, or migrate as the tables' owner "
-            f"({self.service.migration_url})",
+            INSUFFICIENT_PRIVILEGE: f"Migrate as the owner of the tables ({self.service.migration_url}), or grant the "
+            "user the missing privilege, or the owner's role where the owner is required",
             READ_ONLY: f"Migrate on the server that accepts writes ({self.service.migration_url})",
             QUERY_CANCELED: "If the statement took longer than MIGRATION_STATEMENT_TIMEOUT "
             f"({duration_text(self.timeouts.statement_timeout)}), raise the timeout, or split the revision",
