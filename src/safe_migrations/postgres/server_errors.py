@@ -138,7 +138,8 @@ def duplicates_query(error: BaseException) -> str | None:
     key = re.match(r"Key \((.+?)\)=\(.*\) is duplicated", getattr(cause, "detail", None) or "", re.DOTALL)
     if key is None:
         return None
-    table = qualified(postgresql.dialect(), getattr(cause, "schema_name", None), getattr(cause, "table_name", None))
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    table = qualified(dialect, getattr(cause, "schema_name", None), getattr(cause, "table_name", None))
     return printable(f"SELECT {key[1]}, count(*) FROM {table} GROUP BY {key[1]} HAVING count(*) > 1;")  # noqa: S608  # names only
 
 
