@@ -128,24 +128,24 @@ def test_the_job_pushes_a_conflict_for_a_person_and_never_over_their_work(
     change(service.folder / CONFLICT, "prepend_sys_path = %(here)s", "prepend_sys_path = ours")
     service = cloned(service, render(ci=ci), ci)
 
-    status, said = run_update(service, ci)
-    assert status == MigrationError.exit_status, f"red, because a person must decide: {said}"
+    status, output = run_update(service, ci)
+    assert status == MigrationError.exit_status, f"red, because a person must decide: {output}"
     branch = pushed(service)
-    assert branch.endswith("refs/heads/template-update\n"), said
+    assert branch.endswith("refs/heads/template-update\n"), output
     text = git(service.folder, "show", f"origin/template-update:{CONFLICT}")
     assert text.index("= ours") < text.index("=======") < text.index("= theirs")
 
     git(service.folder, "switch", "--quiet", "-")
-    status, said = run_update(service, ci)
+    status, output = run_update(service, ci)
     assert status == 0
-    assert "waits for review" in said
+    assert "waits for review" in output
     assert pushed(service) == branch
 
 
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 def test_the_job_pushes_nothing_where_nothing_is_new(toy: Releases, render: Render, tmp_path: Path, ci: str) -> None:
     service = cloned(toy.service(tmp_path / "made", NEXT), render(ci=ci), ci)
-    status, said = run_update(service, ci)
-    assert status == 0, said
-    assert "Up to date" in said
+    status, output = run_update(service, ci)
+    assert status == 0, output
+    assert "Up to date" in output
     assert pushed(service) == ""

@@ -45,8 +45,8 @@ class Carried:
 
     def add_revision(self, slug: str, upgrade: str, downgrade: str = "pass") -> None:
         """The same revision for both."""
-        for each in (self.old, self.new):
-            each.add_revision(slug, upgrade, downgrade)
+        for service in (self.old, self.new):
+            service.add_revision(slug, upgrade, downgrade)
 
 
 @pytest.fixture(scope="session")
@@ -84,9 +84,9 @@ def carried(folders: tuple[Path, Path], tmp_path: Path, database: URL, without_l
 
 def ended(process: Process) -> str:
     """What a process has said that ends well."""
-    said, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, said + errors
-    return said + errors
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, output + errors
+    return output + errors
 
 
 def test_the_folder_goes_and_the_library_comes(carried: Carried) -> None:
@@ -135,8 +135,8 @@ def test_half_a_backfill_goes_on(carried: Carried, database: URL) -> None:
     carried.new.succeed("alembic", "upgrade", "head")
     fetch(database, "CREATE TABLE number (id bigint PRIMARY KEY, value bigint DEFAULT 0)")
     fetch(database, "INSERT INTO number SELECT generate_series(1, :rows)", rows=ROWS)
-    for each in (carried.old, carried.new):
-        file = each.folder / "alembic" / "backfills" / "number.py"
+    for service in (carried.old, carried.new):
+        file = service.folder / "alembic" / "backfills" / "number.py"
         file.parent.mkdir()
         file.write_text(BACKFILL)
     process = carried.old.start(carried.python, "-m", "safe_migrations", "backfill", "--nice-ratio", "1")
@@ -144,8 +144,8 @@ def test_half_a_backfill_goes_on(carried: Carried, database: URL) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert 0 < len(fetch(database, "SELECT 1 FROM number WHERE value = 1")) < ROWS
-    (done,) = json.loads(carried.new.succeed("safe-migrations", "backfill", "--nice-ratio", "0", "--json"))
-    assert (done["rows"], done["already_complete"]) == (ROWS, False), "with those that were done before"
+    (result,) = json.loads(carried.new.succeed("safe-migrations", "backfill", "--nice-ratio", "0", "--json"))
+    assert (result["rows"], result["already_complete"]) == (ROWS, False), "with those that were done before"
     assert [tuple(row) for row in fetch(database, "SELECT value, count(*) FROM number GROUP BY 1")] == [(1, ROWS)]
     assert carried.old.succeed(carried.python, "-m", "safe_migrations", "backfill").startswith("number was ")
 
@@ -156,8 +156,10 @@ def test_the_database_goes_on_and_old_replicas_beside_the_new_code(carried: Carr
         'op.create_index_concurrently("ix_item_created_at", "item", ["created_at"])',
         'op.drop_index_concurrently("ix_item_created_at")',
     )
-    for each in (carried.old, carried.new):
-        change(each.folder / "models_db.py", "mapped_column(server_default", "mapped_column(index=True, server_default")
+    for service in (carried.old, carried.new):
+        change(
+            service.folder / "models_db.py", "mapped_column(server_default", "mapped_column(index=True, server_default"
+        )
     carried.old.succeed(carried.python, "-m", "safe_migrations", "deploy", "--without-backup")
     new = carried.new
     assert "0002_index" in new.succeed("safe-migrations", "state"), "it is at head"
@@ -222,9 +224,9 @@ def test_fixtures_that_a_service_keeps_say_what_to_write(carried: Carried) -> No
 def test_a_service_of_1_beside_the_library_is_told_to_update(carried: Carried) -> None:
     """In a monorepo, whose services share one environment; or where the update has left edited machinery."""
     for command in (("alembic", "upgrade", "head"), (str(warm_program("safe-migrations")), "state")):
-        said = carried.old.fail(*command)
-        assert "safe_migrations/__init__.py" in said
-        assert "safe-migrations template-update" in said
+        message = carried.old.fail(*command)
+        assert "safe_migrations/__init__.py" in message
+        assert "safe-migrations template-update" in message
 
 
 def test_machinery_that_is_kept_hides_nothing(carried: Carried) -> None:

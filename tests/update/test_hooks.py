@@ -68,9 +68,9 @@ def updated(service: Service) -> Service:
 
 def test_it_asks_for_trust_and_says_why(toy: Releases, later: Path, tmp_path: Path) -> None:
     service = make(toy, tmp_path / "orders", later)
-    said = service.fail(*UPDATE)
-    assert f"({LATER}: database.py becomes engine.py, with your edits)" in said
-    assert said.endswith("\nsafe-migrations template-update --trust")
+    message = service.fail(*UPDATE)
+    assert f"({LATER}: database.py becomes engine.py, with your edits)" in message
+    assert message.endswith("\nsafe-migrations template-update --trust")
     assert git(service.folder, "status", "--porcelain") == ""
 
 
@@ -123,8 +123,8 @@ def test_a_file_of_that_name_is_in_the_way(toy: Releases, later: Path, tmp_path:
     service = make(toy, tmp_path / "orders", later)
     service.folder.joinpath("engine.py").write_text("# of our own\n")
     commit(service.folder)
-    said = service.fail(*UPDATE, "--trust")
-    assert "database.py is renamed to engine.py, which already exists" in said
+    message = service.fail(*UPDATE, "--trust")
+    assert "database.py is renamed to engine.py, which already exists" in message
     assert git(service.folder, "status", "--porcelain") == ""
 
 
@@ -140,4 +140,6 @@ def test_the_hook_twice_changes_nothing_more(toy: Releases, later: Path, tmp_pat
 
 def test_releases_say_why_they_want_trust_exactly_where_they_do() -> None:
     migrations = yaml.safe_load((ROOT / "copier.yml").read_text()).get("_migrations", [])
-    assert {each["version"] for each in migrations} == {each["version"] for each in RELEASES if each.get("trust")}
+    assert {migration["version"] for migration in migrations} == {
+        release["version"] for release in RELEASES if release.get("trust")
+    }

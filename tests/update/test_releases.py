@@ -35,8 +35,8 @@ def test_they_are_in_order_and_in_the_changelog() -> None:
 def test_a_file_disappears_with_a_major_release_only(releases: Releases) -> None:
     for version, following in pairwise([*VERSIONS, NEXT]):
         before, after = (
-            {plain_name(path) for path in git(releases.template, *LISTED, each, "template/").splitlines()}
-            for each in (version, following)
+            {plain_name(path) for path in git(releases.template, *LISTED, release, "template/").splitlines()}
+            for release in (version, following)
         )
         assert before <= after or Version(version).major < Version(following).major
 

@@ -127,8 +127,8 @@ def test_what_is_new_is_announced_and_arrives_and_nothing_else_changes(service: 
 
     commit(service.folder)
     assert service.succeed(*UPDATE) == f"Up to date: the newest release of the template is {LATER}.\n"
-    said = service.fail(*UPDATE, "--data", "ci=none")
-    assert said.endswith("\ncopier update --vcs-ref=:current: --skip-answered --data ci=none")
+    message = service.fail(*UPDATE, "--data", "ci=none")
+    assert message.endswith("\ncopier update --vcs-ref=:current: --skip-answered --data ci=none")
     assert json.loads(service.succeed(*CHECK, "--json"))["waits"] is False
 
 
@@ -158,9 +158,9 @@ def test_nothing_uncommitted_is_mixed_with_the_update(service: Service) -> None:
 @pytest.mark.usefixtures("forked_copier")
 def test_an_edit_during_the_update_stays(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def meanwhile(folder: Path, *arguments: str) -> str:
-        said = copier(folder, *arguments)
+        output = copier(folder, *arguments)
         folder.joinpath("database.py").write_text("# of our own\n")
-        return said
+        return output
 
     monkeypatch.setattr(template_update, "copier", meanwhile)
     with pytest.raises(TemplateError, match=r"uncommitted changes .*database\.py"):
@@ -196,9 +196,9 @@ def test_no_file_is_overwritten_that_git_ignores_or_is_told_to_overlook(service:
 def test_an_answer_that_is_no_longer_valid_is_asked_for(toy: Releases, later: Path, tmp_path: Path) -> None:
     service = toy.service(tmp_path / "orders", NEXT, template=later, postgres_version=15)
     edit_dropped(service)
-    said = refusal(service)
-    assert "postgres_version is 15, and would become 18" in said
-    assert said.endswith("\nsafe-migrations template-update --data postgres_version=18")
+    message = refusal(service)
+    assert "postgres_version is 15, and would become 18" in message
+    assert message.endswith("\nsafe-migrations template-update --data postgres_version=18")
     assert "postgres_version" in refusal(service, "postgres_version=14"), "neither is that"
     assert "postgres_versoin" in refusal(service, "postgres_version=17", "postgres_versoin=17")
 
@@ -229,8 +229,8 @@ def monorepo(toy: Releases, later: Path, tmp_path: Path, thorough: bool) -> list
         made.append(toy.uncommitted(folder, NEXT, template=later, layout="monorepo"))
     root = tmp_path / "repository"
     root.joinpath(".gitignore").write_text(".env\n.venv/\n")
-    for each in made:
-        each.folder.joinpath("own.txt").write_text("own\n")
+    for service in made:
+        service.folder.joinpath("own.txt").write_text("own\n")
     git(root, "init", "--quiet")
     commit(root)
     return made
@@ -247,8 +247,8 @@ def test_services_of_a_monorepo_each_at_its_own_time(monorepo: list[Service]) ->
     before = git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".")
 
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda each: update(each.folder, NEWS), others))
-    assert {each.files for each in done} == {
+        results = list(pool.map(lambda service: update(service.folder, NEWS), others))
+    assert {result.files for result in results} == {
         (
             ".copier-answers.yml",
             ".dockerignore",
@@ -259,9 +259,9 @@ def test_services_of_a_monorepo_each_at_its_own_time(monorepo: list[Service]) ->
             "pyproject.toml",
         ),
     }
-    for each in others:
-        assert each.folder.joinpath("database.py").read_text().endswith("# later\n")
-        assert each.folder.joinpath("own.txt").exists()
+    for service in others:
+        assert service.folder.joinpath("database.py").read_text().endswith("# later\n")
+        assert service.folder.joinpath("own.txt").exists()
     assert git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".") == before
     assert folder.joinpath("database.py").read_text() == "half-written"
     assert "database.py.rej: " in neighbour.run(*UPDATE).stderr, "its own turn comes"
@@ -320,9 +320,9 @@ def test_ended_while_it_merges(service: Service, how: signal.Signals) -> None:
     while not process.stdout.readline().startswith("Updating to"):
         pass
     process.send_signal(how)
-    _, said = process.communicate()
+    _, stderr = process.communicate()
     assert process.returncode == 130
-    assert said == f"{template_cli.INTERRUPTED}\n"
+    assert stderr == f"{template_cli.INTERRUPTED}\n"
     assert everything(service) == before
 
 
@@ -330,10 +330,10 @@ def test_no_secret_of_the_templates_url_is_shown(service: Service) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://robot:hidden-token@127.0.0.1:{server.getsockname()[1]}/template.git"
     address(service, url)
-    said = service.fail(*CHECK)
-    assert "hidden-token" not in said
-    assert "127.0.0.1" in said
-    assert "_src_path" in said
+    message = service.fail(*CHECK)
+    assert "hidden-token" not in message
+    assert "127.0.0.1" in message
+    assert "_src_path" in message
     assert without_login("https://robot:a/b@host/t.git") == "https://host/t.git"
     assert without_login("https://robot:a@b@host/t.git") == "https://host/t.git"
     assert (
@@ -403,18 +403,18 @@ def test_the_login_of_the_templates_url_stands_in_no_command_line(
         store.write_text(f"http://robot:{secret}@127.0.0.1:{server.server_port}\n")  # the URL wins over it
         address(service, url)
         edit_dropped(service)
-        said = service.run(*CHECK, "--json").stdout
-        assert json.loads(said)["waits"] is True
+        output = service.run(*CHECK, "--json").stdout
+        assert json.loads(output)["waits"] is True
         if "%" in login:
             process = service.run(*UPDATE)
             assert ".dockerignore: the template no longer has" in process.stderr
-            said += process.stdout + process.stderr
+            output += process.stdout + process.stderr
             assert "# later" in service.folder.joinpath("database.py").read_text()
             assert f"_src_path: {url}\n" in service.folder.joinpath(".copier-answers.yml").read_text()
         server.shutdown()
     trace = (tmp_path / "trace").read_text()
     assert "ls-remote" in trace
-    assert secret not in "".join([*seen, trace, said])
+    assert secret not in "".join([*seen, trace, output])
     assert not [file for file in (tmp_path / "cache").rglob("config") if secret in file.read_text()]
 
 
@@ -433,9 +433,9 @@ def test_a_template_that_has_moved(service: Service, later: Path, tmp_path: Path
     service.environment["COPIER_CACHE_DIR"] = str(tmp_path / "cache")
     gone = f"{kind}{tmp_path / 'gone.git'}"
     address(service, gone)
-    said = service.fail(*(CHECK if kind else UPDATE))
-    assert gone in said
-    assert MOVE in said
+    message = service.fail(*(CHECK if kind else UPDATE))
+    assert gone in message
+    assert MOVE in message
     address(service, f"{kind}{later}")
     edit_dropped(service)
     if not kind:
@@ -456,9 +456,9 @@ def test_a_template_without_a_release(toy: Releases, tmp_path: Path) -> None:
     )
     commit(service.folder)
     for command in (CHECK, UPDATE):
-        said = service.fail(*command, kind=TemplateError)
-        assert f"{template} has no release" in said
-        assert "pdm run tag-releases" in said
+        message = service.fail(*command, kind=TemplateError)
+        assert f"{template} has no release" in message
+        assert "pdm run tag-releases" in message
         commit(template, "later")
 
 

@@ -185,22 +185,22 @@ def test_edits_survive_and_all_else_is_as_in_a_new_service(
         for name in conflicts | kept:
             assert f"\n  {name}: " in process.stderr
 
-    found = files(service.folder)
+    actual = files(service.folder)
     assert unmerged(service) == conflicts
     for name in conflicts:
         before = git(service.folder, "show", f"HEAD:{name}")
         assert git(service.folder, "show", f":2:{name}") == before, "nothing of it is lost"
         assert git(service.folder, "show", f":3:{name}").encode() == files(fresh)[name]
-        assert b"\n<<<<<<< " in found.pop(name)
+        assert b"\n<<<<<<< " in actual.pop(name)
         expected.pop(name)
     for name in kept:
-        assert found.pop(name).decode() == git(service.folder, "show", f"HEAD:{name}")
+        assert actual.pop(name).decode() == git(service.folder, "show", f"HEAD:{name}")
     for edit in edits:
         with subtests.test(edit.what):
-            assert found.get(edit.name) == expected.get(edit.name)
+            assert actual.get(edit.name) == expected.get(edit.name)
             gone = deleting or (edit is MACHINERY and not kept)
             assert (service.folder / edit.name).exists() is not gone
-    assert found == expected
+    assert actual == expected
     assert {path: path.read_bytes() for path in own} == own
     assert set(service.versions.iterdir()) <= own.keys(), "no revision comes back"
 
