@@ -768,23 +768,23 @@ def value(column: Column[Any], number: ColumnElement[int], known: frozenset[str]
     """What code writes into a column; it leaves every second one empty, where it may."""
     match column.type:
         case sa.Enum():
-            found: ColumnElement[Any] = sa.literal(column.type.enums[0], column.type)
+            expression: ColumnElement[Any] = sa.literal(column.type.enums[0], column.type)
         case sa.String():
             text = sa.cast(number, sa.Text)
-            found = text if column.type.length is None else sa.func.left(sa.func.md5(text), column.type.length)
+            expression = text if column.type.length is None else sa.func.left(sa.func.md5(text), column.type.length)
         case sa.Integer() | sa.Numeric():
-            found = sa.cast(number % ROWS + 1, column.type)
+            expression = sa.cast(number % ROWS + 1, column.type)
         case sa.Boolean():
-            found = number % 3 == 0
+            expression = number % 3 == 0
         case sa.Uuid():
-            found = sa.func.gen_random_uuid()
+            expression = sa.func.gen_random_uuid()
         case sa.DateTime():
-            found = sa.func.clock_timestamp()
+            expression = sa.func.clock_timestamp()
         case _:
             raise AssertionError(column.type)
     if any(key.target_fullname.rpartition(".")[0] not in known for key in column.foreign_keys):
         return sa.null()  # the table is new and empty
-    return sa.case((number % 2 == 0, found)) if column.nullable else found
+    return sa.case((number % 2 == 0, expression)) if column.nullable else expression
 
 
 def row(table: Table, number: ColumnElement[int], known: frozenset[str]) -> dict[str, ColumnElement[Any]]:
@@ -847,9 +847,9 @@ def test_a_change(group: str, render: Render, url_of_each_version: URL) -> None:
     assert written(scripts, cases) == {case.name: list(case.revisions) for case in cases}
 
     asked = [Path(script.path).name for script in scripts if unacknowledged(script)]
-    findings = [each for each in inside.lint(scripts) if each.rule.name != "unwritten-backfill"]
-    assert [each.path.name for each in findings if each.rule.name == "unacknowledged"] == asked
-    assert {each.path.name for each in findings} == set(asked)
+    findings = [finding for finding in inside.lint(scripts) if finding.rule.name != "unwritten-backfill"]
+    assert [finding.path.name for finding in findings if finding.rule.name == "unacknowledged"] == asked
+    assert {finding.path.name for finding in findings} == set(asked)
     refusals, running = upgrade(inside, cases, old, new, scripts)
     assert [name for name in refusals if name.endswith(".py")] == asked
     assert max(running.longest.values()) < LONGEST_STALL

@@ -59,8 +59,8 @@ def write(service: Service, text: str, name: str = "number") -> None:
 def end(process: Process, signal_number: int) -> str:
     """End a process in its middle, and return what it has said."""
     os.killpg(process.pid, signal_number)
-    _, said = process.communicate(timeout=60)
-    return said
+    _, stderr = process.communicate(timeout=60)
+    return stderr
 
 
 def test_a_run_after_a_kill_changes_each_row_once(
@@ -72,8 +72,8 @@ def test_a_run_after_a_kill_changes_each_row_once(
         wait_for(database, "SELECT 1 FROM safe_migrations.backfill WHERE rows > 0" if number > 1 else BEGUN)
         time.sleep(random.random() * 0.3)
         end(process, signal.SIGKILL)
-        (done,) = json.loads(numbers.succeed(*BACKFILL, "--workers", "2", "--nice-ratio", "0", "--json"))
-        assert (done["rows"], done["already_complete"]) in ((ROWS, False), (0, True))
+        (result,) = json.loads(numbers.succeed(*BACKFILL, "--workers", "2", "--nice-ratio", "0", "--json"))
+        assert (result["rows"], result["already_complete"]) in ((ROWS, False), (0, True))
         assert rows(database, COUNTED) == [(number, ROWS)]
         fetch(database, "DELETE FROM safe_migrations.backfill")
 
@@ -82,10 +82,10 @@ def test_two_processes_share_the_work(numbers: Service, database: URL) -> None:
     # Slow enough for the second one to start before the first one has finished.
     processes = [numbers.start(*BACKFILL, "number", "--workers", "2", "--nice-ratio", "10") for _ in range(2)]
     for process in processes:
-        said, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
         assert errors == ""  # no bar where there is no terminal
-        assert said.startswith(f"number is complete: {ROWS:,} rows ")
+        assert output.startswith(f"number is complete: {ROWS:,} rows ")
     assert rows(database, COUNTED) == [(1, ROWS)]
     assert numbers.succeed(*BACKFILL) == COMPLETE
 
@@ -105,8 +105,8 @@ def test_all_that_are_not_complete_in_order(numbers: Service, database: URL) -> 
     fetch(database, "UPDATE number SET value = NULL WHERE id = 1")
     write(numbers, FILL, "a_fill")
     write(numbers, FILL, "z_fill")
-    said = numbers.succeed(*BACKFILL, "--nice-ratio", "0").splitlines()
-    assert [line.partition(":")[0] for line in said] == [
+    lines = numbers.succeed(*BACKFILL, "--nice-ratio", "0").splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
         "a_fill is complete",
         "number is complete",
         COMPLETE.strip().replace("number", "z_fill"),

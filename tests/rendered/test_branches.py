@@ -95,8 +95,8 @@ def test_from_conflict_to_one_line(service: Service, database: URL, to_head: ToH
     assert f"alembic downgrade {base} && safe-migrations rebase" in sentence, "the other one"
     service.succeed("alembic", "downgrade", base)
     (service.versions / service.revisions()[-1]).unlink()
-    said = service.succeed(*REBASE)
-    assert f"{before[2]}:\n  {before[1]} -> {before[1][:9]}0003_mine.py\n" in said
+    output = service.succeed(*REBASE)
+    assert f"{before[2]}:\n  {before[1]} -> {before[1][:9]}0003_mine.py\n" in output
     assert head(service) == f"{mine}\n"
     service.succeed("alembic", "upgrade", "head")
     assert tables(database) == {"alembic_version", "item", "mine", "theirs"}
@@ -108,9 +108,9 @@ def test_without_a_database_it_says_so(service: Service) -> None:
     put_into_git(service, service.folder)
     meet(service, "mine", "theirs")
     service.environment["ORDERS_DATABASE_URL"] = "no URL"
-    said = service.succeed(*REBASE)
-    assert "ORDERS_DATABASE_URL is not a URL" in said
-    assert "0003_mine.py" in said
+    output = service.succeed(*REBASE)
+    assert "ORDERS_DATABASE_URL is not a URL" in output
+    assert "0003_mine.py" in output
 
 
 def test_hook_of_a_commit(render: Render, tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def test_revisions_are_numbered_typed_and_formatted(at_head: Service, mypy_cache
 
 
 def test_autogenerate_without_a_change_writes_no_file(at_head: Service) -> None:
-    said = at_head.succeed("alembic", "revision", "--autogenerate", "-m", "nothing")
-    assert "no file was written" in said
+    output = at_head.succeed("alembic", "revision", "--autogenerate", "-m", "nothing")
+    assert "no file was written" in output
     assert len(at_head.revisions()) == 1
 
 

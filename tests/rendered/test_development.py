@@ -39,10 +39,10 @@ def test_from_nothing_to_a_migrated_database(service: Service) -> None:
     assert not (service.folder / ".env").exists(), "the port is taken"
 
     service.environment.clear()
-    said = service.succeed(*SAFE_MIGRATIONS, "db-up")
+    output = service.succeed(*SAFE_MIGRATIONS, "db-up")
     url = make_url(configured_url(service.folder))
-    assert str(service.folder / ".env") in said
-    assert str(url.password) not in said
+    assert str(service.folder / ".env") in output
+    assert str(url.password) not in output
     assert stat.S_IMODE((service.folder / ".env").stat().st_mode) == 0o600
     assert (url.host, url.database) == ("127.0.0.1", "orders")
     changed = service.succeed("git", "status", "--porcelain", "--untracked-files=all")
@@ -74,15 +74,15 @@ def test_what_env_file_holds_already_is_kept(service: Service) -> None:
         "ORDERS_DATABASE_URL=postgresql://somebody:s3cret@elsewhere/orders\n",
         "ORDERS_DB_HOST=elsewhere\nORDERS_DB_USER=somebody\nORDERS_DB_PASSWORD=s3cret\n",
     ):
-        said = db_up(configured)
-        assert "Migrations still go to postgresql+asyncpg://somebody:***@elsewhere" in said
-        assert "To use this database, remove" in said
-        assert "s3cret" not in said
+        output = db_up(configured)
+        assert "Migrations still go to postgresql+asyncpg://somebody:***@elsewhere" in output
+        assert "To use this database, remove" in output
+        assert "s3cret" not in output
         assert env_file.read_text() == configured
 
-    said = db_up("ORDERS_MIGRATION_DATABASE_URL=postgresql://owner:s3cret@production/orders\n")
-    assert "Migrations still go to postgresql+asyncpg://owner:***@production/orders" in said
-    assert "alembic upgrade head" not in said
+    output = db_up("ORDERS_MIGRATION_DATABASE_URL=postgresql://owner:s3cret@production/orders\n")
+    assert "Migrations still go to postgresql+asyncpg://owner:***@production/orders" in output
+    assert "alembic upgrade head" not in output
 
     db_up("# mine\nOTHER='x y'\nORDERS_DATABASE_URL=\n")
     assert env_file.read_text().startswith("# mine\nOTHER='x y'\nORDERS_DATABASE_URL='postgresql://")

@@ -40,9 +40,9 @@ def test_a_person_is_asked(filled: Service, database: URL) -> None:
     for answer, status in (("n", NotConfirmedError.exit_status), ("", NotConfirmedError.exit_status), ("y", 0)):
         os.write(terminal, f"{answer}\n".encode())
         process = filled.start("alembic", "downgrade", "base")
-        _, said = process.communicate()
+        _, stderr = process.communicate()
         assert process.returncode == status
-        assert "the table item (1 row).\nDowngrade? [y/N]" in said
+        assert "the table item (1 row).\nDowngrade? [y/N]" in stderr
         assert ("item" in tables(database)) == (status != 0)
     os.close(filled.stdin)
     os.close(terminal)
@@ -73,8 +73,8 @@ def test_ctrl_c_at_the_question_is_one_sentence_and_keeps_nobody_waiting(filled:
     assert asked.endswith("Downgrade? [y/N] ")
     assert fetch(database, LOCKS) == []
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=30)
     os.close(end)
     os.close(terminal)
-    assert (process.returncode, said.strip()) == (130, INTERRUPTED)
+    assert (process.returncode, stderr.strip()) == (130, INTERRUPTED)
     assert "item" in tables(database)

@@ -37,7 +37,7 @@ def test_inside_a_running_loop(service: Service, database: URL) -> None:
 
 
 def test_injected_connection_keeps_the_callers_transaction(service: Service, database: URL) -> None:
-    said = call(
+    output = call(
         service,
         """
         from config import load_settings
@@ -62,13 +62,13 @@ def test_injected_connection_keeps_the_callers_transaction(service: Service, dat
         asyncio.run(application())
         """,
     )
-    assert said.splitlines() == ["rollback None", "commit item"]
+    assert output.splitlines() == ["rollback None", "commit item"]
     assert "item" in tables(database)
 
 
 def test_an_error_is_raised_to_a_caller_and_printed_for_a_person(service: Service) -> None:
     service.environment.clear()
-    said = call(
+    output = call(
         service,
         """
         from safe_migrations import ConfigurationError
@@ -78,11 +78,11 @@ def test_an_error_is_raised_to_a_caller_and_printed_for_a_person(service: Servic
             print("raised:", error)
         """,
     )
-    assert said.startswith("raised: No database is configured for orders")
+    assert output.startswith("raised: No database is configured for orders")
 
 
 def test_logging_of_the_application_goes_on(service: Service) -> None:
-    said = call(
+    output = call(
         service,
         """
         logging.basicConfig(level=logging.INFO, stream=sys.stdout)
@@ -93,7 +93,7 @@ def test_logging_of_the_application_goes_on(service: Service) -> None:
         application.info("goes on")
         """,
     )
-    assert "application:goes on" in said
+    assert "application:goes on" in output
 
 
 def test_session_settings_commit_and_do_not_leak(service: Service, database: URL) -> None:
@@ -150,7 +150,7 @@ def test_values_of_a_failing_statement_are_not_shown(service: Service) -> None:
 
 
 def test_x_arguments_from_python(service: Service, database: URL) -> None:
-    said = call(
+    output = call(
         service,
         """
         from argparse import Namespace
@@ -167,7 +167,7 @@ def test_x_arguments_from_python(service: Service, database: URL) -> None:
         """,
     )
     assert "item" in tables(database)
-    assert "raised, not printed" in said
+    assert "raised, not printed" in output
 
 
 def test_rows_and_secrets_of_an_error_are_not_shown(at_head: Service, database: URL) -> None:
@@ -185,13 +185,13 @@ def test_an_error_of_python_is_one_sentence(at_head: Service) -> None:
     assert f"{error}. No revision was applied before." in at_head.fail("alembic", "upgrade", "head")
     (file,) = at_head.versions.glob("*_python.py")
     file.write_text(file.read_text().replace("open('missing.sql')", "raise ValueError('no')"))
-    said = at_head.fail("alembic", "upgrade", "head")
-    assert "ValueError: no. No revision was applied before. Correct the revision" in said
+    message = at_head.fail("alembic", "upgrade", "head")
+    assert "ValueError: no. No revision was applied before. Correct the revision" in message
 
 
 def test_injected_connections_exclude_others_however_they_connect(service: Service, database: URL) -> None:
     """An engine with a creator knows no database's name."""
-    said = call(
+    output = call(
         service,
         f"""
         import asyncpg
@@ -221,7 +221,7 @@ def test_injected_connections_exclude_others_however_they_connect(service: Servi
         """,
         MIGRATION_LOCK_WAIT="500ms",
     )
-    assert "MIGRATION_LOCK_WAIT" in said
+    assert "MIGRATION_LOCK_WAIT" in output
     assert "item" in tables(database)
 
 
@@ -259,9 +259,9 @@ def test_the_version_table_is_honoured_everywhere(service: Service, server: URL,
         ("alembic", "current"),
     )
     for command in asked:
-        said = service.succeed(*command)
-        assert baseline in said or "_0001_baseline.py" in said
-        assert "head" in said
+        output = service.succeed(*command)
+        assert baseline in output or "_0001_baseline.py" in output
+        assert "head" in output
     service.succeed("alembic", "check")
     added = service.add_revision("added", "op.execute('SELECT 1')")
     for command in asked[:3]:

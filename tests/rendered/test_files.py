@@ -124,11 +124,11 @@ def test_dependencies_are_those_that_the_tests_here_run_with(render: Render) -> 
     tested = {
         *ours["project"]["dependencies"],
         *ours["dependency-groups"]["service"],
-        *(each for extra in ours["project"]["optional-dependencies"].values() for each in extra),
+        *(requirement for extra in ours["project"]["optional-dependencies"].values() for requirement in extra),
     }
     service = tomllib.loads((render().folder / "pyproject.toml").read_text())
     named = {*service["project"]["dependencies"], *service["dependency-groups"]["dev"]}
-    assert {each for each in named if " @ " not in each} <= tested
+    assert {requirement for requirement in named if " @ " not in requirement} <= tested
 
 
 def test_alembic_ini_has_no_url_and_what_the_standard_says(render: Render) -> None:

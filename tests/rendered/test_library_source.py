@@ -49,8 +49,8 @@ def copy(source: str, folder: Path, repository: Path, *options: str, working: Pa
 def requirement(folder: Path) -> str:
     """What a service depends on; what its developers install besides comes from the same place."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())
-    (line,) = (each for each in project["project"]["dependencies"] if each.startswith("alembic-safe-migrations"))
-    (extras,) = (each for each in project["dependency-groups"]["dev"] if each.startswith("alembic-safe-migrations"))
+    (line,) = (line for line in project["project"]["dependencies"] if line.startswith("alembic-safe-migrations"))
+    (extras,) = (line for line in project["dependency-groups"]["dev"] if line.startswith("alembic-safe-migrations"))
     base, development = Requirement(line), Requirement(extras)
     assert development.extras == {"dev", "lint", "template"}
     assert (base.name, base.url, base.specifier) == (development.name, development.url, development.specifier)
@@ -157,8 +157,8 @@ def test_requirement_moves_with_an_update(repository: Path, tmp_path: Path) -> N
 def test_dockerfile_has_git_where_it_needs_git_and_a_message_says_that_a_folder_is_one_machines(
     repository: Path, tmp_path: Path, source: str, option: str, image: str, reason: str | None
 ) -> None:
-    said = copy(source.format(repository), tmp_path / "orders", repository, f"--data=library_source={option}")
-    assert ("copier copy" in said) is (source == "{0}")
+    message = copy(source.format(repository), tmp_path / "orders", repository, f"--data=library_source={option}")
+    assert ("copier copy" in message) is (source == "{0}")
     lines = (tmp_path / "orders" / "Dockerfile").read_text().splitlines()
     assert next(line for line in lines if line.startswith("FROM")) == f"FROM {image} AS build"
     assert reason in lines[0] if reason else lines[0].startswith("FROM")
@@ -174,9 +174,9 @@ def test_command_of_the_message_takes_it_from_elsewhere(
     """Also after a copy from a folder without git, by a relative path, where `copier update` fails."""
     shutil.copytree(template, tmp_path / "template")
     folder = tmp_path / "orders"
-    said = copy("template", folder, repository, "--data=ci=gitlab", working=tmp_path)
-    (line,) = re.findall(r"^ +copier (copy .*)$", said, re.MULTILINE)
-    assert not added or f"--data {added}" in said
+    message = copy("template", folder, repository, "--data=ci=gitlab", working=tmp_path)
+    (line,) = re.findall(r"^ +copier (copy .*)$", message, re.MULTILINE)
+    assert not added or f"--data {added}" in message
     options = [*shlex.split(line.replace("URL", URL)), *(["--data", added] * bool(added))]
     process = run((sys.executable, "-m", "copier", *options), folder, addresses(repository))
     assert process.returncode == 0, process.stderr

@@ -88,7 +88,7 @@ def test_locks_are_shown_as_a_tree(filled: Service, database: URL) -> None:
         assert second.startswith(f"└─ pid {waiting} (user postgres, application waiter at 127.0.0.1, active for ")
         assert second.endswith("waits for AccessExclusiveLock on item")
         assert "hunter2" not in tree + as_json
-        (root,) = (each for each in json.loads(as_json) if each["session"]["pid"] == holding)
+        (root,) = (node for node in json.loads(as_json) if node["session"]["pid"] == holding)
         assert (root["session"]["pid"], root["waiting"][0]["session"]["pid"]) == (holding, waiting)
         assert refused.startswith(f"This ends pid {holding} ")
         assert refused.endswith(f"\nsafe-migrations locks --terminate {holding} --yes")
@@ -106,9 +106,9 @@ def test_only_a_session_of_this_database_can_be_ended(filled: Service, new_datab
 
 
 def test_backup_and_restore(filled: Service, database: URL, server: URL) -> None:
-    said = filled.succeed(*SAFE, "backup")
+    output = filled.succeed(*SAFE, "backup")
     (file,) = filled.folder.glob("*.dump")
-    assert said.splitlines() == [
+    assert output.splitlines() == [
         f"The backup is {file.name}.",
         "To restore the backup into a new database:",
         f"safe-migrations restore {file.name}",
@@ -152,8 +152,13 @@ def copies_of(database: URL) -> list[str]:
 def test_a_rehearsal_reports_what_each_revision_does(pending: Service, database: URL) -> None:
     revisions = json.loads(pending.succeed(*SAFE, "rehearse", "--json"))
     assert [
-        (each["revision"], {name: modes[-1] for name, modes in each["locks"].items()}, each["rewritten"], each["rows"])
-        for each in revisions
+        (
+            revision["revision"],
+            {name: modes[-1] for name, modes in revision["locks"].items()},
+            revision["rewritten"],
+            revision["rows"],
+        )
+        for revision in revisions
     ] == [
         ("0002_note", {"item": "AccessExclusiveLock"}, [], {"item": 3}),
         ("0003_index", {"item": "ShareUpdateExclusiveLock"}, [], {"item": 3}),
@@ -162,7 +167,7 @@ def test_a_rehearsal_reports_what_each_revision_does(pending: Service, database:
         ("0006_aware", {"thing": "AccessExclusiveLock"}, [], {"thing": 0}),
     ]
     assert revisions[3]["locks"] == {"item": ["AccessExclusiveLock"]}, "the rehearsal itself locks no table"
-    assert all(each["seconds"] > 0 for each in revisions)
+    assert all(revision["seconds"] > 0 for revision in revisions)
     assert copies_of(database) == []
     assert fetch(database, "SELECT 1 FROM alembic_version WHERE version_num LIKE '00%'") == []
 
@@ -208,7 +213,7 @@ def test_a_rehearsal_runs_the_backfills_that_a_revision_needs(filled: Service, d
     assert "rehearse" not in sentence, "one next step"
     folder.joinpath("item_note.py").write_text(BACKFILL.format(values='{"note": item.c.name}'))
     revisions = json.loads(filled.succeed(*SAFE, "rehearse", "--json"))
-    assert [each["revision"] for each in revisions] == ["0002_note", "0003_enforce"]
+    assert [revision["revision"] for revision in revisions] == ["0002_note", "0003_enforce"]
     assert "note" not in str(fetch(database, "SELECT column_name FROM information_schema.columns"))
 
 
@@ -218,12 +223,12 @@ def test_deploy_is_state_backup_upgrade_and_verification(filled: Service, databa
         models.read_text().replace("    name: Mapped[str]", "    note: Mapped[str | None]\n    name: Mapped[str]")
     )
     filled.add_revision("note", *COLUMN)
-    said = filled.succeed(*SAFE, "deploy").splitlines()
+    lines = filled.succeed(*SAFE, "deploy").splitlines()
     (file,) = filled.folder.glob("*.dump")
-    assert said[0] == "State: behind."
-    assert said[1:3] == ["Revisions to run:", "0002 A revision of a test. (20300101_0002_note.py)"]
-    assert said[3] == f"Backup: {file.name}"
-    assert said[4].startswith("Verified: at head")
+    assert lines[0] == "State: behind."
+    assert lines[1:3] == ["Revisions to run:", "0002 A revision of a test. (20300101_0002_note.py)"]
+    assert lines[3] == f"Backup: {file.name}"
+    assert lines[4].startswith("Verified: at head")
     assert fetch(database, "SELECT version_num FROM alembic_version") == [("0002_note",)]
     again = filled.succeed(*SAFE, "deploy")
     assert again.startswith("State: at head: ")

@@ -191,10 +191,10 @@ def test_an_index_is_in_the_schema_of_its_table(project: PlainProject, database:
     fetch(database, "CREATE INDEX ix_item_stamp ON item (created_at)")
     fetch(database, f'ALTER DATABASE "{database.database}" SET search_path = public, tenant')
     upgrade(project, "create", 'op.create_index_concurrently("ix_item_stamp", "thing", ["id"])')
-    found = "SELECT to_regclass('tenant.ix_item_stamp') IS NOT NULL, to_regclass('public.ix_item_stamp') IS NOT NULL"
-    assert tuple(fetch(database, found)[0]) == (True, True)
+    query = "SELECT to_regclass('tenant.ix_item_stamp') IS NOT NULL, to_regclass('public.ix_item_stamp') IS NOT NULL"
+    assert tuple(fetch(database, query)[0]) == (True, True)
     upgrade(project, "drop", 'op.drop_index_concurrently("ix_item_stamp", "thing")', after="create")
-    assert tuple(fetch(database, found)[0]) == (False, True)
+    assert tuple(fetch(database, query)[0]) == (False, True)
 
 
 LONG_NAME = f"ix_item_{'x' * 55}"

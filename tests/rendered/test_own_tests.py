@@ -89,8 +89,8 @@ def test_they_fail_when_what_they_guard_is_broken(
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
     tests = {test for *_, test in broken}
-    said = run_own_tests(service, 1, select=" or ".join(tests))
-    assert set(re.findall(r"^FAILED \S+::(\w+)", said, re.MULTILINE)) == tests
+    output = run_own_tests(service, 1, select=" or ".join(tests))
+    assert set(re.findall(r"^FAILED \S+::(\w+)", output, re.MULTILINE)) == tests
 
 
 @pytest.mark.parametrize("name", ["20200101_0001_second.py", "second.py"], ids=["same-number", "no-number"])
@@ -114,15 +114,15 @@ def test_they_check_what_new_revisions_do_to_tables_with_rows(service: Service, 
     service.add_revision("rewrite", add_uuid.format("second"), declarations=expand)
     service.add_revision("index", 'op.create_index("ix_item_updated_at", "item", ["updated_at"])', declarations=expand)
     service.add_revision("drop", 'op.drop_column("item", "name")', declarations=expand)
-    said = run_own_tests(service, 1, select)
+    output = run_own_tests(service, 1, select)
     for slug, names in {
         "0004_rewrite": ["table item", "ACCESS EXCLUSIVE", "blocking reads and writes"],
         "0005_index": ["table item (CREATE INDEX ix_item_updated_at ON item", "SHARE on item", "blocking writes"],
         "0006_drop": ["drops the column item.name"],
     }.items():
-        (sentence,) = (line for line in said.splitlines() if f"alembic/versions/20300101_{slug}.py (expand) " in line)
+        (sentence,) = (line for line in output.splitlines() if f"alembic/versions/20300101_{slug}.py (expand) " in line)
         assert all(name in sentence for name in names), sentence
-    assert said.count("alembic/versions/") == 3
+    assert output.count("alembic/versions/") == 3
 
 
 def test_outbox_is_written_with_the_change_and_read_in_order(render: Render, database: URL) -> None:

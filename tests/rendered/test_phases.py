@@ -58,10 +58,10 @@ def test_deploy_stops_before_the_first_contract_revision_and_goes_on_when_told(f
         in filled.run(*SAFE, "state").stdout.splitlines()
     )
 
-    said = filled.succeed(*SAFE, "deploy")
+    output = filled.succeed(*SAFE, "deploy")
     assert ran(database) == {"first"}
     waiting = "safe-migrations deploy --contract"
-    assert all(part in said for part in (waiting, second, third))
+    assert all(part in output for part in (waiting, second, third))
     assert waiting in filled.succeed(*DEPLOY)  # again: nothing to do before that
     assert ran(database) == {"first"}
 
@@ -180,9 +180,9 @@ def test_a_backfill_that_the_user_may_not_read_is_one_sentence(
     role = new_role("LOGIN", "secret")
     fetch(database, f"GRANT SELECT ON alembic_version TO {role}")
     filled.configure(database.set(username=role, password="secret"))
-    said = filled.fail(*SAFE, "deploy", "--contract")
-    assert "permission denied for table item" in said
-    assert "secret" not in said
+    message = filled.fail(*SAFE, "deploy", "--contract")
+    assert "permission denied for table item" in message
+    assert "secret" not in message
 
 
 def uncomment(file: Path) -> None:

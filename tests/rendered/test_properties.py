@@ -45,7 +45,7 @@ def random_model(random: Random, table: str, tables: list[str]) -> str:
     referred = random.choice(tables[: tables.index(table) + 1])  # no cycles, which autogenerate can't sort
     cascade = random.choice(["", ", ondelete='CASCADE'"])
     columns.append(f"other_id = mapped_column(BigInteger, sa.ForeignKey('{referred}.id'{cascade}))")
-    columns = [each for each in columns if random.random() < 0.6]
+    columns = [line for line in columns if random.random() < 0.6]
     has = " ".join(columns)
     more = random.choice(["", "'id', "])
     constraints = [
@@ -59,7 +59,7 @@ def random_model(random: Random, table: str, tables: list[str]) -> str:
         f"    __tablename__ = {table!r}",
         f"    __table_args__ = ({arguments})",
         "    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)",
-        *(f"    {each}" for each in columns),
+        *(f"    {line}" for line in columns),
     ]
     return "\n\n" + "\n".join(lines) + "\n"
 
@@ -93,7 +93,7 @@ def test_there_and_back(number: int, render: Render, database: URL) -> None:
         scripts = inside.autogenerate(f"models {len(schemas)}", ["no-rename"])
         inside.upgrade("head", lambda name: "{}")
         inside.alembic(command.check)
-        assert {each.rule.name for each in inside.lint(scripts)} <= {"unwritten-backfill"}
+        assert {finding.rule.name for finding in inside.lint(scripts)} <= {"unwritten-backfill"}
         schemas.append(schema(database))
     assert schemas[0] == schemas[2]
     inside.alembic(command.downgrade, "base", x=["yes"])

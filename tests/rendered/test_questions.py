@@ -123,8 +123,8 @@ def test_destination_with_nothing_but_git(template: Path, tmp_path: Path, kind: 
 def test_next_three_commands(template: Path, tmp_path: Path, layout: str, expected: list[str]) -> None:
     process = command_line(template, tmp_path / "a service", "-d", f"layout={layout}")
     assert process.returncode == 0
-    said = [line.strip() for line in process.stderr.splitlines() if re.match(r"  \S", line)]
-    assert said == [line.format(tmp_path / "a service") for line in expected]
+    lines = [line.strip() for line in process.stderr.splitlines() if re.match(r"  \S", line)]
+    assert lines == [line.format(tmp_path / "a service") for line in expected]
 
 
 def test_at_most_thirteen_questions_each_with_advice() -> None:

@@ -84,11 +84,11 @@ def ask(service: Service) -> tuple[int, str]:
     """The exit status and the one line that the probe prints."""
     process = service.run("safe-migrations", "state", "--quick")
     failed = process.returncode > 10
-    said, other = (process.stderr, process.stdout) if failed else (process.stdout, process.stderr)
+    output, other = (process.stderr, process.stdout) if failed else (process.stdout, process.stderr)
     assert other == ""
-    assert said.count("\n") == 1 or failed, said
-    assert "Traceback" not in said
-    return process.returncode, said
+    assert output.count("\n") == 1 or failed, output
+    assert "Traceback" not in output
+    return process.returncode, output
 
 
 def add_revision(service: Service, revision: str, assignments: str) -> None:
@@ -98,31 +98,31 @@ def add_revision(service: Service, revision: str, assignments: str) -> None:
 
 
 def test_each_answer(service: Service, database: URL, to_head: ToHead) -> None:
-    status, said = ask(service)
-    assert (status, "no revision" in said) == (3, True)
+    status, output = ask(service)
+    assert (status, "no revision" in output) == (3, True)
 
     to_head()
-    status, said = ask(service)
-    assert (status, "is at head" in said) == (0, True)
+    status, output = ask(service)
+    assert (status, "is at head" in output) == (0, True)
 
     ((baseline,),) = fetch(database, "SELECT version_num FROM alembic_version")
     add_revision(service, "next", f"revision = 'next'\ndown_revision = '{baseline}'")
-    status, said = ask(service)
+    status, output = ask(service)
     assert status == 4
     assert all(
-        part in said
+        part in output
         for part in ("revision 0001 baseline (", "expects 0001 text (20990101_0001_next.py)", "alembic upgrade head")
     )
 
     add_revision(service, "other", f"revision = 'other'\ndown_revision = '{baseline}'")
-    status, said = ask(service)
-    assert (status, "safe-migrations rebase" in said) == (7, True)
+    status, output = ask(service)
+    assert (status, "safe-migrations rebase" in output) == (7, True)
 
     fetch(database, "UPDATE alembic_version SET version_num = 'later'")
     add_revision(service, "merge", 'revision: str = "merge"\ndown_revision: str | None = ("next", "other")')
-    status, said = ask(service)
+    status, output = ask(service)
     assert status == 6
-    assert "later" in said
+    assert "later" in output
 
     fetch(database, "DELETE FROM alembic_version")
     assert ask(service)[0] == 3
@@ -142,8 +142,8 @@ def test_revisions_are_those_that_alembic_reads(service: Service) -> None:
 
 
 def test_connects_where_the_settings_do(service: Service) -> None:
-    said = service.succeed("python", "-c", COMPARE, *URLS).split()
-    assert said == ["connects"] * 15 + ["refused"] * 10
+    answers = service.succeed("python", "-c", COMPARE, *URLS).split()
+    assert answers == ["connects"] * 15 + ["refused"] * 10
 
 
 def test_imports_no_library_but_asyncpg(service: Service) -> None:
@@ -186,15 +186,15 @@ def test_could_not_tell(service: Service, database: URL, new_role: NewRole) -> N
         (database.set(drivername="mysql", password="sec%ret"), "is not a URL of PostgreSQL"),
     ):
         service.environment["ORDERS_DATABASE_URL"] = url.render_as_string(hide_password=False)
-        status, said = ask(service)
+        status, output = ask(service)
         assert status in (ConfigurationError.exit_status, ConnectionFailedError.exit_status)
-        assert reason in said
-        assert "ORDERS_DATABASE_URL" in said
-        assert not re.search("sec(%|%25)ret", said)
+        assert reason in output
+        assert "ORDERS_DATABASE_URL" in output
+        assert not re.search("sec(%|%25)ret", output)
 
     service.environment = {"ORDERS_DB_USER": "user", "ORDERS_DB_PASSWORD": "sec%ret", "ORDERS_DB_PORT": "many"}
-    status, said = ask(service)
-    assert (status, "ORDERS_DB_PORT" in said) == (ConfigurationError.exit_status, True)
+    status, output = ask(service)
+    assert (status, "ORDERS_DB_PORT" in output) == (ConfigurationError.exit_status, True)
     service.environment.clear()
     assert "ORDERS_DATABASE_URL" in ask(service)[1]
     (service.folder / ".env").write_bytes(b"\xff")

@@ -126,7 +126,7 @@ REFUSED = ("untracked", "unknown revision", "several heads", "invalid objects")
 
 @pytest.mark.parametrize("name", STATES)
 def test_each_state_is_told_apart(service: Service, database: URL, to_head: ToHead, name: str) -> None:
-    prepare, status, found, following = STATES[name]
+    prepare, status, reason, following = STATES[name]
     if name not in FROM_EMPTY:
         to_head()
     prepare(service, database)
@@ -134,13 +134,13 @@ def test_each_state_is_told_apart(service: Service, database: URL, to_head: ToHe
     migrate = ("alembic upgrade head", "alembic downgrade -1") if name in REFUSED else ()
     ended, refusals = run_all(service, "safe-migrations state", "safe-migrations state --json", *migrate)
     assert [end for end, _ in ended] == [status] * len(ended), refusals
-    said, answer = ended[0][1], json.loads(ended[1][1])
-    assert said.startswith(f"{name}: ")
-    assert found in said
-    assert following in said.split("next: ")[1]
+    output, answer = ended[0][1], json.loads(ended[1][1])
+    assert output.startswith(f"{name}: ")
+    assert reason in output
+    assert following in output.split("next: ")[1]
     assert (answer["state"], set(answer)) == (name, KEYS)
     assert following in answer["next"]
-    for part in (found, "Nothing was changed.", following):
+    for part in (reason, "Nothing was changed.", following):
         assert refusals.count(part) == len(migrate), refusals
     assert everything(database) == before
 
@@ -177,8 +177,8 @@ def test_what_state_tells_in_detail(at_head: Service, database: URL) -> None:
             await other.exec_driver_sql(f"UPDATE item SET name = '{secret}'")  # noqa: S608
             return at_head.run(*STATE, "--json").stdout
 
-    said = run_async(ask_beside_an_open_transaction())
-    answer = json.loads(said)
+    output = run_async(ask_beside_an_open_transaction())
+    answer = json.loads(output)
     assert sorted(answer["drift"]) == [
         "modify_constraint ck_item_name_not_empty on item: CHECK (((name)::text > ''::text)) in the database, "
         "CHECK ((name <> ''::text)) in the models",
@@ -188,7 +188,7 @@ def test_what_state_tells_in_detail(at_head: Service, database: URL) -> None:
     ]
     (blocker,) = answer["blockers"]
     assert (blocker["state"], blocker["query"]) == ("idle in transaction", "UPDATE item SET name = '…'")
-    assert secret not in said
+    assert secret not in output
     assert at_head.run(*STATE, "--json", "--quick").returncode == 2
 
 
@@ -247,7 +247,7 @@ def test_pending_revisions_have_a_phase(at_head: Service) -> None:
     path = at_head.versions / "20300101_0003_two.py"
     path.write_text(path.read_text().replace("branch_labels = None", 'branch_labels = None\nphase = "contract"'))
     answer = json.loads(at_head.run(*STATE, "--json").stdout)
-    assert [(each["revision"], each["phase"], one in each["file"]) for each in answer["pending"]] == [
+    assert [(revision["revision"], revision["phase"], one in revision["file"]) for revision in answer["pending"]] == [
         (one, None, True),
         (two, "contract", False),
     ]

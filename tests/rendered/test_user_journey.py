@@ -79,7 +79,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     python = folder / "environment" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
     packages = tomllib.loads((ROOT / "pdm.lock").read_text())["package"]  # not a dependency's next release
-    locked = [f"{each['name']}=={each['version']}" for each in packages]
+    locked = [f"{package['name']}=={package['version']}" for package in packages]
     (folder / "locked.txt").write_text("\n".join(locked))
     (folder / "locked.toml").write_text(f"\n[tool.uv]\nconstraint-dependencies = {json.dumps(locked)}\n")
     settings = folder / ".config" / "pdm" / "config.toml"
@@ -138,9 +138,9 @@ def test_readme_with_its_update_then_a_change_then_an_image(
     with mypy_cache() as cache:
         Service(tmp_path / "user" / "my_service", "MY_SERVICE").succeed("mypy", "--cache-dir", cache, ".")
 
-    said = run(f"cd my_service\n{JOURNEY}{IMAGE}")
-    assert f"Up to date: the newest release of the template is {NEXT}." in said
-    assert said.count("The database is at head") == 2, "of the image, both probes"
+    output = run(f"cd my_service\n{JOURNEY}{IMAGE}")
+    assert f"Up to date: the newest release of the template is {NEXT}." in output
+    assert output.count("The database is at head") == 2, "of the image, both probes"
 
 
 def test_tutorial(tmp_path: Path, releases: Releases, server: URL) -> None:
@@ -168,34 +168,34 @@ def test_monorepo_of_the_how_to_with_two_services(run: Run) -> None:
     new, once, install = re.split(r"^(python3 -m venv .*\n.*\n)", orders, flags=re.MULTILINE)
     copy, use = (text.replace("orders", "payments") for text in (new, install))
     payments = f"{copy}cp services/orders/pdm.lock services/payments\n{use}"  # the same dependencies are locked once
-    said = run(
+    output = run(
         "python3 -m pip install copier 'pdm[locked]'\ngit init --quiet\n"
         + f"{new}{once}{install}{history}cd ../..\n{payments}{history}cd ../..\n"
         + "git add --all\ntest -z \"$(git ls-files | grep --extended-regexp '[.](python-version|pdm-python|venv/)')\"\n"
         + f"{all_services}\ncd services/orders\n"
     )
-    assert said.count("(head), baseline") == 2
-    assert len(re.findall(r" \d+ passed", said)) == 2
-    assert said.count("Success: no issues found") == 2
+    assert output.count("(head), baseline") == 2
+    assert len(re.findall(r" \d+ passed", output)) == 2
+    assert output.count("Success: no issues found") == 2
 
 
 @pytest.mark.thorough("all other tests run with the locked versions, whose lower bounds test_files compares")
 def test_lowest_versions(run: Run) -> None:
     lowest = "unset PDM_OVERRIDE && pdm lock --strategy direct_minimal_versions && pdm install --frozen-lockfile"
     script = new_service_of_readme().replace("install copier", "install copier==9.17.0").replace("pdm install", lowest)
-    said = run(f"{script}\ncopier --version\npdm list --csv{JOURNEY}pdm run test\npdm run format\npdm run typecheck")
-    assert "copier 9.17.0" in said
-    assert "SQLAlchemy,2.1.0," in said
-    assert "Success: no issues found" in said
-    assert " passed" in said
+    output = run(f"{script}\ncopier --version\npdm list --csv{JOURNEY}pdm run test\npdm run format\npdm run typecheck")
+    assert "copier 9.17.0" in output
+    assert "SQLAlchemy,2.1.0," in output
+    assert "Success: no issues found" in output
+    assert " passed" in output
 
 
 @pytest.mark.thorough(".ci/run runs the demo before the tests")
 def test_demo_shows_both_sides() -> None:
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "scripts/demo.py"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    rows = [re.split(r"  +", line.strip()) for line in said.splitlines()]
+    rows = [re.split(r"  +", line.strip()) for line in output.splitlines()]
     ours = {row[0].partition(": ")[2]: row[1] for row in rows if len(row) == 3}
     stock = {row[0].partition(": ")[2]: row[2] for row in rows if len(row) == 3}
     assert ours["succeed"] == "16 of 16"
@@ -204,7 +204,7 @@ def test_demo_shows_both_sides() -> None:
     assert ours["failed writes"] == "0"
     assert int(stock["failed writes"]) > 0
     assert {"longest read", "longest write"} < ours.keys() == stock.keys()
-    assert "\x1b" not in said, "no colour where there is no terminal"
+    assert "\x1b" not in output, "no colour where there is no terminal"
 
 
 def test_ci_runs_the_two_commands_of_the_readme() -> None:
