@@ -182,9 +182,9 @@ def test_no_schema_for_the_version_table(small: PlainProject) -> None:
 
 
 def test_schema_of_the_user(project: PlainProject, new_role: NewRole) -> None:
-    """This schema comes first in the search path as soon as a revision has created it."""
+    """This schema, which also has the version table, is the default one as soon as it exists."""
     role = new_role("LOGIN SUPERUSER", "word")
-    project.url = project.url.set(username=role, password="word")
+    project.url, project.options = project.url.set(username=role, password="word"), {"version_table_schema": role}
     execute(project.url, f"CREATE SCHEMA {role}; {SMALL}")
     adopt(project)
     assert role not in project.folder.joinpath("models_db.py").read_text(), "models do not name the default schema"

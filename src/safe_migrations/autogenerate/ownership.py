@@ -8,6 +8,7 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
 
 from safe_migrations.autogenerate.plugin import SCOPE, Scope
+from safe_migrations.postgres.catalog import version_table
 from safe_migrations.postgres.sql import dotted, read_sql
 
 SHOWN = 5  # names of a kind
@@ -53,7 +54,9 @@ def read_scope(context: AutogenContext) -> None:
         scope.schemas = schemas
         context.opts["include_schemas"] = schemas != {None}
     tables = {(short(schema), name): owner for (schema, name), owner in read_owners(connection).items()}
-    own = (short(context.opts.get("version_table_schema")), context.opts.get("version_table"))
+    schema, name = version_table(context.opts)
+    own = short(schema), name
+    scope.version_table = None if own in models else own
     scope.not_owned = {
         key: owner
         for key, owner in tables.items()

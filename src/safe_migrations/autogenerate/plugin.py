@@ -62,6 +62,7 @@ class Scope:
         schemas: the models' schemas, None for the default schema; None if the project decides (`include_schemas`).
         not_owned: the tables that belong to something else than the models, each by its schema, None for the default
             one, and its name; with what owns it.
+        version_table: Alembic's, likewise; Alembic leaves it out only if no schema, or another schema, is configured.
         inherited: the columns, indexes and constraints that a table of the models has from its parent, and the
             constraints of the kinds that models can't have, each by schema, table and name.
     """
@@ -75,6 +76,7 @@ class Scope:
         self._own = own
         self.schemas: frozenset[str | None] | None = None
         self.not_owned: dict[tuple[str | None, str], str] = {}
+        self.version_table: tuple[str | None, str] | None = None
         self.inherited: frozenset[tuple[str | None, str, str]] = frozenset()
 
     def include_name(self, name: str | None, kind: str, parents: Any) -> bool:
@@ -82,7 +84,8 @@ class Scope:
         if kind == "schema":
             included = name != PROGRESS_SCHEMA and (self.schemas is None or name in self.schemas)
         elif kind == "table":
-            included = (parents["schema_name"], name) not in self.not_owned
+            key = parents["schema_name"], name
+            included = key != self.version_table and key not in self.not_owned
         else:
             included = (parents["schema_name"], parents["table_name"], name) not in self.inherited
         return included and (self._own is None or self._own(name, kind, parents))
