@@ -68,3 +68,17 @@ def test_no_file_is_written(project: PlainProject) -> None:
     project.alembic(command.revision, "text", rev_id=LONG[1:], head="one")
     project.add(LONG, after="two")
     project.alembic(command.merge, "heads", rev_id=f"{LONG}_2")
+
+
+def test_a_number_is_no_id_but_leads_to_it(project: PlainProject) -> None:
+    """The library names revisions by their numbers; Alembic takes ids only."""
+    project.add("a0b1")
+    (file,) = project.versions.glob("a0b1*.py")
+    file.rename(project.versions / "20300101_0007_seven.py")
+    project.alembic(command.upgrade, "head")
+    for function in (command.upgrade, command.downgrade, command.stamp):
+        with pytest.raises(CommandError, match=r"(?s)'0007'.*_seven\.py.*a0b1.*\nalembic history$"):
+            project.alembic(function, "0007")
+        with pytest.raises(CommandError, match=r"(?s)'0009'.*\nalembic history$") as error:
+            project.alembic(function, "0009")
+        assert "a0b1" not in str(error.value)

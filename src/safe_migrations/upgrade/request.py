@@ -19,6 +19,7 @@ from safe_migrations.upgrade.downgrade_check import AS_FAR_AS_POSSIBLE, refuse_u
 from safe_migrations.upgrade.explanations import refusal, refuse_partly_applied, refuse_unsafe
 from safe_migrations.upgrade.preconditions import refuse_unprepared, refuse_unrecordable
 from safe_migrations.upgrade.revision_ids import refuse_long_ids
+from safe_migrations.upgrade.revision_names import explained_destination
 from safe_migrations.upgrade.running_command import effect_on_database
 from safe_migrations.upgrade.states import State, read_state
 
@@ -60,7 +61,8 @@ class Request:
 
     def steps(self, state: State) -> list[RevisionStep]:
         """The steps from this state."""
-        return list(self.function(state.current, context.get_context()))
+        with explained_destination(context.script, self.destination):
+            return list(self.function(state.current, context.get_context()))
 
     def plan(self, connection: Connection, before: State | None = None) -> list[RevisionStep]:
         """The steps from the database's state, if they are safe; none for a stamp.
@@ -72,7 +74,9 @@ class Request:
         if self.command == "stamp":  # a stamp repairs most states, and with --purge an unknown revision, too
             if state.unknown and not context.get_context().opts.get("purge"):
                 raise refusal(state, self.service)
-            recorded = context.script.get_revisions(context.get_context().opts["destination_rev"])
+            destination = context.get_context().opts["destination_rev"]
+            with explained_destination(context.script, *destination):
+                recorded = context.script.get_revisions(destination)
             refuse_long_ids(connection, recorded, self.options)
             return []
         # A downgrade completes the interrupted downgrades.
