@@ -116,6 +116,7 @@ def test_each_step_of_a_revision_has_a_name_of_its_own() -> None:
     ("titles", "expected"),
     [
         (["a.x not null, for new rows", "a.y not null, for new rows"], "a.x, a.y not null, for new rows"),
+        (["ck_a_x, for new rows", "ck_a_y, for new rows"], "ck_a_x, ck_a_y, for new rows"),
         (["drop a.x", "drop a.y", "drop a.z"], "drop a.x, a.y, a.z"),
         (["add a.x", "comment on a.x"], "add, comment on a.x"),
         (["fk_x", "fk_y"], "fk_x; fk_y"),

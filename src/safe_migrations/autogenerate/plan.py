@@ -202,7 +202,8 @@ def _joined(titles: Sequence[str]) -> str:
     most = min(map(len, lines)) - 1  # each title keeps at least one word
     start = _same(lines)[:most]
     end = _same([line[::-1] for line in lines])[: most - len(start)]
-    middle = [" ".join(line[len(start) : len(line) - len(end)]) for line in lines]
+    *others, last = (" ".join(line[len(start) : len(line) - len(end)]) for line in lines)
+    middle = [*(part.removesuffix(",") for part in others), last]  # a comma may follow what differs
     return " ".join([*start, (", " if start or end else "; ").join(middle), *reversed(end)])
 
 
