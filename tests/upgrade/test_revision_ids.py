@@ -27,6 +27,8 @@ def test_an_upgrade_is_refused_before_anything_runs(project: PlainProject) -> No
         with pytest.raises(RevisionError, match=f"{LONG}.*33.*32"):
             project.alembic(function, target)
     assert tables(project.url) == set()
+    project.alembic(command.ensure_version)
+    assert tables(project.url) == {"alembic_version"}, "Alembic creates the table, and records nothing"
     project.alembic(command.upgrade, "one")
     with pytest.raises(RevisionError, match=LONG):
         project.alembic(command.upgrade, "head")

@@ -74,7 +74,7 @@ class Request:
         if self.command == "stamp":  # a stamp repairs most states, and with --purge an unknown revision, too
             if state.unknown and not context.get_context().opts.get("purge"):
                 raise refusal(state, self.service)
-            destination = context.get_context().opts["destination_rev"]
+            destination = context.get_context().opts.get("destination_rev", ())  # none of `alembic ensure_version`
             with explained_destination(context.script, *destination):
                 recorded = context.script.get_revisions(destination)
             refuse_long_ids(connection, recorded, self.options)
