@@ -191,6 +191,7 @@ async def _migrate(request: Request, control: AsyncConnection, database: Databas
                 )
             if request.command == "stamp":
                 await migration.run_sync(lambda stamped: run_migrations(connection=stamped, **request.options))
+                await migration.commit()  # `alembic ensure_version` has no step, which would commit
                 return
             await control.run_sync(request.refuse_unprepared, steps)
             await Executor(migration, pid, control, timeouts, request.service).apply(steps, request.options)
