@@ -182,6 +182,7 @@ def test_a_rehearsal_that_fails_says_where_and_leaves_nothing(
     assert sentence.startswith(
         "alembic/versions/20300101_0002_bad.py failed on a copy of the database: check constraint"
     )
+    assert "the rows" in sentence
     assert sentence.endswith("\nsafe-migrations rehearse")
     assert copies_of(database) == []
 

@@ -273,6 +273,14 @@ def test_a_deployment_that_ends_between_two_steps_says_so(project: PlainProject)
     assert "did not change" not in str(caught.value)
 
 
+def test_a_deployment_that_changes_nothing_ends_with_the_command_to_run(project: PlainProject) -> None:
+    fetch(project.url, "INSERT INTO item SELECT n FROM generate_series(1, 2) n")
+    project.add("unique", 'op.execute("CREATE UNIQUE INDEX ON item ((id * 0))")', after="item")
+    with pytest.raises(RevisionError, match="did not change") as caught:
+        deploy(project.project, None, lambda _: None)
+    assert [row[-1] for row in fetch(project.url, str(caught.value).splitlines()[-1])] == [2]
+
+
 @pytest.mark.parametrize(("completed", "lost"), [([], ["item.name", "item.sku"]), (["name"], ["item.sku"])])
 def test_a_completed_step_destroys_nothing(project: PlainProject, completed: list[str], lost: list[str]) -> None:
     project.add("sku", RIGHT, DOWNGRADE, after="item")

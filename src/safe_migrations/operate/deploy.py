@@ -22,6 +22,8 @@ from safe_migrations.upgrade.project import Project
 from safe_migrations.upgrade.revision_names import full_name
 from safe_migrations.upgrade.states import AT_HEAD, BEHIND, DRIFT, FRESH
 
+_UNCHANGED = "The revision of the database did not change."
+
 
 def deploy(
     project: Project, backup_file: Path | None, report: Callable[[str], None], *, contract: bool = False
@@ -100,7 +102,9 @@ def _upgrade(
             command.upgrade(project.config, target)
         return read_report(project)
     except MigrationError as error:
-        error.args = (f"{error}\n{way_back()}",)
+        back = way_back()
+        # The command to run is on the last line.
+        error.args = ("\n".join([back, str(error)] if back == _UNCHANGED else [str(error), back]),)
         raise
     except BaseException:  # an interrupt, or an error of Alembic's own: the command line shows it
         report(way_back())
@@ -144,7 +148,7 @@ def _way_back(project: Project, before: Report, backup_file: Path | None) -> str
         if after.partly_applied:
             lines = [f"{after.meaning} Complete the upgrade before you revert: run the same command again."]
         elif after.current == before.current:
-            return "The revision of the database did not change."
+            return _UNCHANGED
     except (Exception, SystemExit) as error:  # this error must not hide why the deployment failed
         lines = [f"The revision of the database can't be read: {error}"]
     lines += [f"To revert:\nalembic downgrade {shlex.quote(revision)}" for revision in _ends(project.script, before)]

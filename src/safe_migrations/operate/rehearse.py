@@ -24,7 +24,7 @@ from safe_migrations.postgres.connection import connected
 from safe_migrations.postgres.creation import drop_database
 from safe_migrations.postgres.database import Database, parse_database_url
 from safe_migrations.postgres.program_runs import report_progress
-from safe_migrations.postgres.server_errors import reason
+from safe_migrations.postgres.server_errors import VIOLATIONS, duplicates_query, reason, sqlstate
 from safe_migrations.postgres.timeouts import duration_text
 from safe_migrations.trace.copies import complete_backfills, upgrade, verify
 from safe_migrations.trace.lock_times import TracedStep
@@ -189,9 +189,12 @@ def _explained(file: str) -> Iterator[None]:
     except CommandError:
         raise
     except Exception as error:
+        correct = "the rows that violate the constraint" if sqlstate(error) in VIOLATIONS else "the revision"
+        query = duplicates_query(error)
+        then = f", which this query lists in psql (safe-migrations db-shell):\n{query}\nThen" if query else ", then"
         raise RevisionError(
             f"{file} failed on a copy of the database: {reason(error)}. The database itself was not changed. "
-            "Correct the revision, then run:\nsafe-migrations rehearse"
+            f"Correct {correct}{then} run:\nsafe-migrations rehearse"
         ) from error
 
 

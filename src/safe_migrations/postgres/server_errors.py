@@ -135,12 +135,14 @@ def reason(error: BaseException) -> str:
 def duplicates_query(error: BaseException) -> str | None:
     """The query for the keys that a new unique index finds in several rows; None for another error."""
     cause = _cause(error) if isinstance(error, DBAPIError) else None
-    key = re.match(r"Key \((.+?)\)=\(.*\) is duplicated", getattr(cause, "detail", None) or "", re.DOTALL)
+    key = re.match(r"Key \((.+?)\)=\((.*)\) is duplicated", getattr(cause, "detail", None) or "", re.DOTALL)
     if key is None:
         return None
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     table = qualified(dialect, getattr(cause, "schema_name", None), getattr(cause, "table_name", None))
-    return printable(f"SELECT {key[1]}, count(*) FROM {table} GROUP BY {key[1]} HAVING count(*) > 1;")  # noqa: S608  # names only
+    # NULL is a duplicate only of an index with NULLS NOT DISTINCT.
+    where = "" if "null" in key[2] else f" WHERE ({key[1]}) IS NOT NULL"
+    return printable(f"SELECT {key[1]}, count(*) FROM {table}{where} GROUP BY {key[1]} HAVING count(*) > 1;")  # noqa: S608
 
 
 def _cause(error: DBAPIError) -> BaseException | None:
