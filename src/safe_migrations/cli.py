@@ -13,7 +13,7 @@ from safe_migrations.adopt import commands as adopt
 from safe_migrations.autogenerate import commands as autogenerate
 from safe_migrations.command_line import Commands
 from safe_migrations.dev import commands as dev
-from safe_migrations.errors import MigrationError, commands_with
+from safe_migrations.errors import MigrationError, commands_with, interrupt
 from safe_migrations.fleet import commands as fleet
 from safe_migrations.history import commands as history
 from safe_migrations.lint import commands as lint
@@ -31,7 +31,7 @@ def main() -> None:
     atexit.register(gc.freeze)  # or Python searches all objects once more before the process ends
     arguments = _parser().parse_args()
     # As Ctrl-C, which asyncio handles, so that a cancelled job leaves no copy of a database behind.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, interrupt)
     with commands_with(arguments.config):
         _run(arguments)
 

@@ -17,7 +17,7 @@ from alembic.script import write_hooks
 
 from safe_migrations import logs
 from safe_migrations.autogenerate import plugin
-from safe_migrations.errors import ConfigurationError, MigrationError, commands_with
+from safe_migrations.errors import ConfigurationError, MigrationError, commands_with, interrupt
 from safe_migrations.history.numbering import HOOK, number_files
 from safe_migrations.service import SECTION, Service
 from safe_migrations.upgrade import runner
@@ -73,7 +73,7 @@ def _run_or_explain(
         atexit.register(gc.freeze)  # or Python searches all objects for cycles before the process ends
         if threading.current_thread() is threading.main_thread():
             # The first process of a container ignores SIGTERM without a handler.
-            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+            signal.signal(signal.SIGTERM, interrupt)
     with _printed_on_command_line():
         logs.enable()
         _run(read_service(context.config), database_url, options)

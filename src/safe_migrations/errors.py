@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +15,13 @@ _CONFIGURED = re.compile(r"(?:^|(?<=&& )|(?<=[Rr]un: ))(?:alembic|safe-migration
 _config_files: list[str] = []  # see commands_with
 
 INTERRUPTED = "Interrupted: what was not committed is rolled back. To continue, run the same command again."
+
+
+def interrupt(*_: object) -> None:
+    """Handle SIGTERM as Ctrl-C, also where a shell has started the command with `&`, which ignores Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
