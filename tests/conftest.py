@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import logging
 import os
 import secrets
 import shlex
@@ -214,6 +215,12 @@ def random(request: pytest.FixtureRequest) -> Random:
     """The run's random numbers; a test that fails shows how to repeat them."""
     request.node.add_report_section("setup", "random", f"to repeat it: {SEED}={os.environ[SEED]}")
     return Random(os.environ[SEED])  # noqa: S311
+
+
+@pytest.fixture(autouse=True)
+def root_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handlers that an env.py in the tests' process gives to the root logger end with the test."""
+    monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers])
 
 
 @pytest.fixture

@@ -42,6 +42,8 @@ def application(request: pytest.FixtureRequest, at_head: Service, monkeypatch: p
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for name, value in at_head.environment.items():
         monkeypatch.setenv(name, value)
+    for name in MODULES:
+        sys.modules.pop(name, None)  # such as the package app of another test's project
     yield import_module("app").app
     for name in MODULES:
         sys.modules.pop(name, None)
