@@ -29,12 +29,11 @@ def confirm(warning: str, question: str, *, yes: bool, command: str = "") -> Non
         command = command or shlex.join(["safe-migrations", *sys.argv[1:], "--yes"])
         command = re.sub(r"(?<=://)\S*(?=@)", "***", command)  # a URL may have a password
         raise NotConfirmedError(
-            f"{warning} Nothing was changed so far: without a terminal, the question can't be asked. To "
-            f"agree:\n{command}"
+            f"{warning} This was not done: without a terminal, the question can't be asked. To agree:\n{command}"
         )
     print(warning, file=sys.stderr)
     if not ask_whether(question):
-        raise NotConfirmedError("Nothing was changed.")
+        raise NotConfirmedError("This was not done.")
 
 
 def can_ask() -> bool:

@@ -36,7 +36,8 @@ def explain(error: OSError | UnicodeError | DBAPIError, database: Database) -> M
     address, settings = database.host, database.service.settings
     if isinstance(error, ConnectionError) and "SSL" in str(error):
         return ConnectionFailedError(
-            f"PostgreSQL at {address} offers no TLS. Turn TLS on there, or remove sslmode from {settings}."
+            f"The server at {address} offers no TLS. Turn TLS on there, or remove sslmode from {settings}. Without "
+            "sslmode, the program that answers is not PostgreSQL, but for example a proxy: correct the address."
         )
     if not isinstance(error, DBAPIError):
         return ConnectionFailedError(
