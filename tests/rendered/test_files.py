@@ -114,7 +114,9 @@ def test_script_names_and_commands_of_the_standard(render: Render) -> None:
         ("migrate-stamp", "alembic stamp {args}"),
         ("migrate-check", "alembic check"),
         ("migrate-sql", "alembic upgrade head --sql"),
+        ("migrate-restore", "safe-migrations restore {args}"),
         ("migrate-report", "safe-migrations report"),
+        *((f"migrate-{name}", f"safe-migrations {name}") for name in ("backup", "deploy", "locks", "rehearse")),
     }
     assert {"test", "lint", "format", "typecheck", "db-up", "db-down", "db-shell"} <= scripts.keys()
 
