@@ -235,6 +235,7 @@ def test_deploy_is_state_backup_upgrade_and_verification(filled: Service, databa
     assert again.startswith("State: at head: ")
     assert list(filled.folder.glob("*.dump")) == [file]
     assert "nothing to rehearse" in filled.succeed(*SAFE, "rehearse")
+    assert filled.succeed(*SAFE, "rehearse", "--json") == "[]\n"
 
 
 def test_deploy_stops_at_the_first_failure_with_the_way_back(filled: Service, database: URL) -> None:

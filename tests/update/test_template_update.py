@@ -10,7 +10,6 @@ import threading
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
@@ -110,7 +109,12 @@ def test_what_is_new_is_announced_and_arrives_and_nothing_else_changes(service: 
     assert process.stdout.endswith("\nsafe-migrations template-update\n")
     process = service.run(*CHECK, "--json")
     assert process.returncode == 10
-    assert json.loads(process.stdout) == asdict(NEWS) | {"releases": [asdict(*NEWS.releases)]}
+    assert json.loads(process.stdout) == {
+        "current": NEXT,
+        "latest": LATER,
+        "waits": True,
+        "releases": [{"version": LATER, "summary": "A later release", "operators": "ORDERS_LATER is new", "trust": ""}],
+    }
 
     edit_dropped(service)
     process = service.run(*UPDATE)
