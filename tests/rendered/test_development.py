@@ -29,7 +29,8 @@ def configured_url(folder: Path) -> str:
     return dotenv_values(folder / ".env")["ORDERS_DATABASE_URL"] or ""
 
 
-def test_from_nothing_to_a_migrated_database(service: Service) -> None:
+def test_from_nothing_to_a_migrated_database(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGSSLMODE", raising=False)  # clients ask for TLS, which this server does not speak
     service.succeed("git", "init", "--quiet")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
