@@ -58,7 +58,7 @@ del sys.path[0]
 
 
 def migrate_once(server: Database) -> None:
-    """Let SQLAlchemy and Alembic prepare what each process would prepare anew, such as the queries of a comparison."""
+    """Let SQLAlchemy and Alembic prepare what each process would prepare, such as the queries of a comparison."""
     share_compiled_statements()
     name = f"warm_parent_{os.getpid()}"
     run_async(create_database(server, name))

@@ -129,7 +129,7 @@ def test_the_job_pushes_a_conflict_for_a_person_and_never_over_their_work(
     service = cloned(service, render(ci=ci), ci)
 
     status, output = run_update(service, ci)
-    assert status == MigrationError.exit_status, f"red, because a person must decide: {output}"
+    assert status == MigrationError.exit_status, f"red, until a reviewer decides: {output}"
     branch = pushed(service)
     assert branch.endswith("refs/heads/template-update\n"), output
     text = git(service.folder, "show", f"origin/template-update:{CONFLICT}")
