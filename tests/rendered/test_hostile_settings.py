@@ -56,11 +56,14 @@ def role(project: PlainProject, database: URL, new_role: NewRole) -> str:
     return role
 
 
-def test_settings_of_the_role_do_not_end_a_migration(project: PlainProject, database: URL, role: str) -> None:
+def test_settings_of_the_role_do_not_end_a_migration(
+    project: PlainProject, database: URL, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
     project.add("slow", SLEEP, after="entry")
     for setting in SETTINGS:
         fetch(database, f"ALTER ROLE {role} SET {setting}")
     project.alembic(command.upgrade, "head")
+    assert "lost" not in caplog.text, "the connection that holds the lock, and is idle, has not ended"
 
 
 def test_the_version_of_a_concurrent_build_takes_no_temporary_table(
