@@ -218,9 +218,12 @@ def random(request: pytest.FixtureRequest) -> Random:
 
 
 @pytest.fixture(autouse=True)
-def root_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+def root_handlers() -> Iterator[None]:
     """The handlers that an env.py in the tests' process gives to the root logger end with the test."""
-    monkeypatch.setattr(logging.root, "handlers", [*logging.root.handlers])
+    handlers = logging.root.handlers
+    logging.root.handlers = [*handlers]
+    yield
+    logging.root.handlers = handlers
 
 
 @pytest.fixture
